@@ -1,0 +1,104 @@
+//! Noise's cipher functions (section 12): one key, 64-bit nonces, 16-byte tags.
+//!
+//! Two implementations of the same four functions; the feature `aws-lc` says
+//! which of them seals records. The tests hold one against the other.
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::suite::Suite;
+
+#[cfg(feature = "aws-lc")]
+mod aws_lc;
+#[cfg(any(not(feature = "aws-lc"), test))]
+mod rust_crypto;
+
+#[cfg(feature = "aws-lc")]
+use aws_lc::Key;
+#[cfg(not(feature = "aws-lc"))]
+use rust_crypto::Key;
+
+/// The length of a tag.
+pub(super) const TAG: usize = 16;
+
+/// Noise reserves the last nonce for `Rekey()` (section 4.2).
+const REKEY_NONCE: u64 = u64::MAX;
+
+/// A tag that does not fit what it should authenticate. Says no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("authentication failed")]
+pub(super) struct Unauthentic;
+
+/// A cipher with its key. The key is wiped when this is dropped.
+pub(super) struct Cipher {
+    suite: Suite,
+    key: Key,
+}
+
+impl Cipher {
+    pub(super) fn new(suite: Suite, key: &[u8; 32]) -> Self {
+        Self { suite, key: Key::new(suite, key) }
+    }
+
+    /// Noise's ENCRYPT(k, n, ad, plaintext), in place; the tag is returned.
+    pub(super) fn seal(&self, n: u64, ad: &[u8], in_out: &mut [u8]) -> [u8; TAG] {
+        self.key.seal(nonce(self.suite, n), ad, in_out)
+    }
+
+    /// Noise's DECRYPT(k, n, ad, ciphertext), in place.
+    pub(super) fn open(
+        &self,
+        n: u64,
+        ad: &[u8],
+        in_out: &mut [u8],
+        tag: &[u8; TAG],
+    ) -> Result<(), Unauthentic> {
+        self.key.open(nonce(self.suite, n), ad, in_out, tag)
+    }
+
+    /// Noise's REKEY(k): the first 32 bytes of ENCRYPT(k, 2^64-1, "", 32 zeros).
+    pub(super) fn rekey(&mut self) {
+        let mut next = Zeroizing::new([0; 32]);
+        let _tag_is_not_used = self.seal(REKEY_NONCE, &[], next.as_mut_slice());
+        *self = Self::new(self.suite, &next);
+    }
+}
+
+/// 4 zero bytes, then n: little endian for ChaChaPoly, big endian for AESGCM.
+fn nonce(suite: Suite, n: u64) -> [u8; 12] {
+    let mut nonce = [0; 12];
+    let (_zeros, counter) = nonce.split_at_mut(4);
+    counter.copy_from_slice(&match suite {
+        Suite::ChaCha20Poly1305 => n.to_le_bytes(),
+        Suite::Aes256Gcm => n.to_be_bytes(),
+    });
+    nonce
+}
+
+#[cfg(all(test, feature = "aws-lc"))]
+mod tests {
+    use super::*;
+
+    /// The two implementations give the same bytes and accept each other's.
+    #[test]
+    fn aws_lc_and_rust_crypto_agree() {
+        for suite in Suite::ALL {
+            for (n, length) in [(0, 0), (1, 1), (u64::MAX, 32), (1 << 40, 65_519)] {
+                let plain: Vec<u8> = (0..length).map(|i| u8::try_from(i % 251).unwrap()).collect();
+                let ours = Key::new(suite, &[7; 32]);
+                let theirs = rust_crypto::Key::new(suite, &[7; 32]);
+
+                let (mut a, mut b) = (plain.clone(), plain.clone());
+                let tag_a = ours.seal(nonce(suite, n), b"ad", &mut a);
+                let tag_b = theirs.seal(nonce(suite, n), b"ad", &mut b);
+                assert_eq!((&a, tag_a), (&b, tag_b), "{suite}, nonce {n}, {length} bytes");
+
+                ours.open(nonce(suite, n), b"ad", &mut b, &tag_b).unwrap();
+                theirs.open(nonce(suite, n), b"ad", &mut a, &tag_a).unwrap();
+                assert_eq!((&a, &b), (&plain, &plain));
+                assert!(ours.open(nonce(suite, n), b"ae", &mut a, &tag_a).is_err());
+                assert!(theirs.open(nonce(suite, n), b"ae", &mut b, &tag_a).is_err());
+            }
+        }
+    }
+}

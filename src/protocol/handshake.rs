@@ -1,0 +1,329 @@
+//! The handshake: Noise NNpsk0 (revision 34, sections 5, 7 and 9).
+//!
+//! ```text
+//! NNpsk0:
+//!   -> psk, e      suite(1) ‖ e_I(32) ‖ tag(16)    49 bytes
+//!   <- e, ee       e_R(32) ‖ tag(16)               48 bytes
+//! ```
+//!
+//! The prologue is `spiped-2` and the suite's byte, so an altered suite fails
+//! the first tag. Each phase consumes the one before: an [`Initiator`] becomes
+//! a [`Session`], a [`Responder`] has the reply and the session at once.
+
+use rand::TryCryptoRng;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use x25519_dalek::{PublicKey, SharedSecret, StaticSecret};
+use zeroize::Zeroizing;
+
+use super::aead::{Cipher, TAG, Unauthentic};
+use super::hkdf::hkdf_sha256;
+use super::keys::{KeyId, SharedKey};
+use super::opener::Opener;
+use super::sealer::Sealer;
+use super::suite::Suite;
+use super::transport::{REKEY_INTERVAL, Transport};
+
+/// Bytes of the initiator's message.
+pub const MESSAGE_1: usize = 1 + 32 + TAG;
+/// Bytes of the responder's message.
+pub const MESSAGE_2: usize = 32 + TAG;
+
+/// The prologue before the suite's byte.
+const PROLOGUE: &[u8; 8] = b"spiped-2";
+
+/// Why a handshake ended without a session. None of it is told to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum HandshakeError {
+    /// The first byte names no suite.
+    #[error("not our protocol")]
+    NotOurs,
+    /// The responder does not accept this suite.
+    #[error("the suite {0} is not accepted here")]
+    SuiteRefused(Suite),
+    /// The tag fits none of the keys.
+    #[error("the key does not fit")]
+    WrongKey,
+    /// The peer's public key gave an all-zero Diffie-Hellman result.
+    #[error("the peer sent a degenerate public key")]
+    DegenerateKey,
+    /// The source of randomness failed.
+    #[error("no randomness could be had")]
+    Randomness,
+}
+
+impl From<Unauthentic> for HandshakeError {
+    fn from(_: Unauthentic) -> Self {
+        Self::WrongKey
+    }
+}
+
+/// What a handshake ends in: fresh keys, one for each direction.
+pub struct Session {
+    /// Seals what this side sends.
+    pub sealer: Sealer,
+    /// Opens what the other side sent.
+    pub opener: Opener,
+    /// The suite both use.
+    pub suite: Suite,
+}
+
+/// The sender's side, between its message and the answer.
+pub struct Initiator {
+    state: SymmetricState,
+    e: StaticSecret,
+}
+
+/// The receiver's side, once it has read message 1: the handshake is over,
+/// but the peer is not yet proved live (message 1 may be a replay).
+pub struct Responder {
+    /// Message 2, to be sent.
+    pub reply: [u8; MESSAGE_2],
+    /// Which of the keys the initiator holds.
+    pub key_id: KeyId,
+    /// The session, whose first record proves the initiator live.
+    pub session: Session,
+}
+
+impl Initiator {
+    /// Begins a handshake: the state, and message 1 to be sent.
+    ///
+    /// # Errors
+    /// Only when `random` fails.
+    pub fn start<R: TryCryptoRng + ?Sized>(
+        suite: Suite,
+        key: &SharedKey,
+        random: &mut R,
+    ) -> Result<(Self, [u8; MESSAGE_1]), HandshakeError> {
+        let mut state = SymmetricState::new(suite);
+        let e = generate_keypair(random)?;
+        let public = PublicKey::from(&e);
+
+        state.mix_key_and_hash(key.psk()); //                       psk
+        state.mix_ephemeral(public.as_bytes()); //                  e
+        let tag = state.encrypt_and_hash(); //                      payload: empty
+
+        let mut message = [suite.byte(); MESSAGE_1];
+        let (_suite, rest) = message.split_at_mut(1);
+        write_message(rest, public, tag);
+        Ok((Self { state, e }, message))
+    }
+
+    /// Reads message 2.
+    ///
+    /// # Errors
+    /// When its tag or its public key is wrong.
+    pub fn finish(self, message: &[u8; MESSAGE_2]) -> Result<Session, HandshakeError> {
+        self.finish_rekeying_every(REKEY_INTERVAL, message)
+    }
+
+    /// As [`Initiator::finish`]; another interval is for tests only.
+    pub(super) fn finish_rekeying_every(
+        mut self,
+        interval: u64,
+        message: &[u8; MESSAGE_2],
+    ) -> Result<Session, HandshakeError> {
+        let (re, tag) = read_message(message);
+
+        self.state.mix_ephemeral(&re); //                           e
+        self.state.mix_key(diffie_hellman(&self.e, re)?.as_bytes()); // ee
+        self.state.decrypt_and_hash(&tag)?; //                      payload: empty
+
+        let suite = self.state.suite;
+        let (sending, receiving) = self.state.split(interval);
+        Ok(Session { sealer: Sealer::new(sending), opener: Opener::of_initiator(receiving), suite })
+    }
+}
+
+impl Responder {
+    /// Reads message 1, trying each key in turn, and makes message 2.
+    ///
+    /// Nothing is generated and no Diffie-Hellman done before the tag fits.
+    ///
+    /// # Errors
+    /// When the message is none of ours, the suite is refused, or no key fits.
+    pub fn accept<'k, R: TryCryptoRng + ?Sized>(
+        message: &[u8; MESSAGE_1],
+        keys: impl IntoIterator<Item = &'k SharedKey>,
+        only: Option<Suite>,
+        random: &mut R,
+    ) -> Result<Self, HandshakeError> {
+        Self::accept_rekeying_every(REKEY_INTERVAL, message, keys, only, random)
+    }
+
+    /// As [`Responder::accept`]; another interval is for tests only.
+    pub(super) fn accept_rekeying_every<'k, R: TryCryptoRng + ?Sized>(
+        interval: u64,
+        message: &[u8; MESSAGE_1],
+        keys: impl IntoIterator<Item = &'k SharedKey>,
+        only: Option<Suite>,
+        random: &mut R,
+    ) -> Result<Self, HandshakeError> {
+        let ([suite], rest) = split(message);
+        let suite = Suite::from_byte(suite).ok_or(HandshakeError::NotOurs)?;
+        if only.is_some_and(|only| only != suite) {
+            return Err(HandshakeError::SuiteRefused(suite));
+        }
+        let (re, tag) = read_message(&rest);
+
+        let (mut state, key_id) = keys
+            .into_iter()
+            .find_map(|key| {
+                let mut state = SymmetricState::new(suite);
+                state.mix_key_and_hash(key.psk()); //               psk
+                state.mix_ephemeral(&re); //                        e
+                state.decrypt_and_hash(&tag).ok()?; //              payload: empty
+                Some((state, key.id()))
+            })
+            .ok_or(HandshakeError::WrongKey)?;
+
+        let e = generate_keypair(random)?;
+        let public = PublicKey::from(&e);
+        state.mix_ephemeral(public.as_bytes()); //                  e
+        state.mix_key(diffie_hellman(&e, re)?.as_bytes()); //       ee
+        let tag = state.encrypt_and_hash(); //                      payload: empty
+
+        let mut reply = [0; MESSAGE_2];
+        write_message(&mut reply, public, tag);
+        let (receiving, sending) = state.split(interval);
+        let session = Session {
+            sealer: Sealer::new(sending),
+            opener: Opener::of_responder(receiving),
+            suite,
+        };
+        Ok(Self { reply, key_id, session })
+    }
+}
+
+/// Noise's SymmetricState (section 5.2) with the CipherState inside it; all
+/// payloads are empty, so each key seals one tag, with nonce 0.
+struct SymmetricState {
+    suite: Suite,
+    ck: Zeroizing<[u8; 32]>,
+    h: [u8; 32],
+    k: Zeroizing<[u8; 32]>,
+}
+
+impl SymmetricState {
+    /// `InitializeSymmetric(protocol_name)`, then `MixHash(prologue)`.
+    fn new(suite: Suite) -> Self {
+        let name = suite.noise_name().as_bytes();
+        let mut h = [0; 32];
+        // A name of at most 32 bytes is padded with zeros, a longer one hashed.
+        match h.get_mut(..name.len()) {
+            Some(head) => head.copy_from_slice(name),
+            None => h = Sha256::digest(name).into(),
+        }
+        let mut state = Self { suite, ck: Zeroizing::new(h), h, k: Zeroizing::new([0; 32]) };
+        let mut prologue = [suite.byte(); 9];
+        prologue.split_at_mut(8).0.copy_from_slice(PROLOGUE);
+        state.mix_hash(&prologue);
+        state
+    }
+
+    /// `MixKey(input)`: ck, k = HKDF(ck, input, 2).
+    fn mix_key(&mut self, input: &[u8; 32]) {
+        let [ck, k] = &*noise_hkdf::<2>(&self.ck, input);
+        self.ck.copy_from_slice(ck);
+        self.k.copy_from_slice(k);
+    }
+
+    /// `MixHash(data)`: h = HASH(h ‖ data).
+    fn mix_hash(&mut self, data: &[u8]) {
+        self.h = Sha256::new().chain_update(self.h).chain_update(data).finalize().into();
+    }
+
+    /// `MixKeyAndHash(input)`: ck, h', k = HKDF(ck, input, 3).
+    fn mix_key_and_hash(&mut self, input: &[u8; 32]) {
+        let [ck, temp_h, k] = &*noise_hkdf::<3>(&self.ck, input);
+        self.ck.copy_from_slice(ck);
+        self.mix_hash(temp_h);
+        self.k.copy_from_slice(k);
+    }
+
+    /// The token `e`: with a psk the public key is mixed into the key as well
+    /// (section 9.2).
+    fn mix_ephemeral(&mut self, public: &[u8; 32]) {
+        self.mix_hash(public);
+        self.mix_key(public);
+    }
+
+    /// `EncryptAndHash("")`: just a tag.
+    fn encrypt_and_hash(&mut self) -> [u8; TAG] {
+        let tag = Cipher::new(self.suite, &self.k).seal(0, &self.h, &mut []);
+        self.mix_hash(&tag);
+        tag
+    }
+
+    /// `DecryptAndHash(tag)`.
+    fn decrypt_and_hash(&mut self, tag: &[u8; TAG]) -> Result<(), Unauthentic> {
+        Cipher::new(self.suite, &self.k).open(0, &self.h, &mut [], tag)?;
+        self.mix_hash(tag);
+        Ok(())
+    }
+
+    /// `Split()`: the initiator's sending direction, then the responder's.
+    fn split(self, interval: u64) -> (Transport, Transport) {
+        let [first, second] = &*noise_hkdf::<2>(&self.ck, &[]);
+        let transport = |key| Transport::new(Cipher::new(self.suite, key), interval);
+        (transport(first), transport(second))
+    }
+}
+
+/// Noise's HKDF (section 4.3) with `N` outputs of 32 bytes.
+fn noise_hkdf<const N: usize>(ck: &[u8; 32], input: &[u8]) -> Zeroizing<[[u8; 32]; N]> {
+    let mut out = Zeroizing::new([[0; 32]; N]);
+    hkdf_sha256(ck, input, &[], out.as_flattened_mut());
+    out
+}
+
+/// `GENERATE_KEYPAIR()`; the secret is wiped when dropped.
+fn generate_keypair<R: TryCryptoRng + ?Sized>(
+    random: &mut R,
+) -> Result<StaticSecret, HandshakeError> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    random.try_fill_bytes(bytes.as_mut_slice()).map_err(|_| HandshakeError::Randomness)?;
+    Ok(StaticSecret::from(*bytes))
+}
+
+/// `DH(e, re)`; an all-zero result ends the handshake (RFC 7748, section 6.1).
+fn diffie_hellman(e: &StaticSecret, re: [u8; 32]) -> Result<SharedSecret, HandshakeError> {
+    let shared = e.diffie_hellman(&PublicKey::from(re));
+    // Compares in constant time.
+    if shared.was_contributory() { Ok(shared) } else { Err(HandshakeError::DegenerateKey) }
+}
+
+/// `public(32) ‖ tag(16)` into the 48 bytes of `out`.
+fn write_message(out: &mut [u8], public: PublicKey, tag: [u8; TAG]) {
+    for (to, from) in out.iter_mut().zip(public.to_bytes().into_iter().chain(tag)) {
+        *to = from;
+    }
+}
+
+/// `public(32) ‖ tag(16)`.
+fn read_message(message: &[u8; MESSAGE_2]) -> ([u8; 32], [u8; TAG]) {
+    split(message)
+}
+
+/// An array in two.
+fn split<const N: usize, const A: usize, const B: usize>(all: &[u8; N]) -> ([u8; A], [u8; B]) {
+    const { assert!(A + B == N) }
+    let (mut a, mut b) = ([0; A], [0; B]);
+    let (head, tail) = all.split_at(A);
+    a.copy_from_slice(head);
+    b.copy_from_slice(tail);
+    (a, b)
+}
+
+/// What a responder says to a peer that holds the key and sends a public key
+/// of small order (all zeros).
+#[cfg(test)]
+pub(super) fn degenerate_peer(suite: Suite, key: &SharedKey) -> Option<HandshakeError> {
+    let mut state = SymmetricState::new(suite);
+    state.mix_key_and_hash(key.psk());
+    state.mix_ephemeral(&[0; 32]);
+    let tag = state.encrypt_and_hash();
+    let mut message = [suite.byte(); MESSAGE_1];
+    write_message(&mut message[1..], PublicKey::from([0; 32]), tag);
+    Responder::accept(&message, [key], None, &mut rand::rngs::SysRng).err()
+}

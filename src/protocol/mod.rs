@@ -1,0 +1,64 @@
+//! The wire protocol: bytes in, bytes out.
+//!
+//! Nothing here knows a socket, a clock or a file, and randomness is handed
+//! in. It is standard Noise (revision 34): pattern **`NNpsk0`**, X25519,
+//! SHA-256, a 32-byte pre-shared key. The sender (`-e`) is the initiator, the
+//! receiver (`-d`) the responder. `man/spiped-protocol.7` says the same for
+//! people who write another implementation.
+//!
+//! # The initiator
+//!
+//! - **I1.** Choose a suite; send `suite(1) ‖ e_I(32) ‖ tag(16)`, 49 bytes.
+//! - **I2.** Read 48 bytes, `e_R(32) ‖ tag(16)`. A wrong tag or an all-zero
+//!   Diffie-Hellman result ends the connection.
+//! - **I3.** Send OPEN, in one write with the first DATA where there is some,
+//!   at once even where there is none.
+//! - **I4.** The first record that comes is OPENED, or ABORT.
+//!
+//! # The responder
+//!
+//! - **R1.** Read 49 bytes. A first byte that names no suite: close at once.
+//!   Try each key on the tag; none fits: close without an answer.
+//! - **R2.** Only now generate a key and do Diffie-Hellman; send
+//!   `e_R(32) ‖ tag(16)`, 48 bytes.
+//! - **R3.** Read the first record, of at most 21 bytes: OPEN, or one empty
+//!   PADDED (without zeros) and OPEN later. Either proves the initiator live,
+//!   since message 1 may be a replay; only now does the connection count.
+//! - **R4.** On OPEN connect to the target: send OPENED, or ABORT with the reason.
+//!
+//! # Both
+//!
+//! - **B1.** The stream goes in DATA records (or PADDED), each
+//!   `length(2, big endian) ‖ ciphertext`, sealed in order with nonces 0, 1, 2, …
+//! - **B2.** Before record 2^20, 2·2^20, … of a direction: Noise's `Rekey()`.
+//! - **B3.** The end of the local stream: END. The TCP connection stays open
+//!   until END went both ways; then both close it. TCP's end without END, or
+//!   after an END while this side still sends, is a truncation.
+//! - **B4.** Whatever fails: ABORT where it can still be sent, then close. Who
+//!   gets an ABORT, a truncation or a wrong record resets its local peer.
+
+mod aead;
+mod handshake;
+mod hkdf;
+mod keys;
+mod opener;
+mod record;
+mod sealer;
+mod stranger;
+mod suite;
+mod transport;
+
+#[cfg(test)]
+mod tests;
+
+pub use handshake::{HandshakeError, Initiator, MESSAGE_1, MESSAGE_2, Responder, Session};
+pub use keys::{KEY_FILE_MAX, KEY_FILE_MIN, KeyId, KeyLengthError, SharedKey};
+pub use opener::{OpenError, Opener, Record};
+pub use record::{
+    AbortReason, HEADER, OVERHEAD, PADDED_COUNT, PREFIX, Padding, PaddingError, RECORD_MAX,
+    RECORD_MAX_BEFORE_OPEN, SUFFIX,
+};
+pub use sealer::{SealError, Sealer};
+pub use stranger::LooksLike;
+pub use suite::Suite;
+pub use transport::Exhausted;

@@ -1,0 +1,178 @@
+//! The receive half of a session: records in, kinds and bodies out.
+//!
+//! It fails closed: after one record that is wrong in any way the key is
+//! gone, and nothing is decrypted again.
+
+use std::ops::Range;
+
+use thiserror::Error;
+
+use super::record::{
+    AbortReason, HEADER, Kind, OVERHEAD, PADDED_COUNT, PREFIX, RECORD_MAX, RECORD_MAX_BEFORE_OPEN,
+    SUFFIX,
+};
+use super::transport::{Exhausted, Transport};
+
+/// Opens records of one direction, in place, in order.
+pub struct Opener {
+    /// `None` once a record was wrong.
+    transport: Option<Transport>,
+    phase: Phase,
+}
+
+/// What a record said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// The key is proved live, but nothing is to be opened yet.
+    Ready,
+    /// Connect to the target.
+    Open,
+    /// The target accepted.
+    Opened,
+    /// The stream's next bytes: where they stand in the record.
+    Data(Range<usize>),
+    /// The end of the stream in this direction.
+    End,
+    /// The other end refused or failed.
+    Abort(AbortReason),
+}
+
+/// Why a record was not opened. None of it is told to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum OpenError {
+    /// Altered, cut, replayed, reordered, reflected, or of another key.
+    #[error("a record failed authentication")]
+    Unauthentic,
+    /// Its length is below the smallest or above the largest there may be now.
+    #[error("a record has an impossible length")]
+    Length,
+    /// Authentic, but not what the protocol allows here.
+    #[error("a record came that the protocol does not allow there")]
+    Violation,
+    /// 2^64-1 records came this way.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
+    /// A record before this one was wrong.
+    #[error("a record before was wrong")]
+    Failed,
+}
+
+/// What may come next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// At the responder: OPEN, or first one empty PADDED.
+    BeforeOpen,
+    /// At the responder, after the empty PADDED: OPEN.
+    ReadyForOpen,
+    /// At the initiator: OPENED.
+    BeforeOpened,
+    /// DATA, PADDED, END.
+    Streaming,
+    /// After END: nothing but ABORT.
+    Ended,
+}
+
+impl Opener {
+    /// The responder's opener: OPEN comes first.
+    pub(super) const fn of_responder(transport: Transport) -> Self {
+        Self { transport: Some(transport), phase: Phase::BeforeOpen }
+    }
+
+    /// The initiator's opener: OPENED comes first.
+    pub(super) const fn of_initiator(transport: Transport) -> Self {
+        Self { transport: Some(transport), phase: Phase::BeforeOpened }
+    }
+
+    /// The length on the wire of the record that begins with `bytes`, its
+    /// header included; `None` while there are not yet two bytes.
+    ///
+    /// # Errors
+    /// When no record may have that length here; the opener has then failed.
+    pub fn record_length(&mut self, bytes: &[u8]) -> Result<Option<usize>, OpenError> {
+        if self.transport.is_none() {
+            return Err(OpenError::Failed);
+        }
+        let Some((header, _)) = bytes.split_first_chunk::<HEADER>() else {
+            return Ok(None);
+        };
+        let max = match self.phase {
+            Phase::BeforeOpen | Phase::ReadyForOpen => RECORD_MAX_BEFORE_OPEN,
+            Phase::BeforeOpened | Phase::Streaming | Phase::Ended => RECORD_MAX,
+        };
+        let length = usize::from(u16::from_be_bytes(*header)).saturating_add(HEADER);
+        if (OVERHEAD..=max).contains(&length) {
+            Ok(Some(length))
+        } else {
+            self.transport = None;
+            Err(OpenError::Length)
+        }
+    }
+
+    /// Opens one whole record in place; `record` is just that record.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it; the opener has then failed for ever.
+    pub fn open(&mut self, record: &mut [u8]) -> Result<Record, OpenError> {
+        let opened = self.try_open(record);
+        if opened.is_err() {
+            self.transport = None;
+        }
+        opened
+    }
+
+    fn try_open(&mut self, record: &mut [u8]) -> Result<Record, OpenError> {
+        if self.record_length(record)? != Some(record.len()) {
+            return Err(OpenError::Length);
+        }
+        let transport = self.transport.as_mut().ok_or(OpenError::Failed)?;
+        let (_header, message) = record.split_at_mut_checked(HEADER).ok_or(OpenError::Length)?;
+        let (plaintext, tag) = message.split_last_chunk_mut::<SUFFIX>().ok_or(OpenError::Length)?;
+        let (cipher, n) = transport.next()?;
+        cipher.open(n, &[], plaintext, tag).map_err(|_| OpenError::Unauthentic)?;
+
+        let (kind, body) = plaintext.split_first().ok_or(OpenError::Length)?;
+        let kind = Kind::from_byte(*kind).ok_or(OpenError::Violation)?;
+        let record = read(kind, body)?;
+        self.phase = self.phase.after(&record).ok_or(OpenError::Violation)?;
+        Ok(record)
+    }
+}
+
+/// What a kind with this body says, whenever it comes.
+fn read(kind: Kind, body: &[u8]) -> Result<Record, OpenError> {
+    match (kind, body) {
+        (Kind::Open, []) => Ok(Record::Open),
+        (Kind::Opened, []) => Ok(Record::Opened),
+        (Kind::End, []) => Ok(Record::End),
+        (Kind::Abort, [reason]) => Ok(Record::Abort(AbortReason::from_byte(*reason))),
+        (Kind::Data, [_, ..]) => Ok(Record::Data(PREFIX..PREFIX.saturating_add(body.len()))),
+        (Kind::Padded, body) => read_padded(body),
+        _ => Err(OpenError::Violation),
+    }
+}
+
+/// `n(2) ‖ n bytes ‖ zeros`.
+fn read_padded(body: &[u8]) -> Result<Record, OpenError> {
+    const START: usize = PREFIX + PADDED_COUNT;
+    let (count, rest) = body.split_first_chunk::<PADDED_COUNT>().ok_or(OpenError::Violation)?;
+    let count = usize::from(u16::from_be_bytes(*count));
+    let zeros = rest.get(count..).ok_or(OpenError::Violation)?;
+    if zeros.iter().any(|byte| *byte != 0) {
+        return Err(OpenError::Violation);
+    }
+    Ok(if count == 0 { Record::Ready } else { Record::Data(START..START.saturating_add(count)) })
+}
+
+impl Phase {
+    /// The phase after this record; `None` when it may not come here.
+    const fn after(self, record: &Record) -> Option<Self> {
+        match (self, record) {
+            (Self::BeforeOpen, Record::Ready) => Some(Self::ReadyForOpen),
+            (Self::BeforeOpen | Self::ReadyForOpen, Record::Open)
+            | (Self::BeforeOpened, Record::Opened)
+            | (Self::Streaming, Record::Data(_)) => Some(Self::Streaming),
+            (Self::Streaming, Record::End) | (_, Record::Abort(_)) => Some(Self::Ended),
+            _ => None,
+        }
+    }
+}

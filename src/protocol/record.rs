@@ -1,0 +1,171 @@
+//! What a record is: its sizes, its kinds, and the reasons an ABORT gives.
+//!
+//! ```text
+//! length(2, big endian) ‖ ciphertext(length)          on the wire
+//! kind(1) ‖ body  sealed into  ciphertext ‖ tag(16)   a Noise transport message
+//! ```
+
+use std::fmt;
+
+use thiserror::Error;
+
+use super::aead::TAG;
+
+/// Bytes of the length before each record.
+pub const HEADER: usize = 2;
+/// Bytes of a record before its body: length and kind.
+pub const PREFIX: usize = HEADER + 1;
+/// Bytes of a record after its body: the tag.
+pub const SUFFIX: usize = TAG;
+/// Bytes a record has beside its body.
+pub const OVERHEAD: usize = PREFIX + SUFFIX;
+/// The longest ciphertext, tag included: Noise's limit for a message (section 3).
+const CIPHERTEXT_MAX: usize = 65_535;
+/// The longest record on the wire.
+pub const RECORD_MAX: usize = HEADER + CIPHERTEXT_MAX;
+/// The longest record before OPEN, on the wire: an empty PADDED without zeros.
+pub const RECORD_MAX_BEFORE_OPEN: usize = OVERHEAD + PADDED_COUNT;
+/// Bytes of the count that a PADDED body begins with.
+pub const PADDED_COUNT: usize = 2;
+
+/// The first byte of a record's plaintext.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// 1, from the initiator, once: connect to the target.
+    Open,
+    /// 2, from the responder, once: the target accepted.
+    Opened,
+    /// 3: one byte or more of the stream.
+    Data,
+    /// 4: the authenticated end of this direction.
+    End,
+    /// 5: refused or failed; one byte says why.
+    Abort,
+    /// 6: DATA with a count before it and zeros behind it.
+    Padded,
+}
+
+impl Kind {
+    /// The byte on the wire.
+    pub(super) const fn byte(self) -> u8 {
+        match self {
+            Self::Open => 1,
+            Self::Opened => 2,
+            Self::Data => 3,
+            Self::End => 4,
+            Self::Abort => 5,
+            Self::Padded => 6,
+        }
+    }
+
+    /// The kind a byte names.
+    pub(super) const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Open),
+            2 => Some(Self::Opened),
+            3 => Some(Self::Data),
+            4 => Some(Self::End),
+            5 => Some(Self::Abort),
+            6 => Some(Self::Padded),
+            _ => None,
+        }
+    }
+}
+
+/// Why a side gave up, told to the other side in an ABORT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AbortReason {
+    /// 1: the target refused the connection.
+    TargetRefused,
+    /// 2: the target did not answer in time.
+    TargetTimedOut,
+    /// 3: the target can't be reached or its name not be resolved.
+    TargetUnreachable,
+    /// 4: the receiver has as many connections as it may.
+    ConnectionLimit,
+    /// 5: the peer beside the sender of this record reset its connection.
+    LocalPeerReset,
+    /// 6: the sender of this record is shutting down.
+    ShuttingDown,
+    /// Any other byte: a reason of a later version.
+    Other(u8),
+}
+
+impl AbortReason {
+    /// The byte on the wire.
+    #[must_use]
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::TargetRefused => 1,
+            Self::TargetTimedOut => 2,
+            Self::TargetUnreachable => 3,
+            Self::ConnectionLimit => 4,
+            Self::LocalPeerReset => 5,
+            Self::ShuttingDown => 6,
+            Self::Other(byte) => byte,
+        }
+    }
+
+    /// The reason a byte names.
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Self {
+        match byte {
+            1 => Self::TargetRefused,
+            2 => Self::TargetTimedOut,
+            3 => Self::TargetUnreachable,
+            4 => Self::ConnectionLimit,
+            5 => Self::LocalPeerReset,
+            6 => Self::ShuttingDown,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl fmt::Display for AbortReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TargetRefused => f.write_str("target refused the connection"),
+            Self::TargetTimedOut => f.write_str("target did not answer in time"),
+            Self::TargetUnreachable => f.write_str("target cannot be reached"),
+            Self::ConnectionLimit => f.write_str("the receiver has reached its connection limit"),
+            Self::LocalPeerReset => f.write_str("the peer beyond the tunnel reset its connection"),
+            Self::ShuttingDown => f.write_str("the other end is shutting down"),
+            Self::Other(byte) => write!(f, "the other end gave up for reason {byte}"),
+        }
+    }
+}
+
+/// To what multiple of bytes the plaintext of DATA is filled up (`--pad`).
+///
+/// Between 2 and 16,384.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Padding(u16);
+
+/// A padding that is out of bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("padding must be a multiple of {} to {} bytes", Padding::MIN, Padding::MAX)]
+pub struct PaddingError;
+
+impl Padding {
+    /// The smallest multiple.
+    pub const MIN: u16 = 2;
+    /// The largest multiple.
+    pub const MAX: u16 = 16_384;
+
+    /// A padding to multiples of `bytes`.
+    ///
+    /// # Errors
+    /// When it is out of bounds.
+    pub const fn new(bytes: u16) -> Result<Self, PaddingError> {
+        if bytes < Self::MIN || bytes > Self::MAX {
+            return Err(PaddingError);
+        }
+        Ok(Self(bytes))
+    }
+
+    /// The multiple, in bytes.
+    #[must_use]
+    pub fn get(self) -> usize {
+        usize::from(self.0)
+    }
+}

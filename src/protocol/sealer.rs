@@ -1,0 +1,130 @@
+//! The send half of a session: kinds and bodies in, records out.
+
+use thiserror::Error;
+
+use super::aead::Cipher;
+use super::record::{
+    AbortReason, HEADER, Kind, OVERHEAD, PADDED_COUNT, PREFIX, RECORD_MAX, SUFFIX,
+};
+use super::transport::{Exhausted, Transport};
+
+/// Seals records of one direction, in place, in order.
+pub struct Sealer {
+    transport: Transport,
+}
+
+/// Why a record was not sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SealError {
+    /// The slice has no room for a record of that kind, or too much.
+    #[error("a record of that size cannot be")]
+    Size,
+    /// 2^64-1 records went this way.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
+}
+
+impl Sealer {
+    pub(super) const fn new(transport: Transport) -> Self {
+        Self { transport }
+    }
+
+    /// Seals DATA: `record` is 3 bytes of room, the data (1 byte or more), and
+    /// 16 bytes of room. Afterwards all of it is one record, ready for the wire.
+    ///
+    /// # Errors
+    /// When the size is out of bounds or the nonces are used up.
+    pub fn seal_data(&mut self, record: &mut [u8]) -> Result<(), SealError> {
+        if record.len() <= OVERHEAD {
+            return Err(SealError::Size);
+        }
+        self.seal(Kind::Data, record)
+    }
+
+    /// Seals PADDED: `record` is 5 bytes of room, `count` bytes of data, any
+    /// bytes up to the padded length (made zeros here), and 16 bytes of room.
+    ///
+    /// # Errors
+    /// When the size is out of bounds or the nonces are used up.
+    pub fn seal_padded(&mut self, record: &mut [u8], count: usize) -> Result<(), SealError> {
+        let count_bytes = u16::try_from(count).map_err(|_| SealError::Size)?.to_be_bytes();
+        let body_end = record.len().checked_sub(SUFFIX).ok_or(SealError::Size)?;
+        let body = record.get_mut(PREFIX..body_end).ok_or(SealError::Size)?;
+        let (head, rest) = body.split_first_chunk_mut::<PADDED_COUNT>().ok_or(SealError::Size)?;
+        *head = count_bytes;
+        rest.get_mut(count..).ok_or(SealError::Size)?.fill(0);
+        self.seal(Kind::Padded, record)
+    }
+
+    /// A whole OPEN record.
+    ///
+    /// # Errors
+    /// When the nonces are used up.
+    pub fn open(&mut self) -> Result<[u8; OVERHEAD], SealError> {
+        self.empty(Kind::Open)
+    }
+
+    /// A whole OPENED record.
+    ///
+    /// # Errors
+    /// When the nonces are used up.
+    pub fn opened(&mut self) -> Result<[u8; OVERHEAD], SealError> {
+        self.empty(Kind::Opened)
+    }
+
+    /// A whole END record.
+    ///
+    /// # Errors
+    /// When the nonces are used up.
+    pub fn end(&mut self) -> Result<[u8; OVERHEAD], SealError> {
+        self.empty(Kind::End)
+    }
+
+    /// A whole ABORT record.
+    ///
+    /// # Errors
+    /// When the nonces are used up.
+    pub fn abort(&mut self, reason: AbortReason) -> Result<[u8; OVERHEAD + 1], SealError> {
+        let mut record = [0; OVERHEAD + 1];
+        if let Some(body) = record.get_mut(PREFIX) {
+            *body = reason.byte();
+        }
+        self.seal(Kind::Abort, &mut record)?;
+        Ok(record)
+    }
+
+    fn empty(&mut self, kind: Kind) -> Result<[u8; OVERHEAD], SealError> {
+        let mut record = [0; OVERHEAD];
+        self.seal(kind, &mut record)?;
+        Ok(record)
+    }
+
+    /// `record` is 3 bytes of room, the body, and 16 bytes of room.
+    fn seal(&mut self, kind: Kind, record: &mut [u8]) -> Result<(), SealError> {
+        if record.len() > RECORD_MAX {
+            return Err(SealError::Size);
+        }
+        let (header, message) = record.split_first_chunk_mut::<HEADER>().ok_or(SealError::Size)?;
+        *header = u16::try_from(message.len()).map_err(|_| SealError::Size)?.to_be_bytes();
+        let (plaintext, tag) = message.split_last_chunk_mut::<SUFFIX>().ok_or(SealError::Size)?;
+        *plaintext.first_mut().ok_or(SealError::Size)? = kind.byte();
+        let (cipher, n): (&Cipher, u64) = self.transport.next()?;
+        *tag = cipher.seal(n, &[], plaintext);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test may fail that way")]
+impl Sealer {
+    /// Any plaintext as a record, for tests of what must be refused.
+    pub(super) fn seal_raw(&mut self, plaintext: &[u8]) -> Vec<u8> {
+        let mut record = [&[0; HEADER], plaintext, &[0; SUFFIX]].concat();
+        let length = u16::try_from(record.len() - HEADER).unwrap();
+        record[..HEADER].copy_from_slice(&length.to_be_bytes());
+        let (cipher, n) = self.transport.next().unwrap();
+        let (message, tag) = record.split_last_chunk_mut::<SUFFIX>().unwrap();
+        *tag = cipher.seal(n, &[], &mut message[HEADER..]);
+        record
+    }
+}

@@ -1,0 +1,98 @@
+//! What bytes that are not ours look like, so that the log can say what the
+//! operator has connected to what. Only for people: nothing is decided by it.
+
+use std::fmt;
+
+/// What the bytes of a peer that does not speak our protocol look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LooksLike {
+    /// A Redis command or reply in plaintext.
+    Redis,
+    /// A TLS hello or alert.
+    Tls,
+    /// An HTTP request or response.
+    Http,
+    /// An SSH banner.
+    Ssh,
+    /// Another greeting of a server that speaks first (MySQL, SMTP, FTP, …).
+    Greeting,
+    /// The first message of Debian's spiped 1.x: 32 bytes, then it waits.
+    Spiped1,
+    /// Nothing known.
+    Unknown,
+}
+
+impl LooksLike {
+    /// What the first bytes a peer sent look like.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        const HTTP: [&[u8]; 9] = [
+            b"GET ",
+            b"HEAD ",
+            b"POST ",
+            b"PUT ",
+            b"DELETE ",
+            b"OPTIONS ",
+            b"CONNECT ",
+            b"PRI * ",
+            b"HTTP/",
+        ];
+        const REDIS: [&[u8]; 9] =
+            [b"PING", b"ping", b"AUTH", b"INFO", b"HELLO", b"SYNC", b"PSYNC", b"+PONG", b"-ERR"];
+        let starts = |known: &[&[u8]]| known.iter().any(|start| bytes.starts_with(start));
+        match bytes {
+            // RESP: a type, then a count or a text, up to CR LF.
+            [b'*' | b'$', b'0'..=b'9', ..] | [b'-' | b'+', b'A'..=b'Z', ..] => Self::Redis,
+            _ if starts(&REDIS) => Self::Redis,
+            _ if starts(&HTTP) => Self::Http,
+            _ if starts(&[b"SSH-"]) => Self::Ssh,
+            // A TLS record: alert or handshake, version 3.x.
+            [0x15 | 0x16, 0x03, 0x00..=0x04, ..] => Self::Tls,
+            // SMTP's and FTP's greeting, MySQL's (length, sequence 0, protocol 10).
+            [b'2', b'2', b'0', b' ' | b'-', ..] | [_, 0, 0, 0, 10, ..] => Self::Greeting,
+            _ if bytes.len() == 32 => Self::Spiped1,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for LooksLike {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Redis => "plaintext redis",
+            Self::Tls => "tls",
+            Self::Http => "http",
+            Self::Ssh => "ssh",
+            Self::Greeting => "a server's greeting",
+            Self::Spiped1 => "spiped 1.x",
+            Self::Unknown => "nothing known",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_operators_connect_by_mistake_is_named() {
+        let cases: [(&[u8], LooksLike); 13] = [
+            (b"*1\r\n$4\r\nPING\r\n", LooksLike::Redis),
+            (b"PING\r\n", LooksLike::Redis),
+            (b"-ERR unknown command", LooksLike::Redis),
+            (b"-NOAUTH Authentication required.", LooksLike::Redis),
+            (b"GET / HTTP/1.1\r\n", LooksLike::Http),
+            (b"HTTP/1.1 400 Bad Request\r\n", LooksLike::Http),
+            (b"SSH-2.0-OpenSSH_9.2", LooksLike::Ssh),
+            (b"\x16\x03\x01\x02\x00\x01", LooksLike::Tls),
+            (b"220 mail.example ESMTP", LooksLike::Greeting),
+            (b"\x5b\x00\x00\x00\x0a5.5.5", LooksLike::Greeting),
+            (&[0xc5; 32], LooksLike::Spiped1),
+            (&[0xc5; 33], LooksLike::Unknown),
+            (b"", LooksLike::Unknown),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(LooksLike::of(bytes), expected, "{bytes:?}");
+        }
+    }
+}

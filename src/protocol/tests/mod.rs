@@ -1,0 +1,54 @@
+//! Tests of the whole core, both ends of it, and of others' ends.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may fail that way"
+)]
+
+mod hostile;
+mod interop;
+mod records;
+
+use rand::rngs::SysRng;
+
+use super::*;
+
+/// A key like `dd` would make, of one repeated byte.
+fn key(byte: u8) -> SharedKey {
+    SharedKey::from_key_file(&[byte; 32]).unwrap()
+}
+
+/// Two sessions of one handshake: the initiator's and the responder's.
+fn sessions(suite: Suite) -> (Session, Session) {
+    let (initiator, message_1) = Initiator::start(suite, &key(1), &mut SysRng).unwrap();
+    let responder = Responder::accept(&message_1, [&key(1)], None, &mut SysRng).unwrap();
+    let session = initiator.finish(&responder.reply).unwrap();
+    (session, responder.session)
+}
+
+/// Two sessions that stream: OPEN and OPENED are done.
+fn streaming(suite: Suite) -> (Session, Session) {
+    let (mut a, mut b) = sessions(suite);
+    let mut open = a.sealer.open().unwrap();
+    assert_eq!(b.opener.open(&mut open), Ok(Record::Open));
+    let mut opened = b.sealer.opened().unwrap();
+    assert_eq!(a.opener.open(&mut opened), Ok(Record::Opened));
+    (a, b)
+}
+
+/// A DATA record around `data`.
+fn data(sealer: &mut Sealer, data: &[u8]) -> Vec<u8> {
+    let mut record = [&[0; PREFIX], data, &[0; SUFFIX]].concat();
+    sealer.seal_data(&mut record).unwrap();
+    record
+}
+
+/// What `opener` makes of a record; data as bytes.
+fn open(opener: &mut Opener, record: &[u8]) -> Result<Vec<u8>, OpenError> {
+    let mut record = record.to_vec();
+    match opener.open(&mut record)? {
+        Record::Data(range) => Ok(record[range].to_vec()),
+        other => panic!("data expected, not {other:?}"),
+    }
+}

@@ -1,0 +1,54 @@
+//! One direction's cipher with its nonce counter (Noise section 5.1), rekeyed
+//! every so many records.
+
+use thiserror::Error;
+
+use super::aead::Cipher;
+
+/// Each direction applies `Rekey()` after this many records.
+pub(super) const REKEY_INTERVAL: u64 = 1 << 20;
+
+/// The nonces of one direction are used up (Noise section 5.1: 2^64-1 is
+/// reserved, and using a nonce twice would break the cipher).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("2^64-1 records were sent one way, the connection cannot go on")]
+pub struct Exhausted;
+
+/// A cipher and the number of the next record.
+pub(super) struct Transport {
+    cipher: Cipher,
+    n: u64,
+    rekey_interval: u64,
+}
+
+impl Transport {
+    pub(super) const fn new(cipher: Cipher, rekey_interval: u64) -> Self {
+        Self { cipher, n: 0, rekey_interval }
+    }
+
+    /// The cipher and nonce for the next record. Each nonce is given once.
+    pub(super) fn next(&mut self) -> Result<(&Cipher, u64), Exhausted> {
+        let n = self.n;
+        // Checked before use: 2^64-1 is Rekey()'s own.
+        self.n = n.checked_add(1).ok_or(Exhausted)?;
+        if n > 0 && n.is_multiple_of(self.rekey_interval) {
+            self.cipher.rekey();
+        }
+        Ok((&self.cipher, n))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::suite::Suite;
+
+    #[test]
+    fn the_last_nonce_is_never_given() {
+        let mut transport = Transport::new(Cipher::new(Suite::Aes256Gcm, &[1; 32]), REKEY_INTERVAL);
+        transport.n = u64::MAX - 1;
+        assert_eq!(transport.next().map(|(_, n)| n).ok(), Some(u64::MAX - 1));
+        assert_eq!(transport.next().err(), Some(Exhausted));
+        assert_eq!(transport.next().err(), Some(Exhausted));
+    }
+}
