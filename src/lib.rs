@@ -6,6 +6,19 @@
 //!   plaintext                        encrypted                     plaintext
 //! ```
 //!
-//! [`protocol`]: the handshake and the records.
+//! The files stand in the order the data travels:
+//!
+//! 1. [`config`]: words of the command line become values that cannot be wrong.
+//! 2. [`key_file`]: the key both ends share is read, checked and wiped.
+//! 3. [`daemon`]: listener → connection → handshake → relay → close. The only
+//!    folder that knows sockets and time.
+//! 4. [`protocol`]: the handshake and the records. Bytes in, bytes out; knows
+//!    no socket, clock or file, and is handed its randomness.
+//!
+//! [`error`] is what the operator reads when the program cannot start.
 
+pub mod config;
+pub mod daemon;
+pub mod error;
+pub mod key_file;
 pub mod protocol;

@@ -1,0 +1,206 @@
+//! Where a socket is: `host.name:port`, `[1.2.3.4]:port`, `[::1]:port`,
+//! `1.2.3.4:port` or `/absolute/unix/socket`.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// The longest path a unix socket can have: `sun_path` less its final NUL.
+const UNIX_PATH_MAX: usize = 107;
+/// The longest host name (RFC 1035, written without the final dot).
+const HOST_MAX: usize = 253;
+
+/// An address that can be bound or connected to, or resolved first.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// An IP address and port.
+    Inet(SocketAddr),
+    /// A name to be resolved, and a port.
+    Host(String, u16),
+    /// The path of a unix stream socket.
+    Unix(PathBuf),
+}
+
+/// Why a text is no address.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AddressError {
+    /// Nothing at all.
+    #[error("the address is empty")]
+    Empty,
+    /// No colon with a port behind it.
+    #[error("'{0}' has no port")]
+    NoPort(String),
+    /// Something else than a number of 16 bits where the port stands.
+    #[error("'{0}' is not a port")]
+    Port(String),
+    /// Nothing before the port, or a star.
+    #[error("'{0}' has no host before the port")]
+    NoHost(String),
+    /// Neither an address nor a name a resolver could know.
+    #[error("'{0}' is neither an address nor a host name")]
+    Host(String),
+    /// An IPv6 address without brackets: where does the port begin?
+    #[error("'{0}' is an IPv6 address without brackets")]
+    Brackets(String),
+    /// A path longer than a unix socket can have.
+    #[error("the path '{0}' is longer than the {UNIX_PATH_MAX} bytes a unix socket can have")]
+    PathTooLong(String),
+    /// A path that is not absolute.
+    #[error("the path '{0}' is not absolute")]
+    RelativePath(String),
+}
+
+impl AddressError {
+    /// What to write instead.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::NoHost(_) => "for all addresses write [0.0.0.0]:PORT or [::]:PORT",
+            Self::Brackets(_) => "write [::1]:8000",
+            Self::RelativePath(_) | Self::PathTooLong(_) => "write /run/name.socket",
+            Self::Port(_) => "a port is a number from 0 to 65535",
+            Self::Empty | Self::NoPort(_) | Self::Host(_) => {
+                "write host.name:port, [1.2.3.4]:port, [::1]:port or /path/of/unix/socket"
+            }
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if text.is_empty() {
+            return Err(AddressError::Empty);
+        }
+        if text.starts_with('/') {
+            return unix(text);
+        }
+        if text.contains('/') {
+            return Err(AddressError::RelativePath(text.into()));
+        }
+        if text.parse::<Ipv6Addr>().is_ok() {
+            return Err(AddressError::Brackets(text.into()));
+        }
+        let (host, port) =
+            text.rsplit_once(':').ok_or_else(|| AddressError::NoPort(text.into()))?;
+        if host.starts_with('[') && !host.ends_with(']') {
+            return Err(AddressError::NoPort(text.into()));
+        }
+        if host.is_empty() || host == "*" {
+            return Err(AddressError::NoHost(text.into()));
+        }
+        // `u16::from_str` would take "+1".
+        let port = Some(port)
+            .filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|port| port.parse().ok())
+            .ok_or_else(|| AddressError::Port(port.into()))?;
+        match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(bracketed) => inside_brackets(bracketed, port),
+            None => without_brackets(host, port),
+        }
+    }
+}
+
+fn unix(path: &str) -> Result<Address, AddressError> {
+    if path.len() > UNIX_PATH_MAX {
+        return Err(AddressError::PathTooLong(path.into()));
+    }
+    Ok(Address::Unix(path.into()))
+}
+
+fn inside_brackets(host: &str, port: u16) -> Result<Address, AddressError> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(Address::Inet(SocketAddr::new(ip, port)));
+    }
+    // A zone, as in fe80::1%eth0: the resolver knows the interfaces.
+    match host.split_once('%') {
+        Some((ip, zone)) if ip.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() => {
+            Ok(Address::Host(host.into(), port))
+        }
+        _ => Err(AddressError::Host(host.into())),
+    }
+}
+
+fn without_brackets(host: &str, port: u16) -> Result<Address, AddressError> {
+    if let Ok(ip) = host.parse::<Ipv4Addr>() {
+        return Ok(Address::Inet(SocketAddr::new(ip.into(), port)));
+    }
+    if host.contains(':') {
+        return Err(AddressError::Brackets(host.into()));
+    }
+    let is_name = host.len() <= HOST_MAX
+        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        // 1.2.3 and 300.1.1.1 are mistyped addresses, not names.
+        && !host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if is_name {
+        Ok(Address::Host(host.into(), port))
+    } else {
+        Err(AddressError::Host(host.into()))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(SocketAddr::V4(v4)) => write!(f, "[{}]:{}", v4.ip(), v4.port()),
+            Self::Inet(v6 @ SocketAddr::V6(_)) => write!(f, "{v6}"),
+            Self::Host(host, port) if host.contains('%') => write!(f, "[{host}]:{port}"),
+            Self::Host(host, port) => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_five_forms_are_read_and_written_back() {
+        let cases = [
+            ("[1.2.3.4]:6379", "[1.2.3.4]:6379"),
+            ("1.2.3.4:6379", "[1.2.3.4]:6379"),
+            ("[::1]:8000", "[::1]:8000"),
+            ("[fe80::1%eth0]:8000", "[fe80::1%eth0]:8000"),
+            ("redis.example.org:6379", "redis.example.org:6379"),
+            ("localhost:0", "localhost:0"),
+            ("/run/redis/redis.sock", "/run/redis/redis.sock"),
+        ];
+        for (text, shown) in cases {
+            let address: Address = text.parse().unwrap();
+            assert_eq!(address.to_string(), shown);
+            assert_eq!(address.to_string().parse(), Ok(address));
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_named() {
+        let long = format!("/{}", "x".repeat(UNIX_PATH_MAX));
+        let cases = [
+            ("", "the address is empty"),
+            ("localhost", "'localhost' has no port"),
+            ("[::1]", "'[::1]' has no port"),
+            ("localhost:", "'' is not a port"),
+            ("localhost:+1", "'+1' is not a port"),
+            ("localhost:65536", "'65536' is not a port"),
+            ("localhost:redis", "'redis' is not a port"),
+            (":6379", "':6379' has no host before the port"),
+            ("*:6379", "'*:6379' has no host before the port"),
+            ("[]:1", "'' is neither an address nor a host name"),
+            ("[localhost]:1", "'localhost' is neither an address nor a host name"),
+            ("300.1.1.1:1", "'300.1.1.1' is neither an address nor a host name"),
+            ("a b:1", "'a b' is neither an address nor a host name"),
+            ("::1", "'::1' is an IPv6 address without brackets"),
+            ("2001:db8::1:8000", "'2001:db8::1:8000' is an IPv6 address without brackets"),
+            ("redis.sock/x", "the path 'redis.sock/x' is not absolute"),
+        ];
+        for (text, error) in cases {
+            assert_eq!(text.parse::<Address>().unwrap_err().to_string(), error);
+        }
+        assert_eq!(long.parse::<Address>(), Err(AddressError::PathTooLong(long.clone())));
+    }
+}

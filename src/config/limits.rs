@@ -1,0 +1,166 @@
+//! Numbers that cannot be out of bounds.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::str::FromStr;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::protocol::{Padding, Suite};
+
+/// `-n`: how many connections there may be at once; `None` for as many as the
+/// file descriptors allow (written 0).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MaxConnections(pub Option<NonZeroU32>);
+
+/// `-o`: how long a handshake, and how long a connect, may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeout(Duration);
+
+/// `--threads`: how many one-thread runtimes share the connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Threads(NonZeroUsize);
+
+/// `--cipher`: the one suite to use, or `None` for what suits the processor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CipherChoice(pub Option<Suite>);
+
+/// A number or word that an option does not take.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("'{given}' is not {wanted}")]
+pub struct LimitError {
+    given: String,
+    wanted: &'static str,
+}
+
+impl LimitError {
+    fn new(given: &str, wanted: &'static str) -> Self {
+        Self { given: given.into(), wanted }
+    }
+}
+
+impl FromStr for MaxConnections {
+    type Err = LimitError;
+
+    fn from_str(text: &str) -> Result<Self, LimitError> {
+        text.parse().map(|number| Self(NonZeroU32::new(number))).map_err(|_| {
+            LimitError::new(text, "a number of connections (0: no limit but the file descriptors)")
+        })
+    }
+}
+
+impl Timeout {
+    const DEFAULT: Duration = Duration::from_secs(5);
+    const MAX: Duration = Duration::from_hours(24);
+
+    /// The time.
+    #[must_use]
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl Default for Timeout {
+    fn default() -> Self {
+        Self(Self::DEFAULT)
+    }
+}
+
+impl FromStr for Timeout {
+    type Err = LimitError;
+
+    fn from_str(text: &str) -> Result<Self, LimitError> {
+        text.parse()
+            .ok()
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .filter(|time| !time.is_zero() && *time <= Self::MAX)
+            .map(Self)
+            .ok_or_else(|| LimitError::new(text, "a time in seconds, above 0 and at most 86400"))
+    }
+}
+
+impl Threads {
+    const MAX: usize = 1024;
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> usize {
+        self.0.get()
+    }
+}
+
+impl Default for Threads {
+    /// One for each core this process may use.
+    fn default() -> Self {
+        Self(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+    }
+}
+
+impl FromStr for Threads {
+    type Err = LimitError;
+
+    fn from_str(text: &str) -> Result<Self, LimitError> {
+        text.parse::<NonZeroUsize>()
+            .ok()
+            .filter(|number| number.get() <= Self::MAX)
+            .map(Self)
+            .ok_or_else(|| LimitError::new(text, "a number of threads from 1 to 1024"))
+    }
+}
+
+impl FromStr for CipherChoice {
+    type Err = LimitError;
+
+    fn from_str(text: &str) -> Result<Self, LimitError> {
+        if text == "auto" {
+            return Ok(Self(None));
+        }
+        Suite::ALL
+            .into_iter()
+            .find(|suite| suite.to_string() == text)
+            .map(|suite| Self(Some(suite)))
+            .ok_or_else(|| {
+                LimitError::new(text, "a cipher (auto, aes-256-gcm or chacha20-poly1305)")
+            })
+    }
+}
+
+/// `--pad`.
+///
+/// # Errors
+/// When it is no number or out of bounds.
+pub fn parse_padding(text: &str) -> Result<Padding, LimitError> {
+    text.parse()
+        .ok()
+        .and_then(|bytes| Padding::new(bytes).ok())
+        .ok_or_else(|| LimitError::new(text, "a number of bytes to pad to, from 2 to 16384"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_may_have_fractions_but_not_be_nothing_or_for_ever() {
+        let timeout = |text: &str| text.parse::<Timeout>().map(Timeout::get);
+        assert_eq!(timeout("0.25"), Ok(Duration::from_millis(250)));
+        assert_eq!(timeout("5"), Ok(Timeout::default().get()));
+        for wrong in ["0", "-1", "nan", "inf", "1e99", "86401", "5s", ""] {
+            assert!(timeout(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_words_outside_their_bounds_are_refused() {
+        assert_eq!("0".parse(), Ok(MaxConnections(None)));
+        assert_eq!("7".parse(), Ok(MaxConnections(NonZeroU32::new(7))));
+        assert!("-1".parse::<MaxConnections>().is_err());
+        assert!("0".parse::<Threads>().is_err());
+        assert!("1025".parse::<Threads>().is_err());
+        assert_eq!("auto".parse(), Ok(CipherChoice(None)));
+        assert_eq!("aes-256-gcm".parse(), Ok(CipherChoice(Some(Suite::Aes256Gcm))));
+        assert!("AES".parse::<CipherChoice>().is_err());
+        assert!(parse_padding("1").is_err() && parse_padding("16385").is_err());
+        assert_eq!(parse_padding("512").map(Padding::get), Ok(512));
+    }
+}

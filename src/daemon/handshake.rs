@@ -1,0 +1,133 @@
+//! Drives the handshake over a socket; who is waited for, and for how long,
+//! is decided here, everything else in [`crate::protocol`].
+
+use std::time::Duration;
+
+use super::close::{NoSession, Stranger};
+use super::deadline::Deadline;
+use super::stream::Stream;
+use crate::protocol::{
+    Initiator, KeyId, LooksLike, MESSAGE_1, MESSAGE_2, OVERHEAD, OpenError, RECORD_MAX_BEFORE_OPEN,
+    Record, Responder, Session, SharedKey, Suite,
+};
+use rand::rngs::SysRng;
+
+/// The sender's side: both messages within `limit`.
+pub(super) async fn initiate(
+    tunnel: &Stream,
+    key: &SharedKey,
+    suite: Suite,
+    limit: Duration,
+) -> Result<Session, NoSession> {
+    let (initiator, message_1) =
+        Initiator::start(suite, key, &mut SysRng).map_err(NoSession::Refused)?;
+    let mut message_2 = [0; MESSAGE_2];
+    let mut got = 0;
+    let exchange = async {
+        tunnel.write_all(&message_1).await?;
+        tunnel.read_full(&mut message_2, &mut got).await
+    };
+    let result = Deadline::after(limit).bound(exchange).await;
+    let answer = message_2.get(..got).unwrap_or_default();
+    let is_foreign = !matches!(LooksLike::of(answer), LooksLike::Unknown | LooksLike::Spiped1);
+    match result {
+        Some(Ok(MESSAGE_2)) => initiator.finish(&message_2).map_err(|error| {
+            if is_foreign {
+                NoSession::NotOurs(LooksLike::of(&message_2))
+            } else {
+                NoSession::Refused(error)
+            }
+        }),
+        _ if is_foreign => Err(NoSession::NotOurs(LooksLike::of(answer))),
+        Some(Ok(got)) => Err(NoSession::Closed(got)),
+        Some(Err(error)) => Err(NoSession::Failed(error)),
+        None => Err(NoSession::TimedOut(limit)),
+    }
+}
+
+/// The receiver's side, up to its answer. It reads at most 49 bytes and sends
+/// 48, and those only to a peer whose tag fits a key.
+pub(super) async fn respond(
+    tunnel: &Stream,
+    keys: &[SharedKey],
+    only: Option<Suite>,
+    deadline: Deadline,
+) -> Result<(KeyId, Session), Stranger> {
+    let mut message_1 = [0; MESSAGE_1];
+    let mut got = 0;
+    match deadline.bound(read_message_1(tunnel, &mut message_1, &mut got)).await {
+        Some(result) => result?,
+        None => return Err(out_of_time(message_1.get(..got), deadline.limit)),
+    }
+    let responder =
+        Responder::accept(&message_1, keys, only, &mut SysRng).map_err(Stranger::Refused)?;
+    deadline
+        .bound(tunnel.write_all(&responder.reply))
+        .await
+        .ok_or(Stranger::Unproved(deadline.limit))?
+        .map_err(Stranger::Failed)?;
+    Ok((responder.key_id, responder.session))
+}
+
+/// Reads message 1; a first byte that is not ours ends it at once.
+async fn read_message_1(
+    tunnel: &Stream,
+    message: &mut [u8; MESSAGE_1],
+    got: &mut usize,
+) -> Result<(), Stranger> {
+    while *got < MESSAGE_1 {
+        let room = message.get_mut(*got..).unwrap_or_default();
+        match tunnel.readable().await.and_then(|ready| ready.read(room)) {
+            Ok(None) => {}
+            Ok(Some(0)) if *got == 0 => return Err(Stranger::Probe),
+            Ok(Some(0)) => return Err(Stranger::Cut(*got)),
+            Ok(Some(count)) => *got = got.saturating_add(count),
+            Err(_reset) if *got == 0 => return Err(Stranger::Probe),
+            Err(error) => return Err(Stranger::Failed(error)),
+        }
+        let seen = message.get(..*got).unwrap_or_default();
+        if seen.first().is_some_and(|byte| Suite::from_byte(*byte).is_none()) {
+            return Err(Stranger::NotOurs(LooksLike::of(seen)));
+        }
+    }
+    Ok(())
+}
+
+fn out_of_time(seen: Option<&[u8]>, waited: Duration) -> Stranger {
+    match seen.unwrap_or_default() {
+        [] => Stranger::Silent(waited),
+        seen if LooksLike::of(seen) == LooksLike::Spiped1 => Stranger::NotOurs(LooksLike::Spiped1),
+        seen => Stranger::Stalled { got: seen.len(), waited },
+    }
+}
+
+/// Reads the first record, which proves the initiator live: [`Record::Open`]
+/// or [`Record::Ready`]. Reads no byte beyond it, and holds no buffer of the
+/// relay.
+pub(super) async fn first_record(
+    tunnel: &Stream,
+    session: &mut Session,
+) -> Result<Record, Stranger> {
+    let mut bytes = [0; RECORD_MAX_BEFORE_OPEN];
+    let mut got = 0;
+    // No record is shorter than OPEN, so this reads nothing behind it.
+    let mut wanted = OVERHEAD;
+    while got < wanted {
+        let part = bytes.get_mut(..wanted).unwrap_or_default();
+        if tunnel.read_full(part, &mut got).await.map_err(Stranger::Failed)? < wanted {
+            return Err(Stranger::GaveUp);
+        }
+        let seen = bytes.get(..got).unwrap_or_default();
+        if let Some(length) = session.opener.record_length(seen).map_err(Stranger::Record)? {
+            wanted = length;
+        }
+    }
+    let record = bytes.get_mut(..wanted).unwrap_or_default();
+    match session.opener.open(record).map_err(Stranger::Record)? {
+        Record::Abort(_) => Err(Stranger::GaveUp),
+        record @ (Record::Open | Record::Ready) => Ok(record),
+        Record::Opened | Record::Data(_) | Record::End => {
+            Err(Stranger::Record(OpenError::Violation))
+        }
+    }
+}

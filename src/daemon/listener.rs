@@ -1,0 +1,203 @@
+//! The way in: the source is bound, connections are accepted.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::libc::{
+    EBADF, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOTSOCK, EOPNOTSUPP, SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+};
+use socket2::{SockAddr, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::log_limit::LogLimit;
+use super::stream::{Peer, register};
+use crate::config::Address;
+
+/// Connections the kernel keeps for us until we accept them; it cuts this
+/// down to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// How long to wait when the system has nothing left for a connection.
+const OUT_OF_RESOURCES: Duration = Duration::from_millis(50);
+
+/// How many connections are accepted before others get their turn.
+const BATCH: usize = 64;
+
+/// A bound, listening socket.
+pub(super) struct Listener {
+    fd: AsyncFd<Socket>,
+    address: SockAddr,
+    /// Removed at the end.
+    _unix_file: Option<UnixFile>,
+}
+
+/// Binds the source: one listener, or one for each address its name has.
+pub(super) fn bind(source: &Address) -> io::Result<Vec<Listener>> {
+    match source {
+        Address::Unix(path) => Ok(vec![bind_unix(path)?]),
+        Address::Inet(address) => Ok(vec![bind_inet(*address)?]),
+        Address::Host(host, port) => bind_host((host.as_str(), *port).to_socket_addrs()?),
+    }
+}
+
+/// Binds all addresses of a name, but those of a family this host has not.
+fn bind_host(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    let mut missing = io::ErrorKind::NotFound.into();
+    for address in addresses {
+        match bind_inet(address) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => missing = error,
+            Err(error) => return Err(error),
+        }
+    }
+    if listeners.is_empty() { Err(missing) } else { Ok(listeners) }
+}
+
+fn bind_inet(address: SocketAddr) -> io::Result<Listener> {
+    let address = SockAddr::from(address);
+    let socket = new_socket(&address)?;
+    // So that a restart need not wait for connections in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address)?;
+    Listener::listen(socket, None)
+}
+
+fn bind_unix(path: &Path) -> io::Result<Listener> {
+    let address = SockAddr::unix(path)?;
+    let socket = new_socket(&address)?;
+    match socket.bind(&address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path, &address)? => {
+            fs::remove_file(path)?;
+            socket.bind(&address)?;
+        }
+        result => result?,
+    }
+    let file = UnixFile::at(path)?;
+    Listener::listen(socket, Some(file))
+}
+
+fn new_socket(address: &SockAddr) -> io::Result<Socket> {
+    Socket::new(address.domain(), Type::STREAM.nonblocking(), None)
+}
+
+/// Whether a socket is there that nobody listens on any more.
+fn is_stale(path: &Path, address: &SockAddr) -> io::Result<bool> {
+    if !fs::symlink_metadata(path)?.file_type().is_socket() {
+        return Ok(false);
+    }
+    let probe = new_socket(address)?.connect(address);
+    Ok(probe.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))
+}
+
+/// The file of a unix socket that we bound, removed when dropped if it is
+/// still the same.
+struct UnixFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl UnixFile {
+    fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.into(), identity: identity(path)? })
+    }
+}
+
+impl Drop for UnixFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|now| now == self.identity) {
+            // At the end of the process there is nobody to tell.
+            let _still_there = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+impl Listener {
+    fn listen(socket: Socket, unix_file: Option<UnixFile>) -> io::Result<Self> {
+        socket.listen(BACKLOG)?;
+        let address = socket.local_addr()?;
+        let fd = register(socket, Interest::READABLE)?;
+        Ok(Self { fd, address, _unix_file: unix_file })
+    }
+
+    /// Where it listens; the port is the one the system chose if 0 was asked for.
+    pub(super) fn address(&self) -> Option<Address> {
+        let path = self.address.as_pathname().map(|path| Address::Unix(path.into()));
+        self.address.as_socket().map(Address::Inet).or(path)
+    }
+
+    /// Accepts connections for ever and gives them away.
+    ///
+    /// # Errors
+    /// Only what leaves no hope: the listening socket itself is broken.
+    pub(super) async fn accept(&self, take: impl Fn(Socket, Peer)) -> io::Result<()> {
+        let mut starved = LogLimit::default();
+        loop {
+            let mut ready = self.fd.readable().await?;
+            for _ in 0..BATCH {
+                let Ok(accepted) =
+                    ready.try_io(|fd| fd.get_ref().accept4(SOCK_NONBLOCK | SOCK_CLOEXEC))
+                else {
+                    break;
+                };
+                let error = match accepted {
+                    Ok((socket, peer)) => {
+                        take(socket, Peer::of(&peer));
+                        continue;
+                    }
+                    Err(error) => error,
+                };
+                match cause(&error) {
+                    Cause::Peer => {}
+                    Cause::Resources => {
+                        if let Some(unsaid) = starved.allow() {
+                            warn!(
+                                unsaid,
+                                hint =
+                                    "raise the limit of file descriptors (LimitNOFILE=, ulimit -n)",
+                                "cannot accept a connection: {error}"
+                            );
+                        }
+                        sleep(OUT_OF_RESOURCES).await;
+                        break;
+                    }
+                    Cause::Listener => return Err(error),
+                }
+            }
+            // Others have their turn, also while connections keep coming.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// What an error of accept(2) comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// The connection that was to be accepted is gone.
+    Peer,
+    /// There is nothing left for another connection now.
+    Resources,
+    /// The listening socket is broken.
+    Listener,
+}
+
+fn cause(error: &io::Error) -> Cause {
+    match error.raw_os_error() {
+        Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) => Cause::Resources,
+        Some(EBADF | EINVAL | ENOTSOCK | EOPNOTSUPP) => Cause::Listener,
+        // accept(2): Linux passes on what befell the new connection.
+        _ => Cause::Peer,
+    }
+}

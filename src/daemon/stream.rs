@@ -1,0 +1,294 @@
+//! One socket, TCP or unix, driven by readiness.
+//!
+//! After a short read or write the readiness is cleared, so that no system
+//! call is spent on being told to wait.
+
+use std::fmt;
+use std::io::{self, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
+
+use nix::libc::{EAGAIN, EINPROGRESS};
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
+
+/// How long to wait before trying a unix socket again whose backlog is full;
+/// unlike TCP, the kernel gives no event for that.
+const UNIX_BACKLOG_FULL: Duration = Duration::from_millis(5);
+
+/// A connected socket. TCP ones have Nagle's algorithm off.
+pub(super) struct Stream {
+    fd: AsyncFd<Socket>,
+}
+
+/// Who is at the other end, for the log.
+#[derive(Clone, Debug)]
+pub(super) enum Peer {
+    Inet(SocketAddr),
+    Unix,
+}
+
+/// There may be something to read.
+pub(super) struct Readable<'a>(AsyncFdReadyGuard<'a, Socket>);
+
+impl Stream {
+    /// Takes a connected, non-blocking socket; to be called on the runtime
+    /// that is going to drive it.
+    pub(super) fn new(socket: Socket) -> io::Result<Self> {
+        if socket.domain()? != Domain::UNIX {
+            socket.set_tcp_nodelay(true)?;
+        }
+        Ok(Self { fd: register(socket, Interest::READABLE | Interest::WRITABLE)? })
+    }
+
+    /// Connects; how long that may take is the caller's to say.
+    pub(super) async fn connect(address: &SockAddr) -> io::Result<Self> {
+        let socket = Socket::new(address.domain(), Type::STREAM.nonblocking(), None)?;
+        loop {
+            match socket.connect(address) {
+                Ok(()) => break,
+                Err(error) if error.raw_os_error() == Some(EINPROGRESS) => break,
+                Err(error) if error.raw_os_error() == Some(EAGAIN) => {
+                    tokio::time::sleep(UNIX_BACKLOG_FULL).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let stream = Self::new(socket)?;
+        stream.fd.writable().await?.retain_ready();
+        match stream.fd.get_ref().take_error()? {
+            None => Ok(stream),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// Waits until there may be something to read.
+    pub(super) async fn readable(&self) -> io::Result<Readable<'_>> {
+        self.fd.readable().await.map(Readable)
+    }
+
+    /// Reads what is there now; `None` when there is nothing yet.
+    pub(super) fn try_read(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
+        let mut socket = self.fd.get_ref();
+        match socket.read(into) {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if would_block(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads until `into` is full. Returns how many bytes came before the end
+    /// of the stream; `progress` always says how many came so far.
+    pub(super) async fn read_full(
+        &self,
+        into: &mut [u8],
+        progress: &mut usize,
+    ) -> io::Result<usize> {
+        while let Some(room) = into.get_mut(*progress..).filter(|room| !room.is_empty()) {
+            match self.readable().await?.read(room)? {
+                None => {}
+                Some(0) => break,
+                Some(count) => *progress = progress.saturating_add(count),
+            }
+        }
+        Ok(*progress)
+    }
+
+    /// Writes all of it.
+    pub(super) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let count = self.write_with(bytes.len(), |mut socket| socket.write(bytes)).await?;
+            bytes = bytes.get(count..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// One write by `write`, which tries to write `wanted` bytes, as soon as
+    /// there is room; how many it wrote, never 0.
+    pub(super) async fn write_with(
+        &self,
+        wanted: usize,
+        mut write: impl FnMut(&Socket) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        loop {
+            let mut guard = self.fd.writable().await?;
+            match guard.try_io(|fd| write(fd.get_ref())) {
+                Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(Ok(count)) => {
+                    if count < wanted {
+                        guard.clear_ready();
+                    }
+                    return Ok(count);
+                }
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(error)) => return Err(error),
+                Err(_would_block) => {}
+            }
+        }
+    }
+
+    /// Waits until something can be read, be it the end of the stream or an
+    /// error, and leaves it there.
+    pub(super) async fn has_input(&self) {
+        let mut byte = [MaybeUninit::uninit()];
+        while let Ok(mut guard) = self.fd.readable().await {
+            if guard.try_io(|fd| fd.get_ref().peek(&mut byte)).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until the connection has failed, as by a reset.
+    pub(super) async fn failed(&self) -> io::Error {
+        match self.fd.ready(Interest::ERROR).await {
+            Err(error) => error,
+            Ok(_guard) => match self.fd.get_ref().take_error() {
+                Ok(Some(error)) | Err(error) => error,
+                // Somebody else was told the error first.
+                Ok(None) => io::ErrorKind::ConnectionReset.into(),
+            },
+        }
+    }
+
+    /// Ends the stream towards the peer; what it sends can still be read.
+    pub(super) fn shutdown_write(&self) -> io::Result<()> {
+        match self.fd.get_ref().shutdown(Shutdown::Write) {
+            // The peer is gone already: the next read or write says how.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Closes so that the peer is told of a failure and not of a clean end.
+    /// A unix socket knows no reset: its peer sees the end of the stream.
+    pub(super) fn reset(self) {
+        // Where it can't be set, closing is all that is left.
+        let _plain_close = self.fd.get_ref().set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl Readable<'_> {
+    /// One read; `None` when there was nothing after all.
+    pub(super) fn read(self, into: &mut [u8]) -> io::Result<Option<usize>> {
+        self.read_with(into.len(), |mut socket| socket.read(into))
+    }
+
+    /// One read into several places, `wanted` bytes in all.
+    pub(super) fn read_vectored(
+        self,
+        into: &mut [IoSliceMut<'_>],
+        wanted: usize,
+    ) -> io::Result<Option<usize>> {
+        self.read_with(wanted, |mut socket| socket.read_vectored(into))
+    }
+
+    fn read_with(
+        mut self,
+        wanted: usize,
+        read: impl FnOnce(&Socket) -> io::Result<usize>,
+    ) -> io::Result<Option<usize>> {
+        match self.0.try_io(|fd| read(fd.get_ref())) {
+            Ok(Ok(count)) => {
+                // All there was has been read. The end of the stream stays
+                // readable: it is not cleared by this.
+                if count < wanted {
+                    self.0.clear_ready();
+                }
+                Ok(Some(count))
+            }
+            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Ok(Err(error)) => Err(error),
+            Err(_would_block) => Ok(None),
+        }
+    }
+}
+
+/// Has the runtime that this is called on watch a socket.
+#[expect(unsafe_code, reason = "tokio has no safe way to watch a socket it has not made")]
+pub(super) fn register(socket: Socket, interest: Interest) -> io::Result<AsyncFd<Socket>> {
+    // SAFETY: a `Socket` owns its descriptor: it stays open, and the same, for
+    // as long as the `Socket` lives, and nothing here moves it out before the
+    // registration ends.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, interest) }?)
+}
+
+fn would_block(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+impl Peer {
+    /// The peer an accepted connection comes from.
+    pub(super) fn of(address: &SockAddr) -> Self {
+        address.as_socket().map_or(Self::Unix, Self::Inet)
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => write!(f, "{address}"),
+            Self::Unix => f.write_str("unix-socket"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A listening socket, and a stream connected to it with its other end.
+    async fn pair() -> (Stream, Stream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = SockAddr::from(listener.local_addr().unwrap());
+        let connected = Stream::connect(&address).await.unwrap();
+        let accepted = Socket::from(listener.accept().unwrap().0);
+        accepted.set_nonblocking(true).unwrap();
+        (connected, Stream::new(accepted).unwrap())
+    }
+
+    #[tokio::test]
+    async fn nagle_is_off_on_accepted_and_on_connected_sockets() {
+        let (connected, accepted) = pair().await;
+        assert!(connected.fd.get_ref().tcp_nodelay().unwrap());
+        assert!(accepted.fd.get_ref().tcp_nodelay().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_noticed_without_reading() {
+        let (connected, accepted) = pair().await;
+        connected.reset();
+        assert_eq!(accepted.failed().await.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    /// What came before the end of the stream is read, then the end itself,
+    /// though the readiness was cleared in between.
+    #[tokio::test]
+    async fn the_end_is_read_after_a_short_read() {
+        let (connected, accepted) = pair().await;
+        connected.write_all(b"last").await.unwrap();
+        connected.shutdown_write().unwrap();
+        let mut bytes = [0; 100];
+        assert_eq!(accepted.readable().await.unwrap().read(&mut bytes).unwrap(), Some(4));
+        assert_eq!(accepted.readable().await.unwrap().read(&mut bytes).unwrap(), Some(0));
+    }
+
+    #[tokio::test]
+    async fn input_is_awaited_and_left_there() {
+        let (connected, accepted) = pair().await;
+        connected.write_all(b"x").await.unwrap();
+        accepted.has_input().await;
+        assert_eq!(accepted.try_read(&mut [0; 9]).unwrap(), Some(1));
+        assert_eq!(accepted.try_read(&mut [0; 9]).unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn nobody_listening_is_refused() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = SockAddr::from(listener.local_addr().unwrap());
+        drop(listener);
+        let error = Stream::connect(&address).await.err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}

@@ -1,0 +1,81 @@
+//! A runtime of one thread for each core: a connection lives on one of them
+//! from beginning to end, so that nothing is passed between cores.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::oneshot;
+
+use crate::config::Threads;
+
+/// The runtimes. Their threads end when this is dropped.
+pub(super) struct Workers {
+    all: Vec<Worker>,
+}
+
+struct Worker {
+    runtime: Handle,
+    /// Connections that live there.
+    load: Arc<AtomicUsize>,
+    /// Dropped, it ends the thread; the first runtime is the caller's own.
+    _until: Option<oneshot::Sender<()>>,
+}
+
+/// Counts a connection of a worker while it lives.
+struct Load(Arc<AtomicUsize>);
+
+/// A runtime of the calling thread alone.
+pub(super) fn one_thread_runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+impl Workers {
+    /// The runtime this is called on, and a thread with one for each further.
+    pub(super) fn start(threads: Threads) -> io::Result<Self> {
+        let mut all = vec![Worker::new(Handle::current(), None)];
+        for number in 1..threads.get() {
+            let runtime = one_thread_runtime()?;
+            let (until, dropped) = oneshot::channel::<()>();
+            all.push(Worker::new(runtime.handle().clone(), Some(until)));
+            thread::Builder::new().name(format!("spiped-{number}")).spawn(move || {
+                // An error is just how this hears that it was dropped.
+                let _end = runtime.block_on(dropped);
+            })?;
+        }
+        Ok(Self { all })
+    }
+
+    /// Runs a connection on the worker that has the fewest.
+    pub(super) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        let least = self.all.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed));
+        if let Some(worker) = least {
+            let load = Load::on(worker);
+            worker.runtime.spawn(async move {
+                connection.await;
+                drop(load);
+            });
+        }
+    }
+}
+
+impl Worker {
+    fn new(runtime: Handle, until: Option<oneshot::Sender<()>>) -> Self {
+        Self { runtime, load: Arc::default(), _until: until }
+    }
+}
+
+impl Load {
+    fn on(worker: &Worker) -> Self {
+        worker.load.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&worker.load))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

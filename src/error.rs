@@ -1,0 +1,94 @@
+//! What the operator reads when the program cannot start: one lower-case
+//! line, a hint, and an exit code of `sysexits.h`.
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::config::{Address, ConfigError};
+use crate::key_file::KeyFileError;
+
+/// Why the program ended before or while serving.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The command line cannot be read; the first line of what is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// The command line can be read but says something that cannot be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The key.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// The source socket can't be had.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The source.
+        address: Address,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// Listening failed for good, or the runtime could not start.
+    #[error("{what}: {error}")]
+    System {
+        /// What failed.
+        what: &'static str,
+        /// The system's word.
+        error: io::Error,
+    },
+}
+
+impl Error {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Usage(_) => "'spiped --help' lists the options",
+            Self::Config(error) => error.hint(),
+            Self::KeyFile(error) => error.hint(),
+            Self::Listen { error, .. } => listen_hint(error),
+            Self::System { .. } => "the system is short of something, its log may say of what",
+        }
+    }
+
+    /// The exit code, as in `sysexits.h`.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        const USAGE: u8 = 64;
+        const DATA: u8 = 65;
+        const NO_INPUT: u8 = 66;
+        const UNAVAILABLE: u8 = 69;
+        const OS: u8 = 71;
+        const CANNOT_CREATE: u8 = 73;
+        const NO_PERMISSION: u8 = 77;
+        match self {
+            Self::Usage(_) | Self::Config(_) => USAGE,
+            Self::KeyFile(error) => match error {
+                KeyFileError::Read { .. } => NO_INPUT,
+                KeyFileError::Length { .. } => DATA,
+                KeyFileError::NotRegular(_)
+                | KeyFileError::Mode { .. }
+                | KeyFileError::Owner { .. } => NO_PERMISSION,
+                KeyFileError::Exists(_) | KeyFileError::Write { .. } => CANNOT_CREATE,
+                KeyFileError::Randomness(_) => OS,
+            },
+            Self::Listen { .. } => UNAVAILABLE,
+            Self::System { .. } => OS,
+        }
+    }
+}
+
+fn listen_hint(error: &io::Error) -> &'static str {
+    const HINTS: [(io::ErrorKind, &str); 3] = [
+        (io::ErrorKind::AddrInUse, "another program listens there: 'ss -lntxp' names it"),
+        (io::ErrorKind::AddrNotAvailable, "no interface of this host has that address"),
+        (
+            io::ErrorKind::PermissionDenied,
+            "ports below 1024, and folders of others, need rights this user has not",
+        ),
+    ];
+    HINTS
+        .iter()
+        .find(|(kind, _)| *kind == error.kind())
+        .map_or("-s names the address to listen on", |(_, hint)| hint)
+}

@@ -1,0 +1,246 @@
+//! Key files: made, checked, read, wiped.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::libc::O_NONBLOCK;
+use nix::unistd::geteuid;
+use rand::TryRng;
+use rand::rngs::SysRng;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::protocol::{KEY_FILE_MAX, KEY_FILE_MIN, KeyId, KeyLengthError, SharedKey};
+
+/// Why a key file was not read or not made. Never holds any of its content.
+#[derive(Debug, Error)]
+pub enum KeyFileError {
+    /// The system does not let us.
+    #[error("cannot read the key file {}: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// It is a folder, a pipe, a device or a socket.
+    #[error("the key file {} is not a regular file", .0.display())]
+    NotRegular(PathBuf),
+    /// Its group or all others may read or write it.
+    #[error("the key file {} is open to others than its owner (mode {mode:04o})", path.display())]
+    Mode {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Somebody else could replace its content.
+    #[error("the key file {} belongs to user {owner}, neither to this user nor to root", path.display())]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// The user id it belongs to.
+        owner: u32,
+    },
+    /// Too short or too long.
+    #[error("the key file {} is refused: {error}", path.display())]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// Which of the two.
+        error: KeyLengthError,
+    },
+    /// `keygen` found something at that path.
+    #[error("{} exists and is not overwritten", .0.display())]
+    Exists(PathBuf),
+    /// `keygen` could not write.
+    #[error("cannot make the key file {}: {error}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes: {0}")]
+    Randomness(String),
+}
+
+impl KeyFileError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => {
+                "check the path and that this user may read it, or make a key with 'spiped keygen PATH'"
+            }
+            Self::NotRegular(_) => {
+                "give the path of a plain file, or - to read the key from standard input"
+            }
+            Self::Mode { .. } => "chmod 600 the file; if others could read it, make a new key",
+            Self::Owner { .. } => "chown the file to the user that runs spiped, or to root",
+            Self::Length { .. } => {
+                "make a key with 'spiped keygen PATH' or 'dd if=/dev/urandom of=PATH bs=32 count=1'"
+            }
+            Self::Exists(_) => "choose another path, or move the old key away once no end uses it",
+            Self::Write { .. } => "check that the folder exists and that this user may write to it",
+            Self::Randomness(_) => "try again once the system has started",
+        }
+    }
+}
+
+/// Reads the key at `path`; `-` is standard input.
+///
+/// # Errors
+/// When it can't be read, or is refused: shorter than 32 bytes, longer than
+/// 64 KiB, not a regular file, open to group or others, or owned by another
+/// user than root or this one.
+pub fn read(path: &Path) -> Result<SharedKey, KeyFileError> {
+    if path == Path::new("-") {
+        return derive(path, io::stdin().lock());
+    }
+    // Without O_NONBLOCK a named pipe would keep us waiting for its writer.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(O_NONBLOCK)
+        .open(path)
+        .map_err(|error| KeyFileError::Read { path: path.into(), error })?;
+    check_owner_and_mode(path, &file)?;
+    derive(path, file)
+}
+
+/// Makes a new key at `path`: 32 bytes of the system's randomness, mode 0600.
+///
+/// # Errors
+/// When something is there already or it can't be written; nothing is left.
+pub fn generate(path: &Path) -> Result<KeyId, KeyFileError> {
+    let mut content = Zeroizing::new([0; KEY_FILE_MIN]);
+    SysRng
+        .try_fill_bytes(content.as_mut_slice())
+        .map_err(|error| KeyFileError::Randomness(error.to_string()))?;
+    let failed = |error: io::Error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            KeyFileError::Exists(path.into())
+        } else {
+            KeyFileError::Write { path: path.into(), error }
+        }
+    };
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    let written = file.write_all(content.as_slice()).and_then(|()| file.sync_all());
+    if let Err(error) = written {
+        // Half a key must not stay; that it can't be removed adds nothing.
+        drop(std::fs::remove_file(path));
+        return Err(KeyFileError::Write { path: path.into(), error });
+    }
+    let key = SharedKey::from_key_file(content.as_slice());
+    key.map(|key| key.id()).map_err(|error| KeyFileError::Length { path: path.into(), error })
+}
+
+/// Of the open file, not of the path: what is checked is what is read.
+fn check_owner_and_mode(path: &Path, file: &File) -> Result<(), KeyFileError> {
+    let metadata =
+        file.metadata().map_err(|error| KeyFileError::Read { path: path.into(), error })?;
+    if !metadata.is_file() {
+        return Err(KeyFileError::NotRegular(path.into()));
+    }
+    let owner = metadata.uid();
+    if owner != 0 && owner != geteuid().as_raw() {
+        return Err(KeyFileError::Owner { path: path.into(), owner });
+    }
+    let mode = metadata.mode() & 0o7777;
+    let forbidden = if is_credential(path) { 0o037 } else { 0o077 };
+    if mode & forbidden != 0 {
+        return Err(KeyFileError::Mode { path: path.into(), mode });
+    }
+    Ok(())
+}
+
+/// systemd gives a unit its credentials in a folder of the unit's own, and
+/// lets its user read them by an ACL, which shows as the group's read bit.
+fn is_credential(path: &Path) -> bool {
+    std::env::var_os("CREDENTIALS_DIRECTORY")
+        .is_some_and(|folder| !folder.is_empty() && path.parent() == Some(Path::new(&folder)))
+}
+
+/// Reads all of it into a buffer that is wiped, however this ends.
+fn derive(path: &Path, mut from: impl Read) -> Result<SharedKey, KeyFileError> {
+    // One byte more than there may be, so that a longer file is noticed.
+    let mut content = Zeroizing::new(vec![0; KEY_FILE_MAX.saturating_add(1)]);
+    let mut length = 0_usize;
+    while let Some(room) = content.get_mut(length..).filter(|room| !room.is_empty()) {
+        match from.read(room) {
+            Ok(0) => break,
+            Ok(count) => length = length.saturating_add(count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                return Err(KeyFileError::Read { path: path.into(), error });
+            }
+        }
+    }
+    SharedKey::from_key_file(content.get(..length).unwrap_or_default())
+        .map_err(|error| KeyFileError::Length { path: path.into(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn file(folder: &tempfile::TempDir, length: usize, mode: u32) -> PathBuf {
+        let path = folder.path().join(format!("{length}-{mode:o}"));
+        std::fs::write(&path, vec![7; length]).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_generated_key_is_private_new_and_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("redis.key");
+        let id = generate(&path).unwrap();
+        assert_eq!(read(&path).unwrap().id(), id);
+        let metadata = std::fs::metadata(&path).unwrap();
+        assert_eq!((metadata.len(), metadata.mode() & 0o7777), (32, 0o600));
+        assert!(matches!(generate(&path), Err(KeyFileError::Exists(_))));
+        assert_eq!(read(&path).unwrap().id(), id);
+        assert_ne!(generate(&folder.path().join("other.key")).unwrap(), id);
+    }
+
+    #[test]
+    fn only_lengths_between_the_bounds_are_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        for (length, good) in [(0, false), (31, false), (32, true), (65_536, true), (65_537, false)]
+        {
+            let result = read(&file(&folder, length, 0o600));
+            assert_eq!(result.is_ok(), good, "{length}");
+            if let Err(error) = result {
+                assert!(matches!(error, KeyFileError::Length { .. }), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_open_to_others_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for mode in [0o644, 0o640, 0o660, 0o604, 0o602, 0o610] {
+            let error = read(&file(&folder, 32, mode)).err().unwrap();
+            assert!(matches!(error, KeyFileError::Mode { mode: m, .. } if m == mode), "{error}");
+        }
+        assert!(read(&file(&folder, 32, 0o400)).is_ok());
+    }
+
+    #[test]
+    fn folders_pipes_and_devices_are_refused_without_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        for path in [folder.path(), &pipe, Path::new("/dev/zero")] {
+            let error = read(path).err().unwrap();
+            assert!(matches!(error, KeyFileError::NotRegular(_)), "{error}");
+        }
+    }
+}
