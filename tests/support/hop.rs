@@ -1,0 +1,140 @@
+//! A hop between the two ends of a pipe. It sees what a stranger on the wire
+//! sees, records it, and can do to it whatever a stranger could.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// Which way something goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the sender to the receiver.
+    ToReceiver,
+    /// From the receiver to the sender.
+    ToSender,
+}
+
+/// A handshake message (number 0 of its way) or a whole record, with its
+/// number in its way.
+pub struct Unit {
+    pub way: Way,
+    pub number: usize,
+    pub bytes: Vec<u8>,
+}
+
+/// What the hop does with a unit.
+pub enum Act {
+    /// Sends bytes on.
+    Forward(Vec<u8>),
+    /// Sends bytes back to where the unit came from.
+    Reflect(Vec<u8>),
+    /// Ends this way, as TCP does cleanly.
+    End,
+}
+
+/// Decides for every unit of a connection, both ways.
+pub type Tamper = Box<dyn FnMut(Unit) -> Vec<Act> + Send>;
+
+/// The hop: it listens on a port of loopback and connects on.
+pub struct Hop {
+    pub address: SocketAddr,
+    recorded: Arc<Mutex<(Vec<u8>, Vec<u8>)>>,
+}
+
+impl Hop {
+    /// A hop that only records.
+    pub fn recording(to: SocketAddr) -> Self {
+        Self::tampering(to, || Box::new(|unit| vec![Act::Forward(unit.bytes)]))
+    }
+
+    /// A hop that asks a new `Tamper` for every connection.
+    pub fn tampering(to: SocketAddr, tamper: impl Fn() -> Tamper + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let recorded = Arc::<Mutex<(Vec<u8>, Vec<u8>)>>::default();
+        let record = Arc::clone(&recorded);
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(to) else { continue };
+                let tamper = Arc::new(Mutex::new(tamper()));
+                for way in [Way::ToReceiver, Way::ToSender] {
+                    let (from, to) = match way {
+                        Way::ToReceiver => (&client, &server),
+                        Way::ToSender => (&server, &client),
+                    };
+                    let one = OneWay {
+                        way,
+                        from: from.try_clone().unwrap(),
+                        to: to.try_clone().unwrap(),
+                        tamper: Arc::clone(&tamper),
+                        recorded: Arc::clone(&record),
+                    };
+                    thread::spawn(move || one.run());
+                }
+            }
+        });
+        Self { address, recorded }
+    }
+
+    /// All that crossed the wire, to the receiver and to the sender.
+    pub fn recorded(&self) -> (Vec<u8>, Vec<u8>) {
+        self.recorded.lock().unwrap().clone()
+    }
+}
+
+struct OneWay {
+    way: Way,
+    from: TcpStream,
+    to: TcpStream,
+    tamper: Arc<Mutex<Tamper>>,
+    recorded: Arc<Mutex<(Vec<u8>, Vec<u8>)>>,
+}
+
+impl OneWay {
+    fn run(mut self) {
+        for number in 0.. {
+            let Some(bytes) = self.read_unit(number) else { break };
+            let acts = (self.tamper.lock().unwrap())(Unit { way: self.way, number, bytes });
+            for act in acts {
+                if !self.act(act) {
+                    return;
+                }
+            }
+        }
+        let _gone = self.to.shutdown(Shutdown::Write);
+    }
+
+    /// The next whole handshake message or record.
+    fn read_unit(&mut self, number: usize) -> Option<Vec<u8>> {
+        let mut bytes = match (number, self.way) {
+            (0, Way::ToReceiver) => vec![0; 49],
+            (0, Way::ToSender) => vec![0; 48],
+            _ => vec![0; 2],
+        };
+        self.from.read_exact(&mut bytes).ok()?;
+        if number > 0 {
+            let length = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
+            bytes.resize(2 + length, 0);
+            self.from.read_exact(&mut bytes[2..]).ok()?;
+        }
+        let mut recorded = self.recorded.lock().unwrap();
+        match self.way {
+            Way::ToReceiver => recorded.0.extend_from_slice(&bytes),
+            Way::ToSender => recorded.1.extend_from_slice(&bytes),
+        }
+        Some(bytes)
+    }
+
+    /// Whether this way goes on.
+    fn act(&mut self, act: Act) -> bool {
+        match act {
+            Act::Forward(bytes) => self.to.write_all(&bytes).is_ok(),
+            Act::Reflect(bytes) => self.from.write_all(&bytes).is_ok(),
+            Act::End => {
+                let _gone = self.to.shutdown(Shutdown::Write);
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! What the tests of the program share: real daemons on ports the system
+//! chose, a key, sockets that do not hang, and a hop between the two ends.
+#![allow(dead_code, reason = "no test uses all of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends that way")]
+#![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests may")]
+#![allow(missing_docs, unreachable_pub, reason = "nobody else sees it")]
+
+pub mod hop;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what must happen before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The program under test.
+pub const SPIPED: &str = env!("CARGO_BIN_EXE_spiped");
+
+/// A folder of the test's own with a key in it.
+pub struct Folder(tempfile::TempDir);
+
+impl Folder {
+    pub fn new() -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        folder.key("redis.key");
+        folder
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The key every folder has.
+    pub fn shared_key(&self) -> PathBuf {
+        self.path("redis.key")
+    }
+
+    /// Makes another key.
+    pub fn key(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        let made = Command::new(SPIPED).arg("keygen").arg(&path).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        path
+    }
+}
+
+/// Lines of a process, and a way to wait for one of them.
+#[derive(Clone, Default)]
+pub struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);
+
+impl Lines {
+    /// Collects what `from` says until it ends.
+    pub fn collect(from: impl Read + Send + 'static) -> Self {
+        let lines = Self::default();
+        let collected = lines.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(from).lines().map_while(Result::ok) {
+                collected.0.0.lock().unwrap().push(line);
+                collected.0.1.notify_all();
+            }
+        });
+        lines
+    }
+
+    pub fn all(&self) -> Vec<String> {
+        self.0.0.lock().unwrap().clone()
+    }
+
+    /// Waits for the first line that has `text` in it.
+    pub fn wait_for(&self, text: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        let (lock, changed) = &*self.0;
+        let mut lines = lock.lock().unwrap();
+        loop {
+            if let Some(line) = lines.iter().find(|line| line.contains(text)) {
+                return line.clone();
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no line with {text:?} came:\n{}", lines.join("\n"));
+            lines = changed.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    pub fn count(&self, text: &str) -> usize {
+        self.all().iter().filter(|line| line.contains(text)).count()
+    }
+}
+
+/// A running spiped; ended by its process id when dropped.
+pub struct Daemon {
+    pub child: Child,
+    pub log: Lines,
+    /// Where it listens, if that is TCP.
+    pub address: SocketAddr,
+}
+
+impl Daemon {
+    /// Starts `spiped -F` with these arguments and waits until it listens.
+    pub fn start<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Self {
+        let mut command = Command::new(SPIPED);
+        command.arg("-F").args(arguments);
+        Self::spawn(command)
+    }
+
+    /// As `start`, with a command that ends in a spiped.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command
+            .env("SPIPED_LOG", "debug")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Lines::collect(child.stderr.take().unwrap());
+        let line = log.wait_for(" listening on ");
+        let address = line.split(" listening on ").nth(1).unwrap().split(' ').next().unwrap();
+        let address = address.replace(['[', ']'], "");
+        let address = match address.rsplit_once(':') {
+            Some((host, port)) => SocketAddr::new(host.parse().unwrap(), port.parse().unwrap()),
+            None => SocketAddr::from(([0, 0, 0, 0], 0)),
+        };
+        Self { child, log, address }
+    }
+
+    /// A receiver on a port of loopback, before `target`.
+    pub fn receiver(key: &Path, target: impl ToString, more: &[&str]) -> Self {
+        Self::end("-d", key, target, more)
+    }
+
+    /// A sender on a port of loopback, before the receiver at `target`.
+    pub fn sender(key: &Path, target: impl ToString, more: &[&str]) -> Self {
+        Self::end("-e", key, target, more)
+    }
+
+    fn end(role: &str, key: &Path, target: impl ToString, more: &[&str]) -> Self {
+        let target = target.to_string();
+        let key = key.to_str().unwrap();
+        let fixed = [role, "-s", "[127.0.0.1]:0", "-t", &target, "-k", key];
+        Self::start(&[&fixed, more].concat())
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        connect(self.address)
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Sends a signal by the kill program: `TERM`, `STOP`, …
+    pub fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "it does not end:\n{}", self.log.all().join("\n"));
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// How many descriptors it holds.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Its resident memory, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _status = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- log of {}:\n{}", self.child.id(), self.log.all().join("\n"));
+        }
+    }
+}
+
+/// Sends a signal to a process of ours.
+pub fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+}
+
+/// A receiver before `target`, and a sender before the receiver.
+pub struct Pipe {
+    pub receiver: Daemon,
+    pub sender: Daemon,
+}
+
+impl Pipe {
+    pub fn to(folder: &Folder, target: impl ToString) -> Self {
+        Self::with(folder, target, &[])
+    }
+
+    /// Both ends with further options.
+    pub fn with(folder: &Folder, target: impl ToString, more: &[&str]) -> Self {
+        let key = folder.shared_key();
+        let receiver = Daemon::receiver(&key, target, more);
+        let sender = Daemon::sender(&key, receiver.address, more);
+        Self { receiver, sender }
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        self.sender.connect()
+    }
+}
+
+/// A connection whose reads and writes do not hang a test.
+pub fn connect(address: SocketAddr) -> TcpStream {
+    patient(TcpStream::connect(address).unwrap())
+}
+
+pub fn patient(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// A server of the test's own: each connection goes to `serve` in a thread.
+pub struct Server {
+    pub address: SocketAddr,
+    accepted: Arc<(Mutex<usize>, Condvar)>,
+}
+
+impl Server {
+    pub fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepted = Arc::<(Mutex<usize>, Condvar)>::default();
+        let counted = Arc::clone(&accepted);
+        let serve = Arc::new(serve);
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                *counted.0.lock().unwrap() += 1;
+                counted.1.notify_all();
+                let serve = Arc::clone(&serve);
+                thread::spawn(move || serve(patient(stream)));
+            }
+        });
+        Self { address, accepted }
+    }
+
+    /// A server that sends everything back, and ends when the client ends.
+    pub fn echo() -> Self {
+        Self::start(|stream| {
+            let mut from = stream.try_clone().unwrap();
+            let mut to = stream;
+            if std::io::copy(&mut from, &mut to).is_ok() {
+                let _gone = to.shutdown(Shutdown::Write);
+            }
+        })
+    }
+
+    /// How many connections it has accepted.
+    pub fn accepted(&self) -> usize {
+        *self.accepted.0.lock().unwrap()
+    }
+}
+
+/// An address on loopback where nobody listens.
+pub fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Waits until `condition` holds.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "not in {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// How a connection ended for its reader.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// End of file: what a server takes for a clean end.
+    Clean,
+    /// A reset: an error at the reader's.
+    Reset,
+}
+
+/// Reads to the end; what came, and which end it was.
+pub fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, End) {
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        Ok(_) => (bytes, End::Clean),
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => (bytes, End::Reset),
+        Err(error) => panic!("neither an end nor a reset: {error}"),
+    }
+}
+
+/// `line` there and back again.
+pub fn round_trip(stream: &mut TcpStream, bytes: &[u8]) {
+    stream.write_all(bytes).unwrap();
+    let mut back = vec![0; bytes.len()];
+    stream.read_exact(&mut back).unwrap();
+    assert_eq!(back, bytes);
+}
+
+/// Bytes that look random and can be made again: a test's content.
+pub fn noise(seed: u64, count: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(count + 8);
+    while bytes.len() < count {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(count);
+    bytes
+}
