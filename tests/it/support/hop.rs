@@ -45,19 +45,19 @@ pub struct Hop {
 impl Hop {
     /// A hop that only records.
     pub fn recording(to: SocketAddr) -> Self {
-        Self::tampering(to, || Box::new(|unit| vec![Act::Forward(unit.bytes)]))
+        Self::tampering(to, |_| Box::new(|unit| vec![Act::Forward(unit.bytes)]))
     }
 
-    /// A hop that asks a new `Tamper` for every connection.
-    pub fn tampering(to: SocketAddr, tamper: impl Fn() -> Tamper + Send + 'static) -> Self {
+    /// A hop that asks for a new `Tamper` for every connection, by its number.
+    pub fn tampering(to: SocketAddr, tamper: impl Fn(usize) -> Tamper + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let recorded = Arc::<Mutex<(Vec<u8>, Vec<u8>)>>::default();
         let record = Arc::clone(&recorded);
         thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
+            for (number, client) in listener.incoming().map_while(Result::ok).enumerate() {
                 let Ok(server) = TcpStream::connect(to) else { continue };
-                let tamper = Arc::new(Mutex::new(tamper()));
+                let tamper = Arc::new(Mutex::new(tamper(number)));
                 for way in [Way::ToReceiver, Way::ToSender] {
                     let (from, to) = match way {
                         Way::ToReceiver => (&client, &server),

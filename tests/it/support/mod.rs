@@ -1,9 +1,5 @@
 //! What the tests of the program share: real daemons on ports the system
 //! chose, a key, sockets that do not hang, and a hop between the two ends.
-#![allow(dead_code, reason = "no test uses all of it")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends that way")]
-#![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests may")]
-#![allow(missing_docs, unreachable_pub, reason = "nobody else sees it")]
 
 pub mod hop;
 
@@ -174,8 +170,7 @@ impl Daemon {
 
     /// Its resident memory, in KiB.
     pub fn resident_kib(&self) -> u64 {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
@@ -327,4 +322,9 @@ pub fn noise(seed: u64, count: usize) -> Vec<u8> {
     }
     bytes.truncate(count);
     bytes
+}
+
+/// Closes a connection by a reset.
+pub fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }

@@ -1,0 +1,331 @@
+//! What is typed wrongly, or not there, gets one clear line, a hint and the
+//! right exit code; a connection that cannot be made is reset at once, and
+//! the daemon lives on.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{
+    Daemon, End, Folder, Pipe, SPIPED, Server, nobody, read_to_end, round_trip, wait_until,
+};
+
+#[test]
+fn command_lines_that_cannot_be_are_named() {
+    let folder = Folder::new();
+    let key = folder.shared_key();
+    let key = key.to_str().unwrap();
+    let (s, t) = ("127.0.0.1:0", "127.0.0.1:1");
+    let cases: [(&[&str], &str); 16] = [
+        (&[], "neither -e nor -d is given"),
+        (&["-s", s, "-t", t, "-k", key], "neither -e nor -d is given"),
+        (&["-e", "-d", "-s", s, "-t", t, "-k", key], "cannot be used with"),
+        (&["-e", "-t", t, "-k", key], "-s is not given"),
+        (&["-e", "-s", s, "-k", key], "-t is not given"),
+        (&["-e", "-s", s, "-t", t], "-k is not given"),
+        (&["-e", "-s", "x", "-t", t, "-k", key], "-s: 'x' has no port"),
+        (&["-e", "-s", ":1", "-t", t, "-k", key], "-s: ':1' has no host"),
+        (&["-e", "-s", s, "-t", "::1", "-k", key], "-t: '::1' is an IPv6 address without"),
+        (&["-e", "-s", s, "-t", "x:0", "-k", key], "-t: port 0 cannot be connected to"),
+        (&["-e", "-s", s, "-t", t, "-k", key, "-n", "x"], "-n: 'x' is not a number"),
+        (&["-e", "-s", s, "-t", t, "-k", key, "-o", "0"], "-o: '0' is not a time"),
+        (&["-e", "-s", s, "-t", t, "-k", key, "--cipher", "rot13"], "--cipher: 'rot13'"),
+        (&["-e", "-s", s, "-t", t, "-k", key, "--pad", "1"], "--pad: '1'"),
+        (&["-e", "-s", s, "-t", t, "-k", key, "--nonsense"], "unexpected argument '--nonsense'"),
+        (&["keygen"], "required arguments were not provided: <PATH>"),
+    ];
+    for (arguments, reason) in cases {
+        refused(&spiped(arguments), 64, reason);
+    }
+}
+
+#[test]
+fn keys_that_are_no_keys_are_refused() {
+    let folder = Folder::new();
+    let write = |name: &str, length: usize, mode: u32| {
+        let path = folder.path(name);
+        fs::write(&path, vec![7; length]).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let cases = [
+        (folder.path("none"), 66, "cannot read the key file"),
+        (folder.path("."), 77, "is not a regular file"),
+        (write("empty", 0, 0o600), 65, "the key has 0 bytes, fewer than 32"),
+        (write("short", 31, 0o600), 65, "the key has 31 bytes, fewer than 32"),
+        (write("long", 65_537, 0o600), 65, "the key has more than 65536 bytes"),
+        (write("open", 32, 0o644), 77, "is open to others than its owner (mode 0644)"),
+    ];
+    for (path, code, reason) in cases {
+        let path = path.to_str().unwrap();
+        refused(&spiped(&["keyid", path]), code, reason);
+        let daemon = ["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1", "-k", path];
+        refused(&spiped(&daemon), code, reason);
+    }
+}
+
+/// Needs root, as which `scripts/test` runs; another user has no other owner
+/// to give a file to.
+#[test]
+fn a_key_of_another_user_is_refused() {
+    let folder = Folder::new();
+    let key = folder.shared_key();
+    if std::os::unix::fs::chown(&key, Some(12_345), None).is_err() {
+        eprintln!("skipped: only root can give a file away");
+        return;
+    }
+    refused(&spiped(&["keyid", key.to_str().unwrap()]), 77, "belongs to user 12345");
+}
+
+#[test]
+fn a_key_is_made_once_and_its_id_shown() {
+    let folder = Folder::new();
+    let path = folder.path("new.key");
+    let path = path.to_str().unwrap();
+    let made = spiped(&["keygen", path]);
+    let id = String::from_utf8(made.stdout).unwrap();
+    assert!(made.status.success() && made.stderr.is_empty());
+    assert_eq!(id.trim_end().split('-').map(str::len).collect::<Vec<_>>(), [4; 4], "{id}");
+    assert_eq!(String::from_utf8(spiped(&["keyid", path]).stdout).unwrap(), id);
+
+    let before = fs::read(path).unwrap();
+    refused(&spiped(&["keygen", path]), 73, "exists and is not overwritten");
+    assert_eq!(fs::read(path).unwrap(), before);
+    refused(&spiped(&["keygen", "/nonexistent/x.key"]), 73, "cannot make the key file");
+}
+
+/// The key by standard input is the same key.
+#[test]
+fn a_key_can_come_by_standard_input() {
+    let folder = Folder::new();
+    let key = fs::read(folder.shared_key()).unwrap();
+    let with_input = |arguments: &[&str], input: &[u8]| {
+        let mut child = Command::new(SPIPED)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let id = spiped(&["keyid", folder.shared_key().to_str().unwrap()]).stdout;
+    assert_eq!(with_input(&["keyid", "-"], &key).stdout, id);
+    refused(&with_input(&["keyid", "-"], &key[..31]), 65, "fewer than 32");
+
+    // A daemon that got its key that way talks to one that read the file.
+    let target = Server::echo();
+    let receiver = Daemon::receiver(&folder.shared_key(), target.address, &[]);
+    let mut command = Command::new("sh");
+    command.arg("-c").arg("exec \"$0\" \"$@\" < \"$KEY\"").env("KEY", folder.shared_key());
+    command.args([SPIPED, "-F", "-e", "-s", "127.0.0.1:0", "-t", &receiver.address.to_string()]);
+    command.args(["-k", "-"]);
+    let sender = Daemon::spawn(command);
+    round_trip(&mut sender.connect(), b"by standard input");
+}
+
+#[test]
+fn a_source_that_is_taken_is_named() {
+    let folder = Folder::new();
+    let running = Daemon::receiver(&folder.shared_key(), nobody(), &[]);
+    let key = folder.shared_key();
+    let source = running.address.to_string();
+    let again = ["-F", "-d", "-s", &source, "-t", "127.0.0.1:1", "-k", key.to_str().unwrap()];
+    let output = spiped(&again);
+    refused(&output, 69, "cannot listen on");
+    assert!(text(&output).contains("another program listens there"), "{}", text(&output));
+
+    let unresolvable = ["-F", "-d", "-s", "no.such.name.invalid:1", "-t", "127.0.0.1:1", "-k"];
+    let output = spiped(&[&unresolvable[..], &[key.to_str().unwrap()]].concat());
+    refused(&output, 69, "cannot listen on no.such.name.invalid:1");
+}
+
+#[test]
+fn version_and_help_are_no_errors() {
+    for option in ["-v", "--version"] {
+        let output = spiped(&[option]);
+        assert!(output.status.success());
+        assert!(String::from_utf8_lossy(&output.stdout).starts_with("spiped "));
+    }
+    let output = spiped(&["--help"]);
+    assert!(output.status.success() && output.stdout.len() > 500);
+}
+
+/// The receiver's target is down: the client is told within 100 ms, and the
+/// sender's log says what the receiver told it.
+#[test]
+fn a_target_that_is_down_resets_the_client_at_once() {
+    let folder = Folder::new();
+    let pipe = Pipe::to(&folder, nobody());
+    // The first connection pays for starting up.
+    assert_eq!(read_to_end(&mut pipe.connect()), (vec![], End::Reset));
+    let best = (0..5).map(|_| {
+        let started = Instant::now();
+        let mut client = pipe.connect();
+        client.write_all(b"PING\r\n").unwrap();
+        assert_eq!(read_to_end(&mut client), (vec![], End::Reset));
+        started.elapsed()
+    });
+    let best = best.min().unwrap();
+    assert!(best < Duration::from_millis(100), "{best:?}");
+    for end in [&pipe.sender, &pipe.receiver] {
+        let line = end.log.wait_for("target refused the connection");
+        assert!(line.contains("peer=") && line.contains("hint="), "{line}");
+    }
+}
+
+#[test]
+fn a_target_that_does_not_resolve_is_named() {
+    let folder = Folder::new();
+    let pipe = Pipe::to(&folder, "no.such.name.invalid:6379");
+    assert_eq!(read_to_end(&mut pipe.connect()), (vec![], End::Reset));
+    let line = pipe.receiver.log.wait_for("the name no.such.name.invalid does not resolve");
+    assert!(line.contains("hint=\"check the name after -t"), "{line}");
+    pipe.sender.log.wait_for("target cannot be reached");
+    assert_eq!(read_to_end(&mut pipe.connect()), (vec![], End::Reset));
+}
+
+#[test]
+fn a_receiver_that_is_down_resets_the_client_at_once() {
+    let folder = Folder::new();
+    let sender = Daemon::sender(&folder.shared_key(), nobody(), &[]);
+    assert_eq!(read_to_end(&mut sender.connect()), (vec![], End::Reset));
+    let line = sender.log.wait_for("cannot reach the receiver: target refused the connection");
+    assert!(line.contains("is 'spiped -d' running there"), "{line}");
+}
+
+/// A connect that gets no answer ends at the deadline. The kernel answers
+/// no further connect once a backlog is full.
+#[test]
+fn a_target_that_does_not_answer_is_given_up_in_time() {
+    let listener =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let _fills_the_backlog = std::net::TcpStream::connect(address).unwrap();
+
+    let folder = Folder::new();
+    let pipe = Pipe::with(&folder, address, &["-o", "0.5"]);
+    assert_eq!(read_to_end(&mut pipe.connect()), (vec![], End::Reset));
+    pipe.receiver.log.wait_for("target did not answer in 500ms");
+    pipe.sender.log.wait_for("target did not answer in time");
+}
+
+#[test]
+fn a_key_with_a_wrong_byte_is_named_on_both_sides() {
+    let folder = Folder::new();
+    let mut bytes = fs::read(folder.shared_key()).unwrap();
+    bytes[31] ^= 1;
+    let other = folder.path("other.key");
+    fs::copy(folder.shared_key(), &other).unwrap();
+    fs::write(&other, bytes).unwrap();
+    let target = Server::echo();
+    let receiver = Daemon::receiver(&folder.shared_key(), target.address, &[]);
+    let sender = Daemon::sender(&other, receiver.address, &[]);
+    assert_eq!(read_to_end(&mut sender.connect()), (vec![], End::Reset));
+    let line = receiver.log.wait_for("the key does not fit");
+    assert!(line.contains("peer=127.0.0.1:") && line.contains("compare 'spiped keyid"), "{line}");
+    let line = sender.log.wait_for("in the handshake");
+    assert!(line.contains("usually the keys differ"), "{line}");
+    assert_eq!(target.accepted(), 0);
+}
+
+#[test]
+fn both_ends_started_as_senders_are_noticed() {
+    let folder = Folder::new();
+    let target = Server::echo();
+    let key = folder.shared_key();
+    let second = Daemon::sender(&key, target.address, &["-o", "0.5"]);
+    let first = Daemon::sender(&key, second.address, &["-o", "0.5"]);
+    assert_eq!(read_to_end(&mut first.connect()), (vec![], End::Reset));
+    // The echo gives the second one its own message back; the first hears nothing.
+    let line = second.log.wait_for("WARN");
+    assert!(line.contains("receiver") && line.contains("hint="), "{line}");
+    let line = first.log.wait_for("WARN");
+    assert!(line.contains("hint="), "{line}");
+}
+
+#[test]
+fn both_ends_started_as_receivers_are_noticed() {
+    let folder = Folder::new();
+    let target = Server::echo();
+    let key = folder.shared_key();
+    let server_side = Daemon::receiver(&key, target.address, &[]);
+    let client_side = Daemon::receiver(&key, server_side.address, &[]);
+    let mut client = client_side.connect();
+    client.write_all(b"PING\r\n").unwrap();
+    assert_eq!(read_to_end(&mut client), (vec![], End::Reset));
+    client_side.log.wait_for("looks like plaintext redis");
+    assert_eq!(target.accepted(), 0);
+}
+
+/// The sender's -t names the server itself instead of a receiver.
+#[test]
+fn a_sender_that_points_at_the_server_itself_is_told() {
+    let folder = Folder::new();
+    let server = Server::start(|mut stream| {
+        let _gone = stream.write_all(b"-ERR unknown command\r\n");
+        read_to_end(&mut stream);
+    });
+    let sender = Daemon::sender(&folder.shared_key(), server.address, &["-o", "0.5"]);
+    assert_eq!(read_to_end(&mut sender.connect()), (vec![], End::Reset));
+    let line = sender.log.wait_for("the answer is not our protocol, looks like plaintext redis");
+    assert!(line.contains("-t must name a receiver"), "{line}");
+}
+
+#[test]
+fn at_the_limit_connections_are_refused_and_served_again_after() {
+    let folder = Folder::new();
+    let target = Server::echo();
+    let key = folder.shared_key();
+    let receiver = Daemon::receiver(&key, target.address, &["-n", "1"]);
+    let sender = Daemon::sender(&key, receiver.address, &[]);
+    let mut first = sender.connect();
+    round_trip(&mut first, b"first");
+    assert_eq!(read_to_end(&mut sender.connect()), (vec![], End::Reset));
+    receiver.log.wait_for("the connection limit of 1 is reached");
+    sender.log.wait_for("the receiver has reached its connection limit");
+    drop(first);
+    wait_until("the place is free again", || {
+        let mut next = sender.connect();
+        next.write_all(b"x").is_ok()
+            && std::io::Read::read(&mut next, &mut [0]).is_ok_and(|n| n == 1)
+    });
+}
+
+#[test]
+fn suites_that_differ_are_named() {
+    let folder = Folder::new();
+    let target = Server::echo();
+    let key = folder.shared_key();
+    let receiver = Daemon::receiver(&key, target.address, &["--cipher", "chacha20-poly1305"]);
+    let sender = Daemon::sender(&key, receiver.address, &["--cipher", "aes-256-gcm"]);
+    assert_eq!(read_to_end(&mut sender.connect()), (vec![], End::Reset));
+    receiver.log.wait_for("the suite aes-256-gcm is not accepted here");
+    let sender = Daemon::sender(&key, receiver.address, &["--cipher", "chacha20-poly1305"]);
+    round_trip(&mut sender.connect(), b"this one is");
+    sender.log.wait_for("listening");
+}
+
+fn spiped(arguments: &[&str]) -> Output {
+    Command::new(SPIPED).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// One line that names what is wrong, one with a hint, and the exit code.
+fn refused(output: &Output, code: i32, reason: &str) {
+    let text = text(output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    let [error, hint] = lines.as_slice() else { panic!("not two lines: {text}") };
+    assert!(error.starts_with("spiped: ") && error.contains(reason), "{error}");
+    assert!(hint.starts_with("hint: ") && hint.len() > 20, "{hint}");
+    assert!(!error.ends_with('.'), "{error}");
+}

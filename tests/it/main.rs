@@ -1,0 +1,13 @@
+//! Tests of the program as its users have it: real processes, real sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends that way")]
+#![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests may")]
+#![allow(clippy::needless_pass_by_value, reason = "what is reset, or shown, is given away")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests may")]
+#![allow(missing_docs, unreachable_pub, reason = "nobody else sees it")]
+
+mod bad_input;
+mod man_in_the_middle;
+mod strangers;
+mod streams;
+mod support;
+mod weaknesses;

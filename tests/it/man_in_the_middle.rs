@@ -1,0 +1,241 @@
+//! Somebody on the wire between the two ends: whatever is flipped, cut,
+//! replayed, swapped or reflected never reaches the target as a clean end,
+//! and the log says why.
+
+use std::io::{ErrorKind, Write};
+use std::net::Shutdown;
+use std::sync::mpsc::{Receiver, channel};
+
+use crate::support::hop::{Act, Hop, Tamper, Unit, Way};
+use crate::support::{Daemon, End, Folder, PATIENCE, Server, read_to_end, reset, wait_until};
+
+/// What the sender sends first: 0 is message 1, 1 is OPEN, 2 the first DATA.
+const FIRST_DATA: usize = 2;
+
+#[test]
+fn untouched_everything_arrives_and_ends_cleanly() {
+    let wire = Wire::with(|_| Box::new(|unit| vec![Act::Forward(unit.bytes)]));
+    assert_eq!(wire.send(b"all of it"), End::Clean);
+    assert_eq!(wire.seen(), (b"all of it".to_vec(), End::Clean));
+}
+
+#[test]
+fn a_handshake_that_is_cut_at_any_byte_opens_nothing() {
+    for (way, length) in [(Way::ToReceiver, 49), (Way::ToSender, 48)] {
+        let wire = Wire::with(move |byte| on(way, 0, move |bytes| cut(bytes, byte)));
+        for byte in 0..length {
+            assert_eq!(wire.send(b"x"), End::Reset, "{way:?} at byte {byte}");
+        }
+        assert_eq!(wire.target.accepted(), 0);
+    }
+}
+
+#[test]
+fn a_handshake_that_is_altered_at_any_byte_opens_nothing() {
+    for (way, length) in [(Way::ToReceiver, 49), (Way::ToSender, 48)] {
+        let wire = Wire::with(move |byte| on(way, 0, move |bytes| flip(bytes, byte)));
+        for byte in 0..length {
+            assert_eq!(wire.send(b"x"), End::Reset, "{way:?} at byte {byte}");
+        }
+        assert_eq!(wire.target.accepted(), 0);
+    }
+}
+
+/// A record with 3 bytes of data has 22: length, kind, data, tag.
+#[test]
+fn a_record_that_is_cut_at_any_byte_is_a_truncation() {
+    let wire = Wire::with(|byte| on(Way::ToReceiver, FIRST_DATA, move |bytes| cut(bytes, byte)));
+    for byte in 0..22 {
+        assert_eq!(wire.send(b"abc"), End::Reset, "byte {byte}");
+        assert_eq!(wire.seen(), (vec![], End::Reset), "byte {byte}");
+    }
+    wire.receiver.log.wait_for("truncated: the tunnel ended before the stream did");
+    wire.sender.log.wait_for("truncated");
+}
+
+#[test]
+fn a_record_that_is_altered_at_any_byte_is_refused() {
+    let wire = Wire::with(|byte| on(Way::ToReceiver, FIRST_DATA, move |bytes| flip(bytes, byte)));
+    for byte in 0..22 {
+        let mut client = wire.sender.connect();
+        client.write_all(b"abc").unwrap();
+        if byte < 2 {
+            // The record is said to be 256 bytes, or one, longer: the receiver
+            // waits for them until the client gives up.
+            wait_until("the target is connected to", || wire.target.accepted() == byte + 1);
+            reset(client);
+        } else {
+            assert_eq!(read_to_end(&mut client).1, End::Reset, "byte {byte}");
+        }
+        assert_eq!(wire.seen(), (vec![], End::Reset), "byte {byte}");
+    }
+    wire.receiver.log.wait_for("truncated: a record failed authentication");
+    wire.receiver.log.wait_for("hint=\"something between the two ends altered the stream\"");
+}
+
+/// The stream is whole, only its end is missing: still no clean end.
+#[test]
+fn a_stream_without_its_end_is_a_truncation() {
+    let wire = Wire::with(|_| on(Way::ToReceiver, FIRST_DATA + 1, |_| vec![Act::End]));
+    assert_eq!(wire.send(b"all of it"), End::Reset);
+    assert_eq!(wire.seen(), (b"all of it".to_vec(), End::Reset));
+}
+
+#[test]
+fn a_replayed_record_is_refused() {
+    let wire = Wire::with(|_| {
+        on(Way::ToReceiver, FIRST_DATA, |bytes| {
+            vec![Act::Forward(bytes.clone()), Act::Forward(bytes)]
+        })
+    });
+    assert_eq!(wire.send(b"once"), End::Reset);
+    let (bytes, end) = wire.seen();
+    assert!(end == End::Reset && b"once".starts_with(&bytes), "{bytes:?}, {end:?}");
+}
+
+#[test]
+fn swapped_records_are_refused() {
+    let wire = Wire::with(|_| {
+        let mut held = Vec::new();
+        Box::new(move |unit| match (unit.way, unit.number) {
+            (Way::ToReceiver, FIRST_DATA) => {
+                held = unit.bytes;
+                vec![]
+            }
+            (Way::ToReceiver, number) if number == FIRST_DATA + 1 => {
+                vec![Act::Forward(unit.bytes), Act::Forward(held.clone())]
+            }
+            _ => vec![Act::Forward(unit.bytes)],
+        })
+    });
+    // The record that follows the data is END.
+    assert_eq!(wire.send(b"first"), End::Reset);
+    assert_eq!(wire.seen(), (vec![], End::Reset));
+}
+
+#[test]
+fn a_reflected_record_is_refused() {
+    let wire = Wire::with(|_| {
+        on(Way::ToReceiver, FIRST_DATA, |bytes| {
+            vec![Act::Reflect(bytes.clone()), Act::Forward(bytes)]
+        })
+    });
+    // The stream goes on, so that there is no END yet that may arrive.
+    let mut client = wire.sender.connect();
+    client.write_all(b"mine").unwrap();
+    assert_eq!(read_to_end(&mut client).1, End::Reset);
+    wire.sender.log.wait_for("truncated: a record failed authentication");
+    assert_eq!(wire.seen().1, End::Reset);
+}
+
+/// Recorded whole and played again, a connection gets one answer of 48 bytes
+/// and no target.
+#[test]
+fn a_replayed_connection_reaches_no_target() {
+    let folder = Folder::new();
+    let (target, seen) = reading_target();
+    let receiver = Daemon::receiver(&folder.shared_key(), target.address, &["-o", "1"]);
+    let hop = Hop::recording(receiver.address);
+    let sender = Daemon::sender(&folder.shared_key(), hop.address, &[]);
+    let mut client = sender.connect();
+    client.write_all(b"pay 100").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_to_end(&mut client).1, End::Clean);
+    assert_eq!(seen.recv_timeout(PATIENCE).unwrap(), (b"pay 100".to_vec(), End::Clean));
+
+    let mut replay = receiver.connect();
+    replay.write_all(&hop.recorded().0).unwrap();
+    let (answer, end) = read_to_end(&mut replay);
+    assert!(answer.len() <= 48 && end == End::Reset, "{answer:?}, {end:?}");
+    receiver.log.wait_for("its first record is wrong: a record failed authentication");
+    assert_eq!(target.accepted(), 1);
+}
+
+/// A whole stream of the other direction altered: the client is told as well.
+#[test]
+fn the_client_never_takes_a_truncated_answer_for_a_whole_one() {
+    let folder = Folder::new();
+    let target = Server::start(|mut stream| {
+        let _gone = stream.write_all(b"the whole answer");
+        let _gone = stream.shutdown(Shutdown::Write);
+        let _gone = read_to_end(&mut stream);
+    });
+    let receiver = Daemon::receiver(&folder.shared_key(), target.address, &[]);
+    // 0 is message 2, 1 is OPENED, 2 the answer, 3 END.
+    let hop = Hop::tampering(receiver.address, |_| on(Way::ToSender, 3, |_| vec![Act::End]));
+    let sender = Daemon::sender(&folder.shared_key(), hop.address, &[]);
+    let (bytes, end) = read_to_end(&mut sender.connect());
+    assert_eq!((bytes.as_slice(), end), (b"the whole answer".as_slice(), End::Reset));
+}
+
+/// A sender and a receiver with a tampering hop between them, and a target
+/// that only reads.
+struct Wire {
+    _folder: Folder,
+    receiver: Daemon,
+    sender: Daemon,
+    target: Server,
+    seen: Receiver<Seen>,
+}
+
+/// What a target saw of one connection: all bytes, and how it ended.
+type Seen = (Vec<u8>, End);
+
+fn reading_target() -> (Server, Receiver<Seen>) {
+    let (sender, seen) = channel();
+    let server = Server::start(move |mut stream| {
+        let _nobody_asks = sender.send(read_to_end(&mut stream));
+    });
+    (server, seen)
+}
+
+impl Wire {
+    /// `tamper` is asked for every connection, by its number.
+    fn with(tamper: impl Fn(usize) -> Tamper + Send + 'static) -> Self {
+        let folder = Folder::new();
+        let key = folder.shared_key();
+        let (target, seen) = reading_target();
+        let receiver = Daemon::receiver(&key, target.address, &[]);
+        let hop = Hop::tampering(receiver.address, tamper);
+        let sender = Daemon::sender(&key, hop.address, &[]);
+        Self { _folder: folder, receiver, sender, target, seen }
+    }
+
+    /// Sends bytes and the end of the stream; how the client was ended.
+    fn send(&self, bytes: &[u8]) -> End {
+        let mut client = self.sender.connect();
+        match client.write_all(bytes) {
+            // A write that is told of a reset takes the error from the read.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return End::Reset,
+            result => result.unwrap(),
+        }
+        let _reset = client.shutdown(Shutdown::Write);
+        read_to_end(&mut client).1
+    }
+
+    /// What the target saw of the next connection.
+    fn seen(&self) -> Seen {
+        self.seen.recv_timeout(PATIENCE).unwrap()
+    }
+}
+
+/// Forwards everything but one unit of one way.
+fn on(way: Way, number: usize, act: impl Fn(Vec<u8>) -> Vec<Act> + Send + 'static) -> Tamper {
+    Box::new(move |unit: Unit| {
+        if (unit.way, unit.number) == (way, number) {
+            act(unit.bytes)
+        } else {
+            vec![Act::Forward(unit.bytes)]
+        }
+    })
+}
+
+fn cut(mut bytes: Vec<u8>, at: usize) -> Vec<Act> {
+    bytes.truncate(at);
+    vec![Act::Forward(bytes), Act::End]
+}
+
+fn flip(mut bytes: Vec<u8>, at: usize) -> Vec<Act> {
+    bytes[at] ^= 1;
+    vec![Act::Forward(bytes)]
+}

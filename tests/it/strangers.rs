@@ -1,0 +1,197 @@
+//! Who does not hold the key learns nothing, reaches no target, and costs
+//! one line in the log that says what it was.
+
+use std::io::Write;
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use crate::support::{
+    Daemon, End, Folder, Pipe, SPIPED, Server, connect, read_to_end, reset, round_trip, wait_until,
+};
+
+#[test]
+fn what_is_not_our_protocol_is_closed_at_once_and_named() {
+    let cases: [(&[u8], &str, &str); 5] = [
+        (
+            b"*1\r\n$4\r\nPING\r\n",
+            "looks like plaintext redis",
+            "redis clients connect to a sender",
+        ),
+        (b"PING\r\n", "looks like plaintext redis", "redis clients connect to a sender"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "looks like http", "only a sender"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "looks like tls", "only a sender"),
+        (&[0xc5; 32], "looks like spiped 1.x", "speaks another protocol"),
+    ];
+    for (bytes, reason, hint) in cases {
+        let stage = Stage::new(&["-o", "30"]);
+        let started = Instant::now();
+        let mut stranger = stage.pipe.receiver.connect();
+        stranger.write_all(bytes).unwrap();
+        assert_eq!(read_to_end(&mut stranger), (vec![], End::Reset));
+        assert!(started.elapsed() < Duration::from_secs(5), "not at once");
+        let line = stage.logged(reason);
+        assert!(line.contains(hint), "{line}");
+        stage.still_serves();
+    }
+}
+
+/// 0x02 and 0x03 begin our own messages: it takes the tag to tell.
+#[test]
+fn garbage_that_begins_like_ours_is_refused_for_its_tag() {
+    let stage = Stage::new(&[]);
+    for first in [0x02, 0x03] {
+        let mut stranger = stage.pipe.receiver.connect();
+        stranger.write_all(&[first; 49]).unwrap();
+        assert_eq!(read_to_end(&mut stranger), (vec![], End::Reset));
+    }
+    let line = stage.logged("the key does not fit");
+    assert!(line.contains("spiped keyid"), "{line}");
+    stage.still_serves();
+}
+
+#[test]
+fn a_peer_that_says_nothing_is_closed_at_the_deadline() {
+    let stage = Stage::new(&["-o", "0.3"]);
+    let mut stranger = stage.pipe.receiver.connect();
+    assert_eq!(read_to_end(&mut stranger), (vec![], End::Reset));
+    let line = stage.logged("said nothing for 300ms");
+    assert!(line.contains("a health check"), "{line}");
+    stage.still_serves();
+}
+
+#[test]
+fn a_peer_that_stops_after_48_bytes_is_closed_at_the_deadline() {
+    let stage = Stage::new(&["-o", "0.3"]);
+    let mut stranger = stage.pipe.receiver.connect();
+    stranger.write_all(&[3; 48]).unwrap();
+    assert_eq!(read_to_end(&mut stranger), (vec![], End::Reset));
+    stage.logged("stopped after 48 of the 49 bytes");
+    stage.still_serves();
+}
+
+/// A byte now and then does not move the deadline.
+#[test]
+fn a_peer_that_drips_is_closed_at_the_deadline() {
+    let stage = Stage::new(&["-o", "0.5"]);
+    let mut stranger = stage.pipe.receiver.connect();
+    let started = Instant::now();
+    while stranger.write_all(&[3]).is_ok() {
+        assert!(started.elapsed() < Duration::from_secs(4), "it drips on");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    stage.logged("bytes of its first message");
+    stage.still_serves();
+}
+
+#[test]
+fn a_peer_that_closes_within_its_message_is_named() {
+    let stage = Stage::new(&[]);
+    let mut stranger = stage.pipe.receiver.connect();
+    stranger.write_all(&[3; 20]).unwrap();
+    stranger.shutdown(Shutdown::Write).unwrap();
+    read_to_end(&mut stranger);
+    stage.logged("closed after 20 of the 49 bytes");
+    stage.still_serves();
+}
+
+/// Probes of a load balancer must not fill the log.
+#[test]
+fn connect_and_close_is_no_more_than_a_debug_line() {
+    let stage = Stage::new(&[]);
+    drop(stage.pipe.receiver.connect());
+    reset(stage.pipe.receiver.connect());
+    wait_until("both are logged", || {
+        stage.pipe.receiver.log.count("connected and closed without a word") == 2
+    });
+    assert_eq!(stage.pipe.receiver.log.count("WARN"), 0);
+    stage.still_serves();
+}
+
+/// Many strangers cause few lines, and the next says how many were left out.
+#[test]
+fn lines_about_strangers_are_rate_limited_and_counted() {
+    let stage = Stage::new(&[]);
+    let strangers = 200;
+    let refuse = || {
+        let mut stranger = stage.pipe.receiver.connect();
+        stranger.write_all(b"PING\r\n").unwrap();
+        read_to_end(&mut stranger);
+    };
+    let started = Instant::now();
+    (0..strangers).for_each(|_| refuse());
+    let lines = stage.pipe.receiver.log.count("not our protocol");
+    assert!(lines <= 2 + usize::try_from(started.elapsed().as_secs()).unwrap(), "{lines} lines");
+    wait_until("a line that counts the others", || {
+        refuse();
+        stage.pipe.receiver.log.count("unsaid=") > 0
+    });
+}
+
+/// The places of strangers are not those of who holds the key; the oldest
+/// stranger gives its own up.
+#[test]
+fn silent_strangers_keep_no_keyed_peer_waiting() {
+    let mut stage = Stage::new(&["-o", "600"]);
+    // More than there are places for: those with 1024 descriptors are 128.
+    stage.pipe.receiver = {
+        let mut command = std::process::Command::new("sh");
+        let key = stage.folder.shared_key();
+        let target = stage.target.address.to_string();
+        command.args(["-c", "ulimit -n 1024; exec \"$@\"", "sh", SPIPED, "-F", "-d"]);
+        command.args(["-o", "600", "-s", "127.0.0.1:0", "-t", &target, "-k"]).arg(key);
+        Daemon::spawn(command)
+    };
+    let address = stage.pipe.receiver.address;
+    stage.pipe.sender = Daemon::sender(&stage.folder.shared_key(), address, &[]);
+    let strangers: Vec<_> = (0..400).map(|_| connect(address)).collect();
+    let started = Instant::now();
+    round_trip(&mut stage.pipe.connect(), b"let me in");
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    stage.pipe.receiver.log.wait_for("gave its place to newer peers");
+    assert!(stage.pipe.receiver.descriptors() < 300, "{}", stage.pipe.receiver.descriptors());
+    drop(strangers);
+}
+
+/// Both ends with options, before a target that counts its connections.
+struct Stage {
+    folder: Folder,
+    target: Server,
+    pipe: Pipe,
+}
+
+impl Stage {
+    fn new(options: &[&str]) -> Self {
+        let folder = Folder::new();
+        let target = Server::echo();
+        let pipe = Pipe::with(&folder, target.address, options);
+        Self { folder, target, pipe }
+    }
+
+    /// The line about the stranger: it names the peer, the reason and a hint.
+    fn logged(&self, reason: &str) -> String {
+        let line = self.pipe.receiver.log.wait_for(reason);
+        assert!(line.contains("WARN") && line.contains("peer=127.0.0.1:"), "{line}");
+        assert!(line.contains("hint="), "{line}");
+        line
+    }
+
+    /// The stranger reached no target, and whoever holds the key still does.
+    fn still_serves(&self) {
+        assert_eq!(self.target.accepted(), 0, "a stranger reached the target");
+        round_trip(&mut self.pipe.connect(), b"still there?");
+        assert_eq!(self.target.accepted(), 1);
+    }
+}
+
+/// Nothing is read beyond message 1 from a peer whose tag fits no key.
+#[test]
+fn a_stranger_is_not_listened_to_for_long() {
+    let stage = Stage::new(&[]);
+    let mut stranger = stage.pipe.receiver.connect();
+    let mut sent = 0;
+    while sent < 100_000_000 && stranger.write_all(&[3; 16_000]).is_ok() {
+        sent += 16_000;
+    }
+    assert!(sent < 100_000_000, "it listens on");
+    stage.still_serves();
+}
