@@ -6,6 +6,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody else sees it")]
 
 mod bad_input;
+mod builds;
 mod man_in_the_middle;
 mod strangers;
 mod streams;

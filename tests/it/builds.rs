@@ -1,0 +1,34 @@
+//! A build with AWS-LC and one in pure Rust are two ends of one pipe.
+
+use std::process::Command;
+
+use crate::support::{Daemon, Folder, Server, noise, round_trip};
+
+/// `scripts/test` names a build with the other features; without it there is
+/// just one here, and only the ciphers are held against each other (in
+/// `protocol::aead`).
+#[test]
+fn the_two_builds_speak_to_each_other() {
+    let Some(other) = std::env::var_os("SPIPED_OTHER_BUILD") else {
+        eprintln!("skipped: SPIPED_OTHER_BUILD names no other build");
+        return;
+    };
+    let folder = Folder::new();
+    let server = Server::echo();
+    let others = |role: &str, target: String, cipher: &str| {
+        let mut command = Command::new(&other);
+        command.args(["-F", role, "-s", "[127.0.0.1]:0", "-t", &target]);
+        command.args(["--cipher", cipher, "-k"]).arg(folder.shared_key());
+        Daemon::spawn(command)
+    };
+    for cipher in ["aes-256-gcm", "chacha20-poly1305"] {
+        let ours = Daemon::receiver(&folder.shared_key(), server.address, &[]);
+        let theirs = others("-e", ours.address.to_string(), cipher);
+        round_trip(&mut theirs.connect(), &noise(1, 300_000));
+
+        let theirs = others("-d", server.address.to_string(), cipher);
+        let key = folder.shared_key();
+        let ours = Daemon::sender(&key, theirs.address, &["--cipher", cipher]);
+        round_trip(&mut ours.connect(), &noise(2, 300_000));
+    }
+}
