@@ -274,6 +274,13 @@ pub fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
+/// Fails with the package to install where a program is missing.
+pub fn need(program: &str, package: &str) {
+    let search = format!("PATH=$PATH:/usr/sbin:/sbin; command -v {program}");
+    let found = Command::new("sh").args(["-c", &search]).output().unwrap().status.success();
+    assert!(found, "{program} is missing, the test needs it: apt-get install {package}");
+}
+
 /// Waits until `condition` holds.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
