@@ -42,6 +42,9 @@ pub enum AddressError {
     /// Neither an address nor a name a resolver could know.
     #[error("'{0}' is neither an address nor a host name")]
     Host(String),
+    /// Something else than an IP address in brackets.
+    #[error("'{0}' stands in brackets and is no IP address")]
+    Bracketed(String),
     /// An IPv6 address without brackets: where does the port begin?
     #[error("'{0}' is an IPv6 address without brackets")]
     Brackets(String),
@@ -59,6 +62,7 @@ impl AddressError {
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::NoHost(_) => "for all addresses write [0.0.0.0]:PORT or [::]:PORT",
+            Self::Bracketed(_) => "a host name stands without brackets: host.name:port",
             Self::Brackets(_) => "write [::1]:8000",
             Self::RelativePath(_) | Self::PathTooLong(_) => "write /run/name.socket",
             Self::Port(_) => "a port is a number from 0 to 65535",
@@ -121,7 +125,7 @@ fn inside_brackets(host: &str, port: u16) -> Result<Address, AddressError> {
         Some((ip, zone)) if ip.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() => {
             Ok(Address::Host(host.into(), port))
         }
-        _ => Err(AddressError::Host(host.into())),
+        _ => Err(AddressError::Bracketed(host.into())),
     }
 }
 
@@ -190,8 +194,8 @@ mod tests {
             ("localhost:redis", "'redis' is not a port"),
             (":6379", "':6379' has no host before the port"),
             ("*:6379", "'*:6379' has no host before the port"),
-            ("[]:1", "'' is neither an address nor a host name"),
-            ("[localhost]:1", "'localhost' is neither an address nor a host name"),
+            ("[]:1", "'' stands in brackets and is no IP address"),
+            ("[localhost]:1", "'localhost' stands in brackets and is no IP address"),
             ("300.1.1.1:1", "'300.1.1.1' is neither an address nor a host name"),
             ("a b:1", "'a b' is neither an address nor a host name"),
             ("::1", "'::1' is an IPv6 address without brackets"),
