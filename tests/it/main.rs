@@ -8,7 +8,9 @@
 mod bad_input;
 mod builds;
 mod man_in_the_middle;
+mod manual;
 mod strangers;
 mod streams;
 mod support;
+mod units;
 mod weaknesses;

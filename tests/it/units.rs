@@ -1,11 +1,6 @@
 //! The systemd units, under a real systemd: two hosts, Redis on one, its
 //! client on the other.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends that way")]
-#![allow(clippy::needless_pass_by_value, clippy::print_stderr, reason = "tests may")]
-
-mod support;
-
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 
-use support::{Folder, SPIPED, need, wait_until};
+use crate::support::{Folder, SPIPED, need, wait_until};
 
 const RECEIVE: &str = "spiped-receive.service";
 const SEND: &str = "spiped-send.service";
@@ -56,7 +51,7 @@ impl Hosts {
         let folder = Folder::new();
         let work = folder.path("hosts");
         install(&work.join("usr"));
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/systemd-hosts.sh");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/systemd-hosts.sh");
         let mut script = Command::new(script)
             .arg(&work)
             .stdin(Stdio::piped())

@@ -1,16 +1,11 @@
 //! The manual pages: well formed, and true to the program.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends that way")]
-#![allow(clippy::needless_pass_by_value, clippy::print_stderr, reason = "tests may")]
-
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::{SPIPED, need};
+use crate::support::{SPIPED, need};
 
 fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
