@@ -221,12 +221,13 @@ fn log(
     let Facts { key_id, suite, sent, received } = facts;
     let key_id = key_id.map(tracing::field::display);
     let suite = suite.map(tracing::field::display);
+    let target = &shared.config.target;
     let hint = close.hint();
     let hint = (hint != "none").then_some(hint);
     let by_strangers = matches!(close, Close::Stranger(_) | Close::Limit(_));
     macro_rules! line {
         ($level:ident, $unsaid:expr) => {
-            $level!(id, %peer, key_id, suite, sent, received, ?took, unsaid = $unsaid, hint, "{close}")
+            $level!(id, %peer, %target, key_id, suite, sent, received, ?took, unsaid = $unsaid, hint, "{close}")
         };
     }
     match close.level() {
