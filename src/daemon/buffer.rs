@@ -98,9 +98,9 @@ impl Buffer {
         self.0.unwritten.push_back(part);
     }
 
-    /// How many bytes are still to be written.
-    pub(super) fn unwritten(&self) -> usize {
-        self.0.unwritten.iter().map(ExactSizeIterator::len).sum()
+    /// How many bytes the next `parts` parts to be written have.
+    pub(super) fn unwritten(&self, parts: usize) -> usize {
+        self.0.unwritten.iter().take(parts).map(ExactSizeIterator::len).sum()
     }
 
     /// Fills `slices` with the next parts to be written; how many there are.
@@ -182,12 +182,13 @@ mod tests {
         buffer.bytes_mut().get_mut(..6).unwrap().copy_from_slice(b"abcdef");
         buffer.push_unwritten(0..2);
         buffer.push_unwritten(3..6);
+        assert_eq!((buffer.unwritten(1), buffer.unwritten(2), buffer.unwritten(3)), (2, 5, 5));
         buffer.written(3);
-        assert_eq!(buffer.unwritten(), 2);
+        assert_eq!(buffer.unwritten(2), 2);
         let mut slices = [IoSlice::new(&[]); 4];
         let count = buffer.unwritten_slices(&mut slices);
         assert_eq!((count, &*slices[0]), (1, b"ef".as_slice()));
         buffer.written(2);
-        assert_eq!(buffer.unwritten(), 0);
+        assert_eq!(buffer.unwritten(2), 0);
     }
 }

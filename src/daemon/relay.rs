@@ -370,7 +370,9 @@ impl Inbound {
 /// Writes what was opened, as it stands in the buffer.
 async fn write_opened(buffer: &mut Buffer, local: &Stream) -> Result<(), Close> {
     loop {
-        let wanted = buffer.unwritten();
+        // Of one write: were it more, a complete one would pass for a short one,
+        // and the wait for a socket that has room would have no end.
+        let wanted = buffer.unwritten(PARTS);
         if wanted == 0 {
             return Ok(());
         }
