@@ -1,7 +1,9 @@
 //! What the tests of the program share: real daemons on ports the system
-//! chose, a key, sockets that do not hang, and a hop between the two ends.
+//! chose, a key, sockets that do not hang, a hop between the two ends, and a
+//! redis-server.
 
 pub mod hop;
+pub mod redis;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

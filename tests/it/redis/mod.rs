@@ -1,0 +1,5 @@
+//! The pipe before what it was made for: a real redis-server, with the
+//! programs that come with it, and with another one that replicates it.
+
+mod clients;
+mod resp;

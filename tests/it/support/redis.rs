@@ -1,0 +1,118 @@
+//! A real redis-server of the test's own, and the programs that come with it.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+
+use super::{Folder, Lines, PATIENCE, need, nobody, wait_until};
+
+/// How often another port is tried.
+const ATTEMPTS: usize = 5;
+
+/// A running redis-server that saves nothing; ended by its process id when
+/// dropped.
+pub struct Redis {
+    child: Child,
+    log: Lines,
+    /// Where it listens on loopback.
+    pub address: SocketAddr,
+    /// Where it listens as well.
+    pub socket: PathBuf,
+}
+
+impl Redis {
+    /// Starts one in a subfolder of that name and waits until it answers.
+    pub fn start(folder: &Folder, name: &str, more: &[&str]) -> Self {
+        need("redis-server", "redis-server");
+        need("redis-cli", "redis-tools");
+        need("redis-benchmark", "redis-tools");
+        let home = folder.path(name);
+        std::fs::create_dir(&home).unwrap();
+        for _ in 0..ATTEMPTS {
+            let mut redis = Self::spawn(home.clone(), more);
+            if redis.comes_up() {
+                return redis;
+            }
+            // Its port was free a moment ago: somebody else may have been faster.
+            eprintln!("redis-server ended:\n{}", redis.log.all().join("\n"));
+        }
+        panic!("redis-server did not start in {ATTEMPTS} attempts");
+    }
+
+    fn spawn(home: PathBuf, more: &[&str]) -> Self {
+        let address = nobody();
+        let socket = home.join("redis.socket");
+        let mut child = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
+            .args(["--save", "", "--appendonly", "no"])
+            .arg("--dir")
+            .arg(home)
+            .arg("--unixsocket")
+            .arg(&socket)
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Lines::collect(child.stdout.take().unwrap());
+        Self { child, log, address, socket }
+    }
+
+    /// Waits until it answers, or has ended. Asked is the socket in its own
+    /// folder: at the port another server could answer.
+    fn comes_up(&mut self) -> bool {
+        let mut answers = false;
+        wait_until("redis-server answers", || {
+            let asked = run("redis-cli", &["-s", self.socket.to_str().unwrap(), "PING"], b"");
+            answers = asked.stdout == b"PONG\n";
+            answers || self.child.try_wait().unwrap().is_some()
+        });
+        answers
+    }
+
+    /// What redis-cli is told straight by the server, not through a pipe.
+    pub fn cli(&self, words: &[&str]) -> String {
+        cli(&[&["-s", self.socket.to_str().unwrap()], words].concat())
+    }
+
+    /// A field of what INFO tells.
+    pub fn info(&self, field: &str) -> String {
+        let all = self.cli(&["INFO"]);
+        let line = all.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.unwrap_or_else(|| panic!("no {field} in INFO:\n{all}")).to_owned()
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _status = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- log of redis {}:\n{}", self.child.id(), self.log.all().join("\n"));
+        }
+    }
+}
+
+/// The reply redis-cli prints, without its end of line; an error reply fails.
+pub fn cli(arguments: &[&str]) -> String {
+    let asked = run("redis-cli", &[&["-e"], arguments].concat(), b"");
+    assert!(asked.status.success(), "{asked:?}");
+    let reply = String::from_utf8(asked.stdout).unwrap();
+    reply.strip_suffix('\n').unwrap_or(&reply).to_owned()
+}
+
+/// Runs a program to its end with this input; one that hangs is ended.
+pub fn run(program: &str, arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new("timeout")
+        .args([&PATIENCE.as_secs().to_string(), program])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
