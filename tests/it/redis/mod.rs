@@ -2,4 +2,5 @@
 //! programs that come with it, and with another one that replicates it.
 
 mod clients;
+mod load;
 mod resp;
