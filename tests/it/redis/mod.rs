@@ -3,4 +3,5 @@
 
 mod clients;
 mod load;
+mod pubsub;
 mod resp;
