@@ -4,4 +4,5 @@
 mod clients;
 mod load;
 mod pubsub;
+mod replication;
 mod resp;
