@@ -5,8 +5,10 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::background::PidFileError;
 use crate::config::{Address, ConfigError};
 use crate::key_file::KeyFileError;
+use crate::privileges::PrivilegesError;
 
 /// Why the program ended before or while serving.
 #[derive(Debug, Error)]
@@ -28,6 +30,20 @@ pub enum Error {
         /// The system's word.
         error: io::Error,
     },
+    /// `spipe`'s connection was not made, or did not end cleanly.
+    #[error("{reason}")]
+    Pipe {
+        /// What happened.
+        reason: String,
+        /// What may help.
+        hint: &'static str,
+    },
+    /// Whom `-u` names.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegesError),
+    /// The pid file.
+    #[error(transparent)]
+    PidFile(#[from] PidFileError),
     /// Listening failed for good, or the runtime could not start.
     #[error("{what}: {error}")]
     System {
@@ -47,6 +63,14 @@ impl Error {
             Self::Config(error) => error.hint(),
             Self::KeyFile(error) => error.hint(),
             Self::Listen { error, .. } => listen_hint(error),
+            Self::Pipe { hint, .. } => hint,
+            Self::Privileges(error) => privileges_hint(error),
+            Self::PidFile(PidFileError::Held { .. }) => {
+                "end that process first, or name another file with -p"
+            }
+            Self::PidFile(PidFileError::Write { .. }) => {
+                "name a file this user may write with -p, or stay in the foreground with -F"
+            }
             Self::System { .. } => "the system is short of something, its log may say of what",
         }
     }
@@ -57,6 +81,7 @@ impl Error {
         const USAGE: u8 = 64;
         const DATA: u8 = 65;
         const NO_INPUT: u8 = 66;
+        const NO_USER: u8 = 67;
         const UNAVAILABLE: u8 = 69;
         const OS: u8 = 71;
         const CANNOT_CREATE: u8 = 73;
@@ -72,9 +97,23 @@ impl Error {
                 KeyFileError::Exists(_) | KeyFileError::Write { .. } => CANNOT_CREATE,
                 KeyFileError::Randomness(_) => OS,
             },
-            Self::Listen { .. } => UNAVAILABLE,
+            Self::Privileges(PrivilegesError::NoUser(_) | PrivilegesError::NoGroup(_)) => NO_USER,
+            Self::Privileges(_) => NO_PERMISSION,
+            Self::Listen { .. } | Self::Pipe { .. } | Self::PidFile(PidFileError::Held { .. }) => {
+                UNAVAILABLE
+            }
+            Self::PidFile(PidFileError::Write { .. }) => CANNOT_CREATE,
             Self::System { .. } => OS,
         }
+    }
+}
+
+const fn privileges_hint(error: &PrivilegesError) -> &'static str {
+    match error {
+        PrivilegesError::NoUser(_) => "name a user of this system, or its number",
+        PrivilegesError::NoGroup(_) => "name a group of this system, or its number",
+        PrivilegesError::Refused { .. } => "only root can become another user",
+        PrivilegesError::WayBack => "a fault of the system; nothing is served like this",
     }
 }
 

@@ -15,10 +15,15 @@
 //! 4. [`protocol`]: the handshake and the records. Bytes in, bytes out; knows
 //!    no socket, clock or file, and is handed its randomness.
 //!
-//! [`error`] is what the operator reads when the program cannot start.
+//! [`error`] is what the operator reads when the program cannot start,
+//! [`logging`] what it says afterwards; [`background`] and [`privileges`] are
+//! the process as a daemon of the old kind.
 
+pub mod background;
 pub mod config;
 pub mod daemon;
 pub mod error;
 pub mod key_file;
+pub mod logging;
+pub mod privileges;
 pub mod protocol;

@@ -7,30 +7,72 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use tracing_subscriber::EnvFilter;
 
-use spiped::config::{Args, Command, Config};
+use spiped::background::{Announcement, Detached, PidFile, detach};
+use spiped::config::{Args, Command, Config, Ground, SpipeArgs, TunnelConfig};
 use spiped::error::Error;
-use spiped::{daemon, key_file};
+use spiped::{daemon, key_file, logging, privileges};
 
 fn main() -> ExitCode {
+    if is_named_spipe() {
+        return end(spipe());
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return end(usage(&error)),
     };
-    end(match args.command {
-        Some(Command::Keygen { path }) => keygen(&path),
-        Some(Command::Keyid { path }) => keyid(&path),
-        None => pipe(args),
-    })
+    match args.command {
+        Some(Command::Keygen { path }) => end(keygen(&path)),
+        Some(Command::Keyid { path }) => end(keyid(&path)),
+        None => match Config::try_from(args) {
+            Ok(config) => pipe(&config),
+            Err(error) => end(Err(error.into())),
+        },
+    }
+}
+
+/// One binary, two names: `spipe` is a link to `spiped`.
+fn is_named_spipe() -> bool {
+    std::env::args_os().next().is_some_and(|name| Path::new(&name).ends_with("spipe"))
+}
+
+/// Standard input and output through a pipe.
+fn spipe() -> Result<(), Error> {
+    let args = match SpipeArgs::try_parse() {
+        Ok(args) => args,
+        Err(error) => return usage(&error),
+    };
+    let config = TunnelConfig::try_from(&args.outgoing)?;
+    let key = key_file::read(&config.key)?;
+    daemon::spipe(&config, &key)
 }
 
 /// One end of a pipe, until a signal ends it.
-fn pipe(args: Args) -> Result<(), Error> {
-    let config = Config::try_from(args)?;
-    let key = key_file::read(&config.key)?;
-    log_to_stderr();
-    daemon::run(&config, key)
+fn pipe(config: &Config) -> ExitCode {
+    match config.process.ground {
+        Ground::Foreground => end(serve(config, None)),
+        Ground::Background => match detach() {
+            Ok(Detached::Parent(code)) => code,
+            Ok(Detached::Child(announcement)) => end(serve(config, Some(announcement))),
+            Err(error) => end(Err(Error::System { what: "cannot detach", error })),
+        },
+    }
+}
+
+/// Reads the key, binds, drops privileges, tells that it is ready, serves.
+fn serve(config: &Config, announcement: Option<Announcement>) -> Result<(), Error> {
+    let key = key_file::read(&config.tunnel.key)?;
+    logging::start(config.log);
+    let mut pid_file = None;
+    daemon::run(config, key, || {
+        pid_file = config.process.pid_file.as_deref().map(PidFile::write).transpose()?;
+        if let Some(run_as) = &config.process.run_as {
+            privileges::drop_to(run_as)?;
+        }
+        announcement
+            .map_or(Ok(()), Announcement::ready)
+            .map_err(|error| Error::System { what: "cannot detach", error })
+    })
 }
 
 fn keygen(path: &Path) -> Result<(), Error> {
@@ -64,23 +106,10 @@ fn end(result: Result<(), Error>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let name = if is_named_spipe() { "spipe" } else { "spiped" };
             // Where standard error is gone too, the exit code still tells.
-            let _unwritten = writeln!(io::stderr(), "spiped: {error}\nhint: {}", error.hint());
+            let _unwritten = writeln!(io::stderr(), "{name}: {error}\nhint: {}", error.hint());
             ExitCode::from(error.exit_code())
         }
     }
-}
-
-/// The log goes to standard error; `SPIPED_LOG` sets its level.
-fn log_to_stderr() {
-    let filter = EnvFilter::builder()
-        .with_default_directive(tracing::Level::INFO.into())
-        .with_env_var("SPIPED_LOG")
-        .from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_target(false)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .init();
 }

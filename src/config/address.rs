@@ -73,6 +73,18 @@ impl AddressError {
     }
 }
 
+impl Address {
+    /// The port; a unix socket has none.
+    #[must_use]
+    pub const fn port(&self) -> Option<u16> {
+        match self {
+            Self::Inet(address) => Some(address.port()),
+            Self::Host(_, port) => Some(*port),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 impl FromStr for Address {
     type Err = AddressError;
 

@@ -3,13 +3,15 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand};
 
 /// An encrypted, authenticated pipe between two sockets.
 ///
 /// With -e, plaintext connections to the source are sent encrypted to the
 /// target; with -d, encrypted connections to the source are sent as plaintext
-/// to the target. Both ends share a key file.
+/// to the target. Both ends share a key file. Each option can also be given in
+/// the environment, as SPIPED_ and its long name: SPIPED_SOURCE, …
 #[derive(Debug, Parser)]
 #[command(
     name = "spiped",
@@ -19,57 +21,139 @@ use clap::{Parser, Subcommand};
     subcommand_negates_reqs = true,
     override_usage = "spiped -e|-d -s ADDRESS -t ADDRESS -k FILE [OPTIONS]\n       spiped keygen PATH\n       spiped keyid PATH"
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub struct Args {
     /// What to do other than being an end of a pipe.
     #[command(subcommand)]
     pub command: Option<Command>,
 
     /// Be the sender: take plaintext on the source, send it encrypted to the target
-    #[arg(short = 'e', long, conflicts_with = "decrypt")]
+    #[arg(short = 'e', long, env = "SPIPED_ENCRYPT", value_parser = FalseyValueParser::new())]
     pub encrypt: bool,
 
     /// Be the receiver: take encrypted connections on the source, send plaintext to the target
-    #[arg(short = 'd', long)]
+    #[arg(short = 'd', long, env = "SPIPED_DECRYPT", value_parser = FalseyValueParser::new())]
     pub decrypt: bool,
 
     /// Where to listen: host.name:port, [1.2.3.4]:port, [::1]:port or /unix/socket
-    #[arg(short, long, value_name = "ADDRESS")]
+    #[arg(short, long, value_name = "ADDRESS", env = "SPIPED_SOURCE")]
     pub source: Option<String>,
 
-    /// Where to connect to, written alike
-    #[arg(short, long, value_name = "ADDRESS")]
-    pub target: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take it for the text of --help")]
+    pub outgoing: Outgoing,
 
-    /// The key file both ends share; - reads the key from standard input
-    #[arg(short, long, value_name = "FILE")]
-    pub key: Option<PathBuf>,
+    /// Resolve the names of source and target until it succeeds, if need be for ever
+    #[arg(short = 'D', long, env = "SPIPED_WAIT_FOR_DNS", value_parser = FalseyValueParser::new())]
+    pub wait_for_dns: bool,
 
-    /// Stay in the foreground; as yet this is always so
-    #[arg(short = 'F', long)]
+    /// Stay in the foreground
+    #[arg(short = 'F', long, env = "SPIPED_FOREGROUND", value_parser = FalseyValueParser::new())]
     pub foreground: bool,
 
     /// Connections at once; 0: as many as the file descriptors allow [default: 0]
-    #[arg(short = 'n', long, value_name = "NUMBER")]
+    #[arg(short = 'n', long, value_name = "NUMBER", env = "SPIPED_CONNECTIONS")]
     pub connections: Option<String>,
 
+    /// Where to write the process id [default: SOURCE.pid; none with -F]
+    #[arg(short, long, value_name = "FILE", env = "SPIPED_PIDFILE")]
+    pub pidfile: Option<PathBuf>,
+
+    /// Seconds after which the target's name is resolved again [default: 60]
+    #[arg(short = 'r', long, value_name = "SECONDS", env = "SPIPED_RESOLVE")]
+    pub resolve: Option<String>,
+
+    /// Never resolve the target's name again
+    #[arg(short = 'R', long, env = "SPIPED_NO_RESOLVE", value_parser = FalseyValueParser::new())]
+    pub no_resolve: bool,
+
+    /// Run as this user, once the source is bound and the key is read
+    #[arg(short, long, value_name = "USER|:GROUP|USER:GROUP", env = "SPIPED_USER")]
+    pub user: Option<String>,
+
+    /// Seconds that open connections have to end by themselves after TERM [default: 10]
+    #[arg(long, value_name = "SECONDS", env = "SPIPED_DRAIN_TIMEOUT")]
+    pub drain_timeout: Option<String>,
+
+    /// Threads that share the connections [default: one for each core]
+    #[arg(long, value_name = "NUMBER", env = "SPIPED_THREADS")]
+    pub threads: Option<String>,
+
+    /// Log to syslog; always so in the background
+    #[arg(long, env = "SPIPED_SYSLOG", value_parser = FalseyValueParser::new())]
+    pub syslog: bool,
+
+    /// text or json [default: text]
+    #[arg(long, value_name = "FORMAT", env = "SPIPED_LOG_FORMAT")]
+    pub log_format: Option<String>,
+
+    /// Log warnings and errors only
+    #[arg(short = 'q', long, env = "SPIPED_QUIET", value_parser = FalseyValueParser::new())]
+    pub quiet: bool,
+
+    /// Log more: also probes, and what happens within a connection
+    #[arg(long, env = "SPIPED_VERBOSE", value_parser = FalseyValueParser::new())]
+    pub verbose: bool,
+}
+
+/// `spipe`: standard input and output through the pipe to a receiver.
+///
+/// Connects to a receiver ('spiped -d') and sends it standard input; what the
+/// server behind it answers comes on standard output.
+#[derive(Debug, Parser)]
+#[command(
+    name = "spipe",
+    version,
+    disable_version_flag = true,
+    override_usage = "spipe -t ADDRESS -k FILE [OPTIONS]"
+)]
+pub struct SpipeArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take it for the text of --help")]
+    pub outgoing: Outgoing,
+}
+
+/// The options that `spiped` and `spipe` have in common.
+#[derive(Debug, ClapArgs)]
+pub struct Outgoing {
+    /// Where to connect to: host.name:port, [1.2.3.4]:port, [::1]:port or /unix/socket
+    #[arg(short, long, value_name = "ADDRESS", env = "SPIPED_TARGET")]
+    pub target: Option<String>,
+
+    /// The key file both ends share; - reads the key from standard input
+    #[arg(short, long, value_name = "FILE", env = "SPIPED_KEY")]
+    pub key: Option<PathBuf>,
+
+    /// The local address of connections to the target: [1.2.3.4]:0 or 1.2.3.4
+    #[arg(short, long, value_name = "ADDRESS", env = "SPIPED_BIND")]
+    pub bind: Option<String>,
+
     /// Seconds a handshake, and a connect, may take [default: 5]
-    #[arg(short = 'o', long, value_name = "SECONDS")]
+    #[arg(short = 'o', long, value_name = "SECONDS", env = "SPIPED_TIMEOUT")]
     pub timeout: Option<String>,
 
+    /// Do not probe whether the peers of idle connections are still there
+    #[arg(short = 'j', long, env = "SPIPED_NO_KEEPALIVE", value_parser = FalseyValueParser::new())]
+    pub no_keepalive: bool,
+
     /// auto, aes-256-gcm or chacha20-poly1305; with -d: the only one accepted [default: auto]
-    #[arg(long, value_name = "CIPHER")]
+    #[arg(long, value_name = "CIPHER", env = "SPIPED_CIPHER")]
     pub cipher: Option<String>,
 
     /// Pad what is sent, so that records are multiples of this many bytes [default: no padding]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", env = "SPIPED_PAD")]
     pub pad: Option<String>,
 
-    /// Threads that share the connections [default: one for each core]
-    #[arg(long, value_name = "NUMBER")]
-    pub threads: Option<String>,
+    /// Require forward secrecy: accepted, and always so
+    #[arg(short = 'g', long)]
+    pub require_pfs: bool,
+
+    /// Refused: there is no handshake without forward secrecy
+    #[arg(short = 'f', long)]
+    pub fast: bool,
 
     /// Print the version
-    #[arg(short = 'v', long, action = clap::ArgAction::Version)]
+    #[arg(short = 'v', long, action = ArgAction::Version)]
     version: Option<bool>,
 }
 

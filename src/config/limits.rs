@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::LogFormat;
 use crate::protocol::{Padding, Suite};
 
 /// `-n`: how many connections there may be at once; `None` for as many as the
@@ -16,6 +17,19 @@ pub struct MaxConnections(pub Option<NonZeroU32>);
 /// `-o`: how long a handshake, and how long a connect, may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeout(Duration);
+
+/// `--drain-timeout`: how long open connections have to end by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainTimeout(Duration);
+
+/// `-r`, `-R`: how often the target's name is resolved again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// After this time.
+    Every(Duration),
+    /// Once it has been resolved, that is for ever.
+    Never,
+}
 
 /// `--threads`: how many one-thread runtimes share the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +65,6 @@ impl FromStr for MaxConnections {
 
 impl Timeout {
     const DEFAULT: Duration = Duration::from_secs(5);
-    const MAX: Duration = Duration::from_hours(24);
-
     /// The time.
     #[must_use]
     pub const fn get(self) -> Duration {
@@ -70,13 +82,62 @@ impl FromStr for Timeout {
     type Err = LimitError;
 
     fn from_str(text: &str) -> Result<Self, LimitError> {
-        text.parse()
-            .ok()
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-            .filter(|time| !time.is_zero() && *time <= Self::MAX)
+        seconds(text)
+            .filter(|time| !time.is_zero())
             .map(Self)
             .ok_or_else(|| LimitError::new(text, "a time in seconds, above 0 and at most 86400"))
     }
+}
+
+impl DrainTimeout {
+    const DEFAULT: Duration = Duration::from_secs(10);
+
+    /// The time.
+    #[must_use]
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl Default for DrainTimeout {
+    fn default() -> Self {
+        Self(Self::DEFAULT)
+    }
+}
+
+impl FromStr for DrainTimeout {
+    type Err = LimitError;
+
+    fn from_str(text: &str) -> Result<Self, LimitError> {
+        let time = seconds(text).map(Self);
+        time.ok_or_else(|| LimitError::new(text, "a time in seconds, at most 86400"))
+    }
+}
+
+impl Default for Refresh {
+    fn default() -> Self {
+        Self::Every(Duration::from_mins(1))
+    }
+}
+
+impl FromStr for Refresh {
+    type Err = LimitError;
+
+    /// 0 is as -R.
+    fn from_str(text: &str) -> Result<Self, LimitError> {
+        match seconds(text) {
+            Some(Duration::ZERO) => Ok(Self::Never),
+            Some(time) => Ok(Self::Every(time)),
+            None => Err(LimitError::new(text, "a time in seconds, at most 86400 (0: never)")),
+        }
+    }
+}
+
+/// A time in seconds, with fractions, of at most a day.
+fn seconds(text: &str) -> Option<Duration> {
+    const MAX: Duration = Duration::from_hours(24);
+    let time = Duration::try_from_secs_f64(text.parse().ok()?).ok()?;
+    (time <= MAX).then_some(time)
 }
 
 impl Threads {
@@ -122,6 +183,18 @@ impl FromStr for CipherChoice {
             .ok_or_else(|| {
                 LimitError::new(text, "a cipher (auto, aes-256-gcm or chacha20-poly1305)")
             })
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = LimitError;
+
+    fn from_str(text: &str) -> Result<Self, LimitError> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(LimitError::new(text, "a format of the log (text or json)")),
+        }
     }
 }
 

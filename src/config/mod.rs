@@ -4,15 +4,21 @@ mod address;
 mod args;
 mod limits;
 mod role;
+mod user;
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use thiserror::Error;
 
 pub use address::{Address, AddressError};
-pub use args::{Args, Command};
-pub use limits::{CipherChoice, LimitError, MaxConnections, Threads, Timeout, parse_padding};
+pub use args::{Args, Command, Outgoing, SpipeArgs};
+pub use limits::{
+    CipherChoice, DrainTimeout, LimitError, MaxConnections, Refresh, Threads, Timeout,
+    parse_padding,
+};
 pub use role::Role;
+pub use user::{RunAs, RunAsError};
 
 use crate::protocol::Padding;
 
@@ -23,20 +29,108 @@ pub struct Config {
     pub role: Role,
     /// Where to listen.
     pub source: Address,
+    /// How to connect to the other end, or to the server.
+    pub tunnel: TunnelConfig,
+    /// What to do about names that do not resolve at the start.
+    pub dns: Dns,
+    /// How often the target's name is resolved again.
+    pub refresh: Refresh,
+    /// How many connections there may be at once.
+    pub connections: MaxConnections,
+    /// How long open connections have to end by themselves after TERM.
+    pub drain_timeout: DrainTimeout,
+    /// How many one-thread runtimes share the connections.
+    pub threads: Threads,
+    /// Where the process lives.
+    pub process: ProcessConfig,
+    /// What is logged, and where to.
+    pub log: LogConfig,
+}
+
+/// What `spiped` and `spipe` have in common: the way out, and the session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelConfig {
     /// Where to connect to.
     pub target: Address,
     /// The key file; `-` is standard input.
     pub key: PathBuf,
-    /// How many connections there may be at once.
-    pub connections: MaxConnections,
+    /// The local address of outgoing connections.
+    pub bind: Option<SocketAddr>,
     /// How long a handshake, and how long a connect, may take.
     pub timeout: Timeout,
+    /// Whether idle peers are probed.
+    pub keepalive: Keepalive,
     /// The suite to use, or the only one to accept.
     pub cipher: CipherChoice,
     /// To what multiple of bytes records are padded, if at all.
     pub padding: Option<Padding>,
-    /// How many one-thread runtimes share the connections.
-    pub threads: Threads,
+}
+
+/// Whether the peers of idle connections are probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keepalive {
+    /// They are: one that is gone is noticed in about a minute.
+    On,
+    /// `-j`: they are not.
+    Off,
+}
+
+/// What to do about names that do not resolve at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dns {
+    /// A source that does not resolve ends the start.
+    AtStart,
+    /// `-D`: it is tried again until it does.
+    Wait,
+}
+
+/// Where the process lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessConfig {
+    /// `-F`, or not.
+    pub ground: Ground,
+    /// Where its id is written.
+    pub pid_file: Option<PathBuf>,
+    /// Whom it becomes.
+    pub run_as: Option<RunAs>,
+}
+
+/// Foreground or background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ground {
+    /// It stays where it was started.
+    Foreground,
+    /// It detaches itself once it is ready.
+    Background,
+}
+
+/// What is logged, and where to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Where to.
+    pub sink: LogSink,
+    /// How each line is written.
+    pub format: LogFormat,
+    /// From which level on.
+    pub level: tracing::Level,
+}
+
+/// Where the log goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogSink {
+    /// Standard error; with systemd's level prefixes where that is the journal.
+    Stderr,
+    /// The system's log.
+    Syslog,
+}
+
+/// How each line of the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// What is wrong with a command line.
@@ -45,6 +139,12 @@ pub enum ConfigError {
     /// Neither -e nor -d.
     #[error("neither -e nor -d is given")]
     NoRole,
+    /// Two options that exclude each other.
+    #[error("{0} and {1} exclude each other")]
+    Conflict(&'static str, &'static str),
+    /// `-f`.
+    #[error("-f is refused: every handshake has forward secrecy, there is no faster one without")]
+    Fast,
     /// An option without which nothing can be done is not there.
     #[error("{0} is not given")]
     Missing(&'static str),
@@ -67,6 +167,12 @@ pub enum ConfigError {
     /// Port 0 as a target.
     #[error("-t: port 0 cannot be connected to")]
     TargetPort,
+    /// -b with something else than an IP address.
+    #[error("-b: '{0}' is no IP address")]
+    Bind(String),
+    /// -u with something else than a user or group.
+    #[error("-u: {0}")]
+    RunAs(#[from] RunAsError),
 }
 
 impl ConfigError {
@@ -80,7 +186,12 @@ impl ConfigError {
             }
             Self::Address { error, .. } => error.hint(),
             Self::TargetPort => "name the port the server listens on",
-            Self::Missing(_) | Self::Limit { .. } => "'spiped --help' lists the options",
+            Self::Fast => "leave it out; a connection costs one round trip and 0.2 ms of CPU",
+            Self::Bind(_) => "write [1.2.3.4]:0, 1.2.3.4 or [::1]:0",
+            Self::RunAs(_) => "name a user, or a group behind a colon",
+            Self::Missing(_) | Self::Limit { .. } | Self::Conflict(..) => {
+                "'spiped --help' lists the options"
+            }
         }
     }
 }
@@ -90,31 +201,94 @@ impl TryFrom<Args> for Config {
 
     fn try_from(args: Args) -> Result<Self, ConfigError> {
         let role = match (args.encrypt, args.decrypt) {
-            (true, _) => Role::Encrypt,
-            (_, true) => Role::Decrypt,
+            (true, true) => return Err(ConfigError::Conflict("-e", "-d")),
+            (true, false) => Role::Encrypt,
+            (false, true) => Role::Decrypt,
             (false, false) => return Err(ConfigError::NoRole),
         };
-        let target = address("-t", args.target)?;
-        if matches!(&target, Address::Inet(at) if at.port() == 0)
-            || matches!(&target, Address::Host(_, 0))
-        {
-            return Err(ConfigError::TargetPort);
-        }
+        let source = address("-s", args.source.as_deref())?;
         Ok(Self {
             role,
-            source: address("-s", args.source)?,
-            target,
-            key: args.key.ok_or(ConfigError::Missing("-k"))?,
-            connections: limit("-n", args.connections, str::parse)?.unwrap_or_default(),
-            timeout: limit("-o", args.timeout, str::parse)?.unwrap_or_default(),
-            cipher: limit("--cipher", args.cipher, str::parse)?.unwrap_or_default(),
-            padding: limit("--pad", args.pad, parse_padding)?,
-            threads: limit("--threads", args.threads, str::parse)?.unwrap_or_default(),
+            tunnel: TunnelConfig::try_from(&args.outgoing)?,
+            dns: if args.wait_for_dns { Dns::Wait } else { Dns::AtStart },
+            refresh: refresh(&args)?,
+            connections: limit("-n", args.connections.as_deref(), str::parse)?.unwrap_or_default(),
+            drain_timeout: limit("--drain-timeout", args.drain_timeout.as_deref(), str::parse)?
+                .unwrap_or_default(),
+            threads: limit("--threads", args.threads.as_deref(), str::parse)?.unwrap_or_default(),
+            process: process(&args, &source)?,
+            log: log(&args)?,
+            source,
         })
     }
 }
 
-fn address(option: &'static str, text: Option<String>) -> Result<Address, ConfigError> {
+impl TryFrom<&Outgoing> for TunnelConfig {
+    type Error = ConfigError;
+
+    fn try_from(args: &Outgoing) -> Result<Self, ConfigError> {
+        if args.fast {
+            return Err(ConfigError::Fast);
+        }
+        let target = address("-t", args.target.as_deref())?;
+        if target.port() == Some(0) {
+            return Err(ConfigError::TargetPort);
+        }
+        Ok(Self {
+            target,
+            key: args.key.clone().ok_or(ConfigError::Missing("-k"))?,
+            bind: args.bind.as_deref().map(bind).transpose()?,
+            timeout: limit("-o", args.timeout.as_deref(), str::parse)?.unwrap_or_default(),
+            keepalive: if args.no_keepalive { Keepalive::Off } else { Keepalive::On },
+            cipher: limit("--cipher", args.cipher.as_deref(), str::parse)?.unwrap_or_default(),
+            padding: limit("--pad", args.pad.as_deref(), parse_padding)?,
+        })
+    }
+}
+
+fn refresh(args: &Args) -> Result<Refresh, ConfigError> {
+    match (args.no_resolve, &args.resolve) {
+        (true, Some(_)) => Err(ConfigError::Conflict("-r", "-R")),
+        (true, None) => Ok(Refresh::Never),
+        (false, seconds) => Ok(limit("-r", seconds.as_deref(), str::parse)?.unwrap_or_default()),
+    }
+}
+
+fn process(args: &Args, source: &Address) -> Result<ProcessConfig, ConfigError> {
+    let ground = if args.foreground { Ground::Foreground } else { Ground::Background };
+    let pid_file = match (&args.pidfile, ground) {
+        (Some(path), _) => Some(path.clone()),
+        (None, Ground::Background) => Some(format!("{source}.pid").into()),
+        (None, Ground::Foreground) => None,
+    };
+    let run_as = args.user.as_deref().map(str::parse).transpose()?;
+    Ok(ProcessConfig { ground, pid_file, run_as })
+}
+
+fn log(args: &Args) -> Result<LogConfig, ConfigError> {
+    let level = match (args.quiet, args.verbose) {
+        (true, true) => return Err(ConfigError::Conflict("--quiet", "--verbose")),
+        (true, false) => tracing::Level::WARN,
+        (false, true) => tracing::Level::DEBUG,
+        (false, false) => tracing::Level::INFO,
+    };
+    // In the background there is no standard error to log to.
+    let sink = if args.syslog || !args.foreground { LogSink::Syslog } else { LogSink::Stderr };
+    let format = limit("--log-format", args.log_format.as_deref(), str::parse)?;
+    Ok(LogConfig { sink, format: format.unwrap_or(LogFormat::Text), level })
+}
+
+/// `[1.2.3.4]:0`, or just the address.
+fn bind(text: &str) -> Result<SocketAddr, ConfigError> {
+    let ip = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    match (ip, text.parse()) {
+        (Ok(ip), _) => Ok(SocketAddr::new(ip, 0)),
+        (Err(_), Ok(Address::Inet(address))) => Ok(address),
+        (Err(_), _) => Err(ConfigError::Bind(text.to_owned())),
+    }
+}
+
+fn address(option: &'static str, text: Option<&str>) -> Result<Address, ConfigError> {
     text.ok_or(ConfigError::Missing(option))?
         .parse()
         .map_err(|error| ConfigError::Address { option, error })
@@ -122,8 +296,8 @@ fn address(option: &'static str, text: Option<String>) -> Result<Address, Config
 
 fn limit<T>(
     option: &'static str,
-    text: Option<String>,
+    text: Option<&str>,
     parse: impl Fn(&str) -> Result<T, LimitError>,
 ) -> Result<Option<T>, ConfigError> {
-    text.map(|text| parse(&text).map_err(|error| ConfigError::Limit { option, error })).transpose()
+    text.map(|text| parse(text).map_err(|error| ConfigError::Limit { option, error })).transpose()
 }

@@ -112,11 +112,18 @@ pub(super) enum ConnectError {
 }
 
 impl Close {
+    /// Whether both directions ended as they should.
+    pub(super) const fn is_clean(&self) -> bool {
+        matches!(self, Self::Finished)
+    }
+
     /// At which level the log says it.
     pub(super) const fn level(&self) -> Level {
         match self {
-            Self::Finished | Self::Stranger(Stranger::Probe) | Self::ShuttingDown => Level::DEBUG,
-            Self::Local(_)
+            Self::Stranger(Stranger::Probe) => Level::DEBUG,
+            Self::Finished
+            | Self::ShuttingDown
+            | Self::Local(_)
             | Self::Aborted(AbortReason::LocalPeerReset | AbortReason::ShuttingDown) => Level::INFO,
             Self::Stranger(_)
             | Self::NoSession(_)

@@ -9,16 +9,17 @@ use tokio::select;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::Shared;
 use super::buffer::{Buffer, Size};
 use super::close::{Close, NoSession, Stranger};
 use super::deadline::Deadline;
 use super::handshake::{first_record, initiate, respond};
 use super::relay::{Inbound, Outbound, relay};
+use super::shutdown::Shutdown;
 use super::stream::{Peer, Stream};
-use super::target;
-use crate::config::Role;
-use crate::protocol::{KeyId, Record, Session, Suite};
+use super::target::Target;
+use super::{Shared, fastest_suite};
+use crate::config::{Role, TunnelConfig};
+use crate::protocol::{KeyId, Padding, Record, Session, SharedKey, Suite};
 
 /// How long to wait until the other end has read why we gave up.
 const LINGER: Duration = Duration::from_secs(2);
@@ -46,7 +47,7 @@ pub(super) async fn run(shared: Arc<Shared>, accepted: Accepted) {
     let started = Instant::now();
     let Accepted { id, socket, peer } = accepted;
     let mut facts = Facts::default();
-    let close = match Stream::new(socket) {
+    let close = match Stream::new(socket, shared.config.tunnel.keepalive) {
         Err(error) => Close::Local(error),
         Ok(stream) => match shared.config.role {
             Role::Encrypt => send(&shared, stream, &mut facts).await,
@@ -63,14 +64,12 @@ async fn send(shared: &Shared, local: Stream, facts: &mut Facts) -> Close {
         return Close::Limit(shared.places.connections);
     };
     let session = select! {
-        session = connect_to_receiver(shared) => session,
+        session = connect_to_receiver(shared, facts) => session,
         error = local.failed() => Err(Close::Local(error)),
         () = shared.shutdown.begun() => Err(Close::ShuttingDown),
     };
     match session {
         Ok((tunnel, session)) => {
-            facts.suite = Some(session.suite);
-            facts.key_id = Some(shared.key.id());
             let ends = Ends { local, tunnel };
             ends.relay(shared, session, facts).await
         }
@@ -81,12 +80,26 @@ async fn send(shared: &Shared, local: Stream, facts: &mut Facts) -> Close {
     }
 }
 
-async fn connect_to_receiver(shared: &Shared) -> Result<(Stream, Session), Close> {
-    let limit = shared.config.timeout.get();
-    let tunnel = target::connect(&shared.config.target, limit)
-        .await
-        .map_err(|error| Close::NoSession(NoSession::Connect(error)))?;
-    let session = initiate(&tunnel, &shared.key, shared.suite, limit).await?;
+async fn connect_to_receiver(
+    shared: &Shared,
+    facts: &mut Facts,
+) -> Result<(Stream, Session), Close> {
+    let key = shared.key();
+    facts.key_id = Some(key.id());
+    let tunnel = connect(&shared.target, &key, &shared.config.tunnel).await?;
+    facts.suite = Some(tunnel.1.suite);
+    Ok(tunnel)
+}
+
+/// Connects to a receiver and agrees on a session with it.
+pub(super) async fn connect(
+    target: &Target,
+    key: &SharedKey,
+    config: &TunnelConfig,
+) -> Result<(Stream, Session), NoSession> {
+    let tunnel = target.connect().await.map_err(NoSession::Connect)?;
+    let suite = config.cipher.0.unwrap_or_else(fastest_suite);
+    let session = initiate(&tunnel, key, suite, config.timeout.get()).await?;
     Ok((tunnel, session))
 }
 
@@ -121,9 +134,7 @@ async fn receive(shared: &Shared, tunnel: Stream, peer: &Peer, facts: &mut Facts
         }
     }
     let connected = select! {
-        target = target::connect(&shared.config.target, shared.config.timeout.get()) => {
-            target.map_err(Close::Target)
-        }
+        target = shared.target.connect() => target.map_err(Close::Target),
         () = shared.shutdown.begun() => Err(Close::ShuttingDown),
     };
     match connected {
@@ -139,9 +150,9 @@ async fn authenticate(
     tunnel: &Stream,
     facts: &mut Facts,
 ) -> Result<(Session, Record), Close> {
-    let deadline = Deadline::after(shared.config.timeout.get());
-    let only = shared.config.cipher.0;
-    let (key_id, mut session) = respond(tunnel, from_ref(&shared.key), only, deadline).await?;
+    let deadline = Deadline::after(shared.config.tunnel.timeout.get());
+    let only = shared.config.tunnel.cipher.0;
+    let (key_id, mut session) = respond(tunnel, from_ref(&*shared.key()), only, deadline).await?;
     facts.key_id = Some(key_id);
     facts.suite = Some(session.suite);
     let record = deadline
@@ -159,33 +170,62 @@ async fn refuse(tunnel: Stream, session: Session, close: Close) -> Close {
 }
 
 /// The two sockets of an open connection.
-struct Ends {
-    local: Stream,
-    tunnel: Stream,
+pub(super) struct Ends {
+    pub(super) local: Stream,
+    pub(super) tunnel: Stream,
 }
 
 impl Ends {
     /// OPEN or OPENED, the relay, and the end of both sockets.
     async fn relay(self, shared: &Shared, session: Session, facts: &mut Facts) -> Close {
+        let halves = Halves::new(session, shared.config.tunnel.padding);
+        let (close, sent, received) =
+            self.relay_as(shared.config.role, halves, &shared.shutdown).await;
+        (facts.sent, facts.received) = (sent, received);
+        close
+    }
+
+    /// The same; returns also how many bytes of the stream went either way.
+    pub(super) async fn relay_as(
+        self,
+        role: Role,
+        mut halves: Halves,
+        shutdown: &Shutdown,
+    ) -> (Close, u64, u64) {
         let Self { local, tunnel } = self;
-        let mut outbound = Outbound::new(session.sealer, shared.config.padding);
-        let mut inbound = Inbound::new(session.opener);
+        let Halves { outbound, inbound } = &mut halves;
         let result = async {
-            match shared.config.role {
+            match role {
                 Role::Encrypt => outbound.open(&local, &tunnel).await?,
                 Role::Decrypt => outbound.opened(&tunnel).await?,
             }
-            relay(&local, &tunnel, (&mut outbound, &mut inbound), &shared.shutdown).await
+            relay(&local, &tunnel, (&mut *outbound, &mut *inbound), shutdown).await
         }
         .await;
-        (facts.sent, facts.received) = (outbound.bytes(), inbound.bytes());
-        match result {
+        let (sent, received) = (outbound.bytes(), inbound.bytes());
+        let close = match result {
             Ok(()) => Close::Finished,
             Err(close) => {
                 local.reset();
-                abort(tunnel, &mut outbound, &close).await;
+                abort(tunnel, outbound, &close).await;
                 close
             }
+        };
+        (close, sent, received)
+    }
+}
+
+/// The two directions of a session.
+pub(super) struct Halves {
+    outbound: Outbound,
+    inbound: Inbound,
+}
+
+impl Halves {
+    pub(super) fn new(session: Session, padding: Option<Padding>) -> Self {
+        Self {
+            outbound: Outbound::new(session.sealer, padding),
+            inbound: Inbound::new(session.opener),
         }
     }
 }
@@ -221,7 +261,7 @@ fn log(
     let Facts { key_id, suite, sent, received } = facts;
     let key_id = key_id.map(tracing::field::display);
     let suite = suite.map(tracing::field::display);
-    let target = &shared.config.target;
+    let target = &shared.config.tunnel.target;
     let hint = close.hint();
     let hint = (hint != "none").then_some(hint);
     let by_strangers = matches!(close, Close::Stranger(_) | Close::Limit(_));

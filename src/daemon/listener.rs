@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use tracing::warn;
 
 use super::log_limit::LogLimit;
 use super::stream::{Peer, register};
+use super::target::resolve;
 use crate::config::Address;
 
 /// Connections the kernel keeps for us until we accept them; it cuts this
@@ -40,16 +41,16 @@ pub(super) struct Listener {
 }
 
 /// Binds the source: one listener, or one for each address its name has.
-pub(super) fn bind(source: &Address) -> io::Result<Vec<Listener>> {
+pub(super) async fn bind(source: &Address) -> io::Result<Vec<Listener>> {
     match source {
         Address::Unix(path) => Ok(vec![bind_unix(path)?]),
         Address::Inet(address) => Ok(vec![bind_inet(*address)?]),
-        Address::Host(host, port) => bind_host((host.as_str(), *port).to_socket_addrs()?),
+        Address::Host(host, port) => bind_host(resolve(host, *port).await?),
     }
 }
 
 /// Binds all addresses of a name, but those of a family this host has not.
-fn bind_host(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<Vec<Listener>> {
+fn bind_host(addresses: Vec<SocketAddr>) -> io::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     let mut missing = io::ErrorKind::NotFound.into();
     for address in addresses {

@@ -17,42 +17,51 @@ mod log_limit;
 mod places;
 mod relay;
 mod shutdown;
+mod spipe;
 mod strangers;
 mod stream;
 mod target;
 mod workers;
 
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use socket2::Socket;
+use tokio::select;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
-use tokio::time::timeout;
-use tracing::{info, warn};
+use tokio::time::{sleep, timeout};
+use tracing::{error, info, warn};
 
 use self::connection::Accepted;
 use self::listener::Listener;
 use self::log_limit::LogLimit;
 use self::places::Places;
-use self::shutdown::{Shutdown, shutdown, signals};
+use self::shutdown::{Request, Shutdown, Signals, shutdown};
 use self::strangers::Strangers;
 use self::stream::Peer;
+use self::target::Target;
 use self::workers::{Workers, one_thread_runtime};
-use crate::config::Config;
+use crate::config::{Address, Config, Dns};
 use crate::error::Error;
+use crate::key_file;
 use crate::protocol::{SharedKey, Suite};
+
+pub use self::spipe::spipe;
 
 /// How long connections may take to tell the other end that we are ending.
 const GOODBYE: Duration = Duration::from_secs(3);
+/// How soon a source whose name does not resolve is tried again (`-D`).
+const UNRESOLVED: Duration = Duration::from_secs(1);
 
 /// What all connections share.
 struct Shared {
     config: Config,
-    key: SharedKey,
-    /// The suite a sender uses.
-    suite: Suite,
+    /// HUP puts another in its place.
+    key: RwLock<Arc<SharedKey>>,
+    target: Target,
     places: Places,
     connections: Semaphore,
     strangers: Arc<Strangers>,
@@ -60,66 +69,158 @@ struct Shared {
     shutdown: Shutdown,
 }
 
-/// One end of a pipe: binds the source and serves until TERM or INT.
+/// One end of a pipe: binds the source and serves until TERM or INT. Calls
+/// `ready` once the source is bound; with `-D`, before its name resolves.
 ///
 /// # Errors
-/// When the source can't be bound, or the system fails us for good.
-pub fn run(config: &Config, key: SharedKey) -> Result<(), Error> {
+/// When the source can't be bound, `ready` fails, or the system fails us for
+/// good.
+pub fn run(
+    config: &Config,
+    key: SharedKey,
+    ready: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
     let places = Places::from_limits(config);
     let runtime = one_thread_runtime().map_err(system("cannot start the event loop"))?;
     runtime.block_on(async {
-        let listeners = listener::bind(&config.source)
-            .map_err(|error| Error::Listen { address: config.source.clone(), error })?;
-        serve(config, key, places, listeners).await
+        let mut signals = Signals::handle().map_err(system("cannot handle signals"))?;
+        let listeners = match config.dns {
+            Dns::AtStart => {
+                let listeners = bind(&config.source).await?;
+                ready()?;
+                listeners
+            }
+            Dns::Wait => {
+                ready()?;
+                select! {
+                    listeners = bind_once_resolved(&config.source) => listeners?,
+                    _ = reload_until_end(&mut signals, || {}) => return Ok(()),
+                }
+            }
+        };
+        Server::new(config, key, places)?.serve(listeners, signals).await
     })
 }
 
-/// Serves the listeners until a signal, then tells all connections.
-async fn serve(
-    config: &Config,
-    key: SharedKey,
-    places: Places,
-    listeners: Vec<Listener>,
-) -> Result<(), Error> {
-    let signals = signals().map_err(system("cannot handle signals"))?;
-    let workers = Workers::start(config.threads).map_err(system("cannot start a thread"))?;
-    let (trigger, shutdown) = shutdown();
-    let shared = Arc::new(Shared::new(config, key, places, shutdown));
-    for listener in &listeners {
-        info!(
-            key_id = %shared.key.id(),
-            target = %config.target,
-            connections = places.connections,
-            "{} listening on {}",
-            config.role,
-            listener.address().as_ref().unwrap_or(&config.source),
-        );
+async fn bind(source: &Address) -> Result<Vec<Listener>, Error> {
+    listener::bind(source).await.map_err(|error| Error::Listen { address: source.clone(), error })
+}
+
+/// Resolves the source until it succeeds, then binds it.
+async fn bind_once_resolved(source: &Address) -> Result<Vec<Listener>, Error> {
+    if let Address::Host(host, port) = source {
+        let mut is_said = false;
+        while let Err(error) = target::resolve(host, *port).await {
+            if !is_said {
+                warn!(
+                    hint = "it is tried again until it does (-D)",
+                    "the name {host} does not resolve: {error}"
+                );
+                is_said = true;
+            }
+            sleep(UNRESOLVED).await;
+        }
+    }
+    bind(source).await
+}
+
+/// All that serves connections.
+struct Server {
+    shared: Arc<Shared>,
+    workers: Workers,
+    shutdown: shutdown::Trigger,
+}
+
+impl Server {
+    fn new(config: &Config, key: SharedKey, places: Places) -> Result<Self, Error> {
+        let workers = Workers::start(config.threads).map_err(system("cannot start a thread"))?;
+        let (trigger, shutdown) = shutdown();
+        let shared = Arc::new(Shared {
+            config: config.clone(),
+            key: RwLock::new(Arc::new(key)),
+            target: Target::new(&config.tunnel),
+            places,
+            connections: Semaphore::new(places.connections),
+            strangers: Strangers::new(places.strangers),
+            stranger_log: Mutex::default(),
+            shutdown,
+        });
+        Ok(Self { shared, workers, shutdown: trigger })
     }
 
-    let (alive, mut all_ended) = mpsc::channel::<()>(1);
-    let next_id = AtomicU64::new(1);
-    let take = |socket: Socket, peer: Peer| {
-        let id = next_id.fetch_add(1, Ordering::Relaxed);
-        let connection = connection::run(Arc::clone(&shared), Accepted { id, socket, peer });
-        let alive = alive.clone();
-        workers.spawn(async move {
-            connection.await;
-            drop(alive);
-        });
-    };
-    tokio::select! {
-        result = accept_on_all(&listeners, &take) => {
-            result.map_err(system("cannot accept connections any more"))?;
+    /// Serves the listeners until a signal ends it, then drains.
+    async fn serve(self, listeners: Vec<Listener>, mut signals: Signals) -> Result<(), Error> {
+        self.log_start(&listeners);
+        let (alive, mut all_ended) = mpsc::channel::<()>(1);
+        let next_id = AtomicU64::new(1);
+        let take = |socket: Socket, peer: Peer| {
+            let id = next_id.fetch_add(1, Ordering::Relaxed);
+            let connection =
+                connection::run(Arc::clone(&self.shared), Accepted { id, socket, peer });
+            let alive = alive.clone();
+            self.workers.spawn(async move {
+                connection.await;
+                drop(alive);
+            });
+        };
+        select! {
+            result = accept_on_all(&listeners, &take) => {
+                result.map_err(system("cannot accept connections any more"))?;
+            }
+            () = self.shared.target.keep_resolved(self.shared.config.refresh) => {}
+            signal = self.reload_until_end(&mut signals) => {
+                let limit = self.shared.config.drain_timeout.get();
+                info!("{signal} received: no new connections, {limit:?} for the open ones to end");
+            }
         }
-        signal = signals => info!("{signal} received, ending"),
+        // From here on a connect is refused, and the socket's file is gone.
+        drop(listeners);
+        drop(alive);
+        self.drain(&mut all_ended, &mut signals).await;
+        Ok(())
     }
-    drop(listeners);
-    trigger.begin();
-    drop(alive);
-    if timeout(GOODBYE, all_ended.recv()).await.is_err() {
-        warn!("some connections are cut, they took longer than {GOODBYE:?} to end");
+
+    fn log_start(&self, listeners: &[Listener]) {
+        let config = &self.shared.config;
+        for listener in listeners {
+            info!(
+                key_id = %self.shared.key().id(),
+                target = %config.tunnel.target,
+                connections = self.shared.places.connections,
+                "{} listening on {}",
+                config.role,
+                listener.address().as_ref().unwrap_or(&config.source),
+            );
+        }
     }
-    Ok(())
+
+    async fn reload_until_end(&self, signals: &mut Signals) -> &'static str {
+        reload_until_end(signals, || self.shared.reload_key()).await
+    }
+
+    /// Waits for open connections to end by themselves, then ends them: when
+    /// the time for it is over, or at once at a second signal.
+    async fn drain(&self, all_ended: &mut mpsc::Receiver<()>, signals: &mut Signals) {
+        select! {
+            _ = all_ended.recv() => return,
+            () = sleep(self.shared.config.drain_timeout.get()) => {}
+            signal = self.reload_until_end(signals) => info!("{signal} received again: ending at once"),
+        }
+        self.shutdown.begin();
+        if timeout(GOODBYE, all_ended.recv()).await.is_err() {
+            warn!("some connections are cut, they took longer than {GOODBYE:?} to end");
+        }
+    }
+}
+
+/// Calls `reload` at each HUP; returns at TERM or INT.
+async fn reload_until_end(signals: &mut Signals, reload: impl Fn()) -> &'static str {
+    loop {
+        match signals.next().await {
+            Request::Reload => reload(),
+            Request::End(signal) => return signal,
+        }
+    }
 }
 
 /// Accepts on every listener at once; ends only when one of them is broken.
@@ -137,16 +238,27 @@ async fn accept_on_all(listeners: &[Listener], take: &impl Fn(Socket, Peer)) -> 
 }
 
 impl Shared {
-    fn new(config: &Config, key: SharedKey, places: Places, shutdown: Shutdown) -> Self {
-        Self {
-            config: config.clone(),
-            key,
-            suite: config.cipher.0.unwrap_or_else(fastest_suite),
-            places,
-            connections: Semaphore::new(places.connections),
-            strangers: Strangers::new(places.strangers),
-            stranger_log: Mutex::default(),
-            shutdown,
+    /// The key in force now.
+    fn key(&self) -> Arc<SharedKey> {
+        Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the key file again; a bad one changes nothing. Open connections
+    /// go on with the keys they agreed on.
+    fn reload_key(&self) {
+        let path = &self.config.tunnel.key;
+        if path == Path::new("-") {
+            warn!("the key came by standard input and cannot be read again");
+            return;
+        }
+        match key_file::read(path) {
+            Ok(key) => {
+                info!(key_id = %key.id(), before = %self.key().id(), "the key is read again");
+                *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+            }
+            Err(error) => {
+                error!(key_id = %self.key().id(), hint = error.hint(), "the key stays as it was: {error}");
+            }
         }
     }
 

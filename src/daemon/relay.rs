@@ -45,6 +45,13 @@ pub(super) async fn relay(
                 error = &mut failing => return Err(Close::Local(error)),
                 // Only a failure can come after END.
                 () = tunnel.has_input(), if received => break,
+                // A local peer that does not read keeps us from reading that
+                // the other end is gone.
+                () = local.stalled(), if !sent => {
+                    if tunnel.is_ended_by_peer() {
+                        return Err(Close::Truncated);
+                    }
+                }
                 () = &mut ending => return Err(Close::ShuttingDown),
             }
         }

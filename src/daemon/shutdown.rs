@@ -2,7 +2,8 @@
 
 use std::io;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::select;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// Tells whether the process is ending.
@@ -34,15 +35,39 @@ impl Shutdown {
     }
 }
 
-/// Waits for TERM or INT. Handled from the call on, also as PID 1, to which
-/// the kernel delivers no signal that is not handled.
-pub(super) fn signals() -> io::Result<impl Future<Output = &'static str>> {
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = term.recv() => "TERM",
-            _ = int.recv() => "INT",
+/// The signals that end the process or have it read its key again. They are
+/// handled from here on, also as PID 1, to which the kernel delivers no signal
+/// that is not handled.
+pub(super) struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    /// TERM, INT: end; which of them.
+    End(&'static str),
+    /// HUP: read the key file again.
+    Reload,
+}
+
+impl Signals {
+    pub(super) fn handle() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next one.
+    pub(super) async fn next(&mut self) -> Request {
+        select! {
+            _ = self.term.recv() => Request::End("TERM"),
+            _ = self.int.recv() => Request::End("INT"),
+            _ = self.hup.recv() => Request::Reload,
         }
-    })
+    }
 }

@@ -7,20 +7,50 @@ use std::fmt;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use nix::libc::{EAGAIN, EINPROGRESS};
-use socket2::{Domain, SockAddr, Socket, Type};
+use nix::libc::{self, EAGAIN, EINPROGRESS};
+use nix::sys::socket::getsockopt;
+use nix::{getsockopt_impl, sockopt_impl};
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::config::Keepalive;
 
 /// How long to wait before trying a unix socket again whose backlog is full;
 /// unlike TCP, the kernel gives no event for that.
 const UNIX_BACKLOG_FULL: Duration = Duration::from_millis(5);
 
+/// An idle peer is asked whether it is there after 30 s, then every 10 s; after
+/// three questions without an answer it is not.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(30))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(3);
+/// The same for a peer that owes us acknowledgements.
+const UNACKNOWLEDGED: Duration = Duration::from_mins(1);
+/// How long a write waits before it is looked at why.
+const STALLED: Duration = Duration::from_secs(10);
+
 /// A connected socket. TCP ones have Nagle's algorithm off.
 pub(super) struct Stream {
     fd: AsyncFd<Socket>,
+    keepalive: Keepalive,
+    /// Told when a write has been waiting for long.
+    stalled: Notify,
+}
+
+/// How sockets are made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Options {
+    /// The local address of a connection that is made.
+    pub(super) bind: Option<SocketAddr>,
+    pub(super) keepalive: Keepalive,
 }
 
 /// Who is at the other end, for the log.
@@ -36,16 +66,27 @@ pub(super) struct Readable<'a>(AsyncFdReadyGuard<'a, Socket>);
 impl Stream {
     /// Takes a connected, non-blocking socket; to be called on the runtime
     /// that is going to drive it.
-    pub(super) fn new(socket: Socket) -> io::Result<Self> {
-        if socket.domain()? != Domain::UNIX {
+    pub(super) fn new(socket: Socket, keepalive: Keepalive) -> io::Result<Self> {
+        let keepalive = if socket.domain()? == Domain::UNIX {
+            Keepalive::Off
+        } else {
             socket.set_tcp_nodelay(true)?;
+            keepalive
+        };
+        if keepalive == Keepalive::On {
+            socket.set_tcp_keepalive(&KEEPALIVE)?;
+            socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
         }
-        Ok(Self { fd: register(socket, Interest::READABLE | Interest::WRITABLE)? })
+        let fd = register(socket, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self { fd, keepalive, stalled: Notify::new() })
     }
 
     /// Connects; how long that may take is the caller's to say.
-    pub(super) async fn connect(address: &SockAddr) -> io::Result<Self> {
+    pub(super) async fn connect(address: &SockAddr, options: Options) -> io::Result<Self> {
         let socket = Socket::new(address.domain(), Type::STREAM.nonblocking(), None)?;
+        if let Some(local) = options.bind.filter(|_| !address.is_unix()) {
+            socket.bind(&local.into())?;
+        }
         loop {
             match socket.connect(address) {
                 Ok(()) => break,
@@ -56,7 +97,7 @@ impl Stream {
                 Err(error) => return Err(error),
             }
         }
-        let stream = Self::new(socket)?;
+        let stream = Self::new(socket, options.keepalive)?;
         stream.fd.writable().await?.retain_ready();
         match stream.fd.get_ref().take_error()? {
             None => Ok(stream),
@@ -112,20 +153,61 @@ impl Stream {
         wanted: usize,
         mut write: impl FnMut(&Socket) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        loop {
-            let mut guard = self.fd.writable().await?;
+        let mut is_spared = false;
+        let written = loop {
+            let Ok(guard) = timeout(STALLED, self.fd.writable()).await else {
+                is_spared = self.look_at_stall()?;
+                continue;
+            };
+            let mut guard = guard?;
             match guard.try_io(|fd| write(fd.get_ref())) {
-                Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(Ok(0)) => break Err(io::ErrorKind::WriteZero.into()),
                 Ok(Ok(count)) => {
                     if count < wanted {
                         guard.clear_ready();
                     }
-                    return Ok(count);
+                    break Ok(count);
                 }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Err(error)) => return Err(error),
+                Ok(Err(error)) => break Err(error),
                 Err(_would_block) => {}
             }
+        };
+        if is_spared {
+            self.fd.get_ref().set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+        }
+        written
+    }
+
+    /// A write has been waiting for long. Linux counts that against
+    /// `TCP_USER_TIMEOUT` also when the peer is there and just does not read:
+    /// such a one is spared. Returns whether it is.
+    fn look_at_stall(&self) -> io::Result<bool> {
+        self.stalled.notify_one();
+        if self.keepalive == Keepalive::Off {
+            return Ok(false);
+        }
+        let socket = self.fd.get_ref();
+        let info = getsockopt(socket, TcpInfo)?;
+        // Nothing is on its way, and what asks for room is answered.
+        let is_there = info.tcpi_unacked == 0 && info.tcpi_probes <= 1;
+        socket.set_tcp_user_timeout((!is_there).then_some(UNACKNOWLEDGED))?;
+        Ok(is_there)
+    }
+
+    /// Waits until a write has been waiting for long, once again.
+    pub(super) async fn stalled(&self) {
+        self.stalled.notified().await;
+    }
+
+    /// Whether the peer has ended its stream, read or not.
+    pub(super) fn is_ended_by_peer(&self) -> bool {
+        let mut ready = pin!(self.fd.readable());
+        let mut context = Context::from_waker(Waker::noop());
+        match ready.as_mut().poll(&mut context) {
+            Poll::Ready(Ok(guard)) => guard.ready().is_read_closed(),
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
         }
     }
 
@@ -205,6 +287,15 @@ impl Readable<'_> {
     }
 }
 
+sockopt_impl!(
+    /// `TCP_INFO`: what the kernel knows of a connection.
+    TcpInfo,
+    GetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_INFO,
+    libc::tcp_info
+);
+
 /// Has the runtime that this is called on watch a socket.
 #[expect(unsafe_code, reason = "tokio has no safe way to watch a socket it has not made")]
 pub(super) fn register(socket: Socket, interest: Interest) -> io::Result<AsyncFd<Socket>> {
@@ -238,14 +329,16 @@ impl fmt::Display for Peer {
 mod tests {
     use super::*;
 
+    const OPTIONS: Options = Options { bind: None, keepalive: Keepalive::On };
+
     /// A listening socket, and a stream connected to it with its other end.
     async fn pair() -> (Stream, Stream) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = SockAddr::from(listener.local_addr().unwrap());
-        let connected = Stream::connect(&address).await.unwrap();
+        let connected = Stream::connect(&address, OPTIONS).await.unwrap();
         let accepted = Socket::from(listener.accept().unwrap().0);
         accepted.set_nonblocking(true).unwrap();
-        (connected, Stream::new(accepted).unwrap())
+        (connected, Stream::new(accepted, Keepalive::On).unwrap())
     }
 
     #[tokio::test]
@@ -288,7 +381,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = SockAddr::from(listener.local_addr().unwrap());
         drop(listener);
-        let error = Stream::connect(&address).await.err().unwrap();
+        let error = Stream::connect(&address, OPTIONS).await.err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -1,52 +1,161 @@
-//! The way out: the target is resolved and connected to.
+//! The way out: the target's name is resolved, off the data path, and one of
+//! its addresses connected to.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::SockAddr;
+use tokio::select;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tracing::{info, warn};
 
 use super::close::ConnectError;
 use super::deadline::Deadline;
-use super::stream::Stream;
-use crate::config::Address;
+use super::stream::{Options, Stream};
+use crate::config::{Address, Refresh, TunnelConfig};
 
-/// Connects to the target within `limit`, trying all of its addresses in order.
-pub(super) async fn connect(target: &Address, limit: Duration) -> Result<Stream, ConnectError> {
-    let connected = Deadline::after(limit).bound(connect_without_limit(target)).await;
-    connected.unwrap_or(Err(ConnectError::TimedOut(limit)))
+/// How long one address may keep the next one waiting (RFC 8305, section 5).
+const SPACING: Duration = Duration::from_millis(250);
+/// How soon a name that has never been resolved is tried again.
+const UNRESOLVED: Duration = Duration::from_secs(1);
+
+/// The target, with what is known of its name.
+pub(super) struct Target {
+    address: Address,
+    options: Options,
+    limit: Duration,
+    /// The last good answer; empty until there is one.
+    known: Mutex<Vec<SocketAddr>>,
+    /// Held while a connection asks, so that a thousand do not ask at once.
+    asking: tokio::sync::Mutex<()>,
 }
 
-async fn connect_without_limit(target: &Address) -> Result<Stream, ConnectError> {
-    match target {
-        Address::Inet(address) => connect_to(&(*address).into()).await,
-        Address::Unix(path) => {
-            let address = SockAddr::unix(path).map_err(ConnectError::Unreachable)?;
-            connect_to(&address).await
+impl Target {
+    pub(super) fn new(config: &TunnelConfig) -> Self {
+        Self {
+            address: config.target.clone(),
+            options: Options { bind: config.bind, keepalive: config.keepalive },
+            limit: config.timeout.get(),
+            known: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
         }
-        Address::Host(host, port) => {
-            let mut last = None;
-            for address in resolve(host, *port).await? {
-                match connect_to(&address.into()).await {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => last = Some(error),
-                }
+    }
+
+    /// Connects to it in time, by whichever of its addresses answers.
+    pub(super) async fn connect(&self) -> Result<Stream, ConnectError> {
+        let connected = Deadline::after(self.limit).bound(self.connect_without_limit()).await;
+        connected.unwrap_or(Err(ConnectError::TimedOut(self.limit)))
+    }
+
+    async fn connect_without_limit(&self) -> Result<Stream, ConnectError> {
+        match &self.address {
+            Address::Inet(address) => connect_to((*address).into(), self.options).await,
+            Address::Unix(path) => {
+                let address = SockAddr::unix(path).map_err(ConnectError::Unreachable)?;
+                connect_to(address, self.options).await
             }
-            Err(last.unwrap_or_else(|| unresolved(host, io::ErrorKind::NotFound.into())))
+            Address::Host(host, port) => {
+                connect_to_any(self.addresses(host, *port).await?, self.options).await
+            }
+        }
+    }
+
+    /// The last good answer, or one that is asked for now.
+    async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
+        let known = self.known();
+        if !known.is_empty() {
+            return Ok(known);
+        }
+        let _turn = self.asking.lock().await;
+        let known = self.known();
+        if !known.is_empty() {
+            return Ok(known);
+        }
+        let answer = resolve(host, port)
+            .await
+            .map_err(|error| ConnectError::Unresolved(host.to_owned(), error))?;
+        self.learn(host, answer.clone());
+        Ok(answer)
+    }
+
+    /// Resolves the name over and over, as often as it should be; for ever.
+    pub(super) async fn keep_resolved(&self, refresh: Refresh) {
+        let Address::Host(host, port) = &self.address else { return std::future::pending().await };
+        let mut is_failing = false;
+        loop {
+            match resolve(host, *port).await {
+                Ok(answer) => {
+                    self.learn(host, answer);
+                    is_failing = false;
+                }
+                Err(error) if !is_failing => {
+                    is_failing = true;
+                    let known = self.known();
+                    warn!(
+                        ?known,
+                        hint = "check the name after -t and the resolver",
+                        "the name {host} does not resolve, the last good answer is kept: {error}"
+                    );
+                }
+                Err(_as_before) => {}
+            }
+            match refresh {
+                _ if self.known().is_empty() => sleep(UNRESOLVED).await,
+                Refresh::Every(time) => sleep(time).await,
+                Refresh::Never => std::future::pending().await,
+            }
+        }
+    }
+
+    fn learn(&self, host: &str, answer: Vec<SocketAddr>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != answer {
+            info!(before = ?*known, now = ?answer, "the name {host} resolves to another address");
+            *known = answer;
+        }
+    }
+
+    fn known(&self) -> Vec<SocketAddr> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// All addresses of a name; at least one.
+pub(super) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let answer: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
+    if answer.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(answer) }
+}
+
+/// Tries the addresses in order: the next as soon as one fails, or does not
+/// answer for a moment. The first to connect is taken.
+async fn connect_to_any(
+    addresses: Vec<SocketAddr>,
+    options: Options,
+) -> Result<Stream, ConnectError> {
+    let mut attempts = JoinSet::new();
+    let mut rest = addresses.into_iter().peekable();
+    let mut failed = ConnectError::Unreachable(io::ErrorKind::NotFound.into());
+    loop {
+        if let Some(address) = rest.next() {
+            attempts.spawn(connect_to(address.into(), options));
+        }
+        select! {
+            attempt = attempts.join_next() => match attempt {
+                Some(Ok(Ok(stream))) => return Ok(stream),
+                Some(Ok(Err(error))) => failed = error,
+                Some(Err(error)) => failed = ConnectError::Unreachable(error.into()),
+                None => return Err(failed),
+            },
+            () = sleep(SPACING), if rest.peek().is_some() => {}
         }
     }
 }
 
-async fn resolve(host: &str, port: u16) -> Result<impl Iterator<Item = SocketAddr>, ConnectError> {
-    tokio::net::lookup_host((host, port)).await.map_err(|error| unresolved(host, error))
-}
-
-fn unresolved(host: &str, error: io::Error) -> ConnectError {
-    ConnectError::Unresolved(host.to_owned(), error)
-}
-
-async fn connect_to(address: &SockAddr) -> Result<Stream, ConnectError> {
-    Stream::connect(address).await.map_err(|error| {
+async fn connect_to(address: SockAddr, options: Options) -> Result<Stream, ConnectError> {
+    Stream::connect(&address, options).await.map_err(|error| {
         if error.kind() == io::ErrorKind::ConnectionRefused {
             ConnectError::Refused
         } else {

@@ -21,7 +21,7 @@ fn command_lines_that_cannot_be_are_named() {
     let cases: [(&[&str], &str); 16] = [
         (&[], "neither -e nor -d is given"),
         (&["-s", s, "-t", t, "-k", key], "neither -e nor -d is given"),
-        (&["-e", "-d", "-s", s, "-t", t, "-k", key], "cannot be used with"),
+        (&["-e", "-d", "-s", s, "-t", t, "-k", key], "-e and -d exclude each other"),
         (&["-e", "-t", t, "-k", key], "-s is not given"),
         (&["-e", "-s", s, "-k", key], "-t is not given"),
         (&["-e", "-s", s, "-t", t], "-k is not given"),

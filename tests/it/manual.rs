@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{SPIPED, need};
+use crate::support::{Folder, SPIPED, need};
 
 fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -30,24 +30,34 @@ fn mandoc_finds_nothing_wrong_with_any_page() {
 }
 
 #[test]
-fn the_manual_has_every_option_and_no_other() {
-    let help = Command::new(SPIPED).arg("--help").env("COLUMNS", "200").output().unwrap().stdout;
+fn the_manuals_have_every_option_and_no_other() {
+    let folder = Folder::new();
+    let programs = [
+        (Path::new(SPIPED).to_owned(), "man/spiped.1", "--source"),
+        (folder.spipe(), "man/spipe.1", "--target"),
+    ];
+    for (program, page, known) in programs {
+        let in_help = options_of(&program);
+        assert!(in_help.contains(known), "{in_help:?}");
+        let manual = read(page);
+        let described = flags(manual.lines().filter(|line| line.starts_with(".It ")));
+        assert_eq!(described, in_help, "described in {page}, and printed by --help");
+        let mentioned = flags(manual.lines().filter(|line| line.starts_with('.')));
+        assert_eq!(mentioned, in_help, "mentioned in {page}, and printed by --help");
+    }
+}
+
+/// The options a program's --help lists.
+fn options_of(program: &Path) -> BTreeSet<String> {
+    let help = Command::new(program).arg("--help").env("COLUMNS", "200").output().unwrap().stdout;
     let help = String::from_utf8(help).unwrap();
     let (_, options) = help.split_once("\nOptions:\n").unwrap();
-    let in_help: BTreeSet<_> = options
+    let is_option = |word: &&str| word.starts_with('-');
+    options
         .lines()
-        .filter(|line| line.trim_start().starts_with('-'))
-        .flat_map(str::split_whitespace)
-        .filter(|word| word.starts_with('-'))
+        .flat_map(|line| line.split_whitespace().take_while(is_option))
         .map(|word| word.trim_end_matches(',').to_owned())
-        .collect();
-    assert!(in_help.contains("-s") && in_help.contains("--source"), "{in_help:?}");
-
-    let manual = read("man/spiped.1");
-    let described = flags(manual.lines().filter(|line| line.starts_with(".It ")));
-    assert_eq!(described, in_help, "described in the manual, and printed by --help");
-    let mentioned = flags(manual.lines().filter(|line| line.starts_with('.')));
-    assert_eq!(mentioned, in_help, "mentioned in the manual, and printed by --help");
+        .collect()
 }
 
 /// The options marked as such in lines of mdoc, where `-s` is `Fl s`.
@@ -55,10 +65,16 @@ fn flags<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for line in lines {
         let words: Vec<_> = line.trim_start_matches('.').split(' ').collect();
-        found.extend(words.windows(2).filter_map(|pair| match pair {
-            ["Fl", name] => Some(format!("-{name}")),
-            _ => None,
-        }));
+        for pair in words.windows(2) {
+            match pair {
+                // As in `Op Fl gj`: several that have no value.
+                ["Fl", names] if words[0] == "Op" && !names.starts_with('-') => {
+                    found.extend(names.chars().map(|name| format!("-{name}")));
+                }
+                ["Fl", name] => drop(found.insert(format!("-{name}"))),
+                _ => {}
+            }
+        }
     }
     found
 }

@@ -38,6 +38,15 @@ impl Folder {
         self.path("redis.key")
     }
 
+    /// The program under its other name.
+    pub fn spipe(&self) -> PathBuf {
+        let path = self.path("spipe");
+        if !path.exists() {
+            std::os::unix::fs::symlink(SPIPED, &path).unwrap();
+        }
+        path
+    }
+
     /// Makes another key.
     pub fn key(&self, name: &str) -> PathBuf {
         let path = self.path(name);
@@ -120,7 +129,8 @@ impl Daemon {
             .unwrap();
         let log = Lines::collect(child.stderr.take().unwrap());
         let line = log.wait_for(" listening on ");
-        let address = line.split(" listening on ").nth(1).unwrap().split(' ').next().unwrap();
+        let address =
+            line.split(" listening on ").nth(1).unwrap().split([' ', '"']).next().unwrap();
         let address = address.replace(['[', ']'], "");
         let address = match address.rsplit_once(':') {
             Some((host, port)) => SocketAddr::new(host.parse().unwrap(), port.parse().unwrap()),

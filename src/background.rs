@@ -1,0 +1,152 @@
+//! The process as a daemon of the old kind: it detaches itself once it is
+//! ready, and leaves its id in a locked file.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{
+    ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, getpid, pipe, setsid,
+};
+use thiserror::Error;
+
+/// Which of the two this is after [`detach`].
+pub enum Detached {
+    /// The one that goes on in the background.
+    Child(Announcement),
+    /// The one that was started: it ends with this code.
+    Parent(ExitCode),
+}
+
+/// Tells the parent that this process is ready, so that it can return.
+pub struct Announcement(OwnedFd);
+
+/// Goes on in a new process, without a terminal. The parent returns once the
+/// child is ready, or with the exit code of a child that failed before.
+///
+/// To be called before there is any thread.
+///
+/// # Errors
+/// When the system refuses.
+pub fn detach() -> io::Result<Detached> {
+    let (ready, announce) = pipe()?;
+    #[expect(unsafe_code, reason = "there is no safe fork")]
+    // SAFETY: no thread has been started yet, so that the child, too, has all
+    // there is of this process, and no lock that nobody will release.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            drop(ready);
+            setsid()?;
+            Ok(Detached::Child(Announcement(announce)))
+        }
+        ForkResult::Parent { child } => {
+            drop(announce);
+            Ok(Detached::Parent(wait_until_ready(ready, child)))
+        }
+    }
+}
+
+fn wait_until_ready(ready: OwnedFd, child: Pid) -> ExitCode {
+    if File::from(ready).read(&mut [0]).is_ok_and(|count| count == 1) {
+        return ExitCode::SUCCESS;
+    }
+    loop {
+        return match waitpid(child, None) {
+            Err(Errno::EINTR) => continue,
+            Ok(WaitStatus::Exited(_, code)) => u8::try_from(code).unwrap_or(1).into(),
+            _ => ExitCode::FAILURE,
+        };
+    }
+}
+
+impl Announcement {
+    /// Lets go of the terminal, then lets the parent return.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn ready(self) -> io::Result<()> {
+        let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        dup2_stdin(&null)?;
+        dup2_stdout(&null)?;
+        dup2_stderr(&null)?;
+        File::from(self.0).write_all(&[1])
+    }
+}
+
+/// A file with the id of this process in it, locked as long as this lives and
+/// removed at its end.
+pub struct PidFile {
+    file: Flock<File>,
+    path: PathBuf,
+}
+
+/// Why there is no pid file.
+#[derive(Debug, Error)]
+pub enum PidFileError {
+    /// A process that still runs holds it.
+    #[error("{} is locked by a running process ({holder})", path.display())]
+    Held {
+        /// The file.
+        path: PathBuf,
+        /// What it says of the process.
+        holder: String,
+    },
+    /// The system refuses.
+    #[error("cannot write the process id to {}: {error}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
+}
+
+impl PidFile {
+    /// Writes the file; a stale one, which nobody has locked, is taken over.
+    ///
+    /// # Errors
+    /// When a running process holds it, or it can't be written.
+    pub fn write(path: &Path) -> Result<Self, PidFileError> {
+        let failed = |error: io::Error| PidFileError::Write { path: path.into(), error };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .open(path)
+            .map_err(failed)?;
+        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((mut file, Errno::EWOULDBLOCK)) => {
+                let mut holder = String::new();
+                // What it says is for the reader only.
+                let _unread = file.read_to_string(&mut holder);
+                return Err(PidFileError::Held { path: path.into(), holder: holder.trim().into() });
+            }
+            Err((_, error)) => return Err(failed(error.into())),
+        };
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", getpid()))
+            .map_err(failed)?;
+        Ok(Self { file, path: path.into() })
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        let identity = |metadata: &std::fs::Metadata| (metadata.dev(), metadata.ino());
+        let ours = self.file.metadata().as_ref().map(identity).ok();
+        if std::fs::symlink_metadata(&self.path).as_ref().map(identity).ok() == ours {
+            // Where another user may not remove it, its lock still ends here.
+            let _left = std::fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `spipe`: standard input and output as the local end of a pipe.
+
+use std::io;
+use std::net::Shutdown as Half;
+use std::os::unix::net::UnixStream;
+use std::thread::{self, JoinHandle};
+
+use super::connection::{Ends, Halves, connect};
+use super::shutdown::shutdown;
+use super::stream::Stream;
+use super::system;
+use super::target::Target;
+use super::workers::one_thread_runtime;
+use crate::config::{Keepalive, Role, TunnelConfig};
+use crate::error::Error;
+use crate::protocol::SharedKey;
+
+/// Connects to a receiver; sends it standard input, and writes what comes to
+/// standard output, until both have ended.
+///
+/// # Errors
+/// When the receiver can't be reached, or the stream did not end cleanly.
+pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<(), Error> {
+    let runtime = one_thread_runtime().map_err(system("cannot start the event loop"))?;
+    // A terminal, a file or a pipe: threads can read each, a runtime cannot.
+    let (ours, theirs) = UnixStream::pair().map_err(system("cannot make a socket"))?;
+    let output = copy_standard_streams(theirs).map_err(system("cannot start a thread"))?;
+    runtime.block_on(async {
+        let target = Target::new(config);
+        let (tunnel, session) = connect(&target, key, config).await.map_err(failed)?;
+        ours.set_nonblocking(true).map_err(system("cannot use a socket"))?;
+        let local =
+            Stream::new(ours.into(), Keepalive::Off).map_err(system("cannot use a socket"))?;
+        let halves = Halves::new(session, config.padding);
+        let (_never_begun, shutdown) = shutdown();
+        let (close, ..) = Ends { local, tunnel }.relay_as(Role::Encrypt, halves, &shutdown).await;
+        if close.is_clean() { Ok(()) } else { Err(failed(close)) }
+    })?;
+    match output.join() {
+        Ok(written) => written.map_err(system("cannot write to standard output")),
+        Err(_panic) => unreachable!("copying does not panic"),
+    }
+}
+
+/// A thread that reads standard input for as long as there is some, and one
+/// that writes standard output until the end of the stream.
+fn copy_standard_streams(socket: UnixStream) -> io::Result<JoinHandle<io::Result<()>>> {
+    let mut to_tunnel = socket.try_clone()?;
+    let mut from_tunnel = socket;
+    thread::Builder::new().name("stdin".into()).spawn(move || {
+        // What befalls the pipe is told by the other thread.
+        let _ended = io::copy(&mut io::stdin().lock(), &mut to_tunnel);
+        let _ended = to_tunnel.shutdown(Half::Write);
+    })?;
+    thread::Builder::new().name("stdout".into()).spawn(move || {
+        let written = io::copy(&mut from_tunnel, &mut io::stdout().lock());
+        // Nobody reads any more: the relay shall notice.
+        from_tunnel.shutdown(if written.is_err() { Half::Both } else { Half::Read })?;
+        written.map(drop)
+    })
+}
+
+fn failed(reason: impl Into<super::close::Close>) -> Error {
+    let close = reason.into();
+    Error::Pipe { hint: close.hint(), reason: close.to_string() }
+}

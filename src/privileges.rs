@@ -1,0 +1,89 @@
+//! `-u`: becoming another user for good.
+
+use nix::errno::Errno;
+use nix::unistd::{
+    Gid, Group, Uid, User, getresgid, getresuid, setgroups, setresgid, setresuid, setuid,
+};
+use thiserror::Error;
+
+use crate::config::RunAs;
+
+/// Why the process did not become whom it should.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PrivilegesError {
+    /// There is no such user.
+    #[error("there is no user '{0}'")]
+    NoUser(String),
+    /// There is no such group.
+    #[error("there is no group '{0}'")]
+    NoGroup(String),
+    /// The system refused a step.
+    #[error("cannot become another user: {step}: {error}")]
+    Refused {
+        /// Which step.
+        step: &'static str,
+        /// The system's word.
+        error: Errno,
+    },
+    /// Everything went well, and yet there is a way back.
+    #[error("becoming another user left a way back")]
+    WayBack,
+}
+
+/// Becomes whom `-u` names: supplementary groups, group, user, in this order;
+/// then proves that there is no way back.
+///
+/// # Errors
+/// When there is nobody of that name, or any step is refused.
+pub fn drop_to(run_as: &RunAs) -> Result<(), PrivilegesError> {
+    let user = run_as.user.as_deref().map(find_user).transpose()?;
+    let group = run_as.group.as_deref().map(find_group).transpose()?;
+    let gid = group.or(user.as_ref().map(|user| user.gid));
+    if let Some(gid) = gid {
+        setgroups(&[gid]).map_err(refused("setgroups"))?;
+        setresgid(gid, gid, gid).map_err(refused("setgid"))?;
+    }
+    if let Some(user) = &user {
+        setresuid(user.uid, user.uid, user.uid).map_err(refused("setuid"))?;
+    }
+    prove_no_way_back(gid, user.map(|user| user.uid))
+}
+
+fn prove_no_way_back(gid: Option<Gid>, uid: Option<Uid>) -> Result<(), PrivilegesError> {
+    if let Some(gid) = gid {
+        let now = getresgid().map_err(refused("getresgid"))?;
+        if [now.real, now.effective, now.saved] != [gid; 3] {
+            return Err(PrivilegesError::WayBack);
+        }
+    }
+    if let Some(uid) = uid {
+        let now = getresuid().map_err(refused("getresuid"))?;
+        let is_root_again = !uid.is_root() && setuid(Uid::from_raw(0)).is_ok();
+        if is_root_again || [now.real, now.effective, now.saved] != [uid; 3] {
+            return Err(PrivilegesError::WayBack);
+        }
+    }
+    Ok(())
+}
+
+fn refused(step: &'static str) -> impl Fn(Errno) -> PrivilegesError {
+    move |error| PrivilegesError::Refused { step, error }
+}
+
+fn find_user(name: &str) -> Result<User, PrivilegesError> {
+    let by_number = || name.parse().ok().map(Uid::from_raw).map(User::from_uid);
+    User::from_name(name)
+        .ok()
+        .flatten()
+        .or_else(|| by_number()?.ok().flatten())
+        .ok_or_else(|| PrivilegesError::NoUser(name.to_owned()))
+}
+
+fn find_group(name: &str) -> Result<Gid, PrivilegesError> {
+    Group::from_name(name)
+        .ok()
+        .flatten()
+        .map(|group| group.gid)
+        .or_else(|| name.parse().ok().map(Gid::from_raw))
+        .ok_or_else(|| PrivilegesError::NoGroup(name.to_owned()))
+}
