@@ -1,0 +1,584 @@
+//! The program as a process: in the background, with its pid file, as another
+//! user, its logs, and configured by the environment.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{
+    Daemon, End, Folder, PATIENCE, Pipe, SPIPED, Server, connect, need, nobody, read_to_end,
+    round_trip, wait_until,
+};
+
+/// A spiped in the background; ended by its process id when dropped.
+struct Background {
+    id: u32,
+    address: SocketAddr,
+}
+
+impl Background {
+    /// Starts one, which must succeed without a word.
+    fn start(folder: &Folder, role: &str, target: SocketAddr, more: &[&str]) -> Self {
+        let address = source();
+        let pid_file = match more.iter().position(|option| *option == "-p") {
+            Some(at) => folder.path(more[at + 1]),
+            None => folder.path(&format!("{}.pid", as_written(address))),
+        };
+        let output = background(folder, role, address, target, more);
+        assert!(output.status.success(), "{output:?}");
+        assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+        Self { id: id_in(&pid_file), address }
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.id.to_string()]).status();
+        assert!(status.unwrap().success());
+    }
+
+    fn is_running(&self) -> bool {
+        is_running(self.id)
+    }
+
+    fn end(&self) {
+        self.signal("TERM");
+        wait_until("it ends", || !self.is_running());
+    }
+
+    /// The values of a line in `/proc/ID/status`.
+    fn status(&self, name: &str) -> Vec<u32> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim_start_matches(':').split_whitespace().map(|id| id.parse().unwrap()).collect()
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if self.is_running() {
+            self.signal("KILL");
+        }
+    }
+}
+
+/// Runs `spiped` without -F in the folder, and reads its output to the end:
+/// who is in the background must not hold it.
+fn background(
+    folder: &Folder,
+    role: &str,
+    source: SocketAddr,
+    target: SocketAddr,
+    more: &[&str],
+) -> Output {
+    Command::new(SPIPED)
+        .args([role, "-s", &source.to_string(), "-t", &target.to_string(), "-k", "redis.key"])
+        .args(more)
+        .current_dir(folder.path("."))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// A free port on an address of this test's own: between its being found and
+/// its being listened on, no other test takes it.
+fn source() -> SocketAddr {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let own = [127, 64 + high % 64, middle, low];
+    TcpListener::bind(SocketAddr::from((own, 0))).unwrap().local_addr().unwrap()
+}
+
+/// As the program writes an address.
+fn as_written(address: SocketAddr) -> String {
+    format!("[{}]:{}", address.ip(), address.port())
+}
+
+fn id_in(pid_file: &Path) -> u32 {
+    let text = fs::read_to_string(pid_file).unwrap();
+    text.strip_suffix('\n').unwrap().parse().unwrap()
+}
+
+/// Whether it is there and no zombie, which nobody may reap in a container.
+fn is_running(id: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_owned()).unwrap()
+}
+
+/// Says that a test is left out, where that is so.
+fn is_root() -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        // Not by eprintln, which is shown of failed tests only.
+        let _unwritten = writeln!(std::io::stderr(), "\n*** SKIPPED: needs root ***");
+    }
+    is_root
+}
+
+#[test]
+fn the_command_returns_once_the_source_is_listened_on() {
+    let folder = Folder::new();
+    let target = Server::echo();
+    for _ in 0..5 {
+        let receiver = Background::start(&folder, "-d", target.address, &[]);
+        let sender = Background::start(&folder, "-e", receiver.address, &[]);
+        round_trip(&mut connect(sender.address), b"at once");
+    }
+}
+
+#[test]
+fn in_the_background_it_has_no_terminal_and_a_pid_file_while_it_runs() {
+    let folder = Folder::new();
+    let daemon = Background::start(&folder, "-d", nobody(), &[]);
+    let proc = format!("/proc/{}", daemon.id);
+    assert_eq!(fs::read_to_string(format!("{proc}/comm")).unwrap(), "spiped\n");
+    for standard in 0..3 {
+        let open = fs::read_link(format!("{proc}/fd/{standard}")).unwrap();
+        assert_eq!(open, Path::new("/dev/null"));
+    }
+    let stat = fs::read_to_string(format!("{proc}/stat")).unwrap();
+    let session = stat.rsplit_once(") ").unwrap().1.split(' ').nth(3).unwrap();
+    assert_eq!(session, daemon.id.to_string());
+
+    let pid_file = folder.path(&format!("{}.pid", as_written(daemon.address)));
+    assert!(pid_file.exists());
+    daemon.end();
+    assert!(!pid_file.exists());
+    assert!(TcpStream::connect(daemon.address).is_err());
+}
+
+/// Who starts it is told why it does not start, and nothing is left behind.
+#[test]
+fn a_start_that_fails_is_passed_on() {
+    let folder = Folder::new();
+    fs::write(folder.path("short.key"), "short").unwrap();
+    fs::set_permissions(folder.path("short.key"), PermissionsExt::from_mode(0o600)).unwrap();
+    let taken = Server::echo().address;
+    let free = source();
+    let cases: [(SocketAddr, &[&str], i32, &str); 4] = [
+        (taken, &["-p", "1.pid"], 69, "cannot listen on [127.0.0.1]:"),
+        (free, &["-p", "none/1.pid"], 73, "cannot write the process id to none/1.pid"),
+        (free, &["-u", "no-such-user"], 67, "there is no user 'no-such-user'"),
+        (free, &["-u", "0:no-such-group"], 67, "there is no group 'no-such-group'"),
+    ];
+    for (source, more, code, reason) in cases {
+        let output = background(&folder, "-d", source, nobody(), more);
+        assert_failed(&output, code, reason);
+    }
+    let output = Command::new(SPIPED)
+        .args(["-d", "-s", &free.to_string(), "-t", "127.0.0.1:1", "-k"])
+        .arg(folder.path("short.key"))
+        .current_dir(folder.path("."))
+        .output();
+    assert_failed(&output.unwrap(), 65, "the key has 5 bytes, fewer than 32");
+    assert!(TcpStream::connect(free).is_err());
+    assert!(!folder.path("1.pid").exists());
+}
+
+fn assert_failed(output: &Output, code: i32, reason: &str) {
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(said.starts_with("spiped: ") && said.contains(reason), "{said}");
+    assert!(said.contains("\nhint: "), "{said}");
+}
+
+#[test]
+fn a_pid_file_belongs_to_one_process() {
+    let folder = Folder::new();
+    let first = Background::start(&folder, "-d", nobody(), &["-p", "one.pid"]);
+    let second = background(&folder, "-d", source(), nobody(), &["-p", "one.pid"]);
+    let held = format!("one.pid is locked by a running process ({})", first.id);
+    assert_failed(&second, 69, &held);
+    assert_eq!(id_in(&folder.path("one.pid")), first.id);
+    assert!(first.is_running());
+
+    // Killed, it leaves its file, which the next one takes over.
+    first.signal("KILL");
+    wait_until("it is gone", || !first.is_running());
+    fs::write(folder.path("one.pid"), "1234567890\nand more\n").unwrap();
+    let third = Background::start(&folder, "-d", nobody(), &["-p", "one.pid"]);
+    assert!(third.is_running());
+    third.end();
+    assert!(!folder.path("one.pid").exists());
+}
+
+#[test]
+fn in_the_foreground_there_is_a_pid_file_only_if_it_is_named() {
+    let folder = Folder::new();
+    let start = |more: &[&str]| {
+        let mut command = Command::new(SPIPED);
+        command.current_dir(folder.path("."));
+        command.args(["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1", "-k", "redis.key"]);
+        command.args(more);
+        Daemon::spawn(command)
+    };
+    let files = || fs::read_dir(folder.path(".")).unwrap().count();
+    let before = files();
+    let unnamed = start(&[]);
+    assert_eq!(files(), before);
+    drop(unnamed);
+    let mut named = start(&["-p", "one.pid"]);
+    assert_eq!(id_in(&folder.path("one.pid")), named.child.id());
+    named.signal("TERM");
+    assert!(named.wait().success());
+    assert_eq!(files(), before);
+}
+
+/// All ids of the process are changed, it may not read the key any more, and
+/// it serves.
+#[test]
+fn it_becomes_another_user_for_good() {
+    if !is_root() {
+        return;
+    }
+    let ids = |name: &str| {
+        let user = nix::unistd::User::from_name(name).unwrap().unwrap();
+        (user.uid.as_raw(), user.gid.as_raw())
+    };
+    let (nobody_uid, its_group) = ids("nobody");
+    let (_, daemon_group) = ids("daemon");
+    let group = nix::unistd::Group::from_gid(its_group.into()).unwrap().unwrap().name;
+    let cases = [
+        ("nobody".to_owned(), nobody_uid, its_group),
+        (format!(":{group}"), 0, its_group),
+        ("nobody:daemon".to_owned(), nobody_uid, daemon_group),
+        (format!("{nobody_uid}"), nobody_uid, its_group),
+        (format!("{nobody_uid}:{daemon_group}"), nobody_uid, daemon_group),
+        (":12345".to_owned(), 0, 12345),
+    ];
+    let target = Server::echo();
+    for (user, uid, gid) in cases {
+        let folder = Folder::new();
+        let receiver = Background::start(&folder, "-d", target.address, &["-u", &user]);
+        let sender = Background::start(&folder, "-e", receiver.address, &["-u", &user]);
+        for end in [&receiver, &sender] {
+            assert_eq!(end.status("Uid"), [uid; 4], "{user}");
+            assert_eq!(end.status("Gid"), [gid; 4], "{user}");
+            assert_eq!(end.status("Groups"), [gid], "{user}");
+        }
+        round_trip(&mut connect(sender.address), b"as another user");
+        if uid != 0 {
+            receiver.signal("HUP");
+            round_trip(&mut connect(sender.address), b"with the key it has");
+        }
+    }
+}
+
+#[test]
+fn only_root_may_become_another_user() {
+    need("setpriv", "util-linux");
+    if !is_root() {
+        return;
+    }
+    let folder = Folder::new();
+    // A folder and a program that the other user reaches.
+    fs::set_permissions(folder.path("."), PermissionsExt::from_mode(0o755)).unwrap();
+    let program = folder.path("spiped");
+    fs::copy(SPIPED, &program).unwrap();
+    chown(folder.shared_key(), Some(65534), Some(65534)).unwrap();
+    for user in ["root", "daemon", ":daemon"] {
+        let output = Command::new("setpriv")
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+            .arg(&program)
+            .args(["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1", "-u", user, "-k"])
+            .arg(folder.shared_key())
+            .output()
+            .unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(77), "{said}");
+        assert!(said.contains("cannot become another user: set"), "{said}");
+        assert!(said.contains("hint: only root can become another user"), "{said}");
+    }
+}
+
+/// Gives the rest of its arguments a `/dev` of their own, with the socket at
+/// the first one as its log.
+const WITH_OWN_LOG: &str = r#"set -e
+touch "$1/null"; mount --bind /dev/null "$1/null"
+mount -t tmpfs tmpfs /dev
+touch /dev/null; mount --bind "$1/null" /dev/null
+ln -s "$1/log" /dev/log
+shift; exec "$@""#;
+
+#[test]
+fn syslog_gets_the_log_of_the_background_and_where_it_is_asked_for() {
+    need("unshare", "util-linux");
+    if !is_root() {
+        return;
+    }
+    let folder = Folder::new();
+    let syslog = UnixDatagram::bind(folder.path("log")).unwrap();
+    syslog.set_read_timeout(Some(PATIENCE)).unwrap();
+    let next = || {
+        let mut line = [0; 2048];
+        let count = syslog.recv(&mut line).expect("no line comes to syslog");
+        text(&line[..count])
+    };
+    let command = |more: &[&str]| {
+        let address = source();
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", WITH_OWN_LOG, "sh"]);
+        command.arg(folder.path(".")).arg(SPIPED).args(more);
+        command.args(["-d", "-s", &address.to_string(), "-t", &nobody().to_string()]);
+        command.arg("-k").arg(folder.shared_key()).arg("-p").arg(folder.path("pid"));
+        (command, address)
+    };
+    let check = |id: u32, address: SocketAddr| {
+        let line = next();
+        assert!(line.starts_with("<30>"), "{line}");
+        let said = format!("spiped[{id}]: receiver listening on {}", as_written(address));
+        assert!(line.contains(&said) && !line.contains("INFO"), "{line}");
+        assert!(line.contains("key_id=") && !line.contains('\n'), "{line}");
+        connect(address).write_all(b"PING\r\n").unwrap();
+        let line = next();
+        assert!(line.starts_with("<28>") && line.contains("plaintext redis"), "{line}");
+    };
+
+    let (mut background, address) = command(&[]);
+    let output = background.output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let daemon = Background { id: id_in(&folder.path("pid")), address };
+    check(daemon.id, address);
+    daemon.end();
+    assert!(next().contains("TERM received"));
+
+    let (mut foreground, address) = command(&["-F", "--syslog"]);
+    let foreground = Foreground(foreground.stderr(Stdio::piped()).spawn().unwrap());
+    check(foreground.0.id(), address);
+    assert_eq!(foreground.end_and_stderr(), "");
+}
+
+/// A child that is ended by its id.
+struct Foreground(Child);
+
+impl Foreground {
+    /// Starts `spiped -F` with a log at the default level on `stderr`, and
+    /// waits until it listens.
+    fn start(arguments: &[&str], address: SocketAddr, stderr: Stdio) -> Self {
+        let child = Command::new(SPIPED)
+            .arg("-F")
+            .args(arguments)
+            .args(["-s", &address.to_string()])
+            .env_remove("SPIPED_LOG")
+            .stderr(stderr)
+            .spawn();
+        let daemon = Self(child.unwrap());
+        wait_until("it listens", || TcpStream::connect(address).is_ok());
+        daemon
+    }
+
+    /// Ends it by TERM; what it said.
+    fn end_and_stderr(mut self) -> String {
+        crate::support::signal(&self.0, "TERM");
+        let mut said = String::new();
+        if let Some(mut stderr) = self.0.stderr.take() {
+            std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
+        }
+        assert!(self.0.wait().unwrap().success());
+        said
+    }
+}
+
+impl Drop for Foreground {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+/// The journal is told the level of each line, and nothing else is.
+#[test]
+fn the_journal_gets_levels_instead_of_times() {
+    let folder = Folder::new();
+    let key = folder.shared_key();
+    for (is_journal, info, warn) in
+        [(true, "<6>receiver listening", "<4>not our"), (false, "20", "20")]
+    {
+        let path = folder.path("stderr");
+        let stderr = File::create(&path).unwrap();
+        let metadata = stderr.metadata().unwrap();
+        let inode = if is_journal { metadata.ino() } else { metadata.ino() + 1 };
+        let mut command = Command::new(SPIPED);
+        command
+            .args(["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1", "-k"])
+            .arg(&key)
+            .env_remove("SPIPED_LOG")
+            .env("JOURNAL_STREAM", format!("{}:{inode}", metadata.dev()))
+            .stderr(stderr);
+        let _daemon = Foreground(command.spawn().unwrap());
+        let line = |text: &str| {
+            let find = || {
+                let log = fs::read_to_string(&path).unwrap();
+                log.lines().find(|line| line.contains(text)).map(str::to_owned)
+            };
+            wait_until(text, || find().is_some());
+            find().unwrap()
+        };
+        let listening = line(" listening on ");
+        assert!(listening.starts_with(info), "{listening}");
+        assert_eq!(listening.contains(" INFO "), !is_journal, "{listening}");
+        let port = listening.split("[127.0.0.1]:").nth(1).unwrap().split(' ').next().unwrap();
+        connect(format!("127.0.0.1:{port}").parse().unwrap()).write_all(b"PING\r\n").unwrap();
+        let stranger = line("not our protocol");
+        assert!(stranger.starts_with(warn), "{stranger}");
+        assert_eq!(stranger.contains(" WARN "), !is_journal, "{stranger}");
+    }
+}
+
+#[test]
+fn each_line_of_the_json_log_is_an_object() {
+    let folder = Folder::new();
+    let target = Server::echo();
+    let pipe = Pipe::with(&folder, target.address, &["--log-format", "json"]);
+    let mut client = pipe.connect();
+    round_trip(&mut client, b"12345");
+    drop(client);
+    let keyid = Command::new(SPIPED).arg("keyid").arg(folder.shared_key()).output().unwrap();
+    let keyid = text(&keyid.stdout);
+    for (end, to) in [(&pipe.receiver, target.address), (&pipe.sender, pipe.receiver.address)] {
+        end.log.wait_for("\"closed\"");
+        let lines = end.log.all();
+        let lines = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let lines: Vec<_> = lines.collect();
+        assert!(lines.iter().all(|line| line["timestamp"].is_string()), "{lines:?}");
+        let closed = lines.iter().find(|line| line["message"] == "closed").unwrap();
+        assert_eq!(closed["level"], "INFO");
+        assert_eq!((&closed["id"], &closed["key_id"]), (&1.into(), &keyid.trim().into()));
+        assert_eq!((&closed["sent"], &closed["received"]), (&5.into(), &5.into()));
+        assert_eq!(closed["target"], format!("[127.0.0.1]:{}", to.port()));
+        for (field, part) in [("peer", "127.0.0.1:"), ("took", "s"), ("suite", "-")] {
+            assert!(closed[field].as_str().is_some_and(|value| value.contains(part)), "{closed}");
+        }
+    }
+}
+
+#[test]
+fn quiet_leaves_out_what_is_well_and_verbose_adds_probes() {
+    let folder = Folder::new();
+    let key = folder.shared_key();
+    let cases: [(&[&str], [bool; 3]); 3] = [
+        (&["-q"], [false, false, true]),
+        (&[], [false, true, true]),
+        (&["--verbose"], [true, true, true]),
+    ];
+    for (more, expected) in cases {
+        let address = source();
+        let fixed = ["-d", "-t", "127.0.0.1:1", "-k", key.to_str().unwrap()];
+        // Waiting for it is a probe already.
+        let daemon = Foreground::start(&[&fixed, more].concat(), address, Stdio::piped());
+        let mut stranger = connect(address);
+        stranger.write_all(b"PING\r\n").unwrap();
+        assert_eq!(read_to_end(&mut stranger).1, End::Reset);
+        let log = daemon.end_and_stderr();
+        let levels = ["DEBUG", "INFO", "WARN"];
+        assert_eq!(levels.map(|level| log.contains(level)), expected, "{more:?}:\n{log}");
+        assert_eq!(log.contains("closed without a word"), expected[0], "{log}");
+    }
+}
+
+/// A whole pipe that has all of its configuration from the environment.
+#[test]
+fn every_option_can_be_given_in_the_environment() {
+    let folder = Folder::new();
+    let target = Server::echo();
+    let key = folder.shared_key();
+    let start = |role: &str, target: SocketAddr, cipher: &str, pid_file: &str| {
+        let mut command = Command::new(SPIPED);
+        let pid_file = folder.path(pid_file);
+        let variables: [(&str, &str); 17] = [
+            (role, "1"),
+            ("SPIPED_SOURCE", "127.0.0.1:0"),
+            ("SPIPED_TARGET", &target.to_string()),
+            ("SPIPED_KEY", key.to_str().unwrap()),
+            ("SPIPED_BIND", "127.0.0.9"),
+            ("SPIPED_TIMEOUT", "2.5"),
+            ("SPIPED_NO_KEEPALIVE", "yes"),
+            ("SPIPED_CIPHER", cipher),
+            ("SPIPED_PAD", "512"),
+            ("SPIPED_WAIT_FOR_DNS", "true"),
+            ("SPIPED_FOREGROUND", "1"),
+            ("SPIPED_CONNECTIONS", "7"),
+            ("SPIPED_PIDFILE", pid_file.to_str().unwrap()),
+            ("SPIPED_RESOLVE", "30"),
+            ("SPIPED_DRAIN_TIMEOUT", "0.5"),
+            ("SPIPED_THREADS", "1"),
+            ("SPIPED_LOG_FORMAT", "text"),
+        ];
+        // What is false is as if it were not there.
+        let none = ["NO_RESOLVE", "QUIET", "VERBOSE", "SYSLOG"];
+        command.envs(variables).envs(none.map(|name| (format!("SPIPED_{name}"), "0")));
+        Daemon::spawn(command)
+    };
+    let receiver = start("SPIPED_DECRYPT", target.address, "auto", "1.pid");
+    let sender = start("SPIPED_ENCRYPT", receiver.address, "chacha20-poly1305", "2.pid");
+    let mut client = sender.connect();
+    round_trip(&mut client, b"from the environment");
+    drop(client);
+    let line = receiver.log.wait_for("closed");
+    assert!(line.contains("peer=127.0.0.9:") && line.contains("chacha20"), "{line}");
+    assert!(receiver.log.wait_for("listening").contains("connections=7"));
+    for (end, file) in [(&receiver, "1.pid"), (&sender, "2.pid")] {
+        assert_eq!(id_in(&folder.path(file)), end.child.id());
+    }
+}
+
+/// Each variable is read: a wrong value is refused in the name of its option.
+#[test]
+fn variables_are_checked_as_options_are() {
+    let folder = Folder::new();
+    let key = folder.shared_key();
+    let refused = [
+        ("SOURCE", "x", "-s: 'x' has no port"),
+        ("TARGET", "x:0", "-t: port 0"),
+        ("KEY", "/none", "cannot read the key file /none"),
+        ("BIND", "x", "-b: 'x' is no IP address"),
+        ("TIMEOUT", "0", "-o: '0' is not"),
+        ("CIPHER", "rot13", "--cipher: 'rot13' is not"),
+        ("PAD", "1", "--pad: '1' is not"),
+        ("CONNECTIONS", "x", "-n: 'x' is not"),
+        ("PIDFILE", "/none/pid", "cannot write the process id to /none/pid"),
+        ("RESOLVE", "x", "-r: 'x' is not"),
+        ("USER", "a:b:c", "-u: 'a:b:c' is none of"),
+        ("DRAIN_TIMEOUT", "-1", "--drain-timeout: '-1' is not"),
+        ("THREADS", "0", "--threads: '0' is not"),
+        ("LOG_FORMAT", "xml", "--log-format: 'xml' is not"),
+        ("ENCRYPT", "1", "-e and -d exclude each other"),
+    ];
+    let good = [
+        ("DECRYPT", "1"),
+        ("FOREGROUND", "1"),
+        ("SOURCE", "127.0.0.1:0"),
+        ("TARGET", "127.0.0.1:1"),
+        ("KEY", key.to_str().unwrap()),
+    ];
+    let named = |(name, value)| (format!("SPIPED_{name}"), value);
+    for (name, value, reason) in refused {
+        let mut command = Command::new("timeout");
+        command.args(["10", SPIPED]).envs(good.map(named)).envs([named((name, value))]);
+        let said = text(&command.output().unwrap().stderr);
+        assert!(said.contains(reason), "{name}: {said}");
+    }
+    // Other commands are not disturbed.
+    let made = folder.path("made.key");
+    for command in ["keygen", "keyid"] {
+        let mut command =
+            Command::new(SPIPED).arg(command).arg(&made).envs(good.map(named)).output();
+        let output = command.as_mut().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(output.stdout.len(), 20, "{output:?}");
+    }
+}
+
+#[test]
+fn forward_secrecy_may_be_required_and_always_is() {
+    let folder = Folder::new();
+    let pipe = Pipe::with(&folder, Server::echo().address, &["-g"]);
+    round_trip(&mut pipe.connect(), b"secret");
+}
