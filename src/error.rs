@@ -71,6 +71,9 @@ impl Error {
             Self::PidFile(PidFileError::Write { .. }) => {
                 "name a file this user may write with -p, or stay in the foreground with -F"
             }
+            Self::System { error, .. } if error.kind() == io::ErrorKind::BrokenPipe => {
+                "whoever read it has ended"
+            }
             Self::System { .. } => "the system is short of something, its log may say of what",
         }
     }

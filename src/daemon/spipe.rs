@@ -1,7 +1,9 @@
 //! `spipe`: standard input and output as the local end of a pipe.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::net::Shutdown as Half;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 
@@ -47,20 +49,42 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<(), Error> {
 fn copy_standard_streams(socket: UnixStream) -> io::Result<JoinHandle<io::Result<()>>> {
     let mut to_tunnel = socket.try_clone()?;
     let mut from_tunnel = socket;
+    // Not by way of `io::stdout`, which holds back what comes after the last
+    // end of line: a prompt, or most of a binary protocol.
+    let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     thread::Builder::new().name("stdin".into()).spawn(move || {
         // What befalls the pipe is told by the other thread.
-        let _ended = io::copy(&mut io::stdin().lock(), &mut to_tunnel);
+        let _ended = copy(io::stdin().lock(), &mut to_tunnel);
         let _ended = to_tunnel.shutdown(Half::Write);
     })?;
     thread::Builder::new().name("stdout".into()).spawn(move || {
-        let written = io::copy(&mut from_tunnel, &mut io::stdout().lock());
+        let written = copy(&mut from_tunnel, &mut stdout);
         // Nobody reads any more: the relay shall notice.
         from_tunnel.shutdown(if written.is_err() { Half::Both } else { Half::Read })?;
-        written.map(drop)
+        written
     })
+}
+
+/// Copies until the end. Not `io::copy`, which splices: while that waits for
+/// input, Linux holds the lock of the pipe it writes to, so that whoever reads
+/// from there hangs, even without blocking.
+fn copy(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => to.write_all(buffer.get(..count).unwrap_or_default())?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn failed(reason: impl Into<super::close::Close>) -> Error {
     let close = reason.into();
-    Error::Pipe { hint: close.hint(), reason: close.to_string() }
+    let hint = match close.hint() {
+        "none" => "the receiver's log says more",
+        hint => hint,
+    };
+    Error::Pipe { hint, reason: close.to_string() }
 }
