@@ -11,6 +11,7 @@ mod man_in_the_middle;
 mod manual;
 mod process;
 mod redis;
+mod spipe;
 mod strangers;
 mod streams;
 mod support;
