@@ -59,7 +59,7 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Usage(_) => "'spiped --help' lists the options",
+            Self::Usage(_) => "'--help' lists the options",
             Self::Config(error) => error.hint(),
             Self::KeyFile(error) => error.hint(),
             Self::Listen { error, .. } => listen_hint(error),

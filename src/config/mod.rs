@@ -190,7 +190,7 @@ impl ConfigError {
             Self::Bind(_) => "write [1.2.3.4]:0, 1.2.3.4 or [::1]:0",
             Self::RunAs(_) => "name a user, or a group behind a colon",
             Self::Missing(_) | Self::Limit { .. } | Self::Conflict(..) => {
-                "'spiped --help' lists the options"
+                "'--help' lists the options"
             }
         }
     }
