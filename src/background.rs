@@ -114,6 +114,22 @@ impl PidFile {
     /// When a running process holds it, or it can't be written.
     pub fn write(path: &Path) -> Result<Self, PidFileError> {
         let failed = |error: io::Error| PidFileError::Write { path: path.into(), error };
+        let mut file = loop {
+            let file = Self::lock(path)?;
+            // Who held it until now may have removed it since it was opened.
+            if is_at(path, &file) {
+                break file;
+            }
+        };
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", getpid()))
+            .map_err(failed)?;
+        Ok(Self { file, path: path.into() })
+    }
+
+    fn lock(path: &Path) -> Result<Flock<File>, PidFileError> {
+        let failed = |error: io::Error| PidFileError::Write { path: path.into(), error };
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -122,29 +138,28 @@ impl PidFile {
             .mode(0o644)
             .open(path)
             .map_err(failed)?;
-        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => file,
-            Err((mut file, Errno::EWOULDBLOCK)) => {
-                let mut holder = String::new();
-                // What it says is for the reader only.
-                let _unread = file.read_to_string(&mut holder);
-                return Err(PidFileError::Held { path: path.into(), holder: holder.trim().into() });
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(mut file, error)| {
+            if error != Errno::EWOULDBLOCK {
+                return failed(error.into());
             }
-            Err((_, error)) => return Err(failed(error.into())),
-        };
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{}", getpid()))
-            .map_err(failed)?;
-        Ok(Self { file, path: path.into() })
+            let mut holder = String::new();
+            // What it says is for the reader only.
+            let _unread = file.read_to_string(&mut holder);
+            PidFileError::Held { path: path.into(), holder: holder.trim().into() }
+        })
     }
+}
+
+/// Whether the file is what stands at the path.
+fn is_at(path: &Path, file: &File) -> bool {
+    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    let there = std::fs::metadata(path).map(identity).ok();
+    there.is_some() && there == file.metadata().map(identity).ok()
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        let identity = |metadata: &std::fs::Metadata| (metadata.dev(), metadata.ino());
-        let ours = self.file.metadata().as_ref().map(identity).ok();
-        if std::fs::symlink_metadata(&self.path).as_ref().map(identity).ok() == ours {
+        if !self.path.is_symlink() && is_at(&self.path, &self.file) {
             // Where another user may not remove it, its lock still ends here.
             let _left = std::fs::remove_file(&self.path);
         }
