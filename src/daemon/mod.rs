@@ -43,7 +43,7 @@ use self::shutdown::{Request, Shutdown, Signals, shutdown};
 use self::strangers::Strangers;
 use self::stream::Peer;
 use self::target::Target;
-use self::workers::{Workers, one_thread_runtime};
+use self::workers::{Workers, one_thread_runtime, run_to_end};
 use crate::config::{Address, Config, Dns};
 use crate::error::Error;
 use crate::key_file;
@@ -82,7 +82,7 @@ pub fn run(
 ) -> Result<(), Error> {
     let places = Places::from_limits(config);
     let runtime = one_thread_runtime().map_err(system("cannot start the event loop"))?;
-    runtime.block_on(async {
+    run_to_end(runtime, async {
         let mut signals = Signals::handle().map_err(system("cannot handle signals"))?;
         let listeners = match config.dns {
             Dns::AtStart => {

@@ -12,7 +12,7 @@ use super::shutdown::shutdown;
 use super::stream::Stream;
 use super::system;
 use super::target::Target;
-use super::workers::one_thread_runtime;
+use super::workers::{one_thread_runtime, run_to_end};
 use crate::config::{Keepalive, Role, TunnelConfig};
 use crate::error::Error;
 use crate::protocol::SharedKey;
@@ -27,7 +27,7 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<(), Error> {
     // A terminal, a file or a pipe: threads can read each, a runtime cannot.
     let (ours, theirs) = UnixStream::pair().map_err(system("cannot make a socket"))?;
     let output = copy_standard_streams(theirs).map_err(system("cannot start a thread"))?;
-    runtime.block_on(async {
+    run_to_end(runtime, async {
         let target = Target::new(config);
         let (tunnel, session) = connect(&target, key, config).await.map_err(failed)?;
         ours.set_nonblocking(true).map_err(system("cannot use a socket"))?;

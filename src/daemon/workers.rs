@@ -32,6 +32,14 @@ pub(super) fn one_thread_runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
+/// Runs something to its end, and does not wait for what else was begun: a
+/// resolver that does not answer would hold up the end of the process.
+pub(super) fn run_to_end<T>(runtime: Runtime, future: impl Future<Output = T>) -> T {
+    let output = runtime.block_on(future);
+    runtime.shutdown_background();
+    output
+}
+
 impl Workers {
     /// The runtime this is called on, and a thread with one for each further.
     pub(super) fn start(threads: Threads) -> io::Result<Self> {
