@@ -9,6 +9,7 @@ mod bad_input;
 mod builds;
 mod man_in_the_middle;
 mod manual;
+mod network;
 mod process;
 mod redis;
 mod spipe;

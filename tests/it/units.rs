@@ -2,12 +2,13 @@
 //! client on the other.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 
+use crate::support::net::namespaces_can_be;
 use crate::support::{Folder, SPIPED, need, wait_until};
 
 const RECEIVE: &str = "spiped-receive.service";
@@ -139,19 +140,7 @@ fn hosts_can_be() -> bool {
     need("systemd-nspawn", "systemd-container");
     need("ip", "iproute2");
     need("redis-server", "redis-server");
-    let can = nix::unistd::geteuid().is_root()
-        && Command::new("unshare")
-            .args(["--mount", "--net", "--pid", "--fork", "true"])
-            .output()
-            .is_ok_and(|output| output.status.success());
-    if !can {
-        // Not by eprintln, which is shown of failed tests only.
-        let _unwritten = writeln!(
-            io::stderr(),
-            "\n*** SKIPPED: the units are NOT tested: booting hosts needs root and namespaces ***"
-        );
-    }
-    can
+    namespaces_can_be("the units")
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What the tests of the program share: real daemons on ports the system
-//! chose, a key, sockets that do not hang, a hop between the two ends, and a
-//! redis-server.
+//! chose, a key, sockets that do not hang, a hop between the two ends, a
+//! redis-server, and networks of a test's own.
 
 pub mod hop;
+pub mod net;
 pub mod redis;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -120,7 +121,14 @@ impl Daemon {
     }
 
     /// As `start`, with a command that ends in a spiped.
-    pub fn spawn(mut command: Command) -> Self {
+    pub fn spawn(command: Command) -> Self {
+        let mut daemon = Self::launch(command);
+        daemon.wait_until_listening();
+        daemon
+    }
+
+    /// As `spawn`, without waiting: where it listens is not known yet.
+    pub fn launch(mut command: Command) -> Self {
         let mut child = command
             .env("SPIPED_LOG", "debug")
             .stdin(Stdio::null())
@@ -128,15 +136,16 @@ impl Daemon {
             .spawn()
             .unwrap();
         let log = Lines::collect(child.stderr.take().unwrap());
-        let line = log.wait_for(" listening on ");
-        let address =
-            line.split(" listening on ").nth(1).unwrap().split([' ', '"']).next().unwrap();
+        Self { child, log, address: SocketAddr::from(([0, 0, 0, 0], 0)) }
+    }
+
+    pub fn wait_until_listening(&mut self) {
+        let line = self.log.wait_for(" listening on ");
+        let address = line.split(" listening on ").nth(1).unwrap().split([' ', '"']).next().unwrap();
         let address = address.replace(['[', ']'], "");
-        let address = match address.rsplit_once(':') {
-            Some((host, port)) => SocketAddr::new(host.parse().unwrap(), port.parse().unwrap()),
-            None => SocketAddr::from(([0, 0, 0, 0], 0)),
-        };
-        Self { child, log, address }
+        if let Some((host, port)) = address.rsplit_once(':') {
+            self.address = SocketAddr::new(host.parse().unwrap(), port.parse().unwrap());
+        }
     }
 
     /// A receiver on a port of loopback, before `target`.
@@ -253,7 +262,12 @@ pub struct Server {
 
 impl Server {
     pub fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1:0", serve)
+    }
+
+    /// A server on a given address, for networks of the test's own.
+    pub fn start_at(at: &str, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(at).unwrap();
         let address = listener.local_addr().unwrap();
         let accepted = Arc::<(Mutex<usize>, Condvar)>::default();
         let counted = Arc::clone(&accepted);

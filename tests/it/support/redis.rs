@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 
-use super::{Folder, Lines, PATIENCE, need, nobody, wait_until};
+use super::{Folder, Lines, PATIENCE, need, nobody, signal, wait_until};
 
 /// How often another port is tried.
 const ATTEMPTS: usize = 5;
@@ -75,6 +75,11 @@ impl Redis {
     /// What redis-cli is told straight by the server, not through a pipe.
     pub fn cli(&self, words: &[&str]) -> String {
         cli(&[&["-s", self.socket.to_str().unwrap()], words].concat())
+    }
+
+    /// Sends a signal to it: `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        signal(&self.child, name);
     }
 
     /// A field of what INFO tells.

@@ -1,0 +1,178 @@
+//! Peers that are gone without a word are noticed in about a minute; those
+//! that are there and only do not read are not taken for such.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::net::{Cable, namespaces_can_be};
+use crate::support::redis::Redis;
+use crate::support::{Daemon, Folder, Pipe, Server, noise, round_trip, wait_until};
+
+/// A dead peer is noticed after about a minute; this is the latest.
+const NOTICED: Duration = Duration::from_secs(90);
+const MIB: usize = 1024 * 1024;
+/// More than all buffers on the way hold.
+const MORE_THAN_BUFFERS: usize = 64 * MIB;
+
+/// A sender near and a receiver far, before a server that does what a client's
+/// first byte tells it to.
+struct Line {
+    sender: Daemon,
+    receiver: Daemon,
+    _server: Server,
+}
+
+impl Line {
+    fn over(cable: &Cable, folder: &Folder, more: &[&str]) -> Self {
+        let key = folder.shared_key();
+        let key = ["-k", key.to_str().unwrap()];
+        let (server, receiver) = cable.far.enter(|| {
+            let server = Server::start(serve);
+            let target = server.address.to_string();
+            let ends = ["-d", "-s", "[192.0.2.2]:0", "-t", &target];
+            (server, Daemon::start(&[ends.as_slice(), &key, more].concat()))
+        });
+        let sender = cable.near.enter(|| {
+            let target = receiver.address.to_string();
+            let ends = ["-e", "-s", "[127.0.0.1]:0", "-t", &target];
+            Daemon::start(&[ends.as_slice(), &key, more].concat())
+        });
+        Self { sender, receiver, _server: server }
+    }
+
+    /// A client, after its first byte was answered.
+    fn client(&self, cable: &Cable, what: u8) -> TcpStream {
+        let mut client = cable.near.enter(|| self.sender.connect());
+        client.set_read_timeout(Some(NOTICED)).unwrap();
+        client.set_write_timeout(Some(NOTICED)).unwrap();
+        round_trip(&mut client, &[what]);
+        client
+    }
+}
+
+/// What a client may ask of the server.
+mod ask {
+    pub(super) const ECHO: u8 = b'e';
+    pub(super) const SEND: u8 = b's';
+    pub(super) const DISCARD: u8 = b'd';
+    pub(super) const NOT_READ: u8 = b'n';
+}
+
+fn serve(mut stream: TcpStream) {
+    stream.set_read_timeout(None).unwrap();
+    stream.set_write_timeout(None).unwrap();
+    let mut what = [0];
+    stream.read_exact(&mut what).unwrap();
+    stream.write_all(&what).unwrap();
+    let _gone = match what[0] {
+        ask::ECHO => std::io::copy(&mut stream.try_clone().unwrap(), &mut stream),
+        ask::SEND => std::io::copy(&mut std::io::repeat(1), &mut stream),
+        ask::DISCARD => std::io::copy(&mut stream, &mut std::io::sink()),
+        _ => {
+            thread::sleep(2 * NOTICED);
+            Ok(0)
+        }
+    };
+}
+
+/// Reads, or writes, until the connection is reset.
+fn until_reset(mut client: TcpStream, what: u8) {
+    let error = match what {
+        ask::DISCARD | ask::NOT_READ => std::io::copy(&mut std::io::repeat(1), &mut client),
+        _ => std::io::copy(&mut client, &mut std::io::sink()),
+    };
+    let error = error.expect_err("a clean end");
+    // Whoever writes is told first of what was not sent.
+    let is_reset = matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
+    assert!(is_reset, "{error}");
+}
+
+#[test]
+fn a_link_that_is_cut_is_noticed_in_about_a_minute() {
+    if !namespaces_can_be("dead peers") {
+        return;
+    }
+    let folder = Folder::new();
+    let cable = Cable::new();
+    let line = Line::over(&cable, &folder, &[]);
+    let line_without = Line::over(&cable, &folder, &["-j"]);
+    let mut unaware = line_without.client(&cable, ask::ECHO);
+    let all = [ask::ECHO, ask::SEND, ask::DISCARD, ask::NOT_READ];
+    let clients = all.map(|what| (what, line.client(&cable, what)));
+    thread::scope(|scope| {
+        let ends = clients.map(|(what, client)| scope.spawn(move || until_reset(client, what)));
+        // Data is in flight, and the buffers to the one who does not read fill up.
+        thread::sleep(Duration::from_secs(2));
+        assert_eq!(line.sender.log.count("truncated"), 0);
+        cable.cut();
+        let cut = Instant::now();
+        for end in ends {
+            end.join().unwrap();
+            println!("a client is reset {:?} after the cut", cut.elapsed());
+        }
+        while line.receiver.log.count("truncated") < all.len() && cut.elapsed() < NOTICED {
+            thread::sleep(Duration::from_millis(100));
+        }
+        println!("the receiver knows of all {:?} after the cut", cut.elapsed());
+        assert!(cut.elapsed() < NOTICED);
+    });
+    wait_until("it is in the log", || line.sender.log.count("truncated") == all.len());
+    assert_eq!(line.receiver.log.count("truncated"), all.len());
+
+    // Without keepalives nobody has noticed a thing.
+    for end in [&line_without.sender, &line_without.receiver] {
+        assert_eq!(end.log.count("id=1"), 0);
+    }
+    cable.mend();
+    round_trip(&mut unaware, b"still there?");
+}
+
+/// Linux counts a peer's full buffers against `TCP_USER_TIMEOUT`, a minute.
+#[test]
+fn a_target_that_does_not_read_for_longer_than_a_minute_is_not_cut() {
+    let folder = Folder::new();
+    let redis = Redis::start(&folder, "redis", &[]);
+    let pipe = Pipe::to(&folder, redis.address);
+    let value = noise(5, MORE_THAN_BUFFERS);
+    let written = AtomicUsize::new(0);
+    let mut client = pipe.connect();
+    client.set_read_timeout(Some(NOTICED)).unwrap();
+    client.set_write_timeout(Some(NOTICED)).unwrap();
+    client.write_all(b"PING\r\n").unwrap();
+    expect(&mut client, b"+PONG\r\n");
+
+    redis.signal("STOP");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = &client;
+            let head = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", value.len());
+            client.write_all(head.as_bytes()).unwrap();
+            for chunk in value.chunks(64 * 1024) {
+                client.write_all(chunk).unwrap();
+                written.fetch_add(chunk.len(), Ordering::Relaxed);
+            }
+            client.write_all(b"\r\n").unwrap();
+        });
+        wait_until("all buffers are full", || {
+            let before = written.load(Ordering::Relaxed);
+            thread::sleep(Duration::from_millis(500));
+            before > 0 && before == written.load(Ordering::Relaxed)
+        });
+        assert!(written.load(Ordering::Relaxed) < value.len());
+        thread::sleep(Duration::from_secs(75));
+        redis.signal("CONT");
+    });
+    expect(&mut client, b"+OK\r\n");
+    client.write_all(b"GET k\r\n").unwrap();
+    expect(&mut client, format!("${}\r\n", value.len()).as_bytes());
+    expect(&mut client, &value);
+}
+
+fn expect(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut got = vec![0; bytes.len()];
+    stream.read_exact(&mut got).unwrap();
+    assert!(got == bytes, "other bytes came");
+}

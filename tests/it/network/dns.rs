@@ -1,0 +1,246 @@
+//! Names, with a real resolver: they change, they do not resolve, they have
+//! several addresses.
+
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::net::{NOBODY, Resolver, ip, namespaces_can_be};
+use crate::support::{Daemon, End, Pipe, SPIPED, Server, read_to_end, round_trip, wait_until};
+
+/// The target of all pipes here.
+const TARGET: &str = "target.test:6379";
+/// Often enough for a test.
+const OFTEN: [&str; 2] = ["-r", "0.3"];
+/// Several times as long.
+const A_WHILE: Duration = Duration::from_secs(1);
+/// What an address that does not answer may cost (RFC 8305).
+const SPACING: Duration = Duration::from_millis(250);
+
+/// A test with a resolver of its own.
+fn with_resolver(test: impl FnOnce(&mut Resolver) + Send) {
+    if namespaces_can_be("names of targets and sources") {
+        Resolver::with(test);
+    }
+}
+
+/// A server at this address that tells it to all who come, and then echoes.
+fn server(address: &'static str) -> Server {
+    Server::start_at(&format!("{address}:6379"), move |mut stream| {
+        let mut from = stream.try_clone().unwrap();
+        let _gone = writeln!(stream, "{address}");
+        let _gone = std::io::copy(&mut from, &mut stream);
+    })
+}
+
+/// Which server a new connection through the pipe reaches, and how soon.
+fn ask(pipe: &Pipe) -> (String, Duration) {
+    let begin = Instant::now();
+    let mut client = pipe.connect();
+    let mut line = String::new();
+    let mut byte = [0];
+    while !line.ends_with('\n') {
+        client.read_exact(&mut byte).unwrap();
+        line.push(char::from(byte[0]));
+    }
+    (line.trim_end().to_owned(), begin.elapsed())
+}
+
+fn server_of(pipe: &Pipe) -> String {
+    ask(pipe).0
+}
+
+/// Starts `spiped -F` without waiting for anything.
+fn launch(arguments: &[&str]) -> Daemon {
+    let mut command = Command::new(SPIPED);
+    command.arg("-F").args(arguments);
+    Daemon::launch(command)
+}
+
+#[test]
+fn a_target_that_moves_is_followed() {
+    with_resolver(|resolver| {
+        let _servers = ["127.0.0.1", "127.0.0.2"].map(server);
+        resolver.say(&["127.0.0.1"]);
+        resolver.start();
+        let pipe = Pipe::with(&resolver.folder, TARGET, &OFTEN);
+        let mut before = pipe.connect();
+        let mut greeting = [0; 10];
+        before.read_exact(&mut greeting).unwrap();
+        assert_eq!(&greeting, b"127.0.0.1\n");
+
+        resolver.say(&["127.0.0.2"]);
+        let begin = Instant::now();
+        let line = pipe.receiver.log.wait_for("now=[127.0.0.2:6379]");
+        // 0.3 s, and what a busy machine takes.
+        assert!(begin.elapsed() < A_WHILE, "{:?}", begin.elapsed());
+        assert!(line.contains("target.test resolves to another address"), "{line}");
+        assert!(line.contains("before=[127.0.0.1:6379]"), "{line}");
+        assert_eq!(server_of(&pipe), "127.0.0.2");
+        // An open connection stays where it is.
+        round_trip(&mut before, b"still there?");
+    });
+}
+
+#[test]
+fn a_target_is_not_followed_if_not_wanted() {
+    with_resolver(|resolver| {
+        let _servers = ["127.0.0.1", "127.0.0.2"].map(server);
+        resolver.say(&["127.0.0.1"]);
+        resolver.start();
+        let pipe = Pipe::with(&resolver.folder, TARGET, &["-R"]);
+        assert_eq!(server_of(&pipe), "127.0.0.1");
+        resolver.say(&["127.0.0.2"]);
+        thread::sleep(A_WHILE);
+        assert_eq!(server_of(&pipe), "127.0.0.1");
+        assert_eq!(pipe.receiver.log.count("now=[127.0.0.2"), 0);
+    });
+}
+
+#[test]
+fn without_a_resolver_the_last_good_address_is_used() {
+    with_resolver(|resolver| {
+        let _servers = ["127.0.0.1", "127.0.0.2"].map(server);
+        resolver.say(&["127.0.0.1"]);
+        resolver.start();
+        let pipe = Pipe::with(&resolver.folder, TARGET, &OFTEN);
+        assert_eq!(server_of(&pipe), "127.0.0.1");
+        resolver.stop();
+        let warning = pipe.receiver.log.wait_for("does not resolve");
+        assert!(warning.contains("WARN"), "{warning}");
+        thread::sleep(A_WHILE);
+        assert_eq!(server_of(&pipe), "127.0.0.1");
+        assert_eq!(pipe.receiver.log.count("does not resolve"), 1);
+
+        // It is back, and so are its changes.
+        resolver.say(&["127.0.0.2"]);
+        resolver.start();
+        pipe.receiver.log.wait_for("now=[127.0.0.2:6379]");
+        assert_eq!(server_of(&pipe), "127.0.0.2");
+    });
+}
+
+#[test]
+fn a_target_that_does_not_resolve_yet_is_waited_for() {
+    with_resolver(|resolver| {
+        let _server = server("127.0.0.1");
+        let pipe = Pipe::with(&resolver.folder, TARGET, &OFTEN);
+        assert_eq!(read_to_end(&mut pipe.connect()), (vec![], End::Reset));
+        let line = pipe.receiver.log.wait_for("WARN the name target.test does not resolve: ");
+        assert!(line.contains("id=1"), "{line}");
+
+        resolver.say(&["127.0.0.1"]);
+        resolver.start();
+        pipe.receiver.log.wait_for("now=[127.0.0.1:6379]");
+        assert_eq!(server_of(&pipe), "127.0.0.1");
+    });
+}
+
+#[test]
+fn a_source_that_does_not_resolve_yet_is_waited_for() {
+    with_resolver(|resolver| {
+        let echo = Server::echo();
+        let key = resolver.folder.shared_key();
+        let key = key.to_str().unwrap();
+        let receiver = Daemon::receiver(key.as_ref(), echo.address, &[]);
+        let to = receiver.address.to_string();
+        let arguments = ["-e", "-s", "target.test:0", "-t", &to, "-k", key];
+        let mut impatient = launch(&arguments);
+        assert!(!impatient.wait().success());
+
+        let waiting = || launch(&[&arguments, ["-D"].as_slice()].concat());
+        let (mut ended, mut sender) = (waiting(), waiting());
+        for daemon in [&ended, &sender] {
+            daemon.log.wait_for("WARN the name target.test does not resolve");
+        }
+        ended.signal("TERM");
+        assert!(ended.wait().success());
+
+        resolver.say(&["127.0.0.3"]);
+        resolver.start();
+        sender.wait_until_listening();
+        assert_eq!(sender.address.ip().to_string(), "127.0.0.3");
+        assert_eq!(sender.log.count("does not resolve"), 1);
+        round_trip(&mut sender.connect(), b"hello");
+    });
+}
+
+/// A resolver that does not answer keeps nothing up, not even the end.
+#[test]
+fn nothing_waits_for_a_resolver_that_hangs() {
+    with_resolver(|resolver| {
+        let _server = server("127.0.0.1");
+        resolver.say(&["127.0.0.1"]);
+        resolver.start();
+        let mut pipe = Pipe::with(&resolver.folder, TARGET, &OFTEN);
+        assert_eq!(server_of(&pipe), "127.0.0.1");
+        let key = resolver.folder.shared_key();
+        let key = key.to_str().unwrap();
+        resolver.signal("STOP");
+        // Long enough that the receiver is asking now.
+        thread::sleep(A_WHILE);
+        for _ in 0..10 {
+            let (_, took) = ask(&pipe);
+            assert!(took < Duration::from_millis(200), "{took:?}");
+        }
+        let mut waiting = launch(&["-d", "-D", "-s", "target.test:0", "-t", TARGET, "-k", key]);
+        let status = format!("/proc/{}/status", waiting.child.id());
+        // Of the signals it handles, TERM is the fifteenth.
+        wait_until("it handles signals", || {
+            let status = std::fs::read_to_string(&status).unwrap();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+            u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << 14) != 0
+        });
+        thread::sleep(Duration::from_millis(100));
+        for daemon in [&mut pipe.receiver, &mut waiting] {
+            let begin = Instant::now();
+            daemon.signal("TERM");
+            assert!(daemon.wait().success());
+            assert!(begin.elapsed() < A_WHILE, "{:?}", begin.elapsed());
+        }
+        // Its time limit holds as well.
+        let begin = Instant::now();
+        let spipe = ["-t", TARGET, "-k", key, "-o", "0.2"];
+        let spipe = Command::new(SPIPED).arg0("spipe").args(spipe).output().unwrap();
+        let said = String::from_utf8_lossy(&spipe.stderr);
+        assert!(said.contains("did not answer in 200ms"), "{said}");
+        assert!(begin.elapsed() < A_WHILE, "{:?}", begin.elapsed());
+    });
+}
+
+#[test]
+fn an_address_that_refuses_costs_no_time() {
+    with_resolver(|resolver| {
+        let _server = server("127.0.0.2");
+        resolver.say(&["127.0.0.1", "127.0.0.2"]);
+        resolver.start();
+        let pipe = Pipe::with(&resolver.folder, TARGET, &OFTEN);
+        // In this order: the first is the nearer one.
+        pipe.receiver.log.wait_for("now=[127.0.0.1:6379, 127.0.0.2:6379]");
+        let (server, took) = ask(&pipe);
+        assert_eq!(server, "127.0.0.2");
+        assert!(took < Duration::from_millis(200), "{took:?}");
+    });
+}
+
+/// As with an IPv6 that is set up, and leads nowhere.
+#[test]
+fn an_address_that_does_not_answer_costs_a_moment() {
+    with_resolver(|resolver| {
+        ip("link add void0 type veth peer name void1");
+        ip("address add 2001:db8::1/64 dev void0 nodad");
+        ip("link set void0 up");
+        ip("link set void1 up");
+        ip(&format!("neighbour add 2001:db8::2 lladdr {NOBODY} nud permanent dev void0"));
+        let _server = server("127.0.0.1");
+        resolver.say(&["127.0.0.1", "2001:db8::2"]);
+        resolver.start();
+        let pipe = Pipe::with(&resolver.folder, TARGET, &OFTEN);
+        pipe.receiver.log.wait_for("now=[[2001:db8::2]:6379, 127.0.0.1:6379]");
+        let (server, took) = ask(&pipe);
+        assert_eq!(server, "127.0.0.1");
+        assert!(took >= SPACING && took < 4 * SPACING, "{took:?}");
+    });
+}

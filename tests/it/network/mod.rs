@@ -1,0 +1,6 @@
+//! What networks do to a pipe: names that change, peers that vanish, and the
+//! like, in networks of the tests' own.
+
+mod dead_peers;
+mod dns;
+mod process;

@@ -1,0 +1,181 @@
+//! Networks of a test's own: nothing else can be reached from them, any
+//! address and port can be used there, and they go away with the last process
+//! in them.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::panic::resume_unwind;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
+
+use super::{Folder, Lines, need, signal};
+
+/// Whether namespaces can be made here at all; says what is not tested where
+/// they can't.
+pub fn namespaces_can_be(tested: &str) -> bool {
+    let can = nix::unistd::geteuid().is_root()
+        && Command::new("unshare")
+            .args(["--mount", "--net", "--pid", "--fork", "true"])
+            .output()
+            .is_ok_and(|output| output.status.success());
+    if !can {
+        // Not by eprintln, which is shown of failed tests only.
+        let _unwritten = writeln!(
+            io::stderr(),
+            "\n*** SKIPPED: NOT tested, since it needs root and namespaces: {tested} ***"
+        );
+    }
+    can
+}
+
+/// A network namespace.
+pub struct Net(File);
+
+impl Net {
+    /// One that has only its loopback.
+    pub fn new() -> Self {
+        need("ip", "iproute2");
+        in_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            ip("link set lo up");
+            Self(File::open("/proc/thread-self/ns/net").unwrap())
+        })
+    }
+
+    /// Runs something there; threads and processes that it starts stay there.
+    pub fn enter<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
+        in_thread(|| {
+            setns(&self.0, CloneFlags::CLONE_NEWNET).unwrap();
+            run()
+        })
+    }
+}
+
+fn in_thread<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// The ip program, in the network of the calling thread.
+pub fn ip(line: &str) {
+    let done = Command::new("ip").args(line.split(' ')).output().unwrap();
+    assert!(done.status.success(), "ip {line}: {done:?}");
+}
+
+/// The hardware address of nobody: what goes there is lost.
+pub const NOBODY: &str = "02:00:00:00:00:00";
+
+/// Two networks joined by a cable: `near` has the address 192.0.2.1, `far`
+/// has 192.0.2.2.
+pub struct Cable {
+    pub near: Net,
+    pub far: Net,
+}
+
+impl Cable {
+    pub fn new() -> Self {
+        let (near, far) = (Net::new(), Net::new());
+        let there = format!("/proc/{}/fd/{}", std::process::id(), far.0.as_raw_fd());
+        near.enter(|| {
+            ip(&format!("link add cable0 type veth peer name cable0 netns {there}"));
+            ip("address add 192.0.2.1/24 dev cable0");
+            ip("link set cable0 up");
+        });
+        far.enter(|| {
+            ip("address add 192.0.2.2/24 dev cable0");
+            ip("link set cable0 up");
+        });
+        Self { near, far }
+    }
+
+    /// From now on nothing arrives, and nobody is told.
+    pub fn cut(&self) {
+        let go_astray = |peer| {
+            ip(&format!("neighbour replace {peer} lladdr {NOBODY} nud permanent dev cable0"));
+        };
+        self.near.enter(|| go_astray("192.0.2.2"));
+        self.far.enter(|| go_astray("192.0.2.1"));
+    }
+
+    pub fn mend(&self) {
+        self.near.enter(|| ip("neighbour del 192.0.2.2 dev cable0"));
+        self.far.enter(|| ip("neighbour del 192.0.2.1 dev cable0"));
+    }
+}
+
+/// A real resolver in a network of its own; all programs there ask it.
+pub struct Resolver {
+    pub folder: Folder,
+    running: Option<(Child, Lines)>,
+}
+
+impl Resolver {
+    /// Runs a test in a network where names are resolved, once it has started
+    /// the resolver.
+    pub fn with(test: impl FnOnce(&mut Self) + Send) {
+        need("dnsmasq", "dnsmasq-base");
+        Net::new().enter(|| {
+            let folder = Folder::new();
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let none = None::<&str>;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+            for (name, text) in [
+                ("resolv.conf", "nameserver 127.0.0.1\n"),
+                ("nsswitch.conf", "hosts: files dns\n"),
+                ("hosts", "127.0.0.1 localhost\n"),
+            ] {
+                let file = folder.path(name);
+                fs::write(&file, text).unwrap();
+                let over = format!("/etc/{name}");
+                mount(Some(&file), over.as_str(), none, MsFlags::MS_BIND, none).unwrap();
+            }
+            test(&mut Self { folder, running: None });
+        });
+    }
+
+    /// Writes down what `target.test` is; a running resolver reads it again.
+    pub fn say(&self, addresses: &[&str]) {
+        let lines: Vec<_> = addresses.iter().map(|it| format!("{it} target.test\n")).collect();
+        fs::write(self.folder.path("names"), lines.concat()).unwrap();
+        if self.running.is_some() {
+            self.signal("HUP");
+        }
+    }
+
+    pub fn start(&mut self) {
+        let mut child = Command::new("dnsmasq")
+            .args(["--no-daemon", "--conf-file=/dev/null", "--user=root", "--pid-file="])
+            .args(["--listen-address=127.0.0.1", "--bind-interfaces"])
+            .args(["--no-resolv", "--local=/test/", "--no-hosts", "--addn-hosts"])
+            .arg(self.folder.path("names"))
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Lines::collect(child.stderr.take().unwrap());
+        self.running = Some((child, log.clone()));
+        log.wait_for("started, version");
+    }
+
+    /// Ends it: who asks is refused.
+    pub fn stop(&mut self) {
+        if let Some((mut child, _log)) = self.running.take() {
+            let _gone = child.kill();
+            let _status = child.wait();
+        }
+    }
+
+    /// Sends a signal to it: after `STOP`, who asks waits in vain.
+    pub fn signal(&self, name: &str) {
+        signal(&self.running.as_ref().unwrap().0, name);
+    }
+}
+
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
