@@ -112,10 +112,12 @@ impl Target {
 
     fn learn(&self, host: &str, answer: Vec<SocketAddr>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if *known != answer {
+        if known.is_empty() {
+            info!(now = ?answer, "the name {host} resolves");
+        } else if *known != answer {
             info!(before = ?*known, now = ?answer, "the name {host} resolves to another address");
-            *known = answer;
         }
+        *known = answer;
     }
 
     fn known(&self) -> Vec<SocketAddr> {

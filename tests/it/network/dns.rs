@@ -81,6 +81,7 @@ fn a_target_that_moves_is_followed() {
         assert_eq!(server_of(&pipe), "127.0.0.2");
         // An open connection stays where it is.
         round_trip(&mut before, b"still there?");
+        assert_eq!(pipe.receiver.log.count("resolves to another address"), 1);
     });
 }
 
