@@ -5,15 +5,17 @@ use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::panic::{self, PanicHookInfo};
 
 use nix::syslog::{Facility, LogFlags, Severity, openlog, syslog};
-use tracing::{Level, Metadata};
+use tracing::{Level, Metadata, error};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{LogConfig, LogFormat, LogSink};
 
 /// Starts the log. `SPIPED_LOG` in the environment goes before its level.
+/// From here on a panic is a line of it, too.
 pub fn start(config: LogConfig) {
     let filter = EnvFilter::builder()
         .with_default_directive(config.level.into())
@@ -33,6 +35,18 @@ pub fn start(config: LogConfig) {
             log.without_time().with_level(false).init();
         }
     }
+    panic::set_hook(Box::new(log_panic));
+}
+
+/// One line with the place. Not what was being worked on: that may be secret,
+/// and a panic's message may quote it.
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let place = info.location().map(tracing::field::display);
+    error!(
+        place,
+        hint = "a fault of this program: please report the line, and what led to it",
+        "a panic; what it served has ended, all else goes on"
+    );
 }
 
 /// Where lines go.
@@ -111,5 +125,41 @@ const fn severity(level: Level) -> (Severity, u8) {
         Level::WARN => (Severity::LOG_WARNING, 4),
         Level::INFO => (Severity::LOG_INFO, 6),
         Level::DEBUG | Level::TRACE => (Severity::LOG_DEBUG, 7),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_one_line_with_the_place_and_no_payload() {
+        let written = Written::default();
+        let writer = written.clone();
+        let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false);
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(log_panic));
+        tracing::subscriber::with_default(log.finish(), || {
+            panic::catch_unwind(|| panic!("the key is {}", 4711)).unwrap_err();
+        });
+        panic::set_hook(before);
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains("ERROR") && text.contains("place=src/logging.rs:"), "{text}");
+        assert!(!text.contains("4711"), "{text}");
     }
 }

@@ -6,6 +6,13 @@
 //! mod ─ listener ─ workers ─ connection ┬ strangers ─ handshake ┬ target ┬ relay ─ close
 //!                                       └ (sender:)     target ─┴────────┘   └ buffer
 //! ```
+//!
+//! A panic, which only a fault of ours can cause, ends the connection that it
+//! happens in and nothing else: the log has one line with the place, both of
+//! its sockets are reset, so that neither the local peer nor the other end
+//! takes the stream for complete (a unix socket knows no reset: a peer on one
+//! sees the end of the stream), its places are given back, and the process
+//! goes on.
 
 mod buffer;
 mod close;

@@ -251,6 +251,15 @@ impl Stream {
     }
 }
 
+/// What a panic leaves half done must not look like a clean end to the peer.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _plain_close = self.fd.get_ref().set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
 impl Readable<'_> {
     /// One read; `None` when there was nothing after all.
     pub(super) fn read(self, into: &mut [u8]) -> io::Result<Option<usize>> {
@@ -352,6 +361,18 @@ mod tests {
     async fn a_reset_is_noticed_without_reading() {
         let (connected, accepted) = pair().await;
         connected.reset();
+        assert_eq!(accepted.failed().await.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_no_clean_end_for_the_peer() {
+        let (connected, accepted) = pair().await;
+        let task = tokio::spawn(async move {
+            let _held = connected;
+            tokio::task::yield_now().await;
+            panic!("a bug in one connection");
+        });
+        assert!(task.await.unwrap_err().is_panic());
         assert_eq!(accepted.failed().await.kind(), io::ErrorKind::ConnectionReset);
     }
 

@@ -87,3 +87,45 @@ impl Drop for Load {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// A panic ends its own connection; the others go on, and what it counted
+    /// for is given back.
+    #[tokio::test]
+    async fn a_panic_ends_one_connection_alone() {
+        for threads in ["1", "2"] {
+            panic_beside_others(&Workers::start(threads.parse().unwrap()).unwrap()).await;
+        }
+    }
+
+    async fn panic_beside_others(workers: &Workers) {
+        let mut others = Vec::new();
+        for _ in 0..10 {
+            let (go, gone) = oneshot::channel::<()>();
+            let (done, is_done) = oneshot::channel();
+            workers.spawn(async move {
+                gone.await.unwrap();
+                done.send(()).unwrap();
+            });
+            workers.spawn(async { panic!("a bug in one connection") });
+            others.push((go, is_done));
+        }
+        until_load_is(workers, 10).await;
+        for (go, is_done) in others {
+            go.send(()).unwrap();
+            is_done.await.unwrap();
+        }
+        until_load_is(workers, 0).await;
+    }
+
+    async fn until_load_is(workers: &Workers, wanted: usize) {
+        let load = |worker: &Worker| worker.load.load(Ordering::Relaxed);
+        while workers.all.iter().map(load).sum::<usize>() != wanted {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
