@@ -15,6 +15,7 @@ use super::deadline::Deadline;
 use super::handshake::{first_record, initiate, respond};
 use super::relay::{Inbound, Outbound, relay};
 use super::shutdown::Shutdown;
+use super::strangers::Place;
 use super::stream::{Peer, Stream};
 use super::target::Target;
 use super::{Shared, fastest_suite};
@@ -30,6 +31,8 @@ pub(super) struct Accepted {
     pub(super) id: u64,
     pub(super) socket: Socket,
     pub(super) peer: Peer,
+    /// The place of a receiver's peer, until it proves the key.
+    pub(super) stranger: Option<Place>,
 }
 
 /// What the log says of a connection beside why it ended.
@@ -45,13 +48,13 @@ struct Facts {
 /// Serves one connection to its end, and logs it.
 pub(super) async fn run(shared: Arc<Shared>, accepted: Accepted) {
     let started = Instant::now();
-    let Accepted { id, socket, peer } = accepted;
+    let Accepted { id, socket, peer, stranger } = accepted;
     let mut facts = Facts::default();
     let close = match Stream::new(socket, shared.config.tunnel.keepalive) {
         Err(error) => Close::Local(error),
-        Ok(stream) => match shared.config.role {
-            Role::Encrypt => send(&shared, stream, &mut facts).await,
-            Role::Decrypt => receive(&shared, stream, &peer, &mut facts).await,
+        Ok(stream) => match stranger {
+            None => send(&shared, stream, &mut facts).await,
+            Some(place) => receive(&shared, stream, place, &mut facts).await,
         },
     };
     log(&shared, (id, &peer), (&close, &facts), started.elapsed());
@@ -104,15 +107,13 @@ pub(super) async fn connect(
 }
 
 /// The receiver's end: `tunnel` is a stranger until it proves the key.
-async fn receive(shared: &Shared, tunnel: Stream, peer: &Peer, facts: &mut Facts) -> Close {
-    let authenticated = {
-        let stranger = shared.strangers.enter(peer);
-        select! {
-            authenticated = authenticate(shared, &tunnel, facts) => authenticated,
-            () = stranger.evicted() => Err(Close::Stranger(Stranger::Evicted)),
-            () = shared.shutdown.begun() => Err(Close::ShuttingDown),
-        }
+async fn receive(shared: &Shared, tunnel: Stream, place: Place, facts: &mut Facts) -> Close {
+    let authenticated = select! {
+        authenticated = authenticate(shared, &tunnel, &place, facts) => authenticated,
+        () = place.evicted() => Err(Close::Stranger(Stranger::Evicted)),
+        () = shared.shutdown.begun() => Err(Close::ShuttingDown),
     };
+    drop(place);
     let (mut session, record) = match authenticated {
         Ok(authenticated) => authenticated,
         Err(close) => {
@@ -148,11 +149,14 @@ async fn receive(shared: &Shared, tunnel: Stream, peer: &Peer, facts: &mut Facts
 async fn authenticate(
     shared: &Shared,
     tunnel: &Stream,
+    place: &Place,
     facts: &mut Facts,
 ) -> Result<(Session, Record), Close> {
+    place.is_heard();
     let deadline = Deadline::after(shared.config.tunnel.timeout.get());
     let only = shared.config.tunnel.cipher.0;
     let (key_id, mut session) = respond(tunnel, from_ref(&*shared.key()), only, deadline).await?;
+    place.has_greeted();
     facts.key_id = Some(key_id);
     facts.suite = Some(session.suite);
     let record = deadline

@@ -75,9 +75,10 @@ async fn read_message_1(
     message: &mut [u8; MESSAGE_1],
     got: &mut usize,
 ) -> Result<(), Stranger> {
-    while *got < MESSAGE_1 {
-        let room = message.get_mut(*got..).unwrap_or_default();
-        match tunnel.readable().await.and_then(|ready| ready.read(room)) {
+    // Whoever holds the key speaks at once: often it is there already.
+    let mut came = tunnel.try_read(message);
+    loop {
+        match came {
             Ok(None) => {}
             Ok(Some(0)) if *got == 0 => return Err(Stranger::Probe),
             Ok(Some(0)) => return Err(Stranger::Cut(*got)),
@@ -89,8 +90,12 @@ async fn read_message_1(
         if seen.first().is_some_and(|byte| Suite::from_byte(*byte).is_none()) {
             return Err(Stranger::NotOurs(LooksLike::of(seen)));
         }
+        let room = message.get_mut(*got..).unwrap_or_default();
+        if room.is_empty() {
+            return Ok(());
+        }
+        came = tunnel.readable().await.and_then(|ready| ready.read(room));
     }
-    Ok(())
 }
 
 fn out_of_time(seen: Option<&[u8]>, waited: Duration) -> Stranger {

@@ -139,11 +139,12 @@ impl Listener {
         self.address.as_socket().map(Address::Inet).or(path)
     }
 
-    /// Accepts connections for ever and gives them away.
+    /// Accepts connections for ever and gives them away; the next one only
+    /// when the last is taken.
     ///
     /// # Errors
     /// Only what leaves no hope: the listening socket itself is broken.
-    pub(super) async fn accept(&self, take: impl Fn(Socket, Peer)) -> io::Result<()> {
+    pub(super) async fn accept(&self, take: impl AsyncFn(Socket, Peer)) -> io::Result<()> {
         let mut starved = LogLimit::default();
         loop {
             let mut ready = self.fd.readable().await?;
@@ -155,7 +156,7 @@ impl Listener {
                 };
                 let error = match accepted {
                     Ok((socket, peer)) => {
-                        take(socket, Peer::of(&peer));
+                        take(socket, Peer::of(&peer)).await;
                         continue;
                     }
                     Err(error) => error,

@@ -51,7 +51,7 @@ use self::strangers::Strangers;
 use self::stream::Peer;
 use self::target::Target;
 use self::workers::{Workers, one_thread_runtime, run_to_end};
-use crate::config::{Address, Config, Dns};
+use crate::config::{Address, Config, Dns, Role};
 use crate::error::Error;
 use crate::key_file;
 use crate::protocol::{SharedKey, Suite};
@@ -160,10 +160,14 @@ impl Server {
         self.log_start(&listeners);
         let (alive, mut all_ended) = mpsc::channel::<()>(1);
         let next_id = AtomicU64::new(1);
-        let take = |socket: Socket, peer: Peer| {
+        let take = async |socket: Socket, peer: Peer| {
             let id = next_id.fetch_add(1, Ordering::Relaxed);
-            let connection =
-                connection::run(Arc::clone(&self.shared), Accepted { id, socket, peer });
+            let stranger = match self.shared.config.role {
+                Role::Encrypt => None,
+                Role::Decrypt => Some(self.shared.strangers.enter(&peer).await),
+            };
+            let accepted = Accepted { id, socket, peer, stranger };
+            let connection = connection::run(Arc::clone(&self.shared), accepted);
             let alive = alive.clone();
             self.workers.spawn(async move {
                 connection.await;
@@ -231,7 +235,10 @@ async fn reload_until_end(signals: &mut Signals, reload: impl Fn()) -> &'static 
 }
 
 /// Accepts on every listener at once; ends only when one of them is broken.
-async fn accept_on_all(listeners: &[Listener], take: &impl Fn(Socket, Peer)) -> io::Result<()> {
+async fn accept_on_all(
+    listeners: &[Listener],
+    take: &impl AsyncFn(Socket, Peer),
+) -> io::Result<()> {
     let mut accepting: Vec<_> =
         listeners.iter().map(|listener| Box::pin(listener.accept(take))).collect();
     std::future::poll_fn(|context| {

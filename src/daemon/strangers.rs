@@ -1,17 +1,30 @@
 //! Places for peers that have not proved the key: a pool of their own, so that
 //! they take none from those who have.
 //!
-//! When all places are taken, or all that one source address may have, the
-//! peer that has been waiting longest gives up its own: a keyed peer proves
-//! itself within a round trip, whoever needs longer is the likelier stranger.
+//! When all places are taken, or all that one source address may have, one
+//! peer gives up its own to the next: of those whose first message has not
+//! come the one that has been waiting longest, else of the others. Each keeps
+//! its place for a moment, though: many keyed peers at once, which are one
+//! source if a single sender makes them, must not take the places from each
+//! other. Until somebody's moment is over, the next is not let in.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::stream::Peer;
+
+/// How long a peer keeps its place, at least, that says nothing; twice as long
+/// once its first message fits a key. Each one that has to go shortens it for
+/// the next, so that however many strangers come, who is behind them waits no
+/// longer than about 1.6 times this.
+const MOMENT: Duration = Duration::from_millis(300);
+/// How soon it is looked again for somebody whose moment is over.
+const RETRY: Duration = Duration::from_millis(1);
 
 /// The pool.
 pub(super) struct Strangers {
@@ -27,39 +40,72 @@ pub(super) struct Place {
     evicted: Arc<Notify>,
 }
 
-#[derive(Default)]
 struct Waiting {
     /// Oldest first.
     queue: VecDeque<Entry>,
     per_source: HashMap<IpAddr, usize>,
     next_number: u64,
+    /// `MOMENT`, or what is left of it.
+    moment: Duration,
 }
 
 struct Entry {
     number: u64,
     source: Option<IpAddr>,
+    state: State,
     evicted: Arc<Notify>,
+}
+
+/// How far a peer has come, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nobody has looked yet at what it says.
+    Fresh,
+    /// It has not said its first message.
+    Silent(Instant),
+    /// Its first message fits a key.
+    Greeted(Instant),
 }
 
 impl Strangers {
     /// A pool of `max` places, of which one source address may have half.
     pub(super) fn new(max: usize) -> Arc<Self> {
         let max = max.max(1);
-        Arc::new(Self { waiting: Mutex::default(), max, max_per_source: max.div_ceil(2) })
+        let waiting = Waiting {
+            queue: VecDeque::new(),
+            per_source: HashMap::new(),
+            next_number: 0,
+            moment: MOMENT,
+        };
+        Arc::new(Self { waiting: waiting.into(), max, max_per_source: max.div_ceil(2) })
     }
 
-    /// Takes a place, from another stranger if need be.
-    pub(super) fn enter(self: &Arc<Self>, peer: &Peer) -> Place {
+    /// Takes a place, from another stranger if need be, as soon as there is
+    /// one to be had.
+    pub(super) async fn enter(self: &Arc<Self>, peer: &Peer) -> Place {
+        loop {
+            if let Some(place) = self.try_enter(peer, Instant::now()) {
+                return place;
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    fn try_enter(self: &Arc<Self>, peer: &Peer, now: Instant) -> Option<Place> {
         let source = source(peer);
         let mut waiting = self.lock();
-        let of_source = source.and_then(|ip| waiting.per_source.get(&ip)).copied().unwrap_or(0);
-        if of_source >= self.max_per_source {
-            waiting.evict(|entry| entry.source == source);
-        } else if waiting.queue.len() >= self.max {
-            waiting.evict(|_| true);
+        // The rush is over.
+        if waiting.queue.len() < self.max_per_source.div_ceil(2) {
+            waiting.moment = MOMENT;
         }
-        let evicted = waiting.admit(source);
-        Place { pool: Arc::clone(self), number: waiting.next_number, evicted }
+        let of_source = source.and_then(|ip| waiting.per_source.get(&ip)).copied().unwrap_or(0);
+        let is_full = waiting.queue.len() >= self.max;
+        let has_room = if of_source >= self.max_per_source {
+            waiting.evict(self, now, |entry| entry.source == source)
+        } else {
+            !is_full || waiting.evict(self, now, |_| true)
+        };
+        has_room.then(|| waiting.admit(self, source))
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -69,25 +115,39 @@ impl Strangers {
 }
 
 impl Waiting {
-    fn admit(&mut self, source: Option<IpAddr>) -> Arc<Notify> {
+    fn admit(&mut self, pool: &Arc<Strangers>, source: Option<IpAddr>) -> Place {
         let evicted = Arc::new(Notify::new());
         self.next_number = self.next_number.wrapping_add(1);
-        self.queue.push_back(Entry {
-            number: self.next_number,
-            source,
-            evicted: Arc::clone(&evicted),
-        });
+        let number = self.next_number;
+        let entry = Entry { number, source, state: State::Fresh, evicted: Arc::clone(&evicted) };
+        self.queue.push_back(entry);
         if let Some(ip) = source {
             let count = self.per_source.entry(ip).or_default();
             *count = count.saturating_add(1);
         }
-        evicted
+        Place { pool: Arc::clone(pool), number, evicted }
     }
 
-    fn evict(&mut self, which: impl Fn(&Entry) -> bool) {
-        if let Some(entry) = self.remove(which) {
-            entry.evicted.notify_one();
-        }
+    /// Frees the place of one whose moment is over; whether there was one.
+    fn evict(&mut self, pool: &Strangers, now: Instant, among: impl Fn(&Entry) -> bool) -> bool {
+        let moment = self.moment;
+        let is_silent_too_long = |entry: &Entry| match entry.state {
+            State::Silent(since) => now.duration_since(since) >= moment,
+            State::Fresh | State::Greeted(_) => false,
+        };
+        let is_late = |entry: &Entry| match entry.state {
+            State::Greeted(since) => now.duration_since(since) >= moment.saturating_mul(2),
+            State::Fresh | State::Silent(_) => false,
+        };
+        let evicted = self
+            .remove(|entry| among(entry) && is_silent_too_long(entry))
+            .or_else(|| self.remove(|entry| among(entry) && is_late(entry)));
+        let Some(entry) = evicted else { return false };
+        entry.evicted.notify_one();
+        let turn = u32::try_from(pool.max_per_source).unwrap_or(u32::MAX);
+        let shorter = moment.saturating_sub(moment.checked_div(turn).unwrap_or(moment));
+        self.moment = if shorter < RETRY { Duration::ZERO } else { shorter };
+        true
     }
 
     fn remove(&mut self, which: impl Fn(&Entry) -> bool) -> Option<Entry> {
@@ -106,6 +166,26 @@ impl Waiting {
 }
 
 impl Place {
+    /// It is looked from now on at what the peer says.
+    pub(super) fn is_heard(&self) {
+        self.set(State::Silent(Instant::now()));
+    }
+
+    /// The peer's first message fits a key.
+    pub(super) fn has_greeted(&self) {
+        self.set(State::Greeted(Instant::now()));
+    }
+
+    fn set(&self, state: State) {
+        let mut waiting = self.pool.lock();
+        // They are in order. One that was evicted is not there any more.
+        if let Ok(index) = waiting.queue.binary_search_by_key(&self.number, |entry| entry.number)
+            && let Some(entry) = waiting.queue.get_mut(index)
+        {
+            entry.state = state;
+        }
+    }
+
     /// Waits until the place has been given to another.
     pub(super) async fn evicted(&self) {
         self.evicted.notified().await;
@@ -135,6 +215,7 @@ fn source(peer: &Peer) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test may fail that way")]
 mod tests {
     use super::*;
 
@@ -148,30 +229,97 @@ mod tests {
         evicted.as_mut().poll(&mut context).is_ready()
     }
 
+    /// One that says nothing; it enters when the moment of all others is over.
+    fn silent(pool: &Arc<Strangers>, text: &str) -> Place {
+        let later = Instant::now() + 2 * MOMENT;
+        let place = pool.try_enter(&peer(text), later).unwrap();
+        place.is_heard();
+        place
+    }
+
     #[test]
     fn the_oldest_of_the_same_source_goes_first() {
         let pool = Strangers::new(4);
-        let other = pool.enter(&peer("10.0.0.1:1"));
-        let first = pool.enter(&peer("10.0.0.2:1"));
-        let second = pool.enter(&peer("10.0.0.2:2"));
-        let third = pool.enter(&peer("10.0.0.2:3"));
+        let other = silent(&pool, "10.0.0.1:1");
+        let first = silent(&pool, "10.0.0.2:1");
+        let second = silent(&pool, "10.0.0.2:2");
+        let third = silent(&pool, "10.0.0.2:3");
         assert_eq!([&other, &first, &second, &third].map(is_evicted), [false, true, false, false]);
     }
 
     #[test]
     fn when_all_places_are_taken_the_oldest_goes() {
         let pool = Strangers::new(4);
-        let places: Vec<Place> =
-            (0..5).map(|i| pool.enter(&peer(&format!("10.0.0.{i}:1")))).collect();
+        let places: Vec<Place> = (0..5).map(|i| silent(&pool, &format!("10.0.0.{i}:1"))).collect();
         let evicted: Vec<bool> = places.iter().map(is_evicted).collect();
         assert_eq!(evicted, [true, false, false, false, false]);
     }
 
     #[test]
-    fn places_are_given_back() {
+    fn nobody_gives_way_before_its_moment_is_over() {
+        let pool = Strangers::new(2);
+        let next = peer("10.0.0.1:2");
+        let enters_at = |at: Instant| pool.try_enter(&next, at).is_some();
+        let first = pool.try_enter(&peer("10.0.0.1:1"), Instant::now()).unwrap();
+        let later = Instant::now() + MOMENT;
+        assert!(!enters_at(later), "nobody has looked yet at what it says");
+        first.has_greeted();
+        assert!(!enters_at(later));
+        first.is_heard();
+        assert!(!enters_at(Instant::now()));
+        assert!(enters_at(Instant::now() + MOMENT) && is_evicted(&first));
+    }
+
+    #[test]
+    fn who_has_greeted_goes_after_who_is_silent() {
+        let pool = Strangers::new(2);
+        let greeted = silent(&pool, "10.0.0.1:1");
+        let silent_one = silent(&pool, "10.0.0.2:1");
+        greeted.has_greeted();
+        let _next = silent(&pool, "10.0.0.3:1");
+        assert_eq!([&greeted, &silent_one].map(is_evicted), [false, true]);
+        let _later = silent(&pool, "10.0.0.3:2");
+        assert_eq!([&greeted, &silent_one].map(is_evicted), [false, false]);
+    }
+
+    /// However small the pool, and however many they are.
+    #[test]
+    fn silent_strangers_keep_nobody_waiting_for_long() {
+        for max in [1, 8, 128, 4096] {
+            let pool = Strangers::new(max);
+            let started = Instant::now();
+            let mut now = started;
+            let mut places = Vec::new();
+            while places.len() < 5000 {
+                if let Some(place) = pool.try_enter(&peer("10.0.0.1:1"), now) {
+                    pool.lock().queue.back_mut().unwrap().state = State::Silent(now);
+                    places.push(place);
+                } else {
+                    now += RETRY;
+                }
+            }
+            let waited = now.duration_since(started);
+            assert!(waited < 2 * MOMENT, "{waited:?} with {max} places");
+        }
+    }
+
+    #[test]
+    fn after_a_rush_there_is_a_whole_moment_again() {
+        for max in [1, 4, 100] {
+            let pool = Strangers::new(max);
+            let rush: Vec<Place> = (0..2 * max).map(|_| silent(&pool, "10.0.0.1:1")).collect();
+            assert!(pool.lock().moment < MOMENT);
+            drop(rush);
+            let _next = silent(&pool, "10.0.0.1:1");
+            assert_eq!(pool.lock().moment, MOMENT);
+        }
+    }
+
+    #[tokio::test]
+    async fn places_are_given_back() {
         let pool = Strangers::new(2);
         for _ in 0..10 {
-            let place = pool.enter(&peer("10.0.0.1:1"));
+            let place = pool.enter(&peer("10.0.0.1:1")).await;
             assert!(!is_evicted(&place));
         }
         let waiting = pool.lock();
