@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod builds;
+mod load;
 mod man_in_the_middle;
 mod manual;
 mod network;

@@ -1,0 +1,131 @@
+//! Descriptors that run out, and the limit of connections.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{is_reset, limited_with, processor_time, raise_own_limit, talk, talkers};
+use crate::support::{Daemon, Folder, Pipe, Server, need, patient, wait_until};
+
+/// How long a starved end is watched.
+const WATCHED: Duration = Duration::from_millis(1500);
+
+#[test]
+fn a_sender_without_a_free_descriptor_waits_and_goes_on() {
+    starve(|pipe| &pipe.sender);
+}
+
+#[test]
+fn a_receiver_without_a_free_descriptor_waits_and_goes_on() {
+    starve(|pipe| &pipe.receiver);
+}
+
+/// Has accept(2) fail for want of a descriptor, in a process whose limit was
+/// lowered below what it holds.
+fn starve(which: fn(&Pipe) -> &Daemon) {
+    need("prlimit", "util-linux");
+    let folder = Folder::new();
+    let server = Server::echo();
+    let mut pipe = Pipe::to(&folder, server.address);
+    let mut clients = talkers(&pipe.sender, 20);
+    let starved = which(&pipe);
+    lower_limit(starved, starved.descriptors() - 10);
+
+    let mut waiting = pipe.connect();
+    waiting.write_all(b"waits").unwrap();
+    starved.log.wait_for("cannot accept a connection");
+    let (used, lines) = (processor_time(starved), starved.log.all().len());
+    thread::sleep(WATCHED);
+    let used = processor_time(starved).saturating_sub(used);
+    let lines = starved.log.all().len() - lines;
+    println!("starved for {WATCHED:?}: {used:?} of processor time, {lines} lines");
+    assert!(used < WATCHED / 20, "{used:?}");
+    assert!(lines <= 2, "{lines} lines");
+    // Who is in does not notice.
+    talk(&mut clients, b"still");
+
+    let freed = Instant::now();
+    // The first ones have the lowest descriptors, which is what the limit counts.
+    clients.drain(..5);
+    let mut back = [0; 5];
+    waiting.read_exact(&mut back).unwrap();
+    let took = freed.elapsed();
+    println!("served {took:?} after there were descriptors again");
+    assert!(&back == b"waits" && took < Duration::from_secs(1), "{took:?}");
+    assert!(pipe.sender.is_running() && pipe.receiver.is_running());
+}
+
+fn lower_limit(daemon: &Daemon, descriptors: usize) {
+    let limit = format!("--nofile={descriptors}:{descriptors}");
+    let id = daemon.child.id().to_string();
+    assert!(Command::new("prlimit").args(["--pid", &id, &limit]).status().unwrap().success());
+}
+
+/// More connections are asked for than descriptors allow: it says so, serves
+/// as many as it can, and never meets a lack of descriptors.
+#[test]
+fn a_limit_beyond_the_descriptors_is_cut_down() {
+    let folder = Folder::new();
+    let server = Server::echo();
+    let key = folder.shared_key();
+    let more = ["-n", "1000"];
+    let receiver = limited_with(64, "-d", &key, server.address, &more);
+    let sender = limited_with(64, "-e", &key, receiver.address, &more);
+    receiver.log.wait_for("64 file descriptors allow 14 connections, not the 1000 of -n");
+    sender.log.wait_for("64 file descriptors allow 18 connections, not the 1000 of -n");
+    let mut clients = talkers(&sender, 14);
+    for _ in 0..20 {
+        assert!(is_reset(sender.connect()), "more are served than there is room for");
+    }
+    talk(&mut clients, b"still");
+    assert_eq!(sender.log.count("cannot accept") + receiver.log.count("cannot accept"), 0);
+}
+
+#[test]
+fn beyond_the_limit_a_sender_refuses_at_once_and_counts() {
+    beyond_the_limit("-e", "the connection limit of 5 is reached");
+}
+
+#[test]
+fn beyond_the_limit_a_receiver_refuses_at_once_and_counts() {
+    beyond_the_limit("-d", "the connection limit of 5 is reached");
+}
+
+fn beyond_the_limit(role: &str, reason: &str) {
+    raise_own_limit(1000);
+    let folder = Folder::new();
+    let server = Server::echo();
+    let key = folder.shared_key();
+    let more = |of: &str| if of == role { &["-n", "5"][..] } else { &[] };
+    let receiver = Daemon::receiver(&key, server.address, more("-d"));
+    let sender = Daemon::sender(&key, receiver.address, more("-e"));
+    let at_limit = if role == "-e" { &sender } else { &receiver };
+    let mut clients = talkers(&sender, 5);
+
+    let started = Instant::now();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..300 {
+        let refused = Instant::now();
+        assert!(is_reset(sender.connect()));
+        slowest = slowest.max(refused.elapsed());
+    }
+    let lines = at_limit.log.count(reason);
+    println!("{role}: 300 refused, the slowest after {slowest:?}; {lines} lines");
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert!(lines <= 2 + usize::try_from(started.elapsed().as_secs()).unwrap(), "{lines} lines");
+    wait_until("a line counts the others", || {
+        is_reset(sender.connect()) && at_limit.log.count("unsaid=") > 0
+    });
+    assert_eq!(server.accepted(), 5);
+    drop(clients.pop());
+    wait_until("there is room for one again", || is_served(&sender));
+    talk(&mut clients, b"still");
+}
+
+fn is_served(sender: &Daemon) -> bool {
+    let mut client = patient(TcpStream::connect(sender.address).unwrap());
+    let mut back = [0; 5];
+    client.write_all(b"again").is_ok() && client.read_exact(&mut back).is_ok()
+}

@@ -1,0 +1,68 @@
+//! HUP while clients talk.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use super::{is_reset, talk, talkers};
+use crate::support::{Folder, Pipe, Server, round_trip};
+
+/// Open connections keep the keys they agreed on; new ones need the new key.
+#[test]
+fn a_new_key_is_for_new_connections() {
+    let folder = Folder::new();
+    let server = Server::echo();
+    let pipe = Pipe::to(&folder, server.address);
+    while_clients_talk(&pipe, || {
+        fs::copy(folder.key("new.key"), folder.shared_key()).unwrap();
+        pipe.receiver.signal("HUP");
+        pipe.receiver.log.wait_for("the key is read again");
+        assert!(is_reset(pipe.connect()), "the old key still fits");
+        pipe.receiver.log.wait_for("the key does not fit");
+        pipe.sender.signal("HUP");
+        pipe.sender.log.wait_for("the key is read again");
+        round_trip(&mut pipe.connect(), b"with the new key");
+    });
+}
+
+#[test]
+fn a_bad_key_file_changes_nothing() {
+    let folder = Folder::new();
+    let server = Server::echo();
+    let pipe = Pipe::to(&folder, server.address);
+    while_clients_talk(&pipe, || {
+        fs::write(folder.shared_key(), "short").unwrap();
+        pipe.receiver.signal("HUP");
+        let line = pipe.receiver.log.wait_for("the key stays as it was");
+        assert!(line.contains("ERROR") && line.contains("hint="), "{line}");
+        round_trip(&mut pipe.connect(), b"with the old key");
+    });
+}
+
+/// Twenty clients talk all the time that `work` takes, and none is disturbed.
+fn while_clients_talk(pipe: &Pipe, work: impl FnOnce()) {
+    let is_over = AtomicBool::new(false);
+    let mut clients = talkers(&pipe.sender, 20);
+    thread::scope(|scope| {
+        // Also when `work` fails: the clients must not talk for ever.
+        let _end = EndWhenDropped(&is_over);
+        for client in &mut clients {
+            let is_over = &is_over;
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    round_trip(client, b"during");
+                }
+            });
+        }
+        work();
+    });
+    talk(&mut clients, b"after");
+}
+
+struct EndWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for EndWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
