@@ -141,7 +141,8 @@ impl Daemon {
 
     pub fn wait_until_listening(&mut self) {
         let line = self.log.wait_for(" listening on ");
-        let address = line.split(" listening on ").nth(1).unwrap().split([' ', '"']).next().unwrap();
+        let address =
+            line.split(" listening on ").nth(1).unwrap().split([' ', '"']).next().unwrap();
         let address = address.replace(['[', ']'], "");
         if let Some((host, port)) = address.rsplit_once(':') {
             self.address = SocketAddr::new(host.parse().unwrap(), port.parse().unwrap());
