@@ -91,13 +91,14 @@ impl KeyFileError {
     }
 }
 
-/// Reads the key at `path`; `-` is standard input.
+/// Reads the key at `path`; `-` is standard input. `user` is the number of the
+/// user this process is going to be, who may own the file as well.
 ///
 /// # Errors
 /// When it can't be read, or is refused: shorter than 32 bytes, longer than
 /// 64 KiB, not a regular file, open to group or others, or owned by another
-/// user than root or this one.
-pub fn read(path: &Path) -> Result<SharedKey, KeyFileError> {
+/// user than root, this one or `user`.
+pub fn read(path: &Path, user: Option<u32>) -> Result<SharedKey, KeyFileError> {
     if path == Path::new("-") {
         return derive(path, io::stdin().lock());
     }
@@ -107,7 +108,7 @@ pub fn read(path: &Path) -> Result<SharedKey, KeyFileError> {
         .custom_flags(O_NONBLOCK)
         .open(path)
         .map_err(|error| KeyFileError::Read { path: path.into(), error })?;
-    check_owner_and_mode(path, &file)?;
+    check_owner_and_mode(path, &file, user)?;
     derive(path, file)
 }
 
@@ -140,14 +141,14 @@ pub fn generate(path: &Path) -> Result<KeyId, KeyFileError> {
 }
 
 /// Of the open file, not of the path: what is checked is what is read.
-fn check_owner_and_mode(path: &Path, file: &File) -> Result<(), KeyFileError> {
+fn check_owner_and_mode(path: &Path, file: &File, user: Option<u32>) -> Result<(), KeyFileError> {
     let metadata =
         file.metadata().map_err(|error| KeyFileError::Read { path: path.into(), error })?;
     if !metadata.is_file() {
         return Err(KeyFileError::NotRegular(path.into()));
     }
     let owner = metadata.uid();
-    if owner != 0 && owner != geteuid().as_raw() {
+    if ![Some(0), Some(geteuid().as_raw()), user].contains(&Some(owner)) {
         return Err(KeyFileError::Owner { path: path.into(), owner });
     }
     let mode = metadata.mode() & 0o7777;
@@ -202,11 +203,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("redis.key");
         let id = generate(&path).unwrap();
-        assert_eq!(read(&path).unwrap().id(), id);
+        assert_eq!(read(&path, None).unwrap().id(), id);
         let metadata = std::fs::metadata(&path).unwrap();
         assert_eq!((metadata.len(), metadata.mode() & 0o7777), (32, 0o600));
         assert!(matches!(generate(&path), Err(KeyFileError::Exists(_))));
-        assert_eq!(read(&path).unwrap().id(), id);
+        assert_eq!(read(&path, None).unwrap().id(), id);
         assert_ne!(generate(&folder.path().join("other.key")).unwrap(), id);
     }
 
@@ -215,7 +216,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for (length, good) in [(0, false), (31, false), (32, true), (65_536, true), (65_537, false)]
         {
-            let result = read(&file(&folder, length, 0o600));
+            let result = read(&file(&folder, length, 0o600), None);
             assert_eq!(result.is_ok(), good, "{length}");
             if let Err(error) = result {
                 assert!(matches!(error, KeyFileError::Length { .. }), "{error}");
@@ -227,10 +228,10 @@ mod tests {
     fn a_file_open_to_others_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         for mode in [0o644, 0o640, 0o660, 0o604, 0o602, 0o610] {
-            let error = read(&file(&folder, 32, mode)).err().unwrap();
+            let error = read(&file(&folder, 32, mode), None).err().unwrap();
             assert!(matches!(error, KeyFileError::Mode { mode: m, .. } if m == mode), "{error}");
         }
-        assert!(read(&file(&folder, 32, 0o400)).is_ok());
+        assert!(read(&file(&folder, 32, 0o400), None).is_ok());
     }
 
     #[test]
@@ -239,7 +240,7 @@ mod tests {
         let pipe = folder.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
         for path in [folder.path(), &pipe, Path::new("/dev/zero")] {
-            let error = read(path).err().unwrap();
+            let error = read(path, None).err().unwrap();
             assert!(matches!(error, KeyFileError::NotRegular(_)), "{error}");
         }
     }

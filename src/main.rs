@@ -10,12 +10,13 @@ use clap::error::ErrorKind;
 
 use spiped::background::{Announcement, Detached, PidFile, detach};
 use spiped::config::{Args, Command, Config, Ground, SpipeArgs, TunnelConfig};
+use spiped::daemon::Ended;
 use spiped::error::Error;
 use spiped::{daemon, key_file, logging, privileges};
 
 fn main() -> ExitCode {
     if is_named_spipe() {
-        return end(spipe());
+        return spipe().unwrap_or_else(|error| end(Err(error)));
     }
     let args = match Args::try_parse() {
         Ok(args) => args,
@@ -37,14 +38,18 @@ fn is_named_spipe() -> bool {
 }
 
 /// Standard input and output through a pipe.
-fn spipe() -> Result<(), Error> {
+fn spipe() -> Result<ExitCode, Error> {
     let args = match SpipeArgs::try_parse() {
         Ok(args) => args,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(&error).map(|()| ExitCode::SUCCESS),
     };
     let config = TunnelConfig::try_from(&args.outgoing)?;
-    let key = key_file::read(&config.key)?;
-    daemon::spipe(&config, &key)
+    let key = key_file::read(&config.key, None)?;
+    Ok(match daemon::spipe(&config, &key)? {
+        Ended::Cleanly => ExitCode::SUCCESS,
+        // As a shell has it.
+        Ended::BySignal(number) => ExitCode::from(number.saturating_add(128)),
+    })
 }
 
 /// One end of a pipe, until a signal ends it.
@@ -61,12 +66,14 @@ fn pipe(config: &Config) -> ExitCode {
 
 /// Reads the key, binds, drops privileges, tells that it is ready, serves.
 fn serve(config: &Config, announcement: Option<Announcement>) -> Result<(), Error> {
-    let key = key_file::read(&config.tunnel.key)?;
+    let run_as = config.process.run_as.as_ref();
+    let user = run_as.map(privileges::user_id).transpose()?.flatten();
+    let key = key_file::read(&config.tunnel.key, user)?;
     logging::start(config.log);
     let mut pid_file = None;
     daemon::run(config, key, || {
         pid_file = config.process.pid_file.as_deref().map(PidFile::write).transpose()?;
-        if let Some(run_as) = &config.process.run_as {
+        if let Some(run_as) = run_as {
             privileges::drop_to(run_as)?;
         }
         announcement
@@ -81,7 +88,7 @@ fn keygen(path: &Path) -> Result<(), Error> {
 }
 
 fn keyid(path: &Path) -> Result<(), Error> {
-    let key = key_file::read(path)?;
+    let key = key_file::read(path, None)?;
     print(&format_args!("{}\n", key.id()))
 }
 

@@ -49,6 +49,15 @@ pub fn drop_to(run_as: &RunAs) -> Result<(), PrivilegesError> {
     prove_no_way_back(gid, user.map(|user| user.uid))
 }
 
+/// The number of the user that `-u` names, if it names one.
+///
+/// # Errors
+/// When there is none of that name.
+pub fn user_id(run_as: &RunAs) -> Result<Option<u32>, PrivilegesError> {
+    let user = run_as.user.as_deref().map(find_user).transpose()?;
+    Ok(user.map(|user| user.uid.as_raw()))
+}
+
 fn prove_no_way_back(gid: Option<Gid>, uid: Option<Uid>) -> Result<(), PrivilegesError> {
     if let Some(gid) = gid {
         let now = getresgid().map_err(refused("getresgid"))?;

@@ -56,7 +56,7 @@ use crate::error::Error;
 use crate::key_file;
 use crate::protocol::{SharedKey, Suite};
 
-pub use self::spipe::spipe;
+pub use self::spipe::{Ended, spipe};
 
 /// How long connections may take to tell the other end that we are ending.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -265,7 +265,7 @@ impl Shared {
             warn!("the key came by standard input and cannot be read again");
             return;
         }
-        match key_file::read(path) {
+        match key_file::read(path, None) {
             Ok(key) => {
                 info!(key_id = %key.id(), before = %self.key().id(), "the key is read again");
                 *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);

@@ -5,10 +5,13 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown as Half;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::thread::{self, JoinHandle};
 
+use tokio::select;
+
 use super::connection::{Ends, Halves, connect};
-use super::shutdown::shutdown;
+use super::shutdown::{Request, Signals, shutdown};
 use super::stream::Stream;
 use super::system;
 use super::target::Target;
@@ -17,30 +20,63 @@ use crate::config::{Keepalive, Role, TunnelConfig};
 use crate::error::Error;
 use crate::protocol::SharedKey;
 
+/// How a run of `spipe` that did not fail ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Both directions came to their end.
+    Cleanly,
+    /// By a signal, of this number; the other end was told.
+    BySignal(u8),
+}
+
 /// Connects to a receiver; sends it standard input, and writes what comes to
-/// standard output, until both have ended.
+/// standard output, until both have ended, or a signal says so.
 ///
 /// # Errors
 /// When the receiver can't be reached, or the stream did not end cleanly.
-pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<(), Error> {
+pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
     let runtime = one_thread_runtime().map_err(system("cannot start the event loop"))?;
     // A terminal, a file or a pipe: threads can read each, a runtime cannot.
     let (ours, theirs) = UnixStream::pair().map_err(system("cannot make a socket"))?;
     let output = copy_standard_streams(theirs).map_err(system("cannot start a thread"))?;
-    run_to_end(runtime, async {
+    let ended = run_to_end(runtime, async {
         let target = Target::new(config);
         let (tunnel, session) = connect(&target, key, config).await.map_err(failed)?;
         ours.set_nonblocking(true).map_err(system("cannot use a socket"))?;
         let local =
             Stream::new(ours.into(), Keepalive::Off).map_err(system("cannot use a socket"))?;
         let halves = Halves::new(session, config.padding);
-        let (_never_begun, shutdown) = shutdown();
-        let (close, ..) = Ends { local, tunnel }.relay_as(Role::Encrypt, halves, &shutdown).await;
-        if close.is_clean() { Ok(()) } else { Err(failed(close)) }
+        let (trigger, shutdown) = shutdown();
+        // ssh ends its proxy command this way: no failure for anybody.
+        let mut signals = Signals::handle().map_err(system("cannot handle signals"))?;
+        let ends = Ends { local, tunnel };
+        let mut relay = pin!(ends.relay_as(Role::Encrypt, halves, &shutdown));
+        select! {
+            (close, ..) = &mut relay => {
+                if close.is_clean() { Ok(Ended::Cleanly) } else { Err(failed(close)) }
+            }
+            request = signals.next() => {
+                trigger.begin();
+                relay.await;
+                Ok(Ended::BySignal(number(request)))
+            }
+        }
     })?;
+    if ended != Ended::Cleanly {
+        return Ok(ended);
+    }
     match output.join() {
-        Ok(written) => written.map_err(system("cannot write to standard output")),
+        Ok(written) => written.map_err(system("cannot write to standard output")).map(|()| ended),
         Err(_panic) => unreachable!("copying does not panic"),
+    }
+}
+
+/// The number of the signal behind a request.
+fn number(request: Request) -> u8 {
+    match request {
+        Request::Reload => 1,
+        Request::End("INT") => 2,
+        Request::End(_) => 15,
     }
 }
 
