@@ -113,7 +113,6 @@ async fn receive(shared: &Shared, tunnel: Stream, place: Place, facts: &mut Fact
         () = place.evicted() => Err(Close::Stranger(Stranger::Evicted)),
         () = shared.shutdown.begun() => Err(Close::ShuttingDown),
     };
-    drop(place);
     let (mut session, record) = match authenticated {
         Ok(authenticated) => authenticated,
         Err(close) => {
@@ -121,6 +120,7 @@ async fn receive(shared: &Shared, tunnel: Stream, place: Place, facts: &mut Fact
             return close;
         }
     };
+    drop(place);
     let Some(_place) = shared.connection_place() else {
         return refuse(tunnel, session, Close::Limit(shared.places.connections)).await;
     };

@@ -31,9 +31,11 @@ pub(super) struct Strangers {
     waiting: Mutex<Waiting>,
     max: usize,
     max_per_source: usize,
+    /// How many may be on their way out; beside the places.
+    max_leaving: usize,
 }
 
-/// A place in the pool, given back when dropped.
+/// A place in the pool, given back when dropped: after the peer's socket.
 pub(super) struct Place {
     pool: Arc<Strangers>,
     number: u64,
@@ -45,6 +47,8 @@ struct Waiting {
     queue: VecDeque<Entry>,
     per_source: HashMap<IpAddr, usize>,
     next_number: u64,
+    /// Peers that have lost their place, and whose sockets are still open.
+    leaving: usize,
     /// `MOMENT`, or what is left of it.
     moment: Duration,
 }
@@ -68,16 +72,20 @@ enum State {
 }
 
 impl Strangers {
-    /// A pool of `max` places, of which one source address may have half.
+    /// A pool for `max` sockets, of whose places one source address may have
+    /// half.
     pub(super) fn new(max: usize) -> Arc<Self> {
-        let max = max.max(1);
+        let max_leaving = (max / 8).max(1);
+        let max = max.saturating_sub(max_leaving).max(1);
         let waiting = Waiting {
             queue: VecDeque::new(),
             per_source: HashMap::new(),
             next_number: 0,
+            leaving: 0,
             moment: MOMENT,
         };
-        Arc::new(Self { waiting: waiting.into(), max, max_per_source: max.div_ceil(2) })
+        let max_per_source = max.div_ceil(2);
+        Arc::new(Self { waiting: waiting.into(), max, max_per_source, max_leaving })
     }
 
     /// Takes a place, from another stranger if need be, as soon as there is
@@ -128,8 +136,12 @@ impl Waiting {
         Place { pool: Arc::clone(pool), number, evicted }
     }
 
-    /// Frees the place of one whose moment is over; whether there was one.
+    /// Frees the place of one whose moment is over; whether there was one, and
+    /// not too many are leaving already.
     fn evict(&mut self, pool: &Strangers, now: Instant, among: impl Fn(&Entry) -> bool) -> bool {
+        if self.leaving >= pool.max_leaving {
+            return false;
+        }
         let moment = self.moment;
         let is_silent_too_long = |entry: &Entry| match entry.state {
             State::Silent(since) => now.duration_since(since) >= moment,
@@ -144,6 +156,7 @@ impl Waiting {
             .or_else(|| self.remove(|entry| among(entry) && is_late(entry)));
         let Some(entry) = evicted else { return false };
         entry.evicted.notify_one();
+        self.leaving = self.leaving.saturating_add(1);
         let turn = u32::try_from(pool.max_per_source).unwrap_or(u32::MAX);
         let shorter = moment.saturating_sub(moment.checked_div(turn).unwrap_or(moment));
         self.moment = if shorter < RETRY { Duration::ZERO } else { shorter };
@@ -194,8 +207,10 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // One that was evicted is not there any more.
-        self.pool.lock().remove(|entry| entry.number == self.number);
+        let mut waiting = self.pool.lock();
+        if waiting.remove(|entry| entry.number == self.number).is_none() {
+            waiting.leaving = waiting.leaving.saturating_sub(1);
+        }
     }
 }
 
@@ -223,6 +238,12 @@ mod tests {
         Peer::Inet(text.parse().unwrap())
     }
 
+    fn with_places(count: usize) -> Arc<Strangers> {
+        let pool = Strangers::new(count + 1);
+        assert_eq!((pool.max, pool.max_leaving), (count, 1));
+        pool
+    }
+
     fn is_evicted(place: &Place) -> bool {
         let mut evicted = std::pin::pin!(place.evicted());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -239,7 +260,7 @@ mod tests {
 
     #[test]
     fn the_oldest_of_the_same_source_goes_first() {
-        let pool = Strangers::new(4);
+        let pool = with_places(4);
         let other = silent(&pool, "10.0.0.1:1");
         let first = silent(&pool, "10.0.0.2:1");
         let second = silent(&pool, "10.0.0.2:2");
@@ -249,7 +270,7 @@ mod tests {
 
     #[test]
     fn when_all_places_are_taken_the_oldest_goes() {
-        let pool = Strangers::new(4);
+        let pool = with_places(4);
         let places: Vec<Place> = (0..5).map(|i| silent(&pool, &format!("10.0.0.{i}:1"))).collect();
         let evicted: Vec<bool> = places.iter().map(is_evicted).collect();
         assert_eq!(evicted, [true, false, false, false, false]);
@@ -257,7 +278,7 @@ mod tests {
 
     #[test]
     fn nobody_gives_way_before_its_moment_is_over() {
-        let pool = Strangers::new(2);
+        let pool = with_places(2);
         let next = peer("10.0.0.1:2");
         let enters_at = |at: Instant| pool.try_enter(&next, at).is_some();
         let first = pool.try_enter(&peer("10.0.0.1:1"), Instant::now()).unwrap();
@@ -272,14 +293,15 @@ mod tests {
 
     #[test]
     fn who_has_greeted_goes_after_who_is_silent() {
-        let pool = Strangers::new(2);
+        let pool = with_places(2);
         let greeted = silent(&pool, "10.0.0.1:1");
         let silent_one = silent(&pool, "10.0.0.2:1");
         greeted.has_greeted();
         let _next = silent(&pool, "10.0.0.3:1");
         assert_eq!([&greeted, &silent_one].map(is_evicted), [false, true]);
+        drop(silent_one);
         let _later = silent(&pool, "10.0.0.3:2");
-        assert_eq!([&greeted, &silent_one].map(is_evicted), [false, false]);
+        assert!(!is_evicted(&greeted));
     }
 
     /// However small the pool, and however many they are.
@@ -289,25 +311,45 @@ mod tests {
             let pool = Strangers::new(max);
             let started = Instant::now();
             let mut now = started;
-            let mut places = Vec::new();
-            while places.len() < 5000 {
-                if let Some(place) = pool.try_enter(&peer("10.0.0.1:1"), now) {
-                    pool.lock().queue.back_mut().unwrap().state = State::Silent(now);
-                    places.push(place);
-                } else {
+            let mut places = VecDeque::new();
+            for _ in 0..5000 {
+                let place = loop {
+                    if let Some(place) = pool.try_enter(&peer("10.0.0.1:1"), now) {
+                        break place;
+                    }
                     now += RETRY;
-                }
+                };
+                pool.lock().queue.back_mut().unwrap().state = State::Silent(now);
+                places.push_back(place);
+                let _left = places.pop_front_if(|oldest| is_evicted(oldest));
             }
             let waited = now.duration_since(started);
             assert!(waited < 2 * MOMENT, "{waited:?} with {max} places");
         }
     }
 
+    /// So that there are never more sockets than the pool is for.
+    #[test]
+    fn who_has_to_go_is_waited_for() {
+        let pool = with_places(8);
+        let mut places: Vec<Place> = (0..4).map(|_| silent(&pool, "10.0.0.1:1")).collect();
+        places.push(silent(&pool, "10.0.0.1:1"));
+        let next = peer("10.0.0.1:1");
+        let later = Instant::now() + 2 * MOMENT;
+        assert!(pool.try_enter(&next, later).is_none());
+        drop(places.remove(0));
+        assert!(pool.try_enter(&next, later).is_some());
+    }
+
     #[test]
     fn after_a_rush_there_is_a_whole_moment_again() {
         for max in [1, 4, 100] {
             let pool = Strangers::new(max);
-            let rush: Vec<Place> = (0..2 * max).map(|_| silent(&pool, "10.0.0.1:1")).collect();
+            let mut rush = VecDeque::new();
+            for _ in 0..2 * max {
+                rush.push_back(silent(&pool, "10.0.0.1:1"));
+                let _left = rush.pop_front_if(|oldest| is_evicted(oldest));
+            }
             assert!(pool.lock().moment < MOMENT);
             drop(rush);
             let _next = silent(&pool, "10.0.0.1:1");
@@ -317,7 +359,7 @@ mod tests {
 
     #[tokio::test]
     async fn places_are_given_back() {
-        let pool = Strangers::new(2);
+        let pool = with_places(2);
         for _ in 0..10 {
             let place = pool.enter(&peer("10.0.0.1:1")).await;
             assert!(!is_evicted(&place));
