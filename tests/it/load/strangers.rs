@@ -64,7 +64,7 @@ fn come_while_a_client_asks(
     count: usize,
     from: fn(usize) -> Ipv4Addr,
 ) -> (Vec<TcpStream>, Vec<Duration>) {
-    const CROWD: usize = 4;
+    const CROWD: usize = 2;
     let strangers = Mutex::new(Vec::new());
     let are_all_there = AtomicBool::new(false);
     let mut waits = Vec::new();
