@@ -269,6 +269,8 @@ impl Server {
     /// A server on a given address, for networks of the test's own.
     pub fn start_at(at: &str, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(at).unwrap();
+        // The standard library's backlog of 128 would be the bottleneck.
+        socket2::SockRef::from(&listener).listen(4096).unwrap();
         let address = listener.local_addr().unwrap();
         let accepted = Arc::<(Mutex<usize>, Condvar)>::default();
         let counted = Arc::clone(&accepted);
