@@ -111,7 +111,7 @@ async fn receive(shared: &Shared, tunnel: Stream, place: Place, facts: &mut Fact
     let authenticated = select! {
         authenticated = authenticate(shared, &tunnel, &place, facts) => authenticated,
         () = place.evicted() => Err(Close::Stranger(Stranger::Evicted)),
-        () = shared.shutdown.begun() => Err(Close::ShuttingDown),
+        () = shared.drain.begun() => Err(Close::ShuttingDown),
     };
     let (mut session, record) = match authenticated {
         Ok(authenticated) => authenticated,
@@ -128,7 +128,7 @@ async fn receive(shared: &Shared, tunnel: Stream, place: Place, facts: &mut Fact
         // Made ready ahead of need: it may take as long as it likes.
         let opened = select! {
             record = first_record(&tunnel, &mut session) => record.map_err(Close::Stranger),
-            () = shared.shutdown.begun() => Err(Close::ShuttingDown),
+            () = shared.drain.begun() => Err(Close::ShuttingDown),
         };
         if let Err(close) = opened {
             return refuse(tunnel, session, close).await;

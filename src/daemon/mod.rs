@@ -73,6 +73,9 @@ struct Shared {
     connections: Semaphore,
     strangers: Arc<Strangers>,
     stranger_log: Mutex<LogLimit>,
+    /// Begins with the first signal: who is not served yet will not be.
+    drain: Shutdown,
+    /// Begins when the time to drain is over.
     shutdown: Shutdown,
 }
 
@@ -135,13 +138,15 @@ async fn bind_once_resolved(source: &Address) -> Result<Vec<Listener>, Error> {
 struct Server {
     shared: Arc<Shared>,
     workers: Workers,
+    drain: shutdown::Trigger,
     shutdown: shutdown::Trigger,
 }
 
 impl Server {
     fn new(config: &Config, key: SharedKey, places: Places) -> Result<Self, Error> {
         let workers = Workers::start(config.threads).map_err(system("cannot start a thread"))?;
-        let (trigger, shutdown) = shutdown();
+        let (begin_drain, drain) = shutdown();
+        let (begin_shutdown, shutdown) = shutdown();
         let shared = Arc::new(Shared {
             config: config.clone(),
             key: RwLock::new(Arc::new(key)),
@@ -150,9 +155,10 @@ impl Server {
             connections: Semaphore::new(places.connections),
             strangers: Strangers::new(places.strangers),
             stranger_log: Mutex::default(),
+            drain,
             shutdown,
         });
-        Ok(Self { shared, workers, shutdown: trigger })
+        Ok(Self { shared, workers, drain: begin_drain, shutdown: begin_shutdown })
     }
 
     /// Serves the listeners until a signal ends it, then drains.
@@ -187,6 +193,7 @@ impl Server {
         // From here on a connect is refused, and the socket's file is gone.
         drop(listeners);
         drop(alive);
+        self.drain.begin();
         self.drain(&mut all_ended, &mut signals).await;
         Ok(())
     }

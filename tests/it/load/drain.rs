@@ -54,6 +54,22 @@ fn what_is_open_goes_on_while_it_drains() {
     assert_eq!(pipe.receiver.log.count("WARN"), 0);
 }
 
+/// Who has not proved the key is no open connection.
+#[test]
+fn a_stranger_does_not_hold_up_the_end() {
+    let folder = Folder::new();
+    let options = ["-o", "600", "--drain-timeout", "60"];
+    let mut pipe = Pipe::with(&folder, Server::echo().address, &options);
+    let mut stranger = pipe.receiver.connect();
+    wait_until("it is let in", || pipe.receiver.descriptors() > pipe.sender.descriptors());
+    let started = Instant::now();
+    pipe.receiver.signal("TERM");
+    assert_eq!(read_to_end(&mut stranger), (vec![], End::Reset));
+    assert!(pipe.receiver.wait().success());
+    println!("a silent stranger: ended after {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
 /// Who does not end by himself is reset when the time is over.
 #[test]
 fn who_does_not_end_in_time_is_reset() {
