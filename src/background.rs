@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::libc::O_NOFOLLOW;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{
     ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, getpid, pipe, setsid,
@@ -136,6 +137,8 @@ impl PidFile {
             .create(true)
             .truncate(false)
             .mode(0o644)
+            // In a folder of others, root must not follow their links.
+            .custom_flags(O_NOFOLLOW)
             .open(path)
             .map_err(failed)?;
         Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(mut file, error)| {

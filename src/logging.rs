@@ -26,6 +26,8 @@ pub fn start(config: LogConfig) {
         .with_env_filter(filter)
         .with_target(false)
         .with_ansi(matches!(sink, Sink::Stderr) && io::stderr().is_terminal())
+        // A log that cannot be written must not end a connection.
+        .log_internal_errors(false)
         .with_writer(sink);
     match (config.format, sink) {
         (LogFormat::Json, _) => log.json().flatten_event(true).init(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use socket2::Socket;
 use tokio::select;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -13,6 +14,7 @@ use super::buffer::{Buffer, Size};
 use super::close::{Close, NoSession, Stranger};
 use super::deadline::Deadline;
 use super::handshake::{first_record, initiate, respond};
+use super::log_limit::LogLimit;
 use super::relay::{Inbound, Outbound, relay};
 use super::shutdown::Shutdown;
 use super::strangers::Place;
@@ -63,7 +65,6 @@ pub(super) async fn run(shared: Arc<Shared>, accepted: Accepted) {
 /// The sender's end: `local` is the client.
 async fn send(shared: &Shared, local: Stream, facts: &mut Facts) -> Close {
     let Some(_place) = shared.connection_place() else {
-        local.reset();
         return Close::Limit(shared.places.connections);
     };
     let session = select! {
@@ -76,10 +77,7 @@ async fn send(shared: &Shared, local: Stream, facts: &mut Facts) -> Close {
             let ends = Ends { local, tunnel };
             ends.relay(shared, session, facts).await
         }
-        Err(close) => {
-            local.reset();
-            close
-        }
+        Err(close) => close,
     }
 }
 
@@ -115,10 +113,7 @@ async fn receive(shared: &Shared, tunnel: Stream, place: Place, facts: &mut Fact
     };
     let (mut session, record) = match authenticated {
         Ok(authenticated) => authenticated,
-        Err(close) => {
-            tunnel.reset();
-            return close;
-        }
+        Err(close) => return close,
     };
     drop(place);
     let Some(_place) = shared.connection_place() else {
@@ -208,9 +203,13 @@ impl Ends {
         .await;
         let (sent, received) = (outbound.bytes(), inbound.bytes());
         let close = match result {
-            Ok(()) => Close::Finished,
+            Ok(()) => {
+                local.close();
+                tunnel.close();
+                Close::Finished
+            }
             Err(close) => {
-                local.reset();
+                drop(local);
                 abort(tunnel, outbound, &close).await;
                 close
             }
@@ -247,12 +246,11 @@ async fn abort(tunnel: Stream, outbound: &mut Outbound, close: &Close) {
                 if ready.read(Buffer::lend(Size::Small).bytes_mut())? == Some(0) {
                     return Ok::<(), std::io::Error>(());
                 }
+                yield_now().await;
             }
         };
         // Whether it arrived or not, the connection is over.
         let _told = Deadline::after(LINGER).bound(told).await;
-    } else {
-        tunnel.reset();
     }
 }
 
@@ -268,19 +266,17 @@ fn log(
     let target = &shared.config.tunnel.target;
     let hint = close.hint();
     let hint = (hint != "none").then_some(hint);
-    let by_strangers = matches!(close, Close::Stranger(_) | Close::Limit(_));
     macro_rules! line {
         ($level:ident, $unsaid:expr) => {
             $level!(id, %peer, %target, key_id, suite, sent, received, ?took, unsaid = $unsaid, hint, "{close}")
         };
     }
     match close.level() {
-        tracing::Level::WARN if by_strangers => {
-            if let Some(unsaid) = shared.may_log_stranger() {
-                line!(warn, (unsaid > 0).then_some(unsaid));
-            }
-        }
-        tracing::Level::WARN => line!(warn, None::<u64>),
+        tracing::Level::WARN => match shared.log_limits.of(close).map(LogLimit::allow) {
+            None => line!(warn, None::<u64>),
+            Some(Some(unsaid)) => line!(warn, (unsaid > 0).then_some(unsaid)),
+            Some(None) => {}
+        },
         tracing::Level::INFO => line!(info, None::<u64>),
         _ => line!(debug, None::<u64>),
     }

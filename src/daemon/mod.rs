@@ -33,7 +33,7 @@ mod workers;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use socket2::Socket;
@@ -44,7 +44,7 @@ use tracing::{error, info, warn};
 
 use self::connection::Accepted;
 use self::listener::Listener;
-use self::log_limit::LogLimit;
+use self::log_limit::LogLimits;
 use self::places::Places;
 use self::shutdown::{Request, Shutdown, Signals, shutdown};
 use self::strangers::Strangers;
@@ -72,7 +72,7 @@ struct Shared {
     places: Places,
     connections: Semaphore,
     strangers: Arc<Strangers>,
-    stranger_log: Mutex<LogLimit>,
+    log_limits: LogLimits,
     /// Begins with the first signal: who is not served yet will not be.
     drain: Shutdown,
     /// Begins when the time to drain is over.
@@ -154,7 +154,7 @@ impl Server {
             places,
             connections: Semaphore::new(places.connections),
             strangers: Strangers::new(places.strangers),
-            stranger_log: Mutex::default(),
+            log_limits: LogLimits::default(),
             drain,
             shutdown,
         });
@@ -286,12 +286,6 @@ impl Shared {
     /// A place for a connection, unless all are taken.
     fn connection_place(&self) -> Option<SemaphorePermit<'_>> {
         self.connections.try_acquire().ok()
-    }
-
-    /// Whether a line about a stranger may be written: `Some` with how many
-    /// were left out before it.
-    fn may_log_stranger(&self) -> Option<u64> {
-        self.stranger_log.lock().unwrap_or_else(PoisonError::into_inner).allow()
     }
 }
 

@@ -8,21 +8,31 @@
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::ops::Range;
 use std::pin::pin;
+use std::time::Duration;
 
 use socket2::Socket;
 use tokio::select;
+use tokio::task::yield_now;
+use tokio::time::sleep;
 
 use super::buffer::{Buffer, RECORD_PLAINTEXT, RECORDS, SMALL, Size};
 use super::close::Close;
+use super::deadline::Deadline;
 use super::shutdown::Shutdown;
-use super::stream::{Readable, Stream};
+use super::stream::{CHECK, Readable, Stream};
 use crate::protocol::{
-    HEADER, OVERHEAD, OpenError, Opener, PADDED_COUNT, PREFIX, Padding, Record, SUFFIX, SealError,
-    Sealer,
+    AbortReason, HEADER, OVERHEAD, OpenError, Opener, PADDED_COUNT, PREFIX, Padding, Record,
+    SUFFIX, SealError, Sealer,
 };
 
 /// How many parts go into one vectored write.
 const PARTS: usize = 32;
+
+/// How long what came last may take to be passed on, once a side has failed.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// After how many bytes a direction lets the others on its thread go on: its
+/// own sockets may be ready for ever.
+const TURN: usize = 1024 * 1024;
 
 /// Relays until both directions have ended cleanly, or either has failed.
 pub(super) async fn relay(
@@ -31,35 +41,79 @@ pub(super) async fn relay(
     (outbound, inbound): (&mut Outbound, &mut Inbound),
     shutdown: &Shutdown,
 ) -> Result<(), Close> {
-    {
-        let mut sending = pin!(outbound.run(local, tunnel));
-        let mut receiving = pin!(inbound.run(tunnel, local));
-        let mut failing = pin!(local.failed());
-        let mut ending = pin!(shutdown.begun());
-        let (mut sent, mut received) = (false, false);
-        while !(sent && received) {
-            select! {
-                biased;
-                result = &mut receiving, if !received => { result?; received = true; }
-                result = &mut sending, if !sent => { result?; sent = true; }
-                error = &mut failing => return Err(Close::Local(error)),
-                // Only a failure can come after END.
-                () = tunnel.has_input(), if received => break,
-                // A local peer that does not read keeps us from reading that
-                // the other end is gone.
-                () = local.stalled(), if !sent => {
-                    if tunnel.is_ended_by_peer() {
-                        return Err(Close::Truncated);
-                    }
-                }
-                () = &mut ending => return Err(Close::ShuttingDown),
+    match relay_both(local, tunnel, (&mut *outbound, &mut *inbound), shutdown).await {
+        Ok(Ended::Cleanly) => Ok(()),
+        Ok(Ended::AfterEnd) => Err(inbound.after_end(tunnel)),
+        Err(close) => {
+            if matches!(close, Close::Local(_)) {
+                let last_words = outbound.send_rest(local, tunnel);
+                // Whether all of it arrived or not, the connection has failed.
+                let _sent = Deadline::after(LAST_WORDS).bound(last_words).await;
             }
-        }
-        if sent && received {
-            return Ok(());
+            Err(close)
         }
     }
-    Err(inbound.after_end(tunnel))
+}
+
+/// How a relay ended that did not fail by itself.
+enum Ended {
+    /// Both directions came to their end.
+    Cleanly,
+    /// Something came on the tunnel after END: only a failure can.
+    AfterEnd,
+}
+
+async fn relay_both(
+    local: &Stream,
+    tunnel: &Stream,
+    (outbound, inbound): (&mut Outbound, &mut Inbound),
+    shutdown: &Shutdown,
+) -> Result<Ended, Close> {
+    let mut sending = pin!(outbound.run(local, tunnel));
+    let mut receiving = pin!(inbound.run(tunnel, local));
+    let mut failing = pin!(local.failed());
+    let mut ending = pin!(shutdown.begun());
+    let mut check = pin!(sleep(CHECK));
+    let (mut sent, mut received, mut was_ended) = (false, false, false);
+    while !(sent && received) {
+        select! {
+            biased;
+            result = &mut receiving, if !received => { result?; received = true; }
+            result = &mut sending, if !sent => { result?; sent = true; }
+            error = &mut failing => return Err(Close::Local(error)),
+            () = tunnel.has_input(), if received => return Ok(Ended::AfterEnd),
+            () = &mut ending => return Err(Close::ShuttingDown),
+            () = &mut check => {
+                local.check().map_err(Close::Local)?;
+                tunnel.check().map_err(Close::Tunnel)?;
+                // The other end is gone, and a local peer that does not read
+                // keeps us from reading that.
+                let is_ended = !sent && tunnel.is_ended_by_peer();
+                if is_ended && was_ended {
+                    return Err(Close::Truncated);
+                }
+                was_ended = is_ended;
+                check.set(sleep(CHECK));
+            }
+        }
+    }
+    Ok(Ended::Cleanly)
+}
+
+/// Counts the bytes of a direction until others have their turn.
+#[derive(Default)]
+struct Turn(usize);
+
+impl Turn {
+    /// To be called where nothing is half done. A small read costs about as
+    /// much as one of 16 KiB.
+    async fn moved(&mut self, bytes: usize) {
+        self.0 = self.0.saturating_add(bytes.max(RECORD_PLAINTEXT));
+        if self.0 >= TURN {
+            self.0 = 0;
+            yield_now().await;
+        }
+    }
 }
 
 /// The direction from the local socket into the tunnel.
@@ -88,10 +142,10 @@ impl Outbound {
         let mut buffer = Buffer::lend(Size::Small);
         let (open, rest) =
             buffer.bytes_mut().split_at_mut_checked(OVERHEAD).ok_or(SealError::Size)?;
-        open.copy_from_slice(&self.sealer.open()?);
         let payload = rest.get_mut(self.slots.payload()).unwrap_or_default();
         // The end of the stream is left to the relay, which reads it again.
         let count = local.try_read(payload).map_err(Close::Local)?.unwrap_or(0);
+        open.copy_from_slice(&self.sealer.open()?);
         let sealed = self.slots.seal(&mut self.sealer, rest, count)?;
         self.bytes = self.bytes.saturating_add(count.try_into().unwrap_or(u64::MAX));
         let wire = buffer.bytes().get(..OVERHEAD.saturating_add(sealed)).unwrap_or_default();
@@ -106,6 +160,7 @@ impl Outbound {
 
     /// Seals whatever `local` gives until it ends, then END.
     async fn run(&mut self, local: &Stream, tunnel: &Stream) -> Result<(), Close> {
+        let mut turn = Turn::default();
         loop {
             let ready = local.readable().await.map_err(Close::Local)?;
             let mut buffer = Buffer::lend(self.size);
@@ -120,9 +175,29 @@ impl Outbound {
             self.bytes = self.bytes.saturating_add(count.try_into().unwrap_or(u64::MAX));
             let wire = buffer.bytes().get(..sealed).unwrap_or_default();
             write(&mut self.mid_record, tunnel, wire).await?;
+            drop(buffer);
+            turn.moved(count).await;
         }
         let end = self.sealer.end()?;
         write(&mut self.mid_record, tunnel, &end).await
+    }
+
+    /// What the local peer said before its connection failed: a server that
+    /// refuses says why, and closes without having read all.
+    async fn send_rest(&mut self, local: &Stream, tunnel: &Stream) -> Result<(), Close> {
+        while !self.mid_record {
+            let mut buffer = Buffer::lend(Size::Small);
+            let payload = buffer.bytes_mut().get_mut(self.slots.payload()).unwrap_or_default();
+            let count = local.try_read(payload).map_err(Close::Local)?.unwrap_or(0);
+            if count == 0 {
+                break;
+            }
+            let sealed = self.slots.seal(&mut self.sealer, buffer.bytes_mut(), count)?;
+            self.bytes = self.bytes.saturating_add(count.try_into().unwrap_or(u64::MAX));
+            let wire = buffer.bytes().get(..sealed).unwrap_or_default();
+            write(&mut self.mid_record, tunnel, wire).await?;
+        }
+        Ok(())
     }
 
     /// The ABORT that tells the other end why this one gives up; `None` where
@@ -251,6 +326,8 @@ enum Opened {
     More,
     /// END was the last of them.
     End,
+    /// ABORT was.
+    Abort(AbortReason),
 }
 
 impl Inbound {
@@ -266,25 +343,37 @@ impl Inbound {
     /// Opens whatever `tunnel` gives into `local`, until END; then ends the
     /// stream towards `local`.
     async fn run(&mut self, tunnel: &Stream, local: &Stream) -> Result<(), Close> {
+        let mut turn = Turn::default();
         loop {
             let ready = tunnel.readable().await.map_err(Close::Tunnel)?;
             let mut buffer = self.buffer()?;
             let room = buffer.bytes_mut().get_mut(self.unopened.end..).unwrap_or_default();
             let wanted = room.len();
+            let mut moved = 0;
             match ready.read(room).map_err(Close::Tunnel)? {
                 Some(0) => return Err(Close::Truncated),
                 Some(count) => {
+                    moved = count;
                     self.size = Size::after(count, wanted);
                     self.unopened.end = self.unopened.end.saturating_add(count);
                 }
                 None => {}
             }
-            let opened = self.open(&mut buffer)?;
-            write_opened(&mut buffer, local).await?;
-            if opened == Opened::End {
-                return local.shutdown_write().map_err(Close::Local);
+            match self.open(&mut buffer)? {
+                Opened::More => write_opened(&mut buffer, local).await?,
+                Opened::End => {
+                    write_opened(&mut buffer, local).await?;
+                    return local.shutdown_write().map_err(Close::Local);
+                }
+                Opened::Abort(reason) => {
+                    // What came before it is still good.
+                    let last_words = write_opened(&mut buffer, local);
+                    let _written = Deadline::after(LAST_WORDS).bound(last_words).await;
+                    return Err(Close::Aborted(reason));
+                }
             }
             self.keep(buffer);
+            turn.moved(moved).await;
         }
     }
 
@@ -351,7 +440,10 @@ impl Inbound {
                     buffer.push_unwritten(at(range.start)..at(range.end));
                 }
                 Record::End => opened = Opened::End,
-                Record::Abort(reason) => return Err(Close::Aborted(reason)),
+                Record::Abort(reason) => {
+                    opened = Opened::Abort(reason);
+                    break;
+                }
                 // The opener lets neither come here.
                 Record::Open | Record::Ready => return Err(OpenError::Violation.into()),
             }
@@ -368,7 +460,11 @@ impl Inbound {
             Err(error) => Close::Tunnel(error),
             Ok(count) => {
                 self.unopened = 0..count.unwrap_or(0);
-                self.open(&mut buffer).err().unwrap_or(Close::Truncated)
+                match self.open(&mut buffer) {
+                    Ok(Opened::Abort(reason)) => Close::Aborted(reason),
+                    Ok(Opened::More | Opened::End) => Close::Truncated,
+                    Err(close) => close,
+                }
             }
         }
     }

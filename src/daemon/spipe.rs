@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::thread::{self, JoinHandle};
 
 use tokio::select;
+use tokio::sync::mpsc;
 
 use super::connection::{Ends, Halves, connect};
 use super::shutdown::{Request, Signals, shutdown};
@@ -38,7 +39,8 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
     let runtime = one_thread_runtime().map_err(system("cannot start the event loop"))?;
     // A terminal, a file or a pipe: threads can read each, a runtime cannot.
     let (ours, theirs) = UnixStream::pair().map_err(system("cannot make a socket"))?;
-    let output = copy_standard_streams(theirs).map_err(system("cannot start a thread"))?;
+    let (broken, mut breaks) = mpsc::channel(2);
+    let output = copy_standard_streams(theirs, broken).map_err(system("cannot start a thread"))?;
     let ended = run_to_end(runtime, async {
         let target = Target::new(config);
         let (tunnel, session) = connect(&target, key, config).await.map_err(failed)?;
@@ -60,15 +62,18 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
                 relay.await;
                 Ok(Ended::BySignal(number(request)))
             }
+            // Never a clean end for the server, which has got half of it.
+            Some(error) = breaks.recv() => {
+                trigger.begin();
+                relay.await;
+                Err(error)
+            }
         }
     })?;
-    if ended != Ended::Cleanly {
-        return Ok(ended);
+    if ended == Ended::Cleanly && output.join().is_err() {
+        unreachable!("copying does not panic");
     }
-    match output.join() {
-        Ok(written) => written.map_err(system("cannot write to standard output")).map(|()| ended),
-        Err(_panic) => unreachable!("copying does not panic"),
-    }
+    breaks.try_recv().map_or(Ok(ended), Err)
 }
 
 /// The number of the signal behind a request.
@@ -81,37 +86,57 @@ fn number(request: Request) -> u8 {
 }
 
 /// A thread that reads standard input for as long as there is some, and one
-/// that writes standard output until the end of the stream.
-fn copy_standard_streams(socket: UnixStream) -> io::Result<JoinHandle<io::Result<()>>> {
+/// that writes standard output until the end of the stream. What fails of the
+/// two is told; the socket between them and the relay then stays open.
+fn copy_standard_streams(
+    socket: UnixStream,
+    broken: mpsc::Sender<Error>,
+) -> io::Result<JoinHandle<UnixStream>> {
     let mut to_tunnel = socket.try_clone()?;
     let mut from_tunnel = socket;
     // Not by way of `io::stdout`, which holds back what comes after the last
     // end of line: a prompt, or most of a binary protocol.
     let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let tell = broken.clone();
     thread::Builder::new().name("stdin".into()).spawn(move || {
-        // What befalls the pipe is told by the other thread.
-        let _ended = copy(io::stdin().lock(), &mut to_tunnel);
-        let _ended = to_tunnel.shutdown(Half::Write);
+        match copy(io::stdin().lock(), &mut to_tunnel) {
+            // What befalls the tunnel, the relay tells.
+            Ok(()) | Err(CopyError::Write(_)) => drop(to_tunnel.shutdown(Half::Write)),
+            Err(CopyError::Read(error)) => {
+                let error = system("cannot read standard input")(error);
+                let _nobody_asks = tell.blocking_send(error);
+            }
+        }
     })?;
     thread::Builder::new().name("stdout".into()).spawn(move || {
-        let written = copy(&mut from_tunnel, &mut stdout);
-        // Nobody reads any more: the relay shall notice.
-        from_tunnel.shutdown(if written.is_err() { Half::Both } else { Half::Read })?;
-        written
+        if let Err(CopyError::Write(error)) = copy(&mut from_tunnel, &mut stdout) {
+            let error = system("cannot write to standard output")(error);
+            let _nobody_asks = broken.blocking_send(error);
+        }
+        // Kept open, so that the relay does not take it for an end.
+        from_tunnel
     })
+}
+
+/// Which side of a copy failed.
+enum CopyError {
+    Read(io::Error),
+    Write(io::Error),
 }
 
 /// Copies until the end. Not `io::copy`, which splices: while that waits for
 /// input, Linux holds the lock of the pipe it writes to, so that whoever reads
 /// from there hangs, even without blocking.
-fn copy(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
+fn copy(mut from: impl Read, to: &mut impl Write) -> Result<(), CopyError> {
     let mut buffer = vec![0; 1 << 16];
     loop {
         match from.read(&mut buffer) {
             Ok(0) => return Ok(()),
-            Ok(count) => to.write_all(buffer.get(..count).unwrap_or_default())?,
+            Ok(count) => {
+                to.write_all(buffer.get(..count).unwrap_or_default()).map_err(CopyError::Write)?;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(CopyError::Read(error)),
         }
     }
 }

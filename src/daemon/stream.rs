@@ -8,6 +8,7 @@ use std::io::{self, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -17,8 +18,6 @@ use nix::{getsockopt_impl, sockopt_impl};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
-use tokio::sync::Notify;
-use tokio::time::timeout;
 
 use crate::config::Keepalive;
 
@@ -34,15 +33,16 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_retries(3);
 /// The same for a peer that owes us acknowledgements.
 const UNACKNOWLEDGED: Duration = Duration::from_mins(1);
-/// How long a write waits before it is looked at why.
-const STALLED: Duration = Duration::from_secs(10);
+/// How often it is looked at whether it does.
+pub(super) const CHECK: Duration = Duration::from_secs(15);
 
-/// A connected socket. TCP ones have Nagle's algorithm off.
+/// A connected socket. TCP ones have Nagle's algorithm off, and are reset when
+/// they are dropped without [`Stream::close`].
 pub(super) struct Stream {
     fd: AsyncFd<Socket>,
     keepalive: Keepalive,
-    /// Told when a write has been waiting for long.
-    stalled: Notify,
+    /// Whether the kernel ends it for what is not acknowledged.
+    is_bounded: AtomicBool,
 }
 
 /// How sockets are made.
@@ -71,14 +71,14 @@ impl Stream {
             Keepalive::Off
         } else {
             socket.set_tcp_nodelay(true)?;
+            socket.set_linger(Some(Duration::ZERO))?;
             keepalive
         };
         if keepalive == Keepalive::On {
             socket.set_tcp_keepalive(&KEEPALIVE)?;
-            socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
         }
         let fd = register(socket, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self { fd, keepalive, stalled: Notify::new() })
+        Ok(Self { fd, keepalive, is_bounded: AtomicBool::new(false) })
     }
 
     /// Connects; how long that may take is the caller's to say.
@@ -153,51 +153,39 @@ impl Stream {
         wanted: usize,
         mut write: impl FnMut(&Socket) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let mut is_spared = false;
-        let written = loop {
-            let Ok(guard) = timeout(STALLED, self.fd.writable()).await else {
-                is_spared = self.look_at_stall()?;
-                continue;
-            };
-            let mut guard = guard?;
+        loop {
+            let mut guard = self.fd.writable().await?;
             match guard.try_io(|fd| write(fd.get_ref())) {
-                Ok(Ok(0)) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(Ok(count)) => {
                     if count < wanted {
                         guard.clear_ready();
                     }
-                    break Ok(count);
+                    return Ok(count);
                 }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Err(error)) => break Err(error),
+                Ok(Err(error)) => return Err(error),
                 Err(_would_block) => {}
             }
-        };
-        if is_spared {
-            self.fd.get_ref().set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
         }
-        written
     }
 
-    /// A write has been waiting for long. Linux counts that against
-    /// `TCP_USER_TIMEOUT` also when the peer is there and just does not read:
-    /// such a one is spared. Returns whether it is.
-    fn look_at_stall(&self) -> io::Result<bool> {
-        self.stalled.notify_one();
+    /// To be called every [`CHECK`]: bounds how long data may be on its way
+    /// without an acknowledgement.
+    ///
+    /// Not once and for all, since Linux counts `TCP_USER_TIMEOUT` also against
+    /// a peer that is there and just does not read. That one has acknowledged
+    /// what was sent, and answers when it is asked for room.
+    pub(super) fn check(&self) -> io::Result<()> {
         if self.keepalive == Keepalive::Off {
-            return Ok(false);
+            return Ok(());
         }
-        let socket = self.fd.get_ref();
-        let info = getsockopt(socket, TcpInfo)?;
-        // Nothing is on its way, and what asks for room is answered.
-        let is_there = info.tcpi_unacked == 0 && info.tcpi_probes <= 1;
-        socket.set_tcp_user_timeout((!is_there).then_some(UNACKNOWLEDGED))?;
-        Ok(is_there)
-    }
-
-    /// Waits until a write has been waiting for long, once again.
-    pub(super) async fn stalled(&self) {
-        self.stalled.notified().await;
+        let info = getsockopt(self.fd.get_ref(), TcpInfo)?;
+        let is_owing = info.tcpi_unacked > 0 || info.tcpi_probes > 1;
+        if self.is_bounded.swap(is_owing, Ordering::Relaxed) != is_owing {
+            self.fd.get_ref().set_tcp_user_timeout(is_owing.then_some(UNACKNOWLEDGED))?;
+        }
+        Ok(())
     }
 
     /// Whether the peer has ended its stream, read or not.
@@ -243,20 +231,13 @@ impl Stream {
         }
     }
 
-    /// Closes so that the peer is told of a failure and not of a clean end.
-    /// A unix socket knows no reset: its peer sees the end of the stream.
-    pub(super) fn reset(self) {
-        // Where it can't be set, closing is all that is left.
-        let _plain_close = self.fd.get_ref().set_linger(Some(Duration::ZERO));
-    }
-}
-
-/// What a panic leaves half done must not look like a clean end to the peer.
-impl Drop for Stream {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let _plain_close = self.fd.get_ref().set_linger(Some(Duration::ZERO));
-        }
+    /// Closes as after a clean end: what was written still arrives. A stream
+    /// that is just dropped is reset, so that whatever befalls this process,
+    /// no peer takes a stream that was cut for a complete one. A unix socket
+    /// knows no reset: its peer sees the end of the stream.
+    pub(super) fn close(self) {
+        // Where it can't be set, the peer is gone already.
+        let _gone = self.fd.get_ref().set_linger(None);
     }
 }
 
@@ -360,7 +341,7 @@ mod tests {
     #[tokio::test]
     async fn a_reset_is_noticed_without_reading() {
         let (connected, accepted) = pair().await;
-        connected.reset();
+        drop(connected);
         assert_eq!(accepted.failed().await.kind(), io::ErrorKind::ConnectionReset);
     }
 

@@ -114,7 +114,8 @@ impl Opener {
     /// Whatever is wrong with it; the opener has then failed for ever.
     pub fn open(&mut self, record: &mut [u8]) -> Result<Record, OpenError> {
         let opened = self.try_open(record);
-        if opened.is_err() {
+        // After an ABORT there is nothing more to come.
+        if matches!(opened, Err(_) | Ok(Record::Abort(_))) {
             self.transport = None;
         }
         opened

@@ -13,7 +13,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::support::{
-    Daemon, Folder, PATIENCE, Server, need, nobody, noise, read_to_end, signal, wait_until,
+    Daemon, End, Folder, PATIENCE, Server, need, nobody, noise, read_to_end, signal, wait_until,
 };
 
 /// A spipe to a receiver, with pipes.
@@ -194,6 +194,23 @@ fn it_ends_when_nobody_reads_its_output_any_more() {
     assert!(!output.status.success(), "{output:?}");
 }
 
+/// Half of a message is no message: the server must not take it for one.
+#[test]
+fn output_that_cannot_be_written_is_no_clean_end_for_the_server() {
+    let (reported, reports) = mpsc::channel();
+    let server = Server::start(move |mut stream| {
+        stream.write_all(b"first answer").unwrap();
+        reported.send(read_to_end(&mut stream).1).unwrap();
+    });
+    let folder = Folder::new();
+    let receiver = Daemon::receiver(&folder.shared_key(), server.address, &[]);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut child = spipe(&folder, receiver.address).stdout(full).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"half a mess").unwrap();
+    assert_eq!(reports.recv_timeout(PATIENCE), Ok(End::Reset));
+    failed(&output(child), 71, "cannot write to standard output");
+}
+
 #[test]
 fn a_full_disk_is_a_failure() {
     let folder = Folder::new();
@@ -293,7 +310,9 @@ fn ssh_takes_it_for_its_proxy_command() {
     let content = noise(4, 5_000_000);
     let back = ssh("cat", &content);
     assert!(back.status.success() && back.stdout == content, "{:?}", back.stderr);
-    receiver.log.wait_for("closed");
+    // ssh ends its proxy command by a signal: nothing to warn of.
+    receiver.log.wait_for("the other end is shutting down");
+    assert_eq!(receiver.log.count("WARN"), 0);
 }
 
 /// A real sshd on a port of loopback, which lets this user in by a key.

@@ -310,7 +310,115 @@ fn a_peer_that_is_killed_is_a_truncation() {
     signal(&pipe.receiver.child, "KILL");
     pipe.receiver.wait();
     assert_eq!(read_to_end(&mut client).1, End::Reset);
-    pipe.sender.log.wait_for("truncated: the tunnel ended before the stream did");
+    pipe.sender.log.wait_for("truncated: the tunnel failed");
+}
+
+/// This end killed: its own peer, too, is reset and takes nothing for complete.
+#[test]
+fn a_killed_end_is_no_clean_end_for_its_local_peer() {
+    let (reported, reports) = channel();
+    let server = Server::start(move |mut stream| {
+        stream.write_all(b"hello").unwrap();
+        reported.send(read_to_end(&mut stream)).unwrap();
+    });
+    let folder = Folder::new();
+    for is_sender in [true, false] {
+        let pipe = Pipe::to(&folder, server.address);
+        let mut client = pipe.connect();
+        client.read_exact(&mut [0; 5]).unwrap();
+        let killed = if is_sender { &pipe.sender } else { &pipe.receiver };
+        signal(&killed.child, "KILL");
+        assert_eq!(read_to_end(&mut client).1, End::Reset, "sender: {is_sender}");
+        assert_eq!(reports.recv_timeout(PATIENCE).unwrap().1, End::Reset, "sender: {is_sender}");
+    }
+}
+
+/// A server that refuses says why and closes, without having read all.
+#[test]
+fn the_last_words_of_a_server_that_closes_early_arrive() {
+    let server = Server::start(|mut stream| {
+        // One read, so that there is more that is never read.
+        let _some = stream.read(&mut [0; 10]);
+        stream.write_all(b"-ERR max number of clients reached\r\n").unwrap();
+    });
+    let folder = Folder::new();
+    let pipe = Pipe::to(&folder, server.address);
+    let mut heard = 0;
+    for _ in 0..50 {
+        let mut client = pipe.connect();
+        let writing = client.try_clone().unwrap();
+        let writer = thread::spawn(move || {
+            let mut writing = writing;
+            // Until it is told to stop.
+            while writing.write_all(&[b'x'; 4096]).is_ok() {}
+        });
+        let mut words = [0; 36];
+        heard += usize::from(client.read_exact(&mut words).is_ok() && words.starts_with(b"-ERR"));
+        drop(client.shutdown(Shutdown::Both));
+        writer.join().unwrap();
+    }
+    println!("the last words of {heard} of 50 servers were heard");
+    assert!(heard >= 40, "{heard} of 50");
+}
+
+/// One flow that never stops leaves the others of its thread their turn.
+#[test]
+fn a_fast_flow_does_not_hold_up_the_others_of_its_thread() {
+    let server = Server::start(|mut stream| {
+        let mut first = [0];
+        stream.read_exact(&mut first).unwrap();
+        if first == [b'e'] {
+            let _ended = std::io::copy(&mut stream.try_clone().unwrap(), &mut stream);
+        } else {
+            let mut buffer = vec![0; MIB];
+            while stream.read(&mut buffer).is_ok_and(|count| count > 0) {}
+        }
+    });
+    let folder = Folder::new();
+    let pipe = Pipe::with(&folder, server.address, &["--threads", "1"]);
+    let mut fast = pipe.connect();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                fast.write_all(&vec![b'f'; MIB]).unwrap();
+            }
+        });
+        let mut client = pipe.connect();
+        client.write_all(b"e").unwrap();
+        let mut times: Vec<_> = (0..200)
+            .map(|_| {
+                let started = std::time::Instant::now();
+                round_trip(&mut client, b"ping");
+                started.elapsed()
+            })
+            .collect();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        times.sort();
+        println!(
+            "round trips beside a fast flow: median {:?}, longest {:?}",
+            times[100], times[199]
+        );
+        // It was 45 ms before flows took turns.
+        assert!(times[100] < Duration::from_millis(20), "{:?}", times[100]);
+    });
+}
+
+/// Standard error that nobody reads any more must not end anything.
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let folder = Folder::new();
+    let server = Server::echo();
+    let receiver = Daemon::receiver(&folder.shared_key(), server.address, &[]);
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "exec \"$@\" 2>/dev/full", "sh", SPIPED, "-F", "-e"]);
+    let source = folder.path("source.sock");
+    command.args(["-s", source.to_str().unwrap(), "-t", &receiver.address.to_string(), "-k"]);
+    let mut child = command.arg(folder.shared_key()).spawn().unwrap();
+    wait_until("it listens", || UnixStream::connect(&source).is_ok());
+    round_trip_unix(source.to_str().unwrap());
+    signal(&child, "TERM");
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

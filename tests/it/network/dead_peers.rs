@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use crate::support::net::{Cable, namespaces_can_be};
 use crate::support::redis::Redis;
 use crate::support::{Daemon, Folder, Pipe, Server, noise, round_trip, wait_until};
@@ -128,6 +130,29 @@ fn a_link_that_is_cut_is_noticed_in_about_a_minute() {
     }
     cable.mend();
     round_trip(&mut unaware, b"still there?");
+}
+
+/// Also where all the rest fits into the kernel's buffers, so that nothing
+/// waits to be written.
+#[test]
+fn a_client_that_pauses_for_longer_than_a_minute_gets_the_rest() {
+    const ANSWER: usize = 800_000;
+    let folder = Folder::new();
+    let server = Server::start(|mut stream| {
+        stream.write_all(&noise(6, ANSWER)).unwrap();
+        drop(stream);
+    });
+    let pipe = Pipe::to(&folder, server.address);
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    socket.connect(&pipe.sender.address.into()).unwrap();
+    let mut client = TcpStream::from(socket);
+    client.set_read_timeout(Some(NOTICED)).unwrap();
+    let mut got = vec![0; 10_000];
+    client.read_exact(&mut got).unwrap();
+    thread::sleep(Duration::from_secs(75));
+    client.read_to_end(&mut got).unwrap();
+    assert!(got == noise(6, ANSWER), "{} bytes came", got.len());
 }
 
 /// Linux counts a peer's full buffers against `TCP_USER_TIMEOUT`, a minute.
