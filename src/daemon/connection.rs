@@ -204,7 +204,8 @@ impl Ends {
         let (sent, received) = (outbound.bytes(), inbound.bytes());
         let close = match result {
             Ok(()) => {
-                local.close();
+                // The local stream has had its end already.
+                drop(local);
                 tunnel.close();
                 Close::Finished
             }

@@ -37,7 +37,7 @@ const UNACKNOWLEDGED: Duration = Duration::from_mins(1);
 pub(super) const CHECK: Duration = Duration::from_secs(15);
 
 /// A connected socket. TCP ones have Nagle's algorithm off, and are reset when
-/// they are dropped without [`Stream::close`].
+/// they are dropped before their end was written.
 pub(super) struct Stream {
     fd: AsyncFd<Socket>,
     keepalive: Keepalive,
@@ -222,8 +222,10 @@ impl Stream {
         }
     }
 
-    /// Ends the stream towards the peer; what it sends can still be read.
+    /// Ends the stream towards the peer; what it sends can still be read. What
+    /// was written arrives from here on, however this side is closed.
     pub(super) fn shutdown_write(&self) -> io::Result<()> {
+        self.close_cleanly();
         match self.fd.get_ref().shutdown(Shutdown::Write) {
             // The peer is gone already: the next read or write says how.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
@@ -232,10 +234,15 @@ impl Stream {
     }
 
     /// Closes as after a clean end: what was written still arrives. A stream
-    /// that is just dropped is reset, so that whatever befalls this process,
-    /// no peer takes a stream that was cut for a complete one. A unix socket
-    /// knows no reset: its peer sees the end of the stream.
+    /// whose end was not written is reset when it is just dropped, so that
+    /// whatever befalls this process, no peer takes a stream that was cut for
+    /// a complete one. A unix socket knows no reset: its peer sees the end of
+    /// the stream.
     pub(super) fn close(self) {
+        self.close_cleanly();
+    }
+
+    fn close_cleanly(&self) {
         // Where it can't be set, the peer is gone already.
         let _gone = self.fd.get_ref().set_linger(None);
     }

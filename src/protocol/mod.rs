@@ -35,7 +35,8 @@
 //!   until END went both ways; then both close it. TCP's end without END, or
 //!   after an END while this side still sends, is a truncation.
 //! - **B4.** Whatever fails: ABORT where it can still be sent, then close. Who
-//!   gets an ABORT, a truncation or a wrong record resets its local peer.
+//!   gets an ABORT, a truncation or a wrong record resets its local peer, unless
+//!   that has had END already: then its stream is complete, and it is closed.
 
 mod aead;
 mod handshake;

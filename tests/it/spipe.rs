@@ -206,7 +206,8 @@ fn output_that_cannot_be_written_is_no_clean_end_for_the_server() {
     let receiver = Daemon::receiver(&folder.shared_key(), server.address, &[]);
     let full = File::options().write(true).open("/dev/full").unwrap();
     let mut child = spipe(&folder, receiver.address).stdout(full).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(b"half a mess").unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"half a mess").unwrap();
     assert_eq!(reports.recv_timeout(PATIENCE), Ok(End::Reset));
     failed(&output(child), 71, "cannot write to standard output");
 }
