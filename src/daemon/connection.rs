@@ -261,6 +261,11 @@ fn log(
     (close, facts): (&Close, &Facts),
     took: Duration,
 ) {
+    let unsaid = match shared.log_limits.of(close).map(LogLimit::allow) {
+        None => None,
+        Some(Some(unsaid)) => (unsaid > 0).then_some(unsaid),
+        Some(None) => return,
+    };
     let Facts { key_id, suite, sent, received } = facts;
     let key_id = key_id.map(tracing::field::display);
     let suite = suite.map(tracing::field::display);
@@ -268,17 +273,13 @@ fn log(
     let hint = close.hint();
     let hint = (hint != "none").then_some(hint);
     macro_rules! line {
-        ($level:ident, $unsaid:expr) => {
-            $level!(id, %peer, %target, key_id, suite, sent, received, ?took, unsaid = $unsaid, hint, "{close}")
+        ($level:ident) => {
+            $level!(id, %peer, %target, key_id, suite, sent, received, ?took, unsaid, hint, "{close}")
         };
     }
     match close.level() {
-        tracing::Level::WARN => match shared.log_limits.of(close).map(LogLimit::allow) {
-            None => line!(warn, None::<u64>),
-            Some(Some(unsaid)) => line!(warn, (unsaid > 0).then_some(unsaid)),
-            Some(None) => {}
-        },
-        tracing::Level::INFO => line!(info, None::<u64>),
-        _ => line!(debug, None::<u64>),
+        tracing::Level::WARN => line!(warn),
+        tracing::Level::INFO => line!(info),
+        _ => line!(debug),
     }
 }

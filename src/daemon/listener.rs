@@ -145,7 +145,7 @@ impl Listener {
     /// # Errors
     /// Only what leaves no hope: the listening socket itself is broken.
     pub(super) async fn accept(&self, take: impl AsyncFn(Socket, Peer)) -> io::Result<()> {
-        let starved = LogLimit::default();
+        let starved = LogLimit::new(1);
         loop {
             let mut ready = self.fd.readable().await?;
             for _ in 0..BATCH {

@@ -154,7 +154,7 @@ impl Server {
             places,
             connections: Semaphore::new(places.connections),
             strangers: Strangers::new(places.strangers),
-            log_limits: LogLimits::default(),
+            log_limits: LogLimits::new(),
             drain,
             shutdown,
         });

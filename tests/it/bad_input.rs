@@ -181,6 +181,27 @@ fn a_target_that_is_down_resets_the_client_at_once() {
     }
 }
 
+/// A target that is down and clients that try again for ever do not fill the
+/// log: at most 20 lines a second, and the next says how many were left out.
+#[test]
+fn repeated_failures_are_counted_and_not_all_said() {
+    let folder = Folder::new();
+    let pipe = Pipe::to(&folder, nobody());
+    let started = Instant::now();
+    for _ in 0..200 {
+        read_to_end(&mut pipe.connect());
+    }
+    let most = 20 * (2 + usize::try_from(started.elapsed().as_secs()).unwrap());
+    for end in [&pipe.sender, &pipe.receiver] {
+        let lines = end.log.count("WARN target refused the connection");
+        assert!((1..=most).contains(&lines), "{lines} lines");
+    }
+    wait_until("a line that counts the others", || {
+        read_to_end(&mut pipe.connect());
+        pipe.sender.log.count("unsaid=") > 0 && pipe.receiver.log.count("unsaid=") > 0
+    });
+}
+
 #[test]
 fn a_target_that_does_not_resolve_is_named() {
     let folder = Folder::new();
