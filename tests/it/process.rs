@@ -271,6 +271,26 @@ fn it_becomes_another_user_for_good() {
     }
 }
 
+/// Then HUP can read it again.
+#[test]
+fn the_key_may_belong_to_the_user_it_becomes() {
+    let folder = Folder::new();
+    fs::set_permissions(folder.path(""), fs::Permissions::from_mode(0o711)).unwrap();
+    let key = folder.shared_key();
+    if !is_root() {
+        return;
+    }
+    let uid = nix::unistd::User::from_name("nobody").unwrap().unwrap().uid.as_raw();
+    chown(&key, Some(uid), None).unwrap();
+    let receiver = Daemon::receiver(&key, Server::echo().address, &["-u", "nobody"]);
+    receiver.signal("HUP");
+    receiver.log.wait_for("the key is read again");
+    // Nobody else's key is.
+    let arguments = ["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1", "-u", "daemon", "-k"];
+    let refused = Command::new(SPIPED).args(arguments).arg(&key).output().unwrap();
+    assert_eq!(refused.status.code(), Some(77), "{refused:?}");
+}
+
 #[test]
 fn only_root_may_become_another_user() {
     need("setpriv", "util-linux");

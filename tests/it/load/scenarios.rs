@@ -34,7 +34,8 @@ fn a_target_that_comes_and_goes_is_served_while_it_is_there() {
         assert!(is_reset(pipe.connect()));
         wait_until("descriptors are given back", || held() == idle);
     }
-    assert_eq!(pipe.receiver.log.count("target refused the connection"), 100);
+    // At most 20 lines a second are written of it.
+    assert!((20..=100).contains(&pipe.receiver.log.count("target refused the connection")));
 }
 
 fn listen_again(path: &Path) -> UnixListener {
