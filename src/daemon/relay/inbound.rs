@@ -1,0 +1,201 @@
+//! The direction from the tunnel to the local socket: records into bytes.
+
+use std::io::{self, IoSlice, Write};
+use std::ops::Range;
+
+use socket2::Socket;
+
+use crate::daemon::buffer::{Buffer, SMALL, Size};
+use crate::daemon::close::Close;
+use crate::daemon::deadline::Deadline;
+use crate::daemon::stream::Stream;
+use crate::protocol::{AbortReason, HEADER, OpenError, Opener, Record};
+
+use super::{LAST_WORDS, Turn};
+
+/// How many parts go into one vectored write.
+const PARTS: usize = 32;
+
+/// The direction from the tunnel to the local socket.
+pub(in crate::daemon) struct Inbound {
+    opener: Opener,
+    size: Size,
+    /// Bytes of the stream, after opening.
+    bytes: u64,
+    /// Held while only part of a record has come; it begins with that part.
+    partial: Option<Buffer>,
+    /// Where in the buffer the bytes stand that came and are not yet opened.
+    unopened: Range<usize>,
+}
+
+/// What the records of one read came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opened {
+    /// The stream goes on.
+    More,
+    /// END was the last of them.
+    End,
+    /// ABORT was.
+    Abort(AbortReason),
+}
+
+impl Inbound {
+    pub(in crate::daemon) const fn new(opener: Opener) -> Self {
+        Self { opener, size: Size::Small, bytes: 0, partial: None, unopened: 0..0 }
+    }
+
+    /// How many bytes of the stream came this way.
+    pub(in crate::daemon) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Opens whatever `tunnel` gives into `local`, until END; then ends the
+    /// stream towards `local`.
+    pub(super) async fn run(&mut self, tunnel: &Stream, local: &Stream) -> Result<(), Close> {
+        let mut turn = Turn::default();
+        loop {
+            let ready = tunnel.readable().await.map_err(Close::Tunnel)?;
+            let mut buffer = self.buffer()?;
+            let room = buffer.bytes_mut().get_mut(self.unopened.end..).unwrap_or_default();
+            let wanted = room.len();
+            let mut moved = 0;
+            match ready.read(room).map_err(Close::Tunnel)? {
+                Some(0) => return Err(Close::Truncated),
+                Some(count) => {
+                    moved = count;
+                    self.size = Size::after(count, wanted);
+                    self.unopened.end = self.unopened.end.saturating_add(count);
+                }
+                None => {}
+            }
+            match self.open(&mut buffer)? {
+                Opened::More => write_opened(&mut buffer, local).await?,
+                Opened::End => {
+                    write_opened(&mut buffer, local).await?;
+                    return local.shutdown_write().map_err(Close::Local);
+                }
+                Opened::Abort(reason) => {
+                    // What came before it is still good.
+                    let last_words = write_opened(&mut buffer, local);
+                    let _written = Deadline::after(LAST_WORDS).bound(last_words).await;
+                    return Err(Close::Aborted(reason));
+                }
+            }
+            self.keep(buffer);
+            turn.moved(moved).await;
+        }
+    }
+
+    /// The buffer that the next read goes into, behind a partial record.
+    fn buffer(&mut self) -> Result<Buffer, Close> {
+        let Some(buffer) = self.partial.take() else {
+            self.unopened = 0..0;
+            return Ok(Buffer::lend(self.size));
+        };
+        let partial = buffer.bytes().get(self.unopened.clone()).unwrap_or_default();
+        let needed = self.opener.record_length(partial)?.unwrap_or(HEADER);
+        Ok(if needed > buffer.bytes().len() {
+            self.move_into(Buffer::lend_for_large_record(), &buffer)
+        } else if self.size == Size::Large && !buffer.is_large() {
+            self.move_into(Buffer::lend(Size::Large), &buffer)
+        } else {
+            buffer
+        })
+    }
+
+    /// Keeps the part of a record that has come until the rest does, in a
+    /// small buffer if it fits.
+    fn keep(&mut self, mut buffer: Buffer) {
+        if self.unopened.is_empty() {
+            return;
+        }
+        self.partial = Some(if buffer.is_large() && self.unopened.len() < SMALL {
+            self.move_into(Buffer::lend(Size::Small), &buffer)
+        } else {
+            buffer.bytes_mut().copy_within(self.unopened.clone(), 0);
+            self.unopened = 0..self.unopened.len();
+            buffer
+        });
+    }
+
+    /// Moves what is not yet opened to the beginning of another buffer.
+    fn move_into(&mut self, mut to: Buffer, from: &Buffer) -> Buffer {
+        let bytes = from.bytes().get(self.unopened.clone()).unwrap_or_default();
+        if let Some(room) = to.bytes_mut().get_mut(..bytes.len()) {
+            room.copy_from_slice(bytes);
+        }
+        self.unopened = 0..bytes.len();
+        to
+    }
+
+    /// Opens all whole records of the buffer in place.
+    fn open(&mut self, buffer: &mut Buffer) -> Result<Opened, Close> {
+        let mut opened = Opened::More;
+        loop {
+            let bytes = buffer.bytes_mut().get_mut(self.unopened.clone()).unwrap_or_default();
+            let Some(length) = self.opener.record_length(bytes)? else {
+                break;
+            };
+            let Some(record) = bytes.get_mut(..length) else {
+                break;
+            };
+            let start = self.unopened.start;
+            match self.opener.open(record)? {
+                Record::Opened => {}
+                Record::Data(range) => {
+                    self.bytes =
+                        self.bytes.saturating_add(range.len().try_into().unwrap_or(u64::MAX));
+                    let at = |offset: usize| start.saturating_add(offset);
+                    buffer.push_unwritten(at(range.start)..at(range.end));
+                }
+                Record::End => opened = Opened::End,
+                Record::Abort(reason) => {
+                    opened = Opened::Abort(reason);
+                    break;
+                }
+                // The opener lets neither come here.
+                Record::Open | Record::Ready => return Err(OpenError::Violation.into()),
+            }
+            self.unopened.start = start.saturating_add(length);
+        }
+        Ok(opened)
+    }
+
+    /// What came after END, while this side was still sending: only a failure
+    /// can, and an ABORT says which.
+    pub(super) fn after_end(&mut self, tunnel: &Stream) -> Close {
+        let mut buffer = Buffer::lend(Size::Small);
+        match tunnel.try_read(buffer.bytes_mut()) {
+            Err(error) => Close::Tunnel(error),
+            Ok(count) => {
+                self.unopened = 0..count.unwrap_or(0);
+                match self.open(&mut buffer) {
+                    Ok(Opened::Abort(reason)) => Close::Aborted(reason),
+                    Ok(Opened::More | Opened::End) => Close::Truncated,
+                    Err(close) => close,
+                }
+            }
+        }
+    }
+}
+
+/// Writes what was opened, as it stands in the buffer.
+async fn write_opened(buffer: &mut Buffer, local: &Stream) -> Result<(), Close> {
+    loop {
+        // Of one write: were it more, a complete one would pass for a short one,
+        // and the wait for a socket that has room would have no end.
+        let wanted = buffer.unwritten(PARTS);
+        if wanted == 0 {
+            return Ok(());
+        }
+        let write = |socket: &Socket| write_parts(buffer, socket);
+        let count = local.write_with(wanted, write).await.map_err(Close::Local)?;
+        buffer.written(count);
+    }
+}
+
+fn write_parts(buffer: &Buffer, mut socket: &Socket) -> io::Result<usize> {
+    let mut parts = [IoSlice::new(&[]); PARTS];
+    let count = buffer.unwritten_slices(&mut parts);
+    socket.write_vectored(parts.get(..count).unwrap_or_default())
+}
