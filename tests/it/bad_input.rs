@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{
     Daemon, End, Folder, Pipe, SPIPED, Server, nobody, read_to_end, round_trip, wait_until,
+    write_and_read_to_end,
 };
 
 #[test]
@@ -169,8 +170,7 @@ fn a_target_that_is_down_resets_the_client_at_once() {
     let best = (0..5).map(|_| {
         let started = Instant::now();
         let mut client = pipe.connect();
-        client.write_all(b"PING\r\n").unwrap();
-        assert_eq!(read_to_end(&mut client), (vec![], End::Reset));
+        assert_eq!(write_and_read_to_end(&mut client, b"PING\r\n"), (vec![], End::Reset));
         started.elapsed()
     });
     let best = best.min().unwrap();

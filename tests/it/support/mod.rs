@@ -343,6 +343,18 @@ pub fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, End) {
     }
 }
 
+/// Writes, and reads to the end; a connection that is reset already may say so
+/// to the write, and to nobody else.
+pub fn write_and_read_to_end(stream: &mut TcpStream, bytes: &[u8]) -> (Vec<u8>, End) {
+    match stream.write_all(bytes) {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => (vec![], End::Reset),
+        result => {
+            result.unwrap();
+            read_to_end(stream)
+        }
+    }
+}
+
 /// `line` there and back again.
 pub fn round_trip(stream: &mut TcpStream, bytes: &[u8]) {
     stream.write_all(bytes).unwrap();
