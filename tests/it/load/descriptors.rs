@@ -77,7 +77,7 @@ fn a_limit_beyond_the_descriptors_is_cut_down() {
     sender.log.wait_for("64 file descriptors allow 18 connections, not the 1000 of -n");
     let mut clients = talkers(&sender, 14);
     for _ in 0..20 {
-        assert!(is_reset(sender.connect()), "more are served than there is room for");
+        assert!(is_reset(sender.address), "more are served than there is room for");
     }
     talk(&mut clients, b"still");
     assert_eq!(sender.log.count("cannot accept") + receiver.log.count("cannot accept"), 0);
@@ -108,7 +108,7 @@ fn beyond_the_limit(role: &str, reason: &str) {
     let mut slowest = Duration::ZERO;
     for _ in 0..300 {
         let refused = Instant::now();
-        assert!(is_reset(sender.connect()));
+        assert!(is_reset(sender.address));
         slowest = slowest.max(refused.elapsed());
     }
     let lines = at_limit.log.count(reason);
@@ -116,7 +116,7 @@ fn beyond_the_limit(role: &str, reason: &str) {
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     assert!(lines <= 2 + usize::try_from(started.elapsed().as_secs()).unwrap(), "{lines} lines");
     wait_until("a line counts the others", || {
-        is_reset(sender.connect()) && at_limit.log.count("unsaid=") > 0
+        is_reset(sender.address) && at_limit.log.count("unsaid=") > 0
     });
     assert_eq!(server.accepted(), 5);
     drop(clients.pop());

@@ -35,7 +35,7 @@ fn what_is_open_goes_on_while_it_drains() {
         pipe.receiver.signal("TERM");
         pipe.receiver.log.wait_for("TERM received: no new connections");
         wait_until("connects are refused", || TcpStream::connect(pipe.receiver.address).is_err());
-        assert!(is_reset(pipe.connect()));
+        assert!(is_reset(pipe.sender.address));
         pipe.receiver.signal("HUP");
         pipe.receiver.log.wait_for("the key is read again");
         let after = turns.load(Ordering::Relaxed);

@@ -17,14 +17,15 @@ mod scenarios;
 mod storm;
 mod strangers;
 
-use std::net::TcpStream;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::support::{Daemon, End, SPIPED, read_to_end, round_trip};
+use crate::support::{Daemon, End, SPIPED, patient, read_to_end, round_trip};
 
 /// A number of the environment, or its default.
 fn knob(name: &str, default: usize) -> usize {
@@ -76,9 +77,13 @@ fn threads(daemon: &Daemon) -> usize {
     std::fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap().count()
 }
 
-/// Whether it closed the connection by a reset, without a word.
-fn is_reset(mut stream: TcpStream) -> bool {
-    read_to_end(&mut stream) == (vec![], End::Reset)
+/// Whether a connection to it is closed by a reset, without a word; it may be
+/// so fast that the connect itself is told.
+fn is_reset(address: SocketAddr) -> bool {
+    match TcpStream::connect(address) {
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+        Ok(stream) => read_to_end(&mut patient(stream)) == (vec![], End::Reset),
+    }
 }
 
 /// That many connections through a pipe that echoes, each of them proved.

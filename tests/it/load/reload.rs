@@ -17,7 +17,7 @@ fn a_new_key_is_for_new_connections() {
         fs::copy(folder.key("new.key"), folder.shared_key()).unwrap();
         pipe.receiver.signal("HUP");
         pipe.receiver.log.wait_for("the key is read again");
-        assert!(is_reset(pipe.connect()), "the old key still fits");
+        assert!(is_reset(pipe.sender.address), "the old key still fits");
         pipe.receiver.log.wait_for("the key does not fit");
         pipe.sender.signal("HUP");
         pipe.sender.log.wait_for("the key is read again");

@@ -31,7 +31,7 @@ fn a_target_that_comes_and_goes_is_served_while_it_is_there() {
         round_trip(&mut pipe.connect(), b"there");
         serving.join().unwrap();
         // Its file is still there: a connect is refused.
-        assert!(is_reset(pipe.connect()));
+        assert!(is_reset(pipe.sender.address));
         wait_until("descriptors are given back", || held() == idle);
     }
     // At most 20 lines a second are written of it.
