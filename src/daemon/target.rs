@@ -114,7 +114,7 @@ impl Target {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_empty() {
             info!(now = ?answer, "the name {host} resolves");
-        } else if *known != answer {
+        } else if is_another(&known, &answer) {
             info!(before = ?*known, now = ?answer, "the name {host} resolves to another address");
         }
         *known = answer;
@@ -123,6 +123,12 @@ impl Target {
     fn known(&self) -> Vec<SocketAddr> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// Whether there is any other address; resolvers like to change the order.
+fn is_another(before: &[SocketAddr], now: &[SocketAddr]) -> bool {
+    before.iter().any(|address| !now.contains(address))
+        || now.iter().any(|address| !before.contains(address))
 }
 
 /// All addresses of a name; at least one.
@@ -164,4 +170,16 @@ async fn connect_to(address: SockAddr, options: Options) -> Result<Stream, Conne
             ConnectError::Unreachable(error)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_order_is_no_other_address() {
+        let [a, b] = ["10.0.0.1:1", "10.0.0.2:1"].map(|text| text.parse().unwrap());
+        assert!(!is_another(&[a, b], &[b, a]));
+        assert!(is_another(&[a], &[a, b]) && is_another(&[a, b], &[b]) && is_another(&[a], &[b]));
+    }
 }
