@@ -138,19 +138,19 @@ impl Close {
     }
 
     /// What may help whoever reads the log.
-    pub(super) const fn hint(&self) -> &'static str {
+    pub(super) const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Stranger(error) => error.hint(),
-            Self::NoSession(error) => error.hint(),
-            Self::Target(error) => error.hint(),
+            Self::NoSession(error) => Some(error.hint()),
+            Self::Target(error) => Some(error.hint()),
             Self::Aborted(reason) => abort_hint(*reason),
-            Self::Limit(_) => "raise -n or the limit of file descriptors",
+            Self::Limit(_) => Some("raise -n or the limit of file descriptors"),
             Self::Truncated | Self::Tunnel(_) => {
-                "the other end was stopped, or something between the two cut the connection"
+                Some("the other end was stopped, or something between the two cut the connection")
             }
-            Self::Record(_) => "something between the two ends altered the stream",
-            Self::Local(_) => "a client that gave up or a server that restarted does this",
-            Self::Finished | Self::Seal(_) | Self::ShuttingDown => "none",
+            Self::Record(_) => Some("something between the two ends altered the stream"),
+            Self::Local(_) => Some("a client that gave up or a server that restarted does this"),
+            Self::Finished | Self::Seal(_) | Self::ShuttingDown => None,
         }
     }
 
@@ -180,31 +180,31 @@ impl Close {
 }
 
 impl Stranger {
-    const fn hint(&self) -> &'static str {
+    const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NotOurs(LooksLike::Redis) => {
-                "redis clients connect to a sender ('spiped -e') on their own host"
+                Some("redis clients connect to a sender ('spiped -e') on their own host")
             }
             Self::NotOurs(LooksLike::Spiped1) => {
-                "spiped 1.x speaks another protocol, both ends must be of this version"
+                Some("spiped 1.x speaks another protocol, both ends must be of this version")
             }
-            Self::NotOurs(_) => "only a sender ('spiped -e') connects to this port",
+            Self::NotOurs(_) => Some("only a sender ('spiped -e') connects to this port"),
             Self::Refused(HandshakeError::WrongKey) => {
-                "compare 'spiped keyid FILE' on both ends, they differ"
+                Some("compare 'spiped keyid FILE' on both ends, they differ")
             }
             Self::Refused(HandshakeError::SuiteRefused(_)) => {
-                "--cipher here accepts only the other suite"
+                Some("--cipher here accepts only the other suite")
             }
             Self::Silent(_) => {
-                "a health check, or a client that waits for the server to speak first"
+                Some("a health check, or a client that waits for the server to speak first")
             }
             Self::Stalled { .. } | Self::Cut(_) | Self::Failed(_) => {
-                "the sender was stopped, or this is not a sender ('spiped -e')"
+                Some("the sender was stopped, or this is not a sender ('spiped -e')")
             }
             Self::Unproved(_) | Self::GaveUp | Self::Record(_) | Self::Refused(_) => {
-                "a sender that was stopped, or a stranger who replays a recorded handshake"
+                Some("a sender that was stopped, or a stranger who replays a recorded handshake")
             }
-            Self::Evicted | Self::Probe => "none",
+            Self::Evicted | Self::Probe => None,
         }
     }
 }
@@ -241,14 +241,14 @@ impl ConnectError {
     }
 }
 
-const fn abort_hint(reason: AbortReason) -> &'static str {
+const fn abort_hint(reason: AbortReason) -> Option<&'static str> {
     match reason {
         AbortReason::TargetRefused | AbortReason::TargetTimedOut => {
-            "is the server behind the receiver running? the receiver's log names its address"
+            Some("is the server behind the receiver running? the receiver's log names its address")
         }
-        AbortReason::TargetUnreachable => "check the receiver's -t; its log says more",
-        AbortReason::ConnectionLimit => "raise -n at the receiver",
-        AbortReason::LocalPeerReset | AbortReason::ShuttingDown => "none",
-        AbortReason::Other(_) => "the other end is of a later version; its log says more",
+        AbortReason::TargetUnreachable => Some("check the receiver's -t; its log says more"),
+        AbortReason::ConnectionLimit => Some("raise -n at the receiver"),
+        AbortReason::LocalPeerReset | AbortReason::ShuttingDown => None,
+        AbortReason::Other(_) => Some("the other end is of a later version; its log says more"),
     }
 }

@@ -271,7 +271,6 @@ fn log(
     let suite = suite.map(tracing::field::display);
     let target = &shared.config.tunnel.target;
     let hint = close.hint();
-    let hint = (hint != "none").then_some(hint);
     macro_rules! line {
         ($level:ident) => {
             $level!(id, %peer, %target, key_id, suite, sent, received, ?took, unsaid, hint, "{close}")

@@ -143,9 +143,6 @@ fn copy(mut from: impl Read, to: &mut impl Write) -> Result<(), CopyError> {
 
 fn failed(reason: impl Into<super::close::Close>) -> Error {
     let close = reason.into();
-    let hint = match close.hint() {
-        "none" => "the receiver's log says more",
-        hint => hint,
-    };
+    let hint = close.hint().unwrap_or("the receiver's log says more");
     Error::Pipe { hint, reason: close.to_string() }
 }

@@ -19,7 +19,8 @@ const SALT: &[u8] = b"spiped-2 key file";
 ///
 /// Wiped when dropped; neither cloned nor compared. `Debug` shows the id only.
 pub struct SharedKey {
-    psk: Zeroizing<[u8; 32]>,
+    /// Boxed, so that moving the key leaves no copy behind.
+    psk: Box<Zeroizing<[u8; 32]>>,
     id: KeyId,
 }
 
@@ -55,7 +56,7 @@ impl SharedKey {
             long if long > KEY_FILE_MAX => return Err(KeyLengthError::TooLong),
             _ => {}
         }
-        let mut key = Self { psk: Zeroizing::new([0; 32]), id: KeyId([0; 8]) };
+        let mut key = Self { psk: Box::new(Zeroizing::new([0; 32])), id: KeyId([0; 8]) };
         hkdf_sha256(SALT, content, b"psk", key.psk.as_mut_slice());
         hkdf_sha256(SALT, content, b"key id", &mut key.id.0);
         Ok(key)
