@@ -69,7 +69,7 @@ fn connections_come_from_the_address_that_was_asked_for() {
         let pipe = Pipe::with(&folder, server.address, &["-b", bind]);
         pipe.connect().read_exact(&mut [0]).unwrap();
         assert_eq!(reports.recv_timeout(PATIENCE).unwrap(), "127.0.0.2");
-        let line = pipe.receiver.log.wait_for("id=1");
+        let line = pipe.receiver.log.wait_for(" id=1 ");
         assert!(line.contains("peer=127.0.0.2:"), "{line}");
     }
 }
