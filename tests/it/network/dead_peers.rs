@@ -126,7 +126,7 @@ fn a_link_that_is_cut_is_noticed_in_about_a_minute() {
 
     // Without keepalives nobody has noticed a thing.
     for end in [&line_without.sender, &line_without.receiver] {
-        assert_eq!(end.log.count("id=1"), 0);
+        assert_eq!(end.log.count(" id=1 "), 0);
     }
     cable.mend();
     round_trip(&mut unaware, b"still there?");

@@ -140,7 +140,7 @@ fn a_target_that_does_not_resolve_yet_is_waited_for() {
         let pipe = Pipe::with(&resolver.folder, TARGET, &OFTEN);
         assert_eq!(read_to_end(&mut pipe.connect()), (vec![], End::Reset));
         let line = pipe.receiver.log.wait_for("WARN the name target.test does not resolve: ");
-        assert!(line.contains("id=1"), "{line}");
+        assert!(line.contains(" id=1 "), "{line}");
 
         resolver.say(&["127.0.0.1"]);
         resolver.start();
