@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod builds;
+mod hosts;
 mod load;
 mod man_in_the_middle;
 mod manual;
@@ -17,5 +18,4 @@ mod spipe;
 mod strangers;
 mod streams;
 mod support;
-mod units;
 mod weaknesses;

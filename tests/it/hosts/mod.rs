@@ -1,0 +1,4 @@
+//! The program on hosts of its users: real systemd, real Redis, a cable.
+
+mod guide;
+mod units;

@@ -1,0 +1,244 @@
+//! Hosts with a real systemd each, on one cable; see hosts.sh.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::ops::Index;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::thread;
+
+use super::net::namespaces_can_be;
+use super::{Folder, SPIPED, need, wait_until};
+
+/// Whether hosts can be booted here at all; says what is not tested where they
+/// can't.
+pub fn hosts_can_be(tested: &str) -> bool {
+    need("systemd-nspawn", "systemd-container");
+    need("ip", "iproute2");
+    need("redis-server", "redis-server");
+    namespaces_can_be(tested)
+}
+
+/// Where the project has a file.
+pub fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The program and its units, under `usr` as a package would put them.
+pub fn install(usr: &Path) {
+    let units = usr.join("lib/systemd/system");
+    fs::create_dir_all(usr.join("bin")).unwrap();
+    fs::create_dir_all(&units).unwrap();
+    fs::copy(SPIPED, usr.join("bin/spiped")).unwrap();
+    for unit in fs::read_dir(project("systemd")).unwrap() {
+        let unit = unit.unwrap();
+        fs::copy(unit.path(), units.join(unit.file_name())).unwrap();
+    }
+}
+
+/// Hosts on one cable, which live as long as this does, or the test.
+pub struct Hosts {
+    script: Child,
+    says: BufReader<ChildStdout>,
+    all: Vec<Host>,
+    // Dropped last.
+    _folder: Folder,
+}
+
+/// A booted host.
+pub struct Host {
+    name: String,
+    /// Its systemd, as this machine counts processes.
+    systemd: String,
+    pub root: PathBuf,
+}
+
+impl Hosts {
+    /// Boots hosts of these names: the first has the address 192.0.2.1, the
+    /// second 192.0.2.2, and so on. The program and its units are installed,
+    /// and nothing is set up.
+    pub fn boot(names: &[&str]) -> Self {
+        let folder = Folder::new();
+        let work = folder.path("hosts");
+        install(&work.join("usr"));
+        let mut script = Command::new(project("tests/it/support/hosts.sh"))
+            .arg(&work)
+            .args(names)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let says = BufReader::new(script.stdout.take().unwrap());
+        let host = |name: &&str| Host {
+            name: (*name).into(),
+            systemd: String::new(),
+            root: work.join(name),
+        };
+        let all = names.iter().map(host).collect();
+        let mut hosts = Self { script, says, all, _folder: folder };
+        for _ in names {
+            hosts.hear_of_one_that_is_up();
+        }
+        hosts
+    }
+
+    fn hear_of_one_that_is_up(&mut self) {
+        let mut line = String::new();
+        self.says.read_line(&mut line).unwrap();
+        let (name, systemd) = line.trim().split_once(' ').expect("a host does not come up");
+        let host = self.all.iter_mut().find(|host| host.name == name).unwrap();
+        host.systemd = systemd.into();
+    }
+
+    /// Takes a host's power away, and gives it back.
+    pub fn power_cut(&mut self, name: &str) {
+        self.boot_again("cut", name);
+    }
+
+    /// Reboots a host as its operator would.
+    pub fn reboot(&mut self, name: &str) {
+        // The answer may be cut off by what it asked for.
+        let _asked = self[name].run("systemctl reboot");
+        self.boot_again("reboot", name);
+    }
+
+    fn boot_again(&mut self, how: &str, name: &str) {
+        let stdin = self.script.stdin.as_mut().unwrap();
+        writeln!(stdin, "{how} {name}").unwrap();
+        self.hear_of_one_that_is_up();
+    }
+
+    /// A command on the switch, where the cable of each host is `to-NAME`.
+    pub fn on_the_switch(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &format!("spiped-test-{}-switch", self.script.id())]);
+        command.arg(program);
+        command
+    }
+
+    /// Pulls a host's cable out, or plugs it in again.
+    pub fn set_cable(&self, name: &str, state: Cable) {
+        let state = match state {
+            Cable::In => "up",
+            Cable::Out => "down",
+        };
+        let mut ip = self.on_the_switch("ip");
+        assert!(ip.args(["link", "set", &format!("to-{name}"), state]).status().unwrap().success());
+    }
+}
+
+/// A host's cable.
+#[derive(Clone, Copy)]
+pub enum Cable {
+    In,
+    Out,
+}
+
+impl Index<&str> for Hosts {
+    type Output = Host;
+
+    fn index(&self, name: &str) -> &Host {
+        self.all.iter().find(|host| host.name == name).unwrap()
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for host in &self.all {
+                let journal = host.run("journalctl --quiet --output short-monotonic").stdout;
+                eprintln!("--- journal of {}:\n{}", host.name, String::from_utf8_lossy(&journal));
+            }
+        }
+        drop(self.script.stdin.take());
+        let _status = self.script.wait();
+    }
+}
+
+impl Host {
+    /// A file of /etc/spiped there.
+    pub fn etc(&self, name: &str) -> PathBuf {
+        self.root.join("etc/spiped").join(name)
+    }
+
+    /// Writes a file of /etc/spiped there, with this mode.
+    pub fn write_etc(&self, name: &str, content: impl AsRef<[u8]>, mode: u32) {
+        let path = self.etc(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("timeout");
+        command
+            .args(["60", "nsenter", "--all", "--target", &self.systemd])
+            .args(["env", "-i", "LC_ALL=C", "PATH=/usr/sbin:/usr/bin"])
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command there, its words separated by a space.
+    pub fn run(&self, line: &str) -> Output {
+        self.command().args(line.split(' ')).output().unwrap()
+    }
+
+    /// Runs a command there that must succeed; what it prints.
+    pub fn must(&self, line: &str) -> String {
+        succeeded(line, &self.run(line))
+    }
+
+    /// Runs a script of the shell there, as root's, that must succeed; what it
+    /// prints.
+    pub fn sh(&self, script: &str) -> String {
+        succeeded(script, &self.command().args(["bash", "-euc", script]).output().unwrap())
+    }
+
+    /// What a unit has logged since it was last started.
+    pub fn log(&self, unit: &str) -> String {
+        let run = self.must(&format!("systemctl show -P InvocationID {unit}"));
+        self.must("journalctl --sync");
+        self.must(&format!("journalctl --quiet --output cat _SYSTEMD_INVOCATION_ID={run}"))
+    }
+
+    /// Starts a unit, by this command, and waits until it listens.
+    pub fn start(&self, command: &str, unit: &str) {
+        self.must(&format!("systemctl {command} {unit}"));
+        wait_until("it listens", || self.log(unit).contains(" listening on "));
+    }
+
+    /// What redis-cli prints through port 8000, be it a reply or an error.
+    pub fn redis(&self, line: &str) -> String {
+        said(&self.run(&format!("redis-cli -p 8000 {line}")))
+    }
+
+    /// Debian's redis-server with its own configuration, enabled and running.
+    pub fn has_redis(&self) {
+        let root = &self.root;
+        for folder in ["var/lib/redis", "var/log/redis"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        must(Command::new("cp").args(["-a", "/etc/redis"]).arg(root.join("etc")));
+        self.sh("chown redis:redis /var/lib/redis /var/log/redis");
+        self.must("systemctl enable --quiet --now redis-server");
+    }
+}
+
+/// Runs a command that must succeed; what it prints.
+pub fn must(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    succeeded(&format!("{command:?}"), &output)
+}
+
+fn succeeded(what: &str, output: &Output) -> String {
+    let said = said(output);
+    assert!(output.status.success(), "{what}:\n{said}");
+    said
+}
+
+/// All that a command printed.
+pub fn said(output: &Output) -> String {
+    let both = [output.stdout.as_slice(), &output.stderr].concat();
+    String::from_utf8_lossy(&both).trim().to_owned()
+}
