@@ -15,6 +15,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{
     ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, getpid, pipe, setsid,
 };
+use sd_notify::NotifyState;
 use thiserror::Error;
 
 /// Which of the two this is after [`detach`].
@@ -55,6 +56,10 @@ pub fn detach() -> io::Result<Detached> {
 
 fn wait_until_ready(ready: OwnedFd, child: Pid) -> ExitCode {
     if File::from(ready).read(&mut [0]).is_ok_and(|count| count == 1) {
+        // From now on the child is whom systemd listens to, if it does at all.
+        if let Ok(id) = u32::try_from(child.as_raw()) {
+            let _unheard = sd_notify::notify(&[NotifyState::MainPid(id), NotifyState::Ready]);
+        }
         return ExitCode::SUCCESS;
     }
     loop {

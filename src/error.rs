@@ -7,8 +7,10 @@ use thiserror::Error;
 
 use crate::background::PidFileError;
 use crate::config::{Address, ConfigError};
+use crate::daemon::ActivationError;
 use crate::key_file::KeyFileError;
 use crate::privileges::PrivilegesError;
+use crate::rekey::RekeyError;
 
 /// Why the program ended before or while serving.
 #[derive(Debug, Error)]
@@ -30,6 +32,12 @@ pub enum Error {
         /// The system's word.
         error: io::Error,
     },
+    /// The sockets that systemd hands over.
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
+    /// `rekey`.
+    #[error(transparent)]
+    Rekey(#[from] RekeyError),
     /// `spipe`'s connection was not made, or did not end cleanly.
     #[error("{reason}")]
     Pipe {
@@ -63,6 +71,8 @@ impl Error {
             Self::Config(error) => error.hint(),
             Self::KeyFile(error) => error.hint(),
             Self::Listen { error, .. } => listen_hint(error),
+            Self::Activation(error) => error.hint(),
+            Self::Rekey(error) => error.hint(),
             Self::Pipe { hint, .. } => hint,
             Self::Privileges(error) => privileges_hint(error),
             Self::PidFile(PidFileError::Held { .. }) => {
@@ -90,7 +100,8 @@ impl Error {
         const CANNOT_CREATE: u8 = 73;
         const NO_PERMISSION: u8 = 77;
         match self {
-            Self::Usage(_) | Self::Config(_) => USAGE,
+            Self::Usage(_) | Self::Config(_) | Self::Activation(_) => USAGE,
+            Self::Rekey(RekeyError::Refused(_)) => DATA,
             Self::KeyFile(error) => match error {
                 KeyFileError::Read { .. } => NO_INPUT,
                 KeyFileError::Length { .. } => DATA,
@@ -102,9 +113,10 @@ impl Error {
             },
             Self::Privileges(PrivilegesError::NoUser(_) | PrivilegesError::NoGroup(_)) => NO_USER,
             Self::Privileges(_) => NO_PERMISSION,
-            Self::Listen { .. } | Self::Pipe { .. } | Self::PidFile(PidFileError::Held { .. }) => {
-                UNAVAILABLE
-            }
+            Self::Listen { .. }
+            | Self::Pipe { .. }
+            | Self::Rekey(RekeyError::Connect { .. } | RekeyError::NoAnswer { .. })
+            | Self::PidFile(PidFileError::Held { .. }) => UNAVAILABLE,
             Self::PidFile(PidFileError::Write { .. }) => CANNOT_CREATE,
             Self::System { .. } => OS,
         }

@@ -99,8 +99,22 @@ impl KeyFileError {
 /// 64 KiB, not a regular file, open to group or others, or owned by another
 /// user than root, this one or `user`.
 pub fn read(path: &Path, user: Option<u32>) -> Result<SharedKey, KeyFileError> {
+    derive(path, &content(path, user)?)
+}
+
+/// What is in the file at `path`, if it is a good key; `-` is standard input.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_content(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    let content = content(path, None)?;
+    derive(path, &content)?;
+    Ok(content)
+}
+
+fn content(path: &Path, user: Option<u32>) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     if path == Path::new("-") {
-        return derive(path, io::stdin().lock());
+        return read_all(path, io::stdin().lock());
     }
     // Without O_NONBLOCK a named pipe would keep us waiting for its writer.
     let file = OpenOptions::new()
@@ -109,7 +123,12 @@ pub fn read(path: &Path, user: Option<u32>) -> Result<SharedKey, KeyFileError> {
         .open(path)
         .map_err(|error| KeyFileError::Read { path: path.into(), error })?;
     check_owner_and_mode(path, &file, user)?;
-    derive(path, file)
+    read_all(path, file)
+}
+
+fn derive(path: &Path, content: &[u8]) -> Result<SharedKey, KeyFileError> {
+    SharedKey::from_key_file(content)
+        .map_err(|error| KeyFileError::Length { path: path.into(), error })
 }
 
 /// Makes a new key at `path`: 32 bytes of the system's randomness, mode 0600.
@@ -136,8 +155,7 @@ pub fn generate(path: &Path) -> Result<KeyId, KeyFileError> {
         drop(std::fs::remove_file(path));
         return Err(KeyFileError::Write { path: path.into(), error });
     }
-    let key = SharedKey::from_key_file(content.as_slice());
-    key.map(|key| key.id()).map_err(|error| KeyFileError::Length { path: path.into(), error })
+    derive(path, content.as_slice()).map(|key| key.id())
 }
 
 /// Of the open file, not of the path: what is checked is what is read.
@@ -167,7 +185,7 @@ fn is_credential(path: &Path) -> bool {
 }
 
 /// Reads all of it into a buffer that is wiped, however this ends.
-fn derive(path: &Path, mut from: impl Read) -> Result<SharedKey, KeyFileError> {
+fn read_all(path: &Path, mut from: impl Read) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     // One byte more than there may be, so that a longer file is noticed.
     let mut content = Zeroizing::new(vec![0; KEY_FILE_MAX.saturating_add(1)]);
     let mut length = 0_usize;
@@ -181,8 +199,8 @@ fn derive(path: &Path, mut from: impl Read) -> Result<SharedKey, KeyFileError> {
             }
         }
     }
-    SharedKey::from_key_file(content.get(..length).unwrap_or_default())
-        .map_err(|error| KeyFileError::Length { path: path.into(), error })
+    content.truncate(length);
+    Ok(content)
 }
 
 #[cfg(test)]

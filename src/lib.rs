@@ -15,6 +15,8 @@
 //! 4. [`protocol`]: the handshake and the records. Bytes in, bytes out; knows
 //!    no socket, clock or file, and is handed its randomness.
 //!
+//! [`rekey`] hands a running daemon another key.
+//!
 //! [`error`] is what the operator reads when the program cannot start,
 //! [`logging`] what it says afterwards; [`background`] and [`privileges`] are
 //! the process as a daemon of the old kind.
@@ -27,3 +29,4 @@ pub mod key_file;
 pub mod logging;
 pub mod privileges;
 pub mod protocol;
+pub mod rekey;

@@ -10,9 +10,9 @@ use clap::error::ErrorKind;
 
 use spiped::background::{Announcement, Detached, PidFile, detach};
 use spiped::config::{Args, Command, Config, Ground, SpipeArgs, TunnelConfig};
-use spiped::daemon::Ended;
+use spiped::daemon::{Ended, Inherited, Start, Watchdog};
 use spiped::error::Error;
-use spiped::{daemon, key_file, logging, privileges};
+use spiped::{daemon, key_file, logging, privileges, rekey};
 
 fn main() -> ExitCode {
     if is_named_spipe() {
@@ -25,6 +25,9 @@ fn main() -> ExitCode {
     match args.command {
         Some(Command::Keygen { path }) => end(keygen(&path)),
         Some(Command::Keyid { path }) => end(keyid(&path)),
+        Some(Command::Rekey { socket, key }) => {
+            end(rekey::rekey(&socket, &key).and_then(|id| print(&format_args!("{id}\n"))))
+        }
         None => match Config::try_from(args) {
             Ok(config) => pipe(&config),
             Err(error) => end(Err(error.into())),
@@ -54,31 +57,42 @@ fn spipe() -> Result<ExitCode, Error> {
 
 /// One end of a pipe, until a signal ends it.
 fn pipe(config: &Config) -> ExitCode {
+    let start = match Inherited::take() {
+        Ok(sockets) => Start { sockets, watchdog: Watchdog::from_env() },
+        Err(error) => return end(Err(error.into())),
+    };
     match config.process.ground {
-        Ground::Foreground => end(serve(config, None)),
+        Ground::Foreground => end(serve(config, start, None)),
         Ground::Background => match detach() {
             Ok(Detached::Parent(code)) => code,
-            Ok(Detached::Child(announcement)) => end(serve(config, Some(announcement))),
+            Ok(Detached::Child(announcement)) => end(serve(config, start, Some(announcement))),
             Err(error) => end(Err(Error::System { what: "cannot detach", error })),
         },
     }
 }
 
 /// Reads the key, binds, drops privileges, tells that it is ready, serves.
-fn serve(config: &Config, announcement: Option<Announcement>) -> Result<(), Error> {
+fn serve(config: &Config, start: Start, announcement: Option<Announcement>) -> Result<(), Error> {
     let run_as = config.process.run_as.as_ref();
     let user = run_as.map(privileges::user_id).transpose()?.flatten();
     let key = key_file::read(&config.tunnel.key, user)?;
     logging::start(config.log);
     let mut pid_file = None;
-    daemon::run(config, key, || {
+    daemon::run(config, key, start, || {
         pid_file = config.process.pid_file.as_deref().map(PidFile::write).transpose()?;
         if let Some(run_as) = run_as {
             privileges::drop_to(run_as)?;
         }
-        announcement
-            .map_or(Ok(()), Announcement::ready)
-            .map_err(|error| Error::System { what: "cannot detach", error })
+        match announcement {
+            // The parent tells systemd, too: it is whom that listens to.
+            Some(announcement) => {
+                announcement.ready().map_err(|error| Error::System { what: "cannot detach", error })
+            }
+            None => {
+                daemon::tell_ready();
+                Ok(())
+            }
+        }
     })
 }
 

@@ -19,7 +19,7 @@ use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand};
     disable_version_flag = true,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    override_usage = "spiped -e|-d -s ADDRESS -t ADDRESS -k FILE [OPTIONS]\n       spiped keygen PATH\n       spiped keyid PATH"
+    override_usage = "spiped -e|-d -s ADDRESS -t ADDRESS -k FILE [OPTIONS]\n       spiped keygen PATH\n       spiped keyid PATH\n       spiped rekey SOCKET KEY"
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub struct Args {
@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(short = 'd', long, env = "SPIPED_DECRYPT", value_parser = FalseyValueParser::new())]
     pub decrypt: bool,
 
-    /// Where to listen: host.name:port, [1.2.3.4]:port, [::1]:port or /unix/socket
+    /// Where to listen: host.name:port, [1.2.3.4]:port, [::1]:port or /unix/socket [default: the sockets that systemd hands over]
     #[arg(short, long, value_name = "ADDRESS", env = "SPIPED_SOURCE")]
     pub source: Option<String>,
 
@@ -74,6 +74,10 @@ pub struct Args {
     /// Seconds that open connections have to end by themselves after TERM [default: 10]
     #[arg(long, value_name = "SECONDS", env = "SPIPED_DRAIN_TIMEOUT")]
     pub drain_timeout: Option<String>,
+
+    /// Take new keys by 'spiped rekey' on this unix socket
+    #[arg(long, value_name = "PATH", env = "SPIPED_CONTROL")]
+    pub control: Option<String>,
 
     /// Threads that share the connections [default: one for each core]
     #[arg(long, value_name = "NUMBER", env = "SPIPED_THREADS")]
@@ -164,6 +168,13 @@ pub enum Command {
     Keygen {
         /// The file to make; one that exists is never overwritten
         path: PathBuf,
+    },
+    /// Give a running spiped another key, and print its id
+    Rekey {
+        /// The socket after --control of that spiped
+        socket: PathBuf,
+        /// The key file; - reads the key from standard input
+        key: PathBuf,
     },
     /// Print the id of a key, which tells nothing about the key itself
     Keyid {

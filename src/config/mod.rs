@@ -27,8 +27,8 @@ use crate::protocol::Padding;
 pub struct Config {
     /// Sender or receiver.
     pub role: Role,
-    /// Where to listen.
-    pub source: Address,
+    /// Where to listen; without it, on sockets that are handed over.
+    pub source: Option<Address>,
     /// How to connect to the other end, or to the server.
     pub tunnel: TunnelConfig,
     /// What to do about names that do not resolve at the start.
@@ -93,6 +93,8 @@ pub struct ProcessConfig {
     pub pid_file: Option<PathBuf>,
     /// Whom it becomes.
     pub run_as: Option<RunAs>,
+    /// The path of the socket on which it takes new keys.
+    pub control: Option<PathBuf>,
 }
 
 /// Foreground or background.
@@ -170,6 +172,9 @@ pub enum ConfigError {
     /// -b with something else than an IP address.
     #[error("-b: '{0}' is no IP address")]
     Bind(String),
+    /// --control with something else than a path.
+    #[error("--control: '{0}' is not the path of a unix socket")]
+    Control(String),
     /// -u with something else than a user or group.
     #[error("-u: {0}")]
     RunAs(#[from] RunAsError),
@@ -188,6 +193,7 @@ impl ConfigError {
             Self::TargetPort => "name the port the server listens on",
             Self::Fast => "leave it out; a connection costs one round trip and 0.2 ms of CPU",
             Self::Bind(_) => "write [1.2.3.4]:0, 1.2.3.4 or [::1]:0",
+            Self::Control(_) => "write /run/spiped/name.control",
             Self::RunAs(_) => "name a user, or a group behind a colon",
             Self::Missing(_) | Self::Limit { .. } | Self::Conflict(..) => {
                 "'--help' lists the options"
@@ -206,7 +212,7 @@ impl TryFrom<Args> for Config {
             (false, true) => Role::Decrypt,
             (false, false) => return Err(ConfigError::NoRole),
         };
-        let source = address("-s", args.source.as_deref())?;
+        let source = args.source.as_deref().map(|text| address("-s", Some(text))).transpose()?;
         Ok(Self {
             role,
             tunnel: TunnelConfig::try_from(&args.outgoing)?,
@@ -216,7 +222,7 @@ impl TryFrom<Args> for Config {
             drain_timeout: limit("--drain-timeout", args.drain_timeout.as_deref(), str::parse)?
                 .unwrap_or_default(),
             threads: limit("--threads", args.threads.as_deref(), str::parse)?.unwrap_or_default(),
-            process: process(&args, &source)?,
+            process: process(&args, source.as_ref())?,
             log: log(&args)?,
             source,
         })
@@ -254,15 +260,26 @@ fn refresh(args: &Args) -> Result<Refresh, ConfigError> {
     }
 }
 
-fn process(args: &Args, source: &Address) -> Result<ProcessConfig, ConfigError> {
+fn process(args: &Args, source: Option<&Address>) -> Result<ProcessConfig, ConfigError> {
     let ground = if args.foreground { Ground::Foreground } else { Ground::Background };
     let pid_file = match (&args.pidfile, ground) {
         (Some(path), _) => Some(path.clone()),
-        (None, Ground::Background) => Some(format!("{source}.pid").into()),
+        (None, Ground::Background) => {
+            let source = source.ok_or(ConfigError::Missing("-s"))?;
+            Some(format!("{source}.pid").into())
+        }
         (None, Ground::Foreground) => None,
     };
     let run_as = args.user.as_deref().map(str::parse).transpose()?;
-    Ok(ProcessConfig { ground, pid_file, run_as })
+    let control = args.control.as_deref().map(control).transpose()?;
+    Ok(ProcessConfig { ground, pid_file, run_as, control })
+}
+
+fn control(text: &str) -> Result<PathBuf, ConfigError> {
+    match address("--control", Some(text))? {
+        Address::Unix(path) => Ok(path),
+        Address::Inet(_) | Address::Host(..) => Err(ConfigError::Control(text.to_owned())),
+    }
 }
 
 fn log(args: &Args) -> Result<LogConfig, ConfigError> {

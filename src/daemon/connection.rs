@@ -7,7 +7,7 @@ use std::time::Duration;
 use socket2::Socket;
 use tokio::select;
 use tokio::task::yield_now;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::buffer::{Buffer, Size};
@@ -26,6 +26,8 @@ use crate::protocol::{KeyId, Padding, Record, Session, SharedKey, Suite};
 
 /// How long to wait until the other end has read why we gave up.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long handshakes may take that are under way when the drain begins.
+const LAST_HANDSHAKES: Duration = Duration::from_secs(1);
 
 /// A connection that was just accepted.
 pub(super) struct Accepted {
@@ -109,7 +111,7 @@ async fn receive(shared: &Shared, tunnel: Stream, place: Place, facts: &mut Fact
     let authenticated = select! {
         authenticated = authenticate(shared, &tunnel, &place, facts) => authenticated,
         () = place.evicted() => Err(Close::Stranger(Stranger::Evicted)),
-        () = shared.drain.begun() => Err(Close::ShuttingDown),
+        () = handshakes_are_over(shared) => Err(Close::ShuttingDown),
     };
     let (mut session, record) = match authenticated {
         Ok(authenticated) => authenticated,
@@ -136,6 +138,15 @@ async fn receive(shared: &Shared, tunnel: Stream, place: Place, facts: &mut Fact
     match connected {
         Ok(local) => Ends { local, tunnel }.relay(shared, session, facts).await,
         Err(close) => refuse(tunnel, session, close).await,
+    }
+}
+
+/// Who was accepted just before the drain began is served like those before.
+async fn handshakes_are_over(shared: &Shared) {
+    shared.drain.begun().await;
+    select! {
+        () = sleep(LAST_HANDSHAKES) => {}
+        () = shared.shutdown.begun() => {}
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
 use tracing::warn;
 
+use super::activation::display;
 use super::log_limit::LogLimit;
 use super::stream::{Peer, register};
 use super::target::resolve;
@@ -49,6 +50,11 @@ pub(super) async fn bind(source: &Address) -> io::Result<Vec<Listener>> {
     }
 }
 
+/// Serves sockets that listen already; the files of unix ones stay.
+pub(super) fn serve_inherited(sockets: Vec<Socket>) -> io::Result<Vec<Listener>> {
+    sockets.into_iter().map(|socket| Listener::new(socket, None)).collect()
+}
+
 /// Binds all addresses of a name, but those of a family this host has not.
 fn bind_host(addresses: Vec<SocketAddr>) -> io::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
@@ -72,7 +78,8 @@ fn bind_inet(address: SocketAddr) -> io::Result<Listener> {
     Listener::listen(socket, None)
 }
 
-fn bind_unix(path: &Path) -> io::Result<Listener> {
+/// Listens at a path; what nobody listens at any more is replaced.
+pub(super) fn bind_unix(path: &Path) -> io::Result<Listener> {
     let address = SockAddr::unix(path)?;
     let socket = new_socket(&address)?;
     match socket.bind(&address) {
@@ -128,15 +135,18 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 impl Listener {
     fn listen(socket: Socket, unix_file: Option<UnixFile>) -> io::Result<Self> {
         socket.listen(BACKLOG)?;
+        Self::new(socket, unix_file)
+    }
+
+    fn new(socket: Socket, unix_file: Option<UnixFile>) -> io::Result<Self> {
         let address = socket.local_addr()?;
         let fd = register(socket, Interest::READABLE)?;
         Ok(Self { fd, address, _unix_file: unix_file })
     }
 
     /// Where it listens; the port is the one the system chose if 0 was asked for.
-    pub(super) fn address(&self) -> Option<Address> {
-        let path = self.address.as_pathname().map(|path| Address::Unix(path.into()));
-        self.address.as_socket().map(Address::Inet).or(path)
+    pub(super) fn name(&self) -> String {
+        display(&self.address)
     }
 
     /// Accepts connections for ever and gives them away; the next one only

@@ -27,6 +27,11 @@ impl Trigger {
 }
 
 impl Shutdown {
+    /// Whether the process is ending.
+    pub(super) fn has_begun(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Waits until the process is ending.
     pub(super) async fn begun(&self) {
         // The trigger dropped counts as well.

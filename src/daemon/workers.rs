@@ -67,6 +67,17 @@ impl Workers {
             });
         }
     }
+
+    /// Waits until each worker has run something. One whose thread is stuck
+    /// never does.
+    pub(super) async fn all_answer(&self) {
+        for worker in &self.all {
+            if worker.runtime.spawn(async {}).await.is_err() {
+                // Its runtime is gone.
+                return std::future::pending().await;
+            }
+        }
+    }
 }
 
 impl Worker {
@@ -120,6 +131,18 @@ mod tests {
             is_done.await.unwrap();
         }
         until_load_is(workers, 0).await;
+    }
+
+    #[tokio::test]
+    async fn a_stuck_worker_does_not_answer() {
+        let workers = Workers::start("3".parse().unwrap()).unwrap();
+        workers.all_answer().await;
+        let (release, stuck) = std::sync::mpsc::channel::<()>();
+        workers.all[1].runtime.spawn(async move { stuck.recv().unwrap() });
+        let a_while = Duration::from_millis(200);
+        assert!(tokio::time::timeout(a_while, workers.all_answer()).await.is_err());
+        release.send(()).unwrap();
+        workers.all_answer().await;
     }
 
     async fn until_load_is(workers: &Workers, wanted: usize) {

@@ -1,0 +1,108 @@
+//! Sockets that listen already and are handed over at the start, by systemd
+//! (`LISTEN_FDS`, `sd_listen_fds(3)`). They stay open there when this process
+//! ends: whoever waits in their backlog then waits for the next one.
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use thiserror::Error;
+
+use crate::config::Address;
+
+/// The sockets that this process was started with.
+#[derive(Debug, Default)]
+pub struct Inherited(Vec<Socket>);
+
+/// Why inherited sockets are not served.
+#[derive(Debug, Error)]
+pub enum ActivationError {
+    /// The environment and the open descriptors do not agree.
+    #[error("the sockets of LISTEN_FDS cannot be had: {0}")]
+    Take(io::Error),
+    /// Anything else than what connections can be accepted on.
+    #[error("the inherited descriptor {0} is not a TCP or unix socket that listens")]
+    NotListening(RawFd),
+    /// The option and the sockets say different things.
+    #[error("-s says {source_option}, but the inherited socket listens on {inherited}")]
+    Mismatch {
+        /// What -s says.
+        source_option: Address,
+        /// Where the sockets listen.
+        inherited: String,
+    },
+}
+
+impl ActivationError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Take(_) => "LISTEN_FDS is to be set by systemd alone",
+            Self::NotListening(_) => "in the .socket unit have ListenStream= only, and Accept=no",
+            Self::Mismatch { .. } => "leave -s out, or let it be what ListenStream= says",
+        }
+    }
+}
+
+impl Inherited {
+    /// Takes them, if there are any. To be called once, before anything else
+    /// is opened, and before [`crate::background::detach`]: they are meant for
+    /// this process id.
+    ///
+    /// # Errors
+    /// When one of them is no listening stream socket.
+    pub fn take() -> Result<Self, ActivationError> {
+        let numbers = sd_notify::listen_fds().map_err(ActivationError::Take)?;
+        numbers.map(adopt).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The sockets, where they listen on what `-s` says. A name could be any
+    /// address, so it is not compared.
+    pub(super) fn into_sockets(
+        self,
+        source: Option<&Address>,
+    ) -> Result<Vec<Socket>, ActivationError> {
+        let Some(source) = source.filter(|source| !matches!(source, Address::Host(..))) else {
+            return Ok(self.0);
+        };
+        let names: Vec<_> = self.0.iter().map(name).collect();
+        if self.0.is_empty() || names.contains(&source.to_string()) {
+            return Ok(self.0);
+        }
+        let (source_option, inherited) = (source.clone(), names.join(", "));
+        Err(ActivationError::Mismatch { source_option, inherited })
+    }
+}
+
+fn adopt(number: RawFd) -> Result<Socket, ActivationError> {
+    #[expect(unsafe_code, reason = "there is no safe way to adopt a descriptor")]
+    // SAFETY: listen_fds has found it open and meant for this process, which
+    // has just started and opened nothing of its own; it is adopted once.
+    let socket = Socket::from(unsafe { OwnedFd::from_raw_fd(number) });
+    let listens = || -> io::Result<bool> {
+        let is_known = [Domain::IPV4, Domain::IPV6, Domain::UNIX].contains(&socket.domain()?);
+        Ok(is_known && socket.r#type()? == Type::STREAM && socket.is_listener()?)
+    };
+    if !listens().unwrap_or(false) {
+        return Err(ActivationError::NotListening(number));
+    }
+    socket.set_nonblocking(true).map_err(ActivationError::Take)?;
+    Ok(socket)
+}
+
+fn name(socket: &Socket) -> String {
+    socket.local_addr().map_or_else(|error| error.to_string(), |address| display(&address))
+}
+
+/// A bound address as the log and `-s` have it; `@name` is an abstract one.
+pub(super) fn display(address: &SockAddr) -> String {
+    if let Some(inet) = address.as_socket() {
+        return Address::Inet(inet).to_string();
+    }
+    if let Some(path) = address.as_pathname() {
+        return path.display().to_string();
+    }
+    let name = address.as_abstract_namespace().unwrap_or_default();
+    format!("@{}", String::from_utf8_lossy(name))
+}

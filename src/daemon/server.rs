@@ -1,0 +1,207 @@
+//! All that serves connections, from the first to the last.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use socket2::Socket;
+use tokio::select;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::connection::{self, Accepted};
+use super::control::Control;
+use super::listener::Listener;
+use super::log_limit::LogLimits;
+use super::notify::{self, Notifier, Watchdog};
+use super::places::Places;
+use super::shutdown::{Request, Signals, Trigger, shutdown};
+use super::strangers::Strangers;
+use super::stream::Peer;
+use super::target::Target;
+use super::workers::Workers;
+use super::{Doors, Shared, system};
+use crate::config::{Config, Role};
+use crate::error::Error;
+use crate::protocol::SharedKey;
+
+/// How long connections may take to tell the other end that we are ending.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// All that serves connections.
+pub(super) struct Server {
+    shared: Arc<Shared>,
+    workers: Workers,
+    drain: Trigger,
+    shutdown: Trigger,
+}
+
+impl Server {
+    pub(super) fn new(config: &Config, key: SharedKey, places: Places) -> Result<Self, Error> {
+        let workers = Workers::start(config.threads).map_err(system("cannot start a thread"))?;
+        let (begin_drain, drain) = shutdown();
+        let (begin_shutdown, shutdown) = shutdown();
+        let shared = Arc::new(Shared {
+            config: config.clone(),
+            key: RwLock::new(Arc::new(key)),
+            target: Target::new(&config.tunnel),
+            places,
+            connections: Semaphore::new(places.connections),
+            strangers: Strangers::new(places.strangers),
+            log_limits: LogLimits::new(),
+            notifier: Notifier::from_env(),
+            drain,
+            shutdown,
+        });
+        Ok(Self { shared, workers, drain: begin_drain, shutdown: begin_shutdown })
+    }
+
+    /// Serves until a signal ends it, then drains; and keeps systemd informed.
+    pub(super) async fn serve(
+        self,
+        doors: Doors,
+        signals: Signals,
+        watchdog: Watchdog,
+    ) -> Result<(), Error> {
+        let names: Vec<_> = doors.listeners.iter().map(Listener::name).collect();
+        self.log_start(&names);
+        let pipe = format!(
+            "{} on {} to {}",
+            self.shared.config.role,
+            names.join(", "),
+            self.shared.config.tunnel.target
+        );
+        let status = || self.shared.status(&pipe);
+        select! {
+            result = self.serve_and_drain(doors, signals) => result,
+            never = self.shared.notifier.keep_telling(status) => match never {},
+            never = watchdog.feed(&self.workers) => match never {},
+        }
+    }
+
+    async fn serve_and_drain(&self, doors: Doors, mut signals: Signals) -> Result<(), Error> {
+        let (alive, mut all_ended) = mpsc::channel::<()>(1);
+        let next_id = AtomicU64::new(1);
+        let take = async |socket: Socket, peer: Peer| {
+            let id = next_id.fetch_add(1, Ordering::Relaxed);
+            let stranger = match self.shared.config.role {
+                Role::Encrypt => None,
+                Role::Decrypt => Some(self.shared.strangers.enter(&peer).await),
+            };
+            let accepted = Accepted { id, socket, peer, stranger };
+            let connection = connection::run(Arc::clone(&self.shared), accepted);
+            let alive = alive.clone();
+            self.workers.spawn(async move {
+                connection.await;
+                drop(alive);
+            });
+        };
+        let limit = self.shared.config.drain_timeout.get();
+        select! {
+            result = accept_on_all(&doors.listeners, &take) => {
+                result.map_err(system("cannot accept connections any more"))?;
+            }
+            result = take_keys(doors.control.as_ref(), &self.shared) => {
+                result.map_err(system("cannot take new keys any more"))?;
+            }
+            () = self.shared.target.keep_resolved(self.shared.config.refresh) => {}
+            signal = self.reload_until_end(&mut signals) => {
+                info!("{signal} received: no new connections, {limit:?} for the open ones to end");
+            }
+        }
+        // From here on a connect is refused, and the socket's file is gone; a
+        // socket of systemd's keeps who comes for the next process.
+        drop(doors);
+        drop(alive);
+        self.drain.begin();
+        self.shared.notifier.changed();
+        notify::tell_stopping(&self.shared.draining(), limit.saturating_add(GOODBYE));
+        self.drain(&mut all_ended, &mut signals).await;
+        Ok(())
+    }
+
+    fn log_start(&self, names: &[String]) {
+        let config = &self.shared.config;
+        for name in names {
+            info!(
+                key_id = %self.shared.key().id(),
+                target = %config.tunnel.target,
+                connections = self.shared.places.connections,
+                "{} listening on {name}",
+                config.role,
+            );
+        }
+    }
+
+    async fn reload_until_end(&self, signals: &mut Signals) -> &'static str {
+        reload_until_end(signals, || notify::reloading(|| self.shared.reload_key())).await
+    }
+
+    /// Waits for open connections to end by themselves, then ends them: when
+    /// the time for it is over, or at once at a second signal.
+    async fn drain(&self, all_ended: &mut mpsc::Receiver<()>, signals: &mut Signals) {
+        select! {
+            _ = all_ended.recv() => return,
+            () = sleep(self.shared.config.drain_timeout.get()) => {}
+            signal = self.reload_until_end(signals) => info!("{signal} received again: ending at once"),
+        }
+        self.shutdown.begin();
+        if timeout(GOODBYE, all_ended.recv()).await.is_err() {
+            warn!("some connections are cut, they took longer than {GOODBYE:?} to end");
+        }
+    }
+}
+
+impl Shared {
+    /// The line that `systemctl status` shows.
+    fn status(&self, pipe: &str) -> String {
+        if self.drain.has_begun() {
+            return self.draining();
+        }
+        format!("{pipe}, key id {}: {}", self.key().id(), connections(self.active()))
+    }
+
+    fn draining(&self) -> String {
+        format!("ending: {} still open", connections(self.active()))
+    }
+}
+
+fn connections(count: usize) -> String {
+    format!("{count} connection{}", if count == 1 { "" } else { "s" })
+}
+
+/// Calls `reload` at each HUP; returns at TERM or INT.
+pub(super) async fn reload_until_end(signals: &mut Signals, reload: impl Fn()) -> &'static str {
+    loop {
+        match signals.next().await {
+            Request::Reload => reload(),
+            Request::End(signal) => return signal,
+        }
+    }
+}
+
+async fn take_keys(control: Option<&Control>, shared: &Shared) -> io::Result<()> {
+    match control {
+        Some(control) => control.serve(shared).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Accepts on every listener at once; ends only when one of them is broken.
+async fn accept_on_all(
+    listeners: &[Listener],
+    take: &impl AsyncFn(Socket, Peer),
+) -> io::Result<()> {
+    let mut accepting: Vec<_> =
+        listeners.iter().map(|listener| Box::pin(listener.accept(take))).collect();
+    std::future::poll_fn(|context| {
+        accepting
+            .iter_mut()
+            .map(|accept| accept.as_mut().poll(context))
+            .find(std::task::Poll::is_ready)
+            .unwrap_or(std::task::Poll::Pending)
+    })
+    .await
+}

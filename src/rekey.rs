@@ -1,0 +1,84 @@
+//! `spiped rekey`: hands a running spiped another key, on the socket of its
+//! `--control` (see `daemon/control.rs`).
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::error::Error;
+use crate::key_file;
+
+/// How long the other process may let us wait.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest answer there is.
+const ANSWER_MAX: u64 = 1024;
+
+/// Why a running spiped has not got another key.
+#[derive(Debug, Error)]
+pub enum RekeyError {
+    /// Nobody listens there for us.
+    #[error("cannot reach a spiped at {}: {error}", socket.display())]
+    Connect {
+        /// The socket.
+        socket: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// It ended, or hung, before it answered.
+    #[error("the spiped at {} does not answer: {error}", socket.display())]
+    NoAnswer {
+        /// The socket.
+        socket: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// It has looked at the key, and keeps its own; why.
+    #[error("the key is {0}")]
+    Refused(String),
+}
+
+impl RekeyError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => {
+                "it must run with --control and this path; root and its own user may do this"
+            }
+            Self::NoAnswer { .. } => "its log says why, and which key it has now",
+            Self::Refused(_) => "make a key with 'spiped keygen PATH'",
+        }
+    }
+}
+
+/// Checks and reads the key file, and has it taken by the process behind the
+/// socket. Returns the id of the key that is in force there now.
+///
+/// # Errors
+/// When the key file is refused, here or there, or nobody answers.
+pub fn rekey(socket: &Path, key: &Path) -> Result<String, Error> {
+    let content = key_file::read_content(key)?;
+    let mut stream = UnixStream::connect(socket)
+        .map_err(|error| RekeyError::Connect { socket: socket.into(), error })?;
+    let answer = ask(&mut stream, &content)
+        .map_err(|error| RekeyError::NoAnswer { socket: socket.into(), error })?;
+    match answer.strip_prefix("ok ") {
+        Some(id) => Ok(id.to_owned()),
+        None => Err(RekeyError::Refused(answer).into()),
+    }
+}
+
+fn ask(stream: &mut UnixStream, content: &[u8]) -> io::Result<String> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let length = u32::try_from(content.len()).map_err(io::Error::other)?;
+    stream.write_all(&length.to_be_bytes())?;
+    stream.write_all(content)?;
+    let mut answer = String::new();
+    stream.take(ANSWER_MAX).read_to_string(&mut answer)?;
+    // Without the end of its line it is half an answer.
+    answer.strip_suffix('\n').map(str::to_owned).ok_or(io::ErrorKind::UnexpectedEof.into())
+}
