@@ -83,16 +83,14 @@ fn serve(config: &Config, start: Start, announcement: Option<Announcement>) -> R
         if let Some(run_as) = run_as {
             privileges::drop_to(run_as)?;
         }
-        match announcement {
-            // The parent tells systemd, too: it is whom that listens to.
-            Some(announcement) => {
-                announcement.ready().map_err(|error| Error::System { what: "cannot detach", error })
-            }
-            None => {
-                daemon::tell_ready();
-                Ok(())
-            }
+        // In the background the parent tells systemd, which listens to it.
+        if let Some(announcement) = announcement {
+            return announcement
+                .ready()
+                .map_err(|error| Error::System { what: "cannot detach", error });
         }
+        daemon::tell_ready();
+        Ok(())
     })
 }
 
