@@ -14,6 +14,7 @@ mod manual;
 mod network;
 mod process;
 mod redis;
+mod service;
 mod spipe;
 mod strangers;
 mod streams;
