@@ -24,13 +24,13 @@ fn main() -> ExitCode {
     };
     match args.command {
         Some(Command::Keygen { path }) => end(keygen(&path)),
-        Some(Command::Keyid { path }) => end(keyid(&path)),
+        Some(Command::Keyid { path }) => end(told(keyid(&path))),
         Some(Command::Rekey { socket, key }) => {
             end(rekey::rekey(&socket, &key).and_then(|id| print(&format_args!("{id}\n"))))
         }
         None => match Config::try_from(args) {
             Ok(config) => pipe(&config),
-            Err(error) => end(Err(error.into())),
+            Err(error) => end(told(Err(error.into()))),
         },
     }
 }
@@ -59,10 +59,10 @@ fn spipe() -> Result<ExitCode, Error> {
 fn pipe(config: &Config) -> ExitCode {
     let start = match Inherited::take() {
         Ok(sockets) => Start { sockets, watchdog: Watchdog::from_env() },
-        Err(error) => return end(Err(error.into())),
+        Err(error) => return end(told(Err(error.into()))),
     };
     match config.process.ground {
-        Ground::Foreground => end(serve(config, start, None)),
+        Ground::Foreground => end(told(serve(config, start, None))),
         Ground::Background => match detach() {
             Ok(Detached::Parent(code)) => code,
             Ok(Detached::Child(announcement)) => end(serve(config, start, Some(announcement))),
@@ -119,6 +119,12 @@ fn usage(error: &clap::Error) -> Result<(), Error> {
 fn print(text: &dyn fmt::Display) -> Result<(), Error> {
     write!(io::stdout(), "{text}")
         .map_err(|error| Error::System { what: "cannot write to standard output", error })
+}
+
+/// Has systemd know why a unit of its does not start: where it tries again,
+/// its status shows that and not the log.
+fn told(result: Result<(), Error>) -> Result<(), Error> {
+    result.inspect_err(|error| daemon::tell_status(&error.to_string()))
 }
 
 fn end(result: Result<(), Error>) -> ExitCode {

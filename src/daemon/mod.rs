@@ -61,7 +61,7 @@ use crate::key_file;
 use crate::protocol::{KeyId, SharedKey, Suite};
 
 pub use self::activation::{ActivationError, Inherited};
-pub use self::notify::{Watchdog, tell_ready};
+pub use self::notify::{Watchdog, tell_ready, tell_status};
 pub use self::spipe::{Ended, spipe};
 
 /// How soon a source whose name does not resolve is tried again (`-D`).

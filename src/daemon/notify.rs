@@ -40,7 +40,7 @@ pub fn tell_ready() {
 }
 
 /// Tells one line of what we do.
-pub(super) fn tell_status(status: &str) {
+pub fn tell_status(status: &str) {
     tell(&[Status(status)]);
 }
 

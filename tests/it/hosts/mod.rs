@@ -1,4 +1,7 @@
 //! The program on hosts of its users: real systemd, real Redis, a cable.
 
 mod guide;
+mod instances;
+mod reload;
+mod sockets;
 mod units;

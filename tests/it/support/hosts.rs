@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread;
 
-use super::net::namespaces_can_be;
+use super::net::{Net, namespaces_can_be};
 use super::{Folder, SPIPED, need, wait_until};
 
 /// Whether hosts can be booted here at all; says what is not tested where they
@@ -193,6 +193,30 @@ impl Host {
     /// prints.
     pub fn sh(&self, script: &str) -> String {
         succeeded(script, &self.command().args(["bash", "-euc", script]).output().unwrap())
+    }
+
+    /// Its network, for the test's own clients and servers.
+    pub fn net(&self) -> Net {
+        Net::of(&self.systemd)
+    }
+
+    /// Where something that is there at run time is reached from outside.
+    pub fn outside(&self, path: &str) -> PathBuf {
+        format!("/proc/{}/root{path}", self.systemd).into()
+    }
+
+    /// A drop-in for a unit.
+    pub fn drop_in(&self, unit: &str, content: &str) {
+        let folder = self.root.join(format!("etc/systemd/system/{unit}.d"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("test.conf"), content).unwrap();
+        self.must("systemctl daemon-reload");
+    }
+
+    /// What `systemctl status` says of a unit.
+    pub fn status(&self, unit: &str) -> String {
+        self.must("journalctl --sync");
+        said(&self.run(&format!("systemctl status --no-pager --full --lines 30 {unit}")))
     }
 
     /// What a unit has logged since it was last started.

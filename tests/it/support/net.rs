@@ -46,6 +46,11 @@ impl Net {
         })
     }
 
+    /// That of a process, by its id.
+    pub fn of(process: &str) -> Self {
+        Self(File::open(format!("/proc/{process}/ns/net")).unwrap())
+    }
+
     /// Runs something there; threads and processes that it starts stay there.
     pub fn enter<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
         in_thread(|| {

@@ -1,0 +1,136 @@
+//! `systemctl reload` is another key, `systemctl restart` lets connections end.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::support::hosts::{Host, Hosts, hosts_can_be, project};
+use crate::support::{Server, connect, round_trip};
+
+const RECEIVE: &str = "spiped-receive@redis.service";
+const SEND: &str = "spiped-send@redis.service";
+
+/// A host whose two ends share the files of one name, before a server of the
+/// test's own.
+fn boot(more: &str) -> (Hosts, Server) {
+    let hosts = Hosts::boot(&["one"]);
+    let host = &hosts["one"];
+    let server = host.net().enter(Server::echo);
+    let conf = format!("SPIPED_SOURCE=127.0.0.1:7000\nSPIPED_TARGET={}\n{more}", server.address);
+    host.write_etc("redis.conf", conf, 0o644);
+    host.write_etc("redis.key", [3; 32], 0o600);
+    // What the drop-in says goes before what the file says.
+    let variables = "SPIPED_SOURCE=127.0.0.1:8000 SPIPED_TARGET=127.0.0.1:7000";
+    host.sh(&format!("echo '{}' | tr ' ' '\n' > /etc/spiped/sender", variables));
+    host.drop_in(SEND, "[Service]\nEnvironmentFile=/etc/spiped/sender\n");
+    host.start("start", RECEIVE);
+    host.start("start", SEND);
+    (hosts, server)
+}
+
+fn sender() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8000))
+}
+
+fn key_id(host: &Host, unit: &str) -> String {
+    let status = host.must(&format!("systemctl show -P StatusText {unit}"));
+    status.split("key id ").nth(1).expect(&status).split(':').next().unwrap().to_owned()
+}
+
+#[test]
+fn reload_puts_a_new_key_in_force_and_refuses_a_bad_one() {
+    if !hosts_can_be("systemctl reload") {
+        return;
+    }
+    let (hosts, _server) = boot("");
+    let host = &hosts["one"];
+    host.net().enter(|| {
+        let mut before = connect(sender());
+        round_trip(&mut before, b"with the old key");
+        for key in [[5; 32], [6; 32]] {
+            host.write_etc("redis.key", key, 0o600);
+            for unit in [RECEIVE, SEND] {
+                let wanted = host.must("spiped keyid /etc/spiped/redis.key");
+                host.must(&format!("systemctl reload {unit}"));
+                assert!(host.log(unit).contains(&format!("the key is read again key_id={wanted}")));
+            }
+            round_trip(&mut connect(sender()), b"with the new key");
+            round_trip(&mut before, b"as before");
+        }
+        host.write_etc("redis.key", "short", 0o600);
+        is_refused(host, "the key has 5 bytes, fewer than 32");
+        host.write_etc("redis.key", [7; 32], 0o604);
+        is_refused(host, "is open to others than its owner (mode 0604)");
+        round_trip(&mut connect(sender()), b"with the key that it had");
+        round_trip(&mut before, b"as before");
+    });
+}
+
+/// A reload fails, its reason is in the log, and the process goes on.
+fn is_refused(host: &Host, reason: &str) {
+    let process = host.must(&format!("systemctl show -P MainPID {RECEIVE}"));
+    assert!(!host.run(&format!("systemctl reload {RECEIVE}")).status.success());
+    let log = host.log(RECEIVE);
+    assert!(log.contains(reason), "{log}");
+    assert_eq!(host.must(&format!("systemctl show -P MainPID {RECEIVE}")), process);
+    assert_eq!(host.must(&format!("systemctl is-active {RECEIVE}")), "active");
+}
+
+/// The commands of a section of the manual.
+fn commands_of(section: &str) -> String {
+    let manual = std::fs::read_to_string(project("man/spiped.conf.5")).unwrap();
+    let section = manual.split(&format!("\n.Ss {section}\n")).nth(1).unwrap();
+    let block = section.split(".Bd -literal -offset indent\n").nth(1).unwrap();
+    block.split(".Ed\n").next().unwrap().replace("\\e", "\\")
+}
+
+/// By the manual's own text.
+#[test]
+fn an_encrypted_key_is_used_and_reloaded() {
+    if !hosts_can_be("encrypted keys") {
+        return;
+    }
+    let (hosts, _server) = boot("");
+    let host = &hosts["one"];
+    let id = key_id(host, RECEIVE);
+    host.sh(&commands_of("Encrypted keys"));
+    assert!(!host.etc("redis.key").exists());
+    assert_eq!(key_id(host, RECEIVE), id);
+    host.net().enter(|| round_trip(&mut connect(sender()), b"with the encrypted key"));
+
+    let another = "head --bytes 32 /dev/zero > /run/new; chmod 600 /run/new; systemd-creds encrypt \
+                   --name=key /run/new /etc/spiped/redis.key.cred; spiped keyid /run/new";
+    let printed = host.sh(another);
+    let id = printed.lines().find(|line| line.len() == 19 && !line.contains(' ')).unwrap();
+    host.must(&format!("systemctl reload {RECEIVE}"));
+    assert!(host.log(RECEIVE).contains(&format!("the key is read again key_id={id}")));
+
+    // Not for this host, or cut off.
+    host.sh("echo rubbish > /etc/spiped/redis.key.cred");
+    is_refused(host, "the key has 0 bytes, fewer than 32");
+}
+
+/// It asks for the time it needs, if that is more than the unit's.
+#[test]
+fn restart_waits_for_open_connections() {
+    if !hosts_can_be("systemctl restart") {
+        return;
+    }
+    let (hosts, _server) = boot("SPIPED_DRAIN_TIMEOUT=60\n");
+    let host = &hosts["one"];
+    host.drop_in(RECEIVE, "[Service]\nTimeoutStopSec=1\n");
+    host.net().enter(|| {
+        let mut open = connect(sender());
+        round_trip(&mut open, b"before");
+        host.must(&format!("systemctl restart --no-block {RECEIVE}"));
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(4) {
+            round_trip(&mut open, b"during");
+        }
+        assert!(host.status(RECEIVE).contains("Status: \"ending: 1 connection still open\""));
+        drop(open);
+        host.start("start", RECEIVE);
+        round_trip(&mut connect(sender()), b"after");
+    });
+    let log = host.must(&format!("journalctl --quiet --output cat --unit {RECEIVE}"));
+    assert!(log.contains("Deactivated successfully") && !log.contains("timed out"), "{log}");
+}
