@@ -40,7 +40,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use socket2::Socket;
-use tokio::select;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
@@ -50,7 +49,7 @@ use self::listener::Listener;
 use self::log_limit::LogLimits;
 use self::notify::{Change, Notifier};
 use self::places::Places;
-use self::server::{Server, reload_until_end};
+use self::server::Server;
 use self::shutdown::{Shutdown, Signals};
 use self::strangers::Strangers;
 use self::target::Target;
@@ -95,7 +94,7 @@ pub struct Start {
 
 /// Where connections come in, and new keys.
 struct Doors {
-    listeners: Vec<Listener>,
+    source: Source,
     control: Option<Control>,
 }
 
@@ -115,24 +114,15 @@ pub fn run(
     let source = Source::of(config, start.sockets)?;
     let runtime = one_thread_runtime().map_err(system("cannot start the event loop"))?;
     run_to_end(runtime, async {
-        let mut signals = Signals::handle().map_err(system("cannot handle signals"))?;
+        let signals = Signals::handle().map_err(system("cannot handle signals"))?;
         let control = config.process.control.as_deref().map(bind_control).transpose()?;
-        let listeners = match config.dns {
-            Dns::AtStart => {
-                let listeners = source.listen().await?;
-                ready()?;
-                listeners
-            }
-            Dns::Wait => {
-                ready()?;
-                select! {
-                    listeners = source.listen_once_resolved() => listeners?,
-                    _ = reload_until_end(&mut signals, || {}) => return Ok(()),
-                }
-            }
+        let source = match config.dns {
+            Dns::AtStart => Source::Listening(source.listen().await?),
+            Dns::Wait => source,
         };
+        ready()?;
         let server = Server::new(config, key, places)?;
-        server.serve(Doors { listeners, control }, signals, start.watchdog).await
+        server.serve(Doors { source, control }, signals, start.watchdog).await
     })
 }
 
@@ -147,6 +137,8 @@ enum Source {
     Bind(Address),
     /// Sockets that listen already.
     Inherited(Vec<Socket>),
+    /// Either, once it is.
+    Listening(Vec<Listener>),
 }
 
 impl Source {
@@ -161,6 +153,7 @@ impl Source {
 
     async fn listen(self) -> Result<Vec<Listener>, Error> {
         match self {
+            Self::Listening(listeners) => Ok(listeners),
             Self::Inherited(sockets) => listener::serve_inherited(sockets)
                 .map_err(system("cannot use the sockets of LISTEN_FDS")),
             Self::Bind(address) => match listener::bind(&address).await {
@@ -176,7 +169,7 @@ impl Source {
             let mut is_said = false;
             while let Err(error) = target::resolve(host, *port).await {
                 if !is_said {
-                    notify::tell_status(&format!("waiting for the name {host} to resolve"));
+                    tell_status(&format!("waiting for the name {host} to resolve"));
                     warn!(
                         hint = "it is tried again until it does (-D)",
                         "the name {host} does not resolve: {error}"

@@ -58,30 +58,51 @@ impl Server {
         Ok(Self { shared, workers, drain: begin_drain, shutdown: begin_shutdown })
     }
 
-    /// Serves until a signal ends it, then drains; and keeps systemd informed.
+    /// Serves until a signal ends it, then drains; and feeds the watchdog.
     pub(super) async fn serve(
         self,
         doors: Doors,
-        signals: Signals,
+        mut signals: Signals,
         watchdog: Watchdog,
     ) -> Result<(), Error> {
-        let names: Vec<_> = doors.listeners.iter().map(Listener::name).collect();
-        self.log_start(&names);
-        let pipe = format!(
-            "{} on {} to {}",
-            self.shared.config.role,
-            names.join(", "),
-            self.shared.config.tunnel.target
-        );
-        let status = || self.shared.status(&pipe);
+        let serve = async {
+            let Doors { source, control } = doors;
+            let listeners = select! {
+                listeners = source.listen_once_resolved() => listeners?,
+                result = self.take_keys(control.as_ref()) => return result,
+                _ = self.reload_until_end(&mut signals) => return Ok(()),
+            };
+            self.serve_and_tell(listeners, control, signals).await
+        };
         select! {
-            result = self.serve_and_drain(doors, signals) => result,
-            never = self.shared.notifier.keep_telling(status) => match never {},
+            result = serve => result,
             never = watchdog.feed(&self.workers) => match never {},
         }
     }
 
-    async fn serve_and_drain(&self, doors: Doors, mut signals: Signals) -> Result<(), Error> {
+    async fn serve_and_tell(
+        &self,
+        listeners: Vec<Listener>,
+        control: Option<Control>,
+        signals: Signals,
+    ) -> Result<(), Error> {
+        let names: Vec<_> = listeners.iter().map(Listener::name).collect();
+        self.log_start(&names);
+        let config = &self.shared.config;
+        let pipe = format!("{} on {} to {}", config.role, names.join(", "), config.tunnel.target);
+        let status = || self.shared.status(&pipe);
+        select! {
+            result = self.serve_and_drain(listeners, control, signals) => result,
+            never = self.shared.notifier.keep_telling(status) => match never {},
+        }
+    }
+
+    async fn serve_and_drain(
+        &self,
+        listeners: Vec<Listener>,
+        control: Option<Control>,
+        mut signals: Signals,
+    ) -> Result<(), Error> {
         let (alive, mut all_ended) = mpsc::channel::<()>(1);
         let next_id = AtomicU64::new(1);
         let take = async |socket: Socket, peer: Peer| {
@@ -100,12 +121,10 @@ impl Server {
         };
         let limit = self.shared.config.drain_timeout.get();
         select! {
-            result = accept_on_all(&doors.listeners, &take) => {
+            result = accept_on_all(&listeners, &take) => {
                 result.map_err(system("cannot accept connections any more"))?;
             }
-            result = take_keys(doors.control.as_ref(), &self.shared) => {
-                result.map_err(system("cannot take new keys any more"))?;
-            }
+            result = self.take_keys(control.as_ref()) => result?,
             () = self.shared.target.keep_resolved(self.shared.config.refresh) => {}
             signal = self.reload_until_end(&mut signals) => {
                 info!("{signal} received: no new connections, {limit:?} for the open ones to end");
@@ -113,13 +132,21 @@ impl Server {
         }
         // From here on a connect is refused, and the socket's file is gone; a
         // socket of systemd's keeps who comes for the next process.
-        drop(doors);
+        drop((listeners, control));
         drop(alive);
         self.drain.begin();
         self.shared.notifier.changed();
         notify::tell_stopping(&self.shared.draining(), limit.saturating_add(GOODBYE));
         self.drain(&mut all_ended, &mut signals).await;
         Ok(())
+    }
+
+    async fn take_keys(&self, control: Option<&Control>) -> Result<(), Error> {
+        match control {
+            Some(control) => control.serve(&self.shared).await,
+            None => std::future::pending().await,
+        }
+        .map_err(system("cannot take new keys any more"))
     }
 
     fn log_start(&self, names: &[String]) {
@@ -179,13 +206,6 @@ pub(super) async fn reload_until_end(signals: &mut Signals, reload: impl Fn()) -
             Request::Reload => reload(),
             Request::End(signal) => return signal,
         }
-    }
-}
-
-async fn take_keys(control: Option<&Control>, shared: &Shared) -> io::Result<()> {
-    match control {
-        Some(control) => control.serve(shared).await,
-        None => std::future::pending().await,
     }
 }
 

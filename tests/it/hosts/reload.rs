@@ -20,7 +20,7 @@ fn boot(more: &str) -> (Hosts, Server) {
     host.write_etc("redis.key", [3; 32], 0o600);
     // What the drop-in says goes before what the file says.
     let variables = "SPIPED_SOURCE=127.0.0.1:8000 SPIPED_TARGET=127.0.0.1:7000";
-    host.sh(&format!("echo '{}' | tr ' ' '\n' > /etc/spiped/sender", variables));
+    host.sh(&format!("echo '{variables}' | tr ' ' '\n' > /etc/spiped/sender"));
     host.drop_in(SEND, "[Service]\nEnvironmentFile=/etc/spiped/sender\n");
     host.start("start", RECEIVE);
     host.start("start", SEND);

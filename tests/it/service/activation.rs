@@ -1,0 +1,132 @@
+//! Sockets that systemd hands over.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Command;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+use super::said;
+use crate::support::{Daemon, Folder, PATIENCE, SPIPED, Server, connect, round_trip, wait_until};
+
+/// Runs a spiped with these sockets as its descriptors 3, 4, ..., as systemd
+/// would.
+fn activated(sockets: &[BorrowedFd<'_>], arguments: &[&str]) -> Command {
+    let mut script = String::from("export LISTEN_PID=$$\n");
+    for (number, socket) in sockets.iter().enumerate() {
+        fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        // First out of the way of those that are to come.
+        let _never_fails = writeln!(script, "exec {}<&{}", 50 + number, socket.as_raw_fd());
+    }
+    for number in 0..sockets.len() {
+        let _never_fails = writeln!(script, "exec {}<&{}", 3 + number, 50 + number);
+    }
+    script += "exec \"$@\"";
+    let mut command = Command::new("bash");
+    command.args(["-c", &script, "bash", SPIPED, "-F"]).args(arguments);
+    command.env("LISTEN_FDS", sockets.len().to_string());
+    command
+}
+
+#[test]
+fn inherited_sockets_are_served_all_at_once_and_left_as_they_were() {
+    let folder = Folder::new();
+    let target = Server::echo();
+    let key = folder.shared_key();
+    let receiver = Daemon::receiver(&key, target.address, &[]);
+    let to = receiver.address.to_string();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = TcpListener::bind("[::1]:0").unwrap();
+    let path = folder.path("source");
+    let unix = UnixListener::bind(&path).unwrap();
+    let sockets = [tcp.as_fd(), other.as_fd(), unix.as_fd()];
+    let arguments = ["-e", "-t", &to, "-k", key.to_str().unwrap()];
+    let mut sender = Daemon::spawn(activated(&sockets, &arguments));
+    for name in [tcp.local_addr(), other.local_addr()] {
+        let name = name.unwrap();
+        sender.log.wait_for(&format!("sender listening on [{}]:{}", name.ip(), name.port()));
+        round_trip(&mut connect(name), b"over tcp");
+    }
+    sender.log.wait_for(&format!("sender listening on {} ", path.display()));
+    let over_unix = || {
+        let client = UnixStream::connect(&path).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client
+    };
+    echo_over_unix(&mut over_unix());
+    let inode = fs::metadata(&path).unwrap().ino();
+
+    // Who comes while it ends, or after, waits for the next one.
+    let held = connect(tcp.local_addr().unwrap());
+    wait_until("it is served", || receiver.log.count("closed") + 1 == target.accepted());
+    sender.signal("TERM");
+    sender.log.wait_for("TERM received");
+    let mut waiting: Vec<_> = (0..50).map(|_| connect(tcp.local_addr().unwrap())).collect();
+    let mut waiting_on_unix = over_unix();
+    drop(held);
+    assert!(sender.wait().success());
+    waiting.extend((0..50).map(|_| connect(tcp.local_addr().unwrap())));
+    assert_eq!(fs::metadata(&path).unwrap().ino(), inode, "the socket's file is not ours");
+
+    let _next = Daemon::spawn(activated(&sockets, &arguments));
+    for client in &mut waiting {
+        round_trip(client, b"late");
+    }
+    echo_over_unix(&mut waiting_on_unix);
+}
+
+fn echo_over_unix(client: &mut UnixStream) {
+    client.write_all(b"over unix").unwrap();
+    let mut back = [0; 9];
+    client.read_exact(&mut back).unwrap();
+    assert_eq!(&back, b"over unix");
+}
+
+#[test]
+fn sockets_that_do_not_fit_are_refused() {
+    let folder = Folder::new();
+    let key = folder.shared_key();
+    let key = key.to_str().unwrap();
+    let listening = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listening.local_addr().unwrap().port();
+    let there = format!("[127.0.0.1]:{port}");
+    let not_listening = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let not_listening = not_listening.unwrap();
+    let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let file = fs::File::open(key).unwrap();
+    let no_socket = "is not a TCP or unix socket that listens";
+    let mismatch =
+        |source: &str| format!("-s says {source}, but the inherited socket listens on {there}");
+    let cases: [(&[BorrowedFd<'_>], &[&str], String); 5] = [
+        (&[not_listening.as_fd()], &[], format!("descriptor 3 {no_socket}")),
+        (&[listening.as_fd(), datagrams.as_fd()], &[], format!("descriptor 4 {no_socket}")),
+        (&[file.as_fd()], &[], format!("descriptor 3 {no_socket}")),
+        (&[listening.as_fd()], &["-s", "/run/other"], mismatch("/run/other")),
+        (&[listening.as_fd()], &["-s", "127.0.0.1:1"], mismatch("[127.0.0.1]:1")),
+    ];
+    for (sockets, more, reason) in cases {
+        let fixed = ["-d", "-t", "127.0.0.1:1", "-k", key];
+        let output = activated(sockets, &[&fixed, more].concat()).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+        assert!(
+            said(&output).contains(&reason) && said(&output).contains("\nhint: "),
+            "{output:?}"
+        );
+    }
+    // What fits, and a name, which is not compared.
+    for source in [&*there, "no-such-host.invalid:1"] {
+        let arguments = ["-d", "-t", "127.0.0.1:1", "-k", key, "-s", source];
+        let daemon = Daemon::spawn(activated(&[listening.as_fd()], &arguments));
+        assert_eq!(daemon.address.port(), port);
+    }
+    // Those of another process are none.
+    let mut command = Command::new(SPIPED);
+    command.args(["-F", "-d", "-t", "127.0.0.1:1", "-k", key]);
+    let output = command.envs([("LISTEN_FDS", "1"), ("LISTEN_PID", "1")]).output().unwrap();
+    assert!(said(&output).contains("-s is not given"), "{output:?}");
+}

@@ -1,0 +1,212 @@
+//! What systemd is told, and that nothing is missed without it.
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+
+use super::key_id;
+use crate::support::{Daemon, Folder, PATIENCE, SPIPED, Server, nobody, round_trip};
+
+/// The socket that systemd would listen on.
+struct Manager {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Manager {
+    fn new(folder: &Folder) -> Self {
+        let path = folder.path("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { socket, path }
+    }
+
+    /// The next message, without its last end of line.
+    fn next(&self) -> String {
+        let mut message = [0; 4096];
+        let count = self.socket.recv(&mut message).expect("nothing is told");
+        String::from_utf8(message[..count].to_vec()).unwrap().trim_end().to_owned()
+    }
+
+    /// The next messages up to one that has this in it; all of them.
+    fn until(&self, text: &str) -> Vec<String> {
+        let mut told = Vec::new();
+        while !told.last().is_some_and(|last: &String| last.contains(text)) {
+            told.push(self.next());
+        }
+        told
+    }
+
+    /// Whether nothing comes for that long.
+    fn is_silent_for(&self, time: Duration) -> bool {
+        self.socket.set_read_timeout(Some(time)).unwrap();
+        let is_silent = self.socket.recv(&mut [0; 4096]).is_err();
+        self.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        is_silent
+    }
+
+    /// A spiped in the foreground that tells it.
+    fn command(&self, role: &str, key: &Path, target: impl ToString) -> Command {
+        let mut command = Command::new(SPIPED);
+        command.args(["-F", role, "-t", &target.to_string(), "-k"]).arg(key);
+        command.env("NOTIFY_SOCKET", &self.path);
+        command
+    }
+}
+
+#[test]
+fn systemd_is_told_what_it_does_from_its_start_to_its_end() {
+    let folder = Folder::new();
+    let manager = Manager::new(&folder);
+    let key = folder.shared_key();
+    let target = Server::echo();
+    let receiver = Daemon::receiver(&key, target.address, &[]);
+    let mut command = manager.command("-e", &key, receiver.address);
+    command.args(["-s", "127.0.0.1:0", "--drain-timeout", "30"]);
+    let mut sender = Daemon::launch(command);
+
+    // It listens before it says so.
+    assert_eq!(manager.next(), "READY=1");
+    sender.wait_until_listening();
+    let connections = |count: &str| {
+        let (from, to) = (sender.address.port(), receiver.address.port());
+        let pipe = format!("sender on [127.0.0.1]:{from} to [127.0.0.1]:{to}");
+        format!("STATUS={pipe}, key id {}: {count}", key_id(&key))
+    };
+    assert_eq!(manager.next(), connections("0 connections"));
+    let mut clients: Vec<_> = (0..3).map(|_| sender.connect()).collect();
+    for client in &mut clients {
+        round_trip(client, b"active");
+    }
+    manager.until(&connections("3 connections"));
+    // As long as nothing changes there is nothing to tell.
+    assert!(manager.is_silent_for(Duration::from_millis(2500)));
+    clients.truncate(1);
+    manager.until(&connections("1 connection"));
+
+    // At most once a second, however much changes.
+    let (mut told, started) = (0, Instant::now());
+    manager.socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    while started.elapsed() < Duration::from_secs(3) {
+        round_trip(&mut sender.connect(), b"short");
+        told += usize::from(manager.socket.recv(&mut [0; 4096]).is_ok());
+    }
+    assert!((2..=4).contains(&told), "{told} in three seconds");
+    manager.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+
+    sender.signal("HUP");
+    let told = manager.until("RELOADING=1");
+    let told = told.last().unwrap();
+    let since_boot = told.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect(told);
+    assert!(since_boot.parse::<u64>().is_ok(), "{told}");
+    assert_eq!(manager.next(), "READY=1");
+
+    sender.signal("TERM");
+    let told = manager.until("STOPPING=1");
+    let stopping =
+        "STOPPING=1\nSTATUS=ending: 1 connection still open\nEXTEND_TIMEOUT_USEC=33000000";
+    assert_eq!(told.last().unwrap(), stopping);
+    drop(clients);
+    assert!(sender.wait().success());
+}
+
+/// Who may become ready in the background is not whom systemd has started.
+#[test]
+fn in_the_background_the_parent_names_its_successor() {
+    let folder = Folder::new();
+    let manager = Manager::new(&folder);
+    let output = Command::new(SPIPED)
+        .args(["-d", "-s", "127.0.0.1:0", "-t", &nobody().to_string(), "-p", "pid", "-k"])
+        .arg(folder.shared_key())
+        .current_dir(folder.path("."))
+        .env("NOTIFY_SOCKET", &manager.path)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let id = fs::read_to_string(folder.path("pid")).unwrap();
+    let told = manager.until("READY=1");
+    let ended = Command::new("kill").arg(id.trim()).status().unwrap();
+    assert!(ended.success());
+    assert_eq!(told.last().unwrap(), &format!("MAINPID={}\nREADY=1", id.trim()));
+    assert_eq!(told.iter().filter(|told| told.contains("READY=1")).count(), 1, "{told:?}");
+    manager.until("STOPPING=1");
+}
+
+/// Each of its threads, stopped alone, ends the feed; released, it goes on.
+#[test]
+fn one_stuck_thread_starves_the_watchdog() {
+    let folder = Folder::new();
+    let manager = Manager::new(&folder);
+    let mut command = manager.command("-d", &folder.shared_key(), nobody());
+    command.args(["-s", "127.0.0.1:0", "--threads", "3"]).env("WATCHDOG_USEC", "400000");
+    let daemon = Daemon::spawn(command);
+    manager.until("WATCHDOG=1");
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap();
+    let threads: Vec<i32> =
+        tasks.map(|task| task.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+    assert_eq!(threads.len(), 3);
+    for thread in threads.into_iter().map(Pid::from_raw) {
+        ptrace::seize(thread, ptrace::Options::empty()).unwrap();
+        ptrace::interrupt(thread).unwrap();
+        waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
+        // What was on its way.
+        while !manager.is_silent_for(Duration::from_millis(600)) {}
+        ptrace::detach(thread, None).unwrap();
+        manager.until("WATCHDOG=1");
+        manager.until("WATCHDOG=1");
+    }
+}
+
+/// Also before it listens, where its source may take for ever to resolve.
+#[test]
+fn it_lives_while_it_waits_for_a_name() {
+    let folder = Folder::new();
+    let manager = Manager::new(&folder);
+    let control = folder.path("control");
+    let mut command = manager.command("-d", &folder.shared_key(), nobody());
+    command.args(["-D", "-s", "no-such-host.invalid:1", "--control"]).arg(&control);
+    let mut daemon = Daemon::launch({
+        command.env("WATCHDOG_USEC", "400000");
+        command
+    });
+    manager.until("STATUS=waiting for the name no-such-host.invalid to resolve");
+    for _ in 0..5 {
+        manager.until("WATCHDOG=1");
+    }
+    let mut rekey = Command::new(SPIPED);
+    let output = rekey.arg("rekey").arg(&control).arg(folder.key("new.key")).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    daemon.signal("HUP");
+    daemon.log.wait_for(&format!("before={}", key_id(&folder.path("new.key"))));
+    daemon.signal("TERM");
+    assert!(daemon.wait().success());
+}
+
+#[test]
+fn somebody_elses_watchdog_is_not_fed() {
+    let folder = Folder::new();
+    let manager = Manager::new(&folder);
+    let mut command = manager.command("-d", &folder.shared_key(), nobody());
+    command.args(["-s", "127.0.0.1:0"]).envs([("WATCHDOG_USEC", "40000"), ("WATCHDOG_PID", "1")]);
+    let _daemon = Daemon::spawn(command);
+    manager.until("STATUS=");
+    assert!(manager.is_silent_for(Duration::from_millis(300)));
+}
+
+#[test]
+fn without_systemd_nothing_is_missed() {
+    let folder = Folder::new();
+    let mut command = Command::new(SPIPED);
+    command.args(["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1", "-k"]);
+    command.arg(folder.shared_key()).env("NOTIFY_SOCKET", folder.path("nobody-listens"));
+    let daemon = Daemon::spawn(command);
+    daemon.log.wait_for("systemd cannot be told of us");
+    assert!(TcpStream::connect(daemon.address).is_ok());
+}

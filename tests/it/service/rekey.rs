@@ -1,0 +1,174 @@
+//! New keys by `spiped rekey`.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use super::{key_id, said};
+use crate::support::{Daemon, Folder, SPIPED, Server, need, nobody, round_trip};
+
+/// A receiver and a sender that take new keys.
+struct Rekeyed {
+    folder: Folder,
+    receiver: Daemon,
+    sender: Daemon,
+    target: Server,
+}
+
+impl Rekeyed {
+    fn start() -> Self {
+        let folder = Folder::new();
+        let target = Server::echo();
+        let key = folder.shared_key();
+        let [of_receiver, of_sender] = ["receiver", "sender"].map(|name| folder.path(name));
+        let receiver = ["--control", of_receiver.to_str().unwrap()];
+        let receiver = Daemon::receiver(&key, target.address, &receiver);
+        let sender = ["--control", of_sender.to_str().unwrap()];
+        let sender = Daemon::sender(&key, receiver.address, &sender);
+        Self { folder, receiver, sender, target }
+    }
+
+    fn rekey(&self, end: &str, key: &Path) -> Output {
+        let mut command = Command::new(SPIPED);
+        command.arg("rekey").arg(self.folder.path(end)).arg(key).output().unwrap()
+    }
+}
+
+#[test]
+fn a_new_key_by_rekey_is_for_new_connections() {
+    let pipe = Rekeyed::start();
+    let mode = fs::metadata(pipe.folder.path("sender")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let mut before = pipe.sender.connect();
+    round_trip(&mut before, b"with the old key");
+    let new = pipe.folder.key("new.key");
+    for (end, daemon) in [("receiver", &pipe.receiver), ("sender", &pipe.sender)] {
+        let output = pipe.rekey(end, &new);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(said(&output).trim(), key_id(&new));
+        let line = daemon.log.wait_for("the key is read again");
+        assert!(line.contains(&format!("key_id={}", key_id(&new))), "{line}");
+        assert!(line.contains(&key_id(&pipe.folder.shared_key())), "{line}");
+    }
+    round_trip(&mut pipe.sender.connect(), b"with the new key");
+    round_trip(&mut before, b"as before");
+    assert_eq!(pipe.target.accepted(), 2);
+
+    // From standard input, as long as a key can be.
+    let long = pipe.folder.path("long.key");
+    fs::write(&long, vec![7; 65_536]).unwrap();
+    fs::set_permissions(&long, fs::Permissions::from_mode(0o600)).unwrap();
+    let mut command = Command::new(SPIPED);
+    command.arg("rekey").arg(pipe.folder.path("sender")).arg("-");
+    let output = command.stdin(fs::File::open(&long).unwrap()).output().unwrap();
+    assert_eq!(said(&output).trim(), key_id(&long), "{output:?}");
+}
+
+#[test]
+fn a_key_that_rekey_refuses_changes_nothing() {
+    let mut pipe = Rekeyed::start();
+    let file = |name: &str, content: &[u8], mode: u32| {
+        let path = pipe.folder.path(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let cases = [
+        (file("short", b"short", 0o600), 65, "the key has 5 bytes, fewer than 32"),
+        (file("open", &[7; 32], 0o644), 77, "is open to others"),
+        (pipe.folder.path("none"), 66, "cannot read the key file"),
+    ];
+    for (key, code, reason) in cases {
+        let output = pipe.rekey("receiver", &key);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert!(said(&output).contains(reason) && said(&output).contains("\nhint: "), "{output:?}");
+    }
+    let nowhere = pipe.rekey("nowhere", &pipe.folder.shared_key());
+    assert_eq!(nowhere.status.code(), Some(69), "{nowhere:?}");
+    assert!(said(&nowhere).contains("cannot reach a spiped at"), "{nowhere:?}");
+
+    // Whatever else comes there, it is no key: too long, too short, cut off.
+    let long = 65_537_u32.to_be_bytes();
+    let cases: [(Vec<u8>, &str); 3] = [
+        (long.to_vec(), ""),
+        (
+            [&3_u32.to_be_bytes()[..], b"abc"].concat(),
+            "refused: the key has 3 bytes, fewer than 32\n",
+        ),
+        ([&64_u32.to_be_bytes()[..], &[7; 40]].concat(), ""),
+    ];
+    for (sent, answer) in cases {
+        let mut socket = UnixStream::connect(pipe.folder.path("receiver")).unwrap();
+        socket.write_all(&sent).unwrap();
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answered = String::new();
+        socket.read_to_string(&mut answered).unwrap();
+        assert_eq!(answered, answer);
+    }
+    assert_eq!(pipe.receiver.log.count("a new key did not arrive"), 2);
+    assert_eq!(pipe.receiver.log.count("the key is read again"), 0);
+
+    // Somebody who says nothing holds the next one up for a moment only.
+    let _silent = UnixStream::connect(pipe.folder.path("receiver")).unwrap();
+    let output = pipe.rekey("receiver", &pipe.folder.shared_key());
+    assert!(output.status.success(), "{output:?}");
+    round_trip(&mut pipe.sender.connect(), b"with the key it had");
+
+    pipe.receiver.signal("TERM");
+    pipe.receiver.wait();
+    assert!(!pipe.folder.path("receiver").exists(), "its file is left behind");
+}
+
+/// Not even where the mode of the file would let them.
+#[test]
+fn nobody_but_root_and_its_own_user_may_rekey() {
+    need("setpriv", "util-linux");
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let pipe = Rekeyed::start();
+    let open = |name: &str, mode: u32| {
+        fs::set_permissions(pipe.folder.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open(".", 0o755);
+    open("receiver", 0o666);
+    let program = pipe.folder.path("spiped");
+    fs::copy(SPIPED, &program).unwrap();
+    let as_nobody = || {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        command.arg(&program).arg("rekey").arg(pipe.folder.path("receiver")).arg("-");
+        command.stdin(fs::File::open(pipe.folder.shared_key()).unwrap()).stderr(Stdio::piped());
+        command.output().unwrap()
+    };
+    let output = as_nobody();
+    assert_eq!(output.status.code(), Some(69), "{output:?}");
+    pipe.receiver.log.wait_for("a new key did not arrive: user 65534 may not change it");
+    assert_eq!(pipe.receiver.log.count("the key is read again"), 0);
+}
+
+/// What a killed one leaves behind is replaced; what is listened on is not.
+#[test]
+fn a_stale_control_socket_is_replaced() {
+    let folder = Folder::new();
+    let key = folder.shared_key();
+    let control = folder.path("control");
+    let more = ["--control", control.to_str().unwrap()];
+    let mut first = Daemon::receiver(&key, nobody(), &more);
+    let second = Command::new(SPIPED)
+        .args(["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1", "-k"])
+        .arg(&key)
+        .args(more)
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(69), "{second:?}");
+    assert!(said(&second).contains("cannot listen on"), "{second:?}");
+    first.signal("KILL");
+    first.wait();
+    let _third = Daemon::receiver(&key, nobody(), &more);
+    let output = Command::new(SPIPED).arg("rekey").arg(&control).arg(&key).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
