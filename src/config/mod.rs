@@ -276,9 +276,12 @@ fn process(args: &Args, source: Option<&Address>) -> Result<ProcessConfig, Confi
 }
 
 fn control(text: &str) -> Result<PathBuf, ConfigError> {
-    match address("--control", Some(text))? {
-        Address::Unix(path) => Ok(path),
-        Address::Inet(_) | Address::Host(..) => Err(ConfigError::Control(text.to_owned())),
+    match text.parse() {
+        Ok(Address::Unix(path)) => Ok(path),
+        Err(error @ AddressError::PathTooLong(_)) => {
+            Err(ConfigError::Address { option: "--control", error })
+        }
+        _ => Err(ConfigError::Control(text.to_owned())),
     }
 }
 

@@ -24,10 +24,10 @@ pub enum ActivationError {
     #[error("the inherited descriptor {0} is not a TCP or unix socket that listens")]
     NotListening(RawFd),
     /// The option and the sockets say different things.
-    #[error("-s says {source_option}, but the inherited socket listens on {inherited}")]
+    #[error("-s says {given}, but the inherited socket listens on {inherited}")]
     Mismatch {
         /// What -s says.
-        source_option: Address,
+        given: Address,
         /// Where the sockets listen.
         inherited: String,
     },
@@ -70,8 +70,7 @@ impl Inherited {
         if self.0.is_empty() || names.contains(&source.to_string()) {
             return Ok(self.0);
         }
-        let (source_option, inherited) = (source.clone(), names.join(", "));
-        Err(ActivationError::Mismatch { source_option, inherited })
+        Err(ActivationError::Mismatch { given: source.clone(), inherited: names.join(", ") })
     }
 }
 

@@ -512,7 +512,8 @@ fn every_option_can_be_given_in_the_environment() {
     let start = |role: &str, target: SocketAddr, cipher: &str, pid_file: &str| {
         let mut command = Command::new(SPIPED);
         let pid_file = folder.path(pid_file);
-        let variables: [(&str, &str); 17] = [
+        let control = folder.path(&format!("{role}.control"));
+        let variables: [(&str, &str); 18] = [
             (role, "1"),
             ("SPIPED_SOURCE", "127.0.0.1:0"),
             ("SPIPED_TARGET", &target.to_string()),
@@ -529,6 +530,7 @@ fn every_option_can_be_given_in_the_environment() {
             ("SPIPED_RESOLVE", "30"),
             ("SPIPED_DRAIN_TIMEOUT", "0.5"),
             ("SPIPED_THREADS", "1"),
+            ("SPIPED_CONTROL", control.to_str().unwrap()),
             ("SPIPED_LOG_FORMAT", "text"),
         ];
         // What is false is as if it were not there.
@@ -546,6 +548,11 @@ fn every_option_can_be_given_in_the_environment() {
     assert!(receiver.log.wait_for("listening").contains("connections=7"));
     for (end, file) in [(&receiver, "1.pid"), (&sender, "2.pid")] {
         assert_eq!(id_in(&folder.path(file)), end.child.id());
+    }
+    for role in ["SPIPED_ENCRYPT", "SPIPED_DECRYPT"] {
+        let control = folder.path(&format!("{role}.control"));
+        let rekeyed = Command::new(SPIPED).arg("rekey").args([&control, &key]).output().unwrap();
+        assert!(rekeyed.status.success(), "{rekeyed:?}");
     }
 }
 
@@ -566,6 +573,8 @@ fn variables_are_checked_as_options_are() {
         ("PIDFILE", "/none/pid", "cannot write the process id to /none/pid"),
         ("RESOLVE", "x", "-r: 'x' is not"),
         ("USER", "a:b:c", "-u: 'a:b:c' is none of"),
+        ("CONTROL", "host:1", "--control: 'host:1' is not the path of a unix socket"),
+        ("CONTROL", "/none/control", "cannot listen on /none/control"),
         ("DRAIN_TIMEOUT", "-1", "--drain-timeout: '-1' is not"),
         ("THREADS", "0", "--threads: '0' is not"),
         ("LOG_FORMAT", "xml", "--log-format: 'xml' is not"),

@@ -12,7 +12,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use super::key_id;
-use crate::support::{Daemon, Folder, PATIENCE, SPIPED, Server, nobody, round_trip};
+use crate::support::{Daemon, Folder, PATIENCE, SPIPED, Server, connect, nobody, round_trip};
 
 /// The socket that systemd would listen on.
 struct Manager {
@@ -68,19 +68,21 @@ fn systemd_is_told_what_it_does_from_its_start_to_its_end() {
     let key = folder.shared_key();
     let target = Server::echo();
     let receiver = Daemon::receiver(&key, target.address, &[]);
+    let source = nobody();
     let mut command = manager.command("-e", &key, receiver.address);
-    command.args(["-s", "127.0.0.1:0", "--drain-timeout", "30"]);
+    command.args(["-s", &source.to_string(), "--drain-timeout", "30"]);
     let mut sender = Daemon::launch(command);
 
-    // It listens before it says so.
+    // Who hears it is served.
     assert_eq!(manager.next(), "READY=1");
+    drop(connect(source));
     sender.wait_until_listening();
     let connections = |count: &str| {
         let (from, to) = (sender.address.port(), receiver.address.port());
         let pipe = format!("sender on [127.0.0.1]:{from} to [127.0.0.1]:{to}");
         format!("STATUS={pipe}, key id {}: {count}", key_id(&key))
     };
-    assert_eq!(manager.next(), connections("0 connections"));
+    manager.until(&connections("0 connections"));
     let mut clients: Vec<_> = (0..3).map(|_| sender.connect()).collect();
     for client in &mut clients {
         round_trip(client, b"active");
@@ -115,6 +117,23 @@ fn systemd_is_told_what_it_does_from_its_start_to_its_end() {
     assert_eq!(told.last().unwrap(), stopping);
     drop(clients);
     assert!(sender.wait().success());
+}
+
+/// Nor is it ready while something else listens there.
+#[test]
+fn a_start_that_fails_says_why_and_never_that_it_is_ready() {
+    let folder = Folder::new();
+    let manager = Manager::new(&folder);
+    let taken = Server::echo().address;
+    let mut command = manager.command("-d", &folder.shared_key(), nobody());
+    let output = command.args(["-s", &taken.to_string()]).output().unwrap();
+    assert_eq!(output.status.code(), Some(69), "{output:?}");
+    assert!(manager.next().starts_with("STATUS=cannot listen on [127.0.0.1]:"));
+    let mut command = manager.command("-d", &folder.path("none"), nobody());
+    let output = command.args(["-s", "127.0.0.1:0"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(66), "{output:?}");
+    assert!(manager.next().starts_with("STATUS=cannot read the key file "));
+    assert!(manager.is_silent_for(Duration::from_millis(100)));
 }
 
 /// Who may become ready in the background is not whom systemd has started.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use super::{key_id, said};
-use crate::support::{Daemon, Folder, SPIPED, Server, need, nobody, round_trip};
+use crate::support::{Daemon, Folder, SPIPED, Server, need, nobody, round_trip, wait_until};
 
 /// A receiver and a sender that take new keys.
 struct Rekeyed {
@@ -108,7 +108,7 @@ fn a_key_that_rekey_refuses_changes_nothing() {
         socket.read_to_string(&mut answered).unwrap();
         assert_eq!(answered, answer);
     }
-    assert_eq!(pipe.receiver.log.count("a new key did not arrive"), 2);
+    wait_until("both are told of", || pipe.receiver.log.count("a new key did not arrive") == 2);
     assert_eq!(pipe.receiver.log.count("the key is read again"), 0);
 
     // Somebody who says nothing holds the next one up for a moment only.
