@@ -5,8 +5,9 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::process::Command;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -124,6 +125,13 @@ fn sockets_that_do_not_fit_are_refused() {
         let daemon = Daemon::spawn(activated(&[listening.as_fd()], &arguments));
         assert_eq!(daemon.address.port(), port);
     }
+    // One that has a name and no file.
+    let name = format!("spiped-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let listening = UnixListener::bind_addr(&address).unwrap();
+    let daemon =
+        Daemon::launch(activated(&[listening.as_fd()], &["-d", "-t", "127.0.0.1:1", "-k", key]));
+    daemon.log.wait_for(&format!("receiver listening on @{name} "));
     // Those of another process are none.
     let mut command = Command::new(SPIPED);
     command.args(["-F", "-d", "-t", "127.0.0.1:1", "-k", key]);

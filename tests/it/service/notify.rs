@@ -12,7 +12,9 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use super::key_id;
-use crate::support::{Daemon, Folder, PATIENCE, SPIPED, Server, connect, nobody, round_trip};
+use crate::support::{
+    Daemon, Folder, PATIENCE, SPIPED, Server, connect, nobody, round_trip, wait_until,
+};
 
 /// The socket that systemd would listen on.
 struct Manager {
@@ -175,8 +177,7 @@ fn one_stuck_thread_starves_the_watchdog() {
         ptrace::seize(thread, ptrace::Options::empty()).unwrap();
         ptrace::interrupt(thread).unwrap();
         waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
-        // What was on its way.
-        while !manager.is_silent_for(Duration::from_millis(600)) {}
+        wait_until("the feed ends", || manager.is_silent_for(Duration::from_millis(600)));
         ptrace::detach(thread, None).unwrap();
         manager.until("WATCHDOG=1");
         manager.until("WATCHDOG=1");
