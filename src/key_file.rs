@@ -1,7 +1,7 @@
 //! Key files: made, checked, read, wiped.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use rand::rngs::SysRng;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::new_file;
 use crate::protocol::{KEY_FILE_MAX, KEY_FILE_MIN, KeyId, KeyLengthError, SharedKey};
 
 /// Why a key file was not read or not made. Never holds any of its content.
@@ -112,6 +113,68 @@ pub fn read_content(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     Ok(content)
 }
 
+/// Makes a new key at `path`: 32 bytes of the system's randomness, mode 0600.
+///
+/// # Errors
+/// When something is there already or it can't be written; nothing is left.
+pub fn generate(path: &Path) -> Result<KeyId, KeyFileError> {
+    let key = NewKey::generate()?;
+    key.write(path)?;
+    Ok(key.id())
+}
+
+/// The content of a key file that is not there yet; wiped when dropped.
+pub struct NewKey {
+    content: Zeroizing<Vec<u8>>,
+    id: KeyId,
+}
+
+impl NewKey {
+    /// 32 bytes of the system's randomness.
+    ///
+    /// # Errors
+    /// When the system has none.
+    pub fn generate() -> Result<Self, KeyFileError> {
+        let mut content = Zeroizing::new(vec![0; KEY_FILE_MIN]);
+        SysRng
+            .try_fill_bytes(content.as_mut_slice())
+            .map_err(|error| KeyFileError::Randomness(error.to_string()))?;
+        let id = derive(Path::new("-"), &content)?.id();
+        Ok(Self { content, id })
+    }
+
+    /// The content of the key file at `path`; `-` is standard input.
+    ///
+    /// # Errors
+    /// As [`read`] has them.
+    pub fn copy_of(path: &Path) -> Result<Self, KeyFileError> {
+        let content = content(path, None)?;
+        let id = derive(path, &content)?.id();
+        Ok(Self { content, id })
+    }
+
+    /// The key's public name.
+    #[must_use]
+    pub const fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// Makes the key file, mode 0600.
+    ///
+    /// # Errors
+    /// When something is there already or it can't be written; nothing is left.
+    pub fn write(&self, path: &Path) -> Result<(), KeyFileError> {
+        new_file::write(path, &self.content, 0o600).map_err(|error| {
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                KeyFileError::Exists(path.into())
+            } else {
+                KeyFileError::Write { path: path.into(), error }
+            }
+        })
+    }
+}
+
+/// The content of the key file at `path`, which has been checked.
 fn content(path: &Path, user: Option<u32>) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     if path == Path::new("-") {
         return read_all(path, io::stdin().lock());
@@ -129,33 +192,6 @@ fn content(path: &Path, user: Option<u32>) -> Result<Zeroizing<Vec<u8>>, KeyFile
 fn derive(path: &Path, content: &[u8]) -> Result<SharedKey, KeyFileError> {
     SharedKey::from_key_file(content)
         .map_err(|error| KeyFileError::Length { path: path.into(), error })
-}
-
-/// Makes a new key at `path`: 32 bytes of the system's randomness, mode 0600.
-///
-/// # Errors
-/// When something is there already or it can't be written; nothing is left.
-pub fn generate(path: &Path) -> Result<KeyId, KeyFileError> {
-    let mut content = Zeroizing::new([0; KEY_FILE_MIN]);
-    SysRng
-        .try_fill_bytes(content.as_mut_slice())
-        .map_err(|error| KeyFileError::Randomness(error.to_string()))?;
-    let failed = |error: io::Error| {
-        if error.kind() == io::ErrorKind::AlreadyExists {
-            KeyFileError::Exists(path.into())
-        } else {
-            KeyFileError::Write { path: path.into(), error }
-        }
-    };
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    let written = file.write_all(content.as_slice()).and_then(|()| file.sync_all());
-    if let Err(error) = written {
-        // Half a key must not stay; that it can't be removed adds nothing.
-        drop(std::fs::remove_file(path));
-        return Err(KeyFileError::Write { path: path.into(), error });
-    }
-    derive(path, content.as_slice()).map(|key| key.id())
 }
 
 /// Of the open file, not of the path: what is checked is what is read.

@@ -27,6 +27,7 @@ pub mod daemon;
 pub mod error;
 pub mod key_file;
 pub mod logging;
+pub mod new_file;
 pub mod privileges;
 pub mod protocol;
 pub mod rekey;
