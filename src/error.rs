@@ -6,11 +6,13 @@ use std::io;
 use thiserror::Error;
 
 use crate::background::PidFileError;
+use crate::config::setup::SetupConfigError;
 use crate::config::{Address, ConfigError};
 use crate::daemon::ActivationError;
 use crate::key_file::KeyFileError;
 use crate::privileges::PrivilegesError;
 use crate::rekey::RekeyError;
+use crate::setup::SetupError;
 
 /// Why the program ended before or while serving.
 #[derive(Debug, Error)]
@@ -21,6 +23,12 @@ pub enum Error {
     /// The command line can be read but says something that cannot be.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The same of `setup`.
+    #[error(transparent)]
+    SetupConfig(#[from] SetupConfigError),
+    /// `setup` can't be done.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     /// The key.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
@@ -65,10 +73,12 @@ pub enum Error {
 impl Error {
     /// What to do about it.
     #[must_use]
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> &str {
         match self {
             Self::Usage(_) => "'--help' lists the options",
             Self::Config(error) => error.hint(),
+            Self::SetupConfig(error) => error.hint(),
+            Self::Setup(error) => error.hint(),
             Self::KeyFile(error) => error.hint(),
             Self::Listen { error, .. } => listen_hint(error),
             Self::Activation(error) => error.hint(),
@@ -91,26 +101,11 @@ impl Error {
     /// The exit code, as in `sysexits.h`.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        const USAGE: u8 = 64;
-        const DATA: u8 = 65;
-        const NO_INPUT: u8 = 66;
-        const NO_USER: u8 = 67;
-        const UNAVAILABLE: u8 = 69;
-        const OS: u8 = 71;
-        const CANNOT_CREATE: u8 = 73;
-        const NO_PERMISSION: u8 = 77;
         match self {
-            Self::Usage(_) | Self::Config(_) | Self::Activation(_) => USAGE,
+            Self::Usage(_) | Self::Config(_) | Self::SetupConfig(_) | Self::Activation(_) => USAGE,
+            Self::Setup(error) => setup_code(error),
+            Self::KeyFile(error) => key_file_code(error),
             Self::Rekey(RekeyError::Refused(_)) => DATA,
-            Self::KeyFile(error) => match error {
-                KeyFileError::Read { .. } => NO_INPUT,
-                KeyFileError::Length { .. } => DATA,
-                KeyFileError::NotRegular(_)
-                | KeyFileError::Mode { .. }
-                | KeyFileError::Owner { .. } => NO_PERMISSION,
-                KeyFileError::Exists(_) | KeyFileError::Write { .. } => CANNOT_CREATE,
-                KeyFileError::Randomness(_) => OS,
-            },
             Self::Privileges(PrivilegesError::NoUser(_) | PrivilegesError::NoGroup(_)) => NO_USER,
             Self::Privileges(_) => NO_PERMISSION,
             Self::Listen { .. }
@@ -120,6 +115,50 @@ impl Error {
             Self::PidFile(PidFileError::Write { .. }) => CANNOT_CREATE,
             Self::System { .. } => OS,
         }
+    }
+}
+
+const USAGE: u8 = 64;
+const DATA: u8 = 65;
+const NO_INPUT: u8 = 66;
+const NO_USER: u8 = 67;
+const UNAVAILABLE: u8 = 69;
+const OS: u8 = 71;
+const CANNOT_CREATE: u8 = 73;
+const NO_PERMISSION: u8 = 77;
+
+const fn key_file_code(error: &KeyFileError) -> u8 {
+    match error {
+        KeyFileError::Read { .. } => NO_INPUT,
+        KeyFileError::Length { .. } => DATA,
+        KeyFileError::NotRegular(_) | KeyFileError::Mode { .. } | KeyFileError::Owner { .. } => {
+            NO_PERMISSION
+        }
+        KeyFileError::Exists(_) | KeyFileError::Write { .. } => CANNOT_CREATE,
+        KeyFileError::Randomness(_) => OS,
+    }
+}
+
+fn setup_code(error: &SetupError) -> u8 {
+    match error {
+        SetupError::NotRoot => NO_PERMISSION,
+        SetupError::KeyFromTerminal | SetupError::NoKeyCame => NO_INPUT,
+        SetupError::Key(error) => key_file_code(error),
+        SetupError::OtherKey { .. }
+        | SetupError::OtherConf { .. }
+        | SetupError::OtherFile(_)
+        | SetupError::OtherActivation(_)
+        | SetupError::Running { .. }
+        | SetupError::File { .. } => CANNOT_CREATE,
+        // The unit's own code, where it has one.
+        SetupError::Start { failure, .. } => failure.code.unwrap_or(UNAVAILABLE),
+        SetupError::NoSystemd | SetupError::NotInstalled(_) | SetupError::Command { .. } => {
+            UNAVAILABLE
+        }
+        // As a shell has it.
+        SetupError::Interrupted(number) => u8::try_from(number.saturating_add(128)).unwrap_or(OS),
+        SetupError::System(_) => OS,
+        SetupError::NotUndone { error, .. } => setup_code(error),
     }
 }
 

@@ -17,6 +17,8 @@
 //!
 //! [`rekey`] hands a running daemon another key.
 //!
+//! [`setup`] has systemd run an end, with one command; the pipe knows nothing of it.
+//!
 //! [`error`] is what the operator reads when the program cannot start,
 //! [`logging`] what it says afterwards; [`background`] and [`privileges`] are
 //! the process as a daemon of the old kind.
@@ -31,3 +33,4 @@ pub mod new_file;
 pub mod privileges;
 pub mod protocol;
 pub mod rekey;
+pub mod setup;

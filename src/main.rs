@@ -9,10 +9,11 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use spiped::background::{Announcement, Detached, PidFile, detach};
+use spiped::config::setup::{Setup, SetupCommand};
 use spiped::config::{Args, Command, Config, Ground, SpipeArgs, TunnelConfig};
 use spiped::daemon::{Ended, Inherited, Start, Watchdog};
 use spiped::error::Error;
-use spiped::{daemon, key_file, logging, privileges, rekey};
+use spiped::{daemon, key_file, logging, privileges, rekey, setup};
 
 fn main() -> ExitCode {
     if is_named_spipe() {
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Some(Command::Rekey { socket, key }) => {
             end(rekey::rekey(&socket, &key).and_then(|id| print(&format_args!("{id}\n"))))
         }
+        Some(Command::Setup { what }) => end(set_up(what)),
         None => match Config::try_from(args) {
             Ok(config) => pipe(&config),
             Err(error) => end(told(Err(error.into()))),
@@ -102,6 +104,11 @@ fn keygen(path: &Path) -> Result<(), Error> {
 fn keyid(path: &Path) -> Result<(), Error> {
     let key = key_file::read(path, None)?;
     print(&format_args!("{}\n", key.id()))
+}
+
+fn set_up(what: SetupCommand) -> Result<(), Error> {
+    let report = setup::run(&Setup::try_from(what)?)?;
+    print(&report)
 }
 
 /// What clap has to say: help and version are no failures; of an error its

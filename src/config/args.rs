@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand};
 
+use super::setup::SetupCommand;
+
 /// An encrypted, authenticated pipe between two sockets.
 ///
 /// With -e, plaintext connections to the source are sent encrypted to the
@@ -19,7 +21,7 @@ use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand};
     disable_version_flag = true,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    override_usage = "spiped -e|-d -s ADDRESS -t ADDRESS -k FILE [OPTIONS]\n       spiped keygen PATH\n       spiped keyid PATH\n       spiped rekey SOCKET KEY"
+    override_usage = "spiped -e|-d -s ADDRESS -t ADDRESS -k FILE [OPTIONS]\n       spiped keygen PATH\n       spiped keyid PATH\n       spiped rekey SOCKET KEY\n       spiped setup receive|send|pair NAME -s ADDRESS -t ADDRESS [OPTIONS]"
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub struct Args {
@@ -180,5 +182,12 @@ pub enum Command {
     Keyid {
         /// The key file; - reads the key from standard input
         path: PathBuf,
+    },
+    /// Have systemd run an end of a pipe, now and at every boot
+    #[command(arg_required_else_help = false)]
+    Setup {
+        #[command(subcommand)]
+        #[expect(missing_docs, reason = "clap would take it for the text of --help")]
+        what: SetupCommand,
     },
 }

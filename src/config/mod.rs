@@ -4,6 +4,7 @@ mod address;
 mod args;
 mod limits;
 mod role;
+pub mod setup;
 mod user;
 
 use std::net::{IpAddr, SocketAddr};

@@ -1,0 +1,111 @@
+//! The command line of `spiped setup` as it was typed.
+#![allow(clippy::doc_markdown, rustdoc::broken_intra_doc_links, reason = "--help is no Markdown")]
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// Which end, or ends, are set up.
+#[derive(Debug, Subcommand)]
+pub enum SetupCommand {
+    /// The server's side: make a key, take encrypted connections on the source
+    /// and send plaintext to the target
+    ///
+    /// Prints the one line to run on the host of the clients.
+    #[command(after_help = RECEIVE_EXAMPLE)]
+    Receive {
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "clap would take it for the text of --help")]
+        end: EndArgs,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "clap would take it for the text of --help")]
+        how: HowArgs,
+    },
+    /// The clients' side: take plaintext on the source and send it encrypted
+    /// to the target, with the key that the other host has made
+    #[command(after_help = SEND_EXAMPLE)]
+    Send {
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "clap would take it for the text of --help")]
+        end: EndArgs,
+
+        /// The key; - reads it from standard input
+        #[arg(short, long, value_name = "FILE")]
+        key: PathBuf,
+
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "clap would take it for the text of --help")]
+        how: HowArgs,
+    },
+    /// One of two servers that reach each other: NAME-in receives, NAME-out
+    /// sends, each direction with a key of its own
+    ///
+    /// Without --key only NAME-in is set up. Each run prints the line to run on
+    /// the other host; that line brings this host's key along.
+    #[command(after_help = PAIR_EXAMPLE)]
+    Pair {
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "clap would take it for the text of --help")]
+        end: EndArgs,
+
+        /// Where this host's own programs reach the other server
+        #[arg(long, value_name = "ADDRESS")]
+        local: String,
+
+        /// Where the other host listens: its --source
+        #[arg(long, value_name = "ADDRESS")]
+        peer: String,
+
+        /// The key of the other host's NAME-in; - reads it from standard input
+        #[arg(short, long, value_name = "FILE")]
+        key: Option<PathBuf>,
+
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "clap would take it for the text of --help")]
+        how: HowArgs,
+    },
+}
+
+/// What every end has.
+#[derive(Debug, Args)]
+pub struct EndArgs {
+    /// The pipe's name: letters, digits, dots, - and _
+    pub name: String,
+
+    /// Where to listen: [1.2.3.4]:port, [::1]:port, host.name:port or /unix/socket
+    #[arg(short, long, value_name = "ADDRESS")]
+    pub source: String,
+
+    /// Where to connect to, in the same forms
+    #[arg(short, long, value_name = "ADDRESS")]
+    pub target: String,
+}
+
+/// How it is done.
+#[derive(Debug, Args)]
+pub struct HowArgs {
+    /// Have systemd hold the listening socket, so that a restart refuses no client
+    #[arg(long)]
+    pub socket: bool,
+
+    /// Allow plaintext to be listened for, or sent, beyond loopback
+    #[arg(long)]
+    pub expose_plaintext: bool,
+
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+const RECEIVE_EXAMPLE: &str = "Example, on the Redis server 10.0.0.5:
+  sudo spiped setup receive redis --source 10.0.0.5:6379 --target 127.0.0.1:6379";
+
+const SEND_EXAMPLE: &str = "Example, on a client of the Redis server 10.0.0.5:
+  ssh 10.0.0.5 sudo cat /etc/spiped/redis.key |
+  sudo spiped setup send redis --source 127.0.0.1:8000 --target 10.0.0.5:6379 --key -";
+
+const PAIR_EXAMPLE: &str =
+    "Example, on the first of the hosts 10.0.0.5 and 10.0.0.6; then run the line \
+it prints:
+  sudo spiped setup pair redis --source 10.0.0.5:6380 --target 127.0.0.1:6379 \
+--local 127.0.0.1:8000 --peer 10.0.0.6:6380";

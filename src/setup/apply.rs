@@ -1,0 +1,165 @@
+//! The steps are done, or undone.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use tokio::process;
+use tokio::runtime::Builder;
+use tokio::select;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::SetupError;
+use super::plan::Step;
+use super::systemd::{Activity, Failure, Unit, command, judge, run};
+use crate::new_file;
+
+/// What has been done, as what takes it back.
+enum Undo {
+    RemoveFolder(PathBuf),
+    RemoveFile(PathBuf),
+    Disable(Unit),
+    Stop(Unit),
+}
+
+/// Does all steps.
+///
+/// # Errors
+/// When one fails or a signal asks to end; what was done is undone then.
+pub(super) fn all(steps: Vec<Step>) -> Result<(), SetupError> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(SetupError::System)?;
+    let mut done = Vec::new();
+    let result = runtime.block_on(async {
+        let mut signals = Signals::watch().map_err(SetupError::System)?;
+        select! {
+            // A signal that came before the last step was done still counts.
+            biased;
+            number = signals.any() => Err(SetupError::Interrupted(number)),
+            result = each(steps, &mut done) => result,
+        }
+    });
+    // From here on signals are caught and ignored: the way back is short.
+    result.map_err(|error| undo(done, error))
+}
+
+async fn each(steps: Vec<Step>, done: &mut Vec<Undo>) -> Result<(), SetupError> {
+    for step in steps {
+        one(step, done).await?;
+    }
+    Ok(())
+}
+
+/// What can be cut off in the middle is noted before it begins.
+async fn one(step: Step, done: &mut Vec<Undo>) -> Result<(), SetupError> {
+    match step {
+        Step::Folder { path, mode } => {
+            make_folder(&path, mode).map_err(|error| cannot_make(&path, error))?;
+            done.push(Undo::RemoveFolder(path));
+        }
+        Step::Key { path, key, .. } => {
+            key.write(&path)?;
+            done.push(Undo::RemoveFile(path));
+        }
+        Step::File { path, content } => {
+            new_file::write(&path, content.as_bytes(), 0o644)
+                .map_err(|error| cannot_make(&path, error))?;
+            done.push(Undo::RemoveFile(path));
+        }
+        Step::Enable(unit) => {
+            done.push(Undo::Disable(unit.clone()));
+            // Also makes systemd read new files.
+            systemctl("enable", &unit).await?;
+        }
+        Step::Start(unit, before) => {
+            if before == Activity::Stopped {
+                done.push(Undo::Stop(unit.clone()));
+            }
+            if systemctl("start", &unit).await.is_err() {
+                let failure = Failure::of(&unit);
+                return Err(SetupError::Start { unit, failure });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
+    DirBuilder::new().mode(mode).create(path)?;
+    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+fn cannot_make(path: &Path, error: io::Error) -> SetupError {
+    SetupError::File { what: "make", path: path.into(), error }
+}
+
+async fn systemctl(verb: &str, unit: &Unit) -> Result<(), SetupError> {
+    let command = command("systemctl", &[verb, &unit.to_string()]);
+    let mut command = process::Command::from(command);
+    // Given up at a signal: then it need not wait any longer.
+    let output = command.kill_on_drop(true).output().await;
+    judge(command.as_std(), output).map(drop)
+}
+
+/// Takes back what was done, the latest first.
+fn undo(done: Vec<Undo>, error: SetupError) -> SetupError {
+    let left: Vec<_> = done.into_iter().rev().filter_map(|step| step.run().err()).collect();
+    if left.is_empty() {
+        return error;
+    }
+    SetupError::NotUndone { error: Box::new(error), left: left.join(", ") }
+}
+
+impl Undo {
+    fn run(self) -> Result<(), String> {
+        let systemctl = |words: &[&str]| run(&mut command("systemctl", words)).map(drop);
+        match self {
+            Self::RemoveFile(path) => fs::remove_file(&path).map_err(|error| not(&path, &error)),
+            Self::RemoveFolder(path) => match fs::remove_dir(&path) {
+                // Somebody else has put something there meanwhile.
+                Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => {
+                    Err(not(&path, &error))
+                }
+                _ => Ok(()),
+            },
+            Self::Disable(unit) => {
+                systemctl(&["disable", &unit.to_string()]).map_err(|error| error.to_string())
+            }
+            Self::Stop(unit) => {
+                let unit = unit.to_string();
+                let stopped = systemctl(&["stop", &unit]).map_err(|error| error.to_string());
+                // It fails where nothing has failed.
+                let _nothing = systemctl(&["reset-failed", &unit]);
+                stopped
+            }
+        }
+    }
+}
+
+fn not(path: &Path, error: &io::Error) -> String {
+    format!("{}: {error}", path.display())
+}
+
+/// INT, TERM and HUP.
+struct Signals([(SignalKind, Signal); 3]);
+
+impl Signals {
+    fn watch() -> io::Result<Self> {
+        let watch = |kind| Ok::<_, io::Error>((kind, signal(kind)?));
+        Ok(Self([
+            watch(SignalKind::interrupt())?,
+            watch(SignalKind::terminate())?,
+            watch(SignalKind::hangup())?,
+        ]))
+    }
+
+    /// The number of the first that comes.
+    async fn any(&mut self) -> i32 {
+        let [(int, on_int), (term, on_term), (hup, on_hup)] = &mut self.0;
+        select! {
+            _ = on_int.recv() => int.as_raw_value(),
+            _ = on_term.recv() => term.as_raw_value(),
+            _ = on_hup.recv() => hup.as_raw_value(),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Why nothing was set up.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::systemd::{Failure, Unit};
+use crate::config::Address;
+use crate::key_file::KeyFileError;
+use crate::protocol::KeyId;
+
+/// Why nothing was set up.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    /// The files are root's, and so is systemd.
+    #[error("only root can set up a pipe")]
+    NotRoot,
+    /// Another init system, or a container without any.
+    #[error("systemd is not running here, and it is what would run the pipe")]
+    NoSystemd,
+    /// No such template.
+    #[error("{0} is not known to systemd: the units of spiped are not installed")]
+    NotInstalled(Unit),
+    /// Somebody would have to type 32 random bytes.
+    #[error("the key was to come by standard input, which is a terminal")]
+    KeyFromTerminal,
+    /// What was to print it has failed.
+    #[error("no key came by standard input")]
+    NoKeyCame,
+    /// The key that was given, or the one that is there, is refused.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// A file that stands for another pipe, or another state of this one.
+    #[error("{} is there with another key, {there}, than the one given, {given}", path.display())]
+    OtherKey {
+        /// The file.
+        path: PathBuf,
+        /// Its key.
+        there: KeyId,
+        /// The one on the command line.
+        given: KeyId,
+    },
+    /// The same of its configuration.
+    #[error("{} is there and does not say {variable}={wanted}", path.display())]
+    OtherConf {
+        /// The file.
+        path: PathBuf,
+        /// Of the environment.
+        variable: &'static str,
+        /// The address on the command line.
+        wanted: Address,
+    },
+    /// The same of a socket's drop-in.
+    #[error("{} is there with another content", .0.display())]
+    OtherFile(PathBuf),
+    /// It listens in the other of the two ways.
+    #[error("{0} is in use already")]
+    OtherActivation(Unit),
+    /// Its files are gone.
+    #[error("{unit} is running, but {} is not there", missing.display())]
+    Running {
+        /// What runs.
+        unit: Unit,
+        /// The file it was started with.
+        missing: PathBuf,
+    },
+    /// A file or folder can't be read, or made.
+    #[error("cannot {what} {}: {error}", path.display())]
+    File {
+        /// `read` or `make`.
+        what: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// A unit does not start.
+    #[error("{unit} does not start: {}", failure.reason)]
+    Start {
+        /// The unit.
+        unit: Unit,
+        /// What its log says.
+        failure: Failure,
+    },
+    /// A command of systemd's failed.
+    #[error("'{command}' failed: {said}")]
+    Command {
+        /// The command.
+        command: String,
+        /// Its own last line.
+        said: String,
+    },
+    /// INT, TERM or HUP.
+    #[error("ended by a signal, before it was done")]
+    Interrupted(i32),
+    /// Handling signals, or processes.
+    #[error("cannot watch processes and signals: {0}")]
+    System(io::Error),
+    /// It failed, and so did the way back.
+    #[error("{error}; and this could not be undone: {left}")]
+    NotUndone {
+        /// Why it failed.
+        error: Box<SetupError>,
+        /// What is left.
+        left: String,
+    },
+}
+
+impl SetupError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &str {
+        match self {
+            Self::NotRoot => "run it with sudo; --dry-run needs no root",
+            Self::NoSystemd => "without systemd run the two ends yourself: 'man spiped', EXAMPLES",
+            Self::NotInstalled(_) => {
+                "install the package, or the units to /usr/lib/systemd/system; then 'systemctl daemon-reload'"
+            }
+            Self::KeyFromTerminal => "ssh HOST sudo cat /etc/spiped/NAME.key | sudo spiped setup …",
+            Self::NoKeyCame => "the command before the pipe has printed none: run it alone",
+            Self::Key(error) => error.hint(),
+            Self::OtherKey { .. } => {
+                "a key is never overwritten: if the given one is right, move that file away, stop the unit and run this again"
+            }
+            Self::OtherConf { .. } => {
+                "for other addresses edit the file and 'systemctl restart' the unit, or choose another name"
+            }
+            Self::OtherFile(_) => "edit it and restart the socket, or move it away",
+            Self::OtherActivation(_) => {
+                "'systemctl disable --now' it first; --socket is for pipes that were set up with it"
+            }
+            Self::Running { .. } => "put the file back, or 'systemctl stop' the unit first",
+            Self::File { .. } => "check the folder, and that its file system can be written to",
+            Self::Start { failure, .. } => &failure.hint,
+            Self::Command { .. } => "'systemctl status' and 'journalctl' may say more",
+            Self::Interrupted(_) => "all it had made is removed; run it again",
+            Self::System(_) => "the system is short of something, its log may say of what",
+            Self::NotUndone { error, .. } => error.hint(),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What has to be done, given what is there already. Changes nothing.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::geteuid;
+
+use super::SetupError;
+use super::systemd::{Activity, State, Unit};
+use crate::config::setup::{Activation, End, Setup};
+use crate::config::{Address, Role};
+use crate::key_file::{self, NewKey};
+use crate::protocol::KeyId;
+
+const FOLDER: &str = "/etc/spiped";
+const UNITS: &str = "/etc/systemd/system";
+
+/// What has to be done, in this order.
+pub(super) struct Plan {
+    pub(super) steps: Vec<Step>,
+    /// Each end of this host, and its key.
+    pub(super) ends: Vec<(End, KeyId)>,
+    /// Whether what is in [`FOLDER`] can be seen.
+    pub(super) sight: Sight,
+}
+
+/// Whether what is there can be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sight {
+    Clear,
+    /// Another user than root looks, which only `--dry-run` permits.
+    Barred,
+}
+
+/// One change.
+pub(super) enum Step {
+    Folder { path: PathBuf, mode: u32 },
+    Key { path: PathBuf, key: NewKey, role: Role },
+    File { path: PathBuf, content: String },
+    Enable(Unit),
+    Start(Unit, Activity),
+}
+
+/// What has to be done.
+///
+/// # Errors
+/// When something else than what is wanted is there already.
+pub(super) fn make(setup: &Setup, mut given: Option<NewKey>) -> Result<Plan, SetupError> {
+    let folder = Path::new(FOLDER);
+    let sight = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !geteuid().is_root() => {
+            Sight::Barred
+        }
+        _ => Sight::Clear,
+    };
+    let mut plan = Plan { steps: vec![], ends: vec![], sight };
+    plan.folder(folder, 0o700);
+    for end in setup.ends() {
+        let given = match end.role {
+            Role::Decrypt => None,
+            Role::Encrypt => given.take(),
+        };
+        let before = plan.steps.len();
+        let id = plan.key(&end, given)?;
+        plan.conf(&end)?;
+        let missing = plan.steps.get(before).and_then(Step::path).map(Path::to_path_buf);
+        plan.units(&end, setup.activation, missing)?;
+        plan.ends.push((end, id));
+    }
+    Ok(plan)
+}
+
+impl Step {
+    /// The file or folder it makes.
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Folder { path, .. } | Self::Key { path, .. } | Self::File { path, .. } => {
+                Some(path)
+            }
+            Self::Enable(_) | Self::Start(..) => None,
+        }
+    }
+}
+
+impl Plan {
+    fn folder(&mut self, path: &Path, mode: u32) {
+        if !path.exists() {
+            self.steps.push(Step::Folder { path: path.into(), mode });
+        }
+    }
+
+    fn key(&mut self, end: &End, given: Option<NewKey>) -> Result<KeyId, SetupError> {
+        let path = Path::new(FOLDER).join(format!("{}.key", end.name));
+        if self.is_there(&path) {
+            let there = key_file::read(&path, None)?.id();
+            return match given.map(|key| key.id()) {
+                Some(given) if given != there => Err(SetupError::OtherKey { path, there, given }),
+                _ => Ok(there),
+            };
+        }
+        let key = given.map_or_else(NewKey::generate, Ok)?;
+        let id = key.id();
+        self.steps.push(Step::Key { path, key, role: end.role });
+        Ok(id)
+    }
+
+    fn conf(&mut self, end: &End) -> Result<(), SetupError> {
+        let path = Path::new(FOLDER).join(format!("{}.conf", end.name));
+        let wanted = [("SPIPED_SOURCE", &end.source), ("SPIPED_TARGET", &end.target)];
+        let unit = Unit::service(end);
+        if !self.is_there(&path) {
+            let content = format!(
+                "# Read by {unit}; spiped.conf(5) lists all that can stand here.\n\
+                 SPIPED_SOURCE={}\nSPIPED_TARGET={}\n",
+                end.source, end.target
+            );
+            self.steps.push(Step::File { path, content });
+            return Ok(());
+        }
+        let content = read(&path)?;
+        for (variable, address) in wanted {
+            if value(&content, variable).as_ref() != Some(address) {
+                let wanted = address.clone();
+                return Err(SetupError::OtherConf { path, variable, wanted });
+            }
+        }
+        Ok(())
+    }
+
+    /// `missing` is a file that the service needs and that is yet to be made.
+    fn units(
+        &mut self,
+        end: &End,
+        activation: Activation,
+        missing: Option<PathBuf>,
+    ) -> Result<(), SetupError> {
+        let (service, socket) = (Unit::service(end), Unit::socket(end));
+        let (of_service, of_socket) = (State::of(&service)?, State::of(&socket)?);
+        if let (Activity::Running, Some(missing)) = (of_service.activity, missing) {
+            return Err(SetupError::Running { unit: service, missing });
+        }
+        match activation {
+            Activation::Service if of_socket.is_in_use() => {
+                return Err(SetupError::OtherActivation(socket));
+            }
+            Activation::Service => self.enable(&service, &of_service),
+            // Without its socket, the service listens itself.
+            Activation::Socket
+                if of_service.is_enabled
+                    || of_service.is_in_use() && of_socket.activity != Activity::Running =>
+            {
+                return Err(SetupError::OtherActivation(service));
+            }
+            Activation::Socket => {
+                self.listen(&socket, &end.source)?;
+                self.enable(&socket, &of_socket);
+                self.start(socket, of_socket.activity);
+            }
+        }
+        self.start(service, of_service.activity);
+        Ok(())
+    }
+
+    /// The drop-in that says where a socket listens.
+    fn listen(&mut self, socket: &Unit, source: &Address) -> Result<(), SetupError> {
+        let folder = Path::new(UNITS).join(format!("{socket}.d"));
+        let path = folder.join("listen.conf");
+        let listen = match source {
+            Address::Inet(address) => address.to_string(),
+            Address::Host(..) | Address::Unix(_) => source.to_string(),
+        };
+        // The empty one takes away the template's own.
+        let content = format!("[Socket]\nListenStream=\nListenStream={listen}\n");
+        if !path.exists() {
+            self.folder(&folder, 0o755);
+            self.steps.push(Step::File { path, content });
+        } else if read(&path)? != content {
+            return Err(SetupError::OtherFile(path));
+        }
+        Ok(())
+    }
+
+    fn enable(&mut self, unit: &Unit, state: &State) {
+        if !state.is_enabled {
+            self.steps.push(Step::Enable(unit.clone()));
+        }
+    }
+
+    fn start(&mut self, unit: Unit, activity: Activity) {
+        if activity != Activity::Running {
+            self.steps.push(Step::Start(unit, activity));
+        }
+    }
+
+    /// Also a link to nowhere is there.
+    fn is_there(&self, path: &Path) -> bool {
+        self.sight == Sight::Clear && path.symlink_metadata().is_ok()
+    }
+}
+
+fn read(path: &Path) -> Result<String, SetupError> {
+    fs::read_to_string(path).map_err(|error| SetupError::File {
+        what: "read",
+        path: path.into(),
+        error,
+    })
+}
+
+/// What an environment file says, as systemd reads it: the last one counts.
+fn value(content: &str, variable: &str) -> Option<Address> {
+    let assigned =
+        |line: &str| Some(line.trim().strip_prefix(variable)?.strip_prefix('=')?.to_owned());
+    let value = content.lines().filter_map(assigned).next_back()?;
+    value.trim().trim_matches(['"', '\'']).parse().ok()
+}

@@ -1,0 +1,141 @@
+//! What the operator is told: what runs, and the line for the other host.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use super::plan::{Plan, Sight, Step};
+use crate::config::setup::{Activation, End, Ends, Plaintext, Setup};
+use crate::config::{Address, Role};
+use crate::protocol::KeyId;
+
+/// What `--dry-run` prints.
+pub(super) fn what_would_be_done(plan: &Plan) -> String {
+    let mut text = String::new();
+    if plan.sight == Sight::Barred {
+        text.push_str("only root sees whether some of this is done already\n");
+    }
+    for step in &plan.steps {
+        text.push_str(&line_of(step));
+    }
+    if plan.steps.is_empty() {
+        text.push_str("nothing to do: it is set up and runs\n");
+    }
+    text
+}
+
+fn line_of(step: &Step) -> String {
+    match step {
+        Step::Folder { path, mode } => format!("make {}, mode {mode:04o}\n", path.display()),
+        Step::Key { path, key, role } => {
+            let from = match role {
+                Role::Decrypt => "a new key".to_owned(),
+                Role::Encrypt => format!("the given key {}", key.id()),
+            };
+            format!("make {}, mode 0600: {from}\n", path.display())
+        }
+        Step::File { path, content } => {
+            let indented = content.lines().map(|line| format!("    {line}\n"));
+            format!("make {}, mode 0644:\n{}", path.display(), indented.collect::<String>())
+        }
+        Step::Enable(unit) => format!("run systemctl enable {unit}\n"),
+        Step::Start(unit, _) => format!("run systemctl start {unit}\n"),
+    }
+}
+
+/// What is told once it is done; the same each time.
+pub(super) fn what_runs(setup: &Setup, plan: &Plan) -> String {
+    let mut text: String = plan.ends.iter().map(|(end, key)| what_end_runs(end, *key)).collect();
+    let next = match &setup.ends {
+        Ends::Receive { source, .. } => {
+            let line = line_for_sender(setup, source);
+            format!("Now, on the clients' host:\n  {line}\n")
+        }
+        Ends::Send { .. } => String::new(),
+        Ends::Pair { .. } => next_of_pair(setup),
+    };
+    text.push_str(&next);
+    text
+}
+
+fn what_end_runs(end: &End, key: KeyId) -> String {
+    let End { role, name, source, target } = end;
+    let does = match role {
+        Role::Decrypt => {
+            format!("takes encrypted connections on {source}, sends plaintext to {target}")
+        }
+        Role::Encrypt => format!("takes plaintext on {source}, sends it encrypted to {target}"),
+    };
+    format!("{name} runs: {does}\n  its key: {key}\n")
+}
+
+fn line_for_sender(setup: &Setup, source: &Address) -> String {
+    let Reach { host, address } = Reach::of(source);
+    let name = &setup.name;
+    format!(
+        "ssh {host} sudo cat /etc/spiped/{name}.key | sudo spiped setup send {name} \
+         --source 127.0.0.1:8000 --target {address} --key -"
+    )
+}
+
+/// Three lines in all: this host's first, one for the other host, which then
+/// has both keys, and the last, again here, which brings the other's key.
+fn next_of_pair(setup: &Setup) -> String {
+    let Ends::Pair { source, target, local, peer, key } = &setup.ends else {
+        return String::new();
+    };
+    let (here, there) = (Reach::of(source), Reach::of(peer));
+    let (name, target, local) = (&setup.name, word(target), word(local));
+    let bring = format!("ssh {} sudo cat /etc/spiped/{name}-in.key | sudo spiped setup", here.host);
+    let (when, line) = if key.is_none() {
+        let addresses = format!(
+            "--source {} --target {target} --local {local} --peer {}",
+            there.address, here.address
+        );
+        (format!("Now, on {}", there.host), format!("{bring} pair {name} {addresses} --key -"))
+    } else {
+        let addresses = format!("--source {local} --target {}", here.address);
+        (
+            format!("Last, on {}, unless {name}-out runs there already", there.host),
+            format!("{bring} send {name}-out {addresses} --key -"),
+        )
+    };
+    let socket = if setup.activation == Activation::Socket { " --socket" } else { "" };
+    let expose = if setup.plaintext == Plaintext::Anywhere { " --expose-plaintext" } else { "" };
+    format!("{when}:\n  {line}{socket}{expose}\n")
+}
+
+/// How the other host finds an address of this one, in words for a shell.
+struct Reach {
+    host: String,
+    address: String,
+}
+
+impl Reach {
+    fn of(address: &Address) -> Self {
+        let host = match address {
+            Address::Inet(any) if any.ip().is_unspecified() => {
+                let host = host_name();
+                return Self { address: format!("{host}:{}", any.port()), host };
+            }
+            Address::Inet(address) => address.ip().to_string(),
+            Address::Host(name, _) => name.clone(),
+            Address::Unix(_) => return Self { host: "HOST".into(), address: "HOST:PORT".into() },
+        };
+        Self { host, address: word(address) }
+    }
+}
+
+/// Without brackets where it can be: a shell has a meaning for them.
+fn word(address: &Address) -> String {
+    match address {
+        Address::Inet(SocketAddr::V4(address)) => address.to_string(),
+        Address::Inet(SocketAddr::V6(_)) => format!("'{address}'"),
+        Address::Host(name, _) if name.contains('%') => format!("'{address}'"),
+        Address::Host(..) | Address::Unix(_) => address.to_string(),
+    }
+}
+
+fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Some(name.trim()).filter(|name| !name.is_empty() && *name != "(none)").unwrap_or("HOST").into()
+}

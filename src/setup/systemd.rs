@@ -1,0 +1,167 @@
+//! What is asked of systemd, and what it answers.
+
+use std::fmt;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use super::SetupError;
+use crate::config::Role;
+use crate::config::setup::End;
+
+/// Whether systemd is what runs this host.
+pub(super) fn is_running() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+/// The name of a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit(String);
+
+impl Unit {
+    pub(super) fn service(end: &End) -> Self {
+        Self::of(end, "service")
+    }
+
+    pub(super) fn socket(end: &End) -> Self {
+        Self::of(end, "socket")
+    }
+
+    fn of(end: &End, kind: &str) -> Self {
+        let role = match end.role {
+            Role::Decrypt => "receive",
+            Role::Encrypt => "send",
+        };
+        Self(format!("spiped-{role}@{}.{kind}", end.name))
+    }
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How a unit is.
+pub(super) struct State {
+    pub(super) is_enabled: bool,
+    pub(super) activity: Activity,
+}
+
+/// Whether a unit runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Activity {
+    Stopped,
+    /// It has failed, and is started again and again.
+    Retrying,
+    Running,
+}
+
+impl State {
+    pub(super) fn of(unit: &Unit) -> Result<Self, SetupError> {
+        if !is_running() {
+            // To be read only: how it would be on a fresh host.
+            return Ok(Self { is_enabled: false, activity: Activity::Stopped });
+        }
+        let properties = "LoadState,UnitFileState,ActiveState";
+        let said = run(&mut command("systemctl", &["show", "-p", properties, &unit.0]))?;
+        let has = |property: &str| said.lines().any(|line| line == property);
+        if has("LoadState=not-found") {
+            return Err(SetupError::NotInstalled(unit.clone()));
+        }
+        let activity = if has("ActiveState=active") || has("ActiveState=reloading") {
+            Activity::Running
+        } else if has("ActiveState=activating") {
+            Activity::Retrying
+        } else {
+            Activity::Stopped
+        };
+        Ok(Self { is_enabled: has("UnitFileState=enabled"), activity })
+    }
+
+    pub(super) fn is_in_use(&self) -> bool {
+        self.is_enabled || self.activity != Activity::Stopped
+    }
+}
+
+/// Why a unit does not start.
+#[derive(Debug)]
+pub struct Failure {
+    /// The line of its log that says so.
+    pub reason: String,
+    /// What may help.
+    pub hint: String,
+    /// Its exit code, where that tells something.
+    pub code: Option<u8>,
+}
+
+impl Failure {
+    /// What the log of a unit says that has just failed.
+    pub(super) fn of(unit: &Unit) -> Self {
+        let more = format!("'journalctl -u {unit}' says more");
+        let _synced = ask("journalctl", &["--sync"]);
+        let run = ask("systemctl", &["show", "-P", "InvocationID", &unit.0]);
+        let own = format!("_SYSTEMD_INVOCATION_ID={}", run.trim());
+        let own = ask("journalctl", &["--quiet", "--output", "cat", &own]);
+        let status = ask("systemctl", &["show", "-P", "ExecMainStatus", &unit.0]);
+        // Those of sysexits.h; systemd's own are above.
+        let code = status.trim().parse().ok().filter(|code| (64..=78).contains(code));
+        let mut lines = own.lines().skip_while(|line| !line.starts_with("spiped: "));
+        if let Some(reason) = lines.next().and_then(|line| line.strip_prefix("spiped: ")) {
+            let hint = lines.next().and_then(|line| line.strip_prefix("hint: "));
+            return Self { reason: reason.into(), hint: hint.unwrap_or(&more).into(), code };
+        }
+        let log = ask("journalctl", &["--quiet", "--output", "cat", "-n", "20", "-u", &unit.0]);
+        let prefix = format!("{unit}: ");
+        let reason = log
+            .lines()
+            .filter_map(|line| line.strip_prefix(&prefix))
+            .rfind(|line| !EPILOGUE.iter().any(|known| line.starts_with(known)))
+            .unwrap_or("its log does not say why");
+        Self { reason: reason.into(), hint: more, code }
+    }
+}
+
+/// What systemd says once a unit has failed, whatever the reason.
+const EPILOGUE: [&str; 5] = [
+    "Failed with result",
+    "Main process exited",
+    "Control process exited",
+    "Scheduled restart job",
+    "Consumed ",
+];
+
+/// A command that a Ctrl-C is not for, nor this process's standard input.
+pub(super) fn command(program: &str, words: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(words).env("LC_ALL", "C").stdin(Stdio::null()).process_group(0);
+    command
+}
+
+/// What a command prints that must succeed.
+pub(super) fn run(command: &mut Command) -> Result<String, SetupError> {
+    let output = command.output();
+    judge(command, output)
+}
+
+/// The same of a command that has ended.
+pub(super) fn judge(command: &Command, output: io::Result<Output>) -> Result<String, SetupError> {
+    let failed = |said| SetupError::Command { command: words(command), said };
+    let output = output.map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(failed(said.lines().next().map_or_else(|| output.status.to_string(), Into::into)))
+}
+
+/// What it prints, be that nothing.
+fn ask(program: &str, words: &[&str]) -> String {
+    run(&mut command(program, words)).unwrap_or_default()
+}
+
+fn words(command: &Command) -> String {
+    let words: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).collect();
+    words.join(" ".as_ref()).to_string_lossy().into_owned()
+}
