@@ -15,6 +15,7 @@ mod network;
 mod process;
 mod redis;
 mod service;
+mod setup;
 mod spipe;
 mod strangers;
 mod streams;

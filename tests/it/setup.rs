@@ -1,0 +1,215 @@
+//! `spiped setup` where it does nothing: what it refuses, and `--dry-run`.
+//! What it does is tested on hosts of their own.
+
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::support::{Folder, SPIPED};
+
+/// Of no pipe that this machine may have.
+const NAME: &str = "spiped-test";
+const HERE: &str = "127.0.0.1:6379";
+const THERE: &str = "192.0.2.1:6379";
+
+fn setup(line: &str) -> Command {
+    setup_by(Path::new(SPIPED), line)
+}
+
+fn setup_by(program: &Path, line: &str) -> Command {
+    let mut command = Command::new(program);
+    command.arg("setup").args(line.split(' ')).stdin(Stdio::null());
+    command
+}
+
+#[track_caller]
+fn refused(output: &Output, code: i32, reason: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    assert!(lines.len() == 2 && lines[0].starts_with("spiped: "), "{said}");
+    assert!(lines[0].contains(reason), "{reason:?} is not in {said}");
+    assert!(lines[1].starts_with("hint: "), "{said}");
+}
+
+#[test]
+fn what_cannot_be_set_up_is_named() {
+    let long = "x".repeat(65);
+    let name = |name: &str| format!("receive {name} -s {THERE} -t {HERE}");
+    let cases = [
+        (name("-x"), "unexpected argument '-x'"),
+        (name(".x"), "'.x' is no name for a pipe"),
+        (name("a/b"), "'a/b' is no name for a pipe"),
+        (name("../x"), "'../x' is no name for a pipe"),
+        (name("a@b"), "'a@b' is no name for a pipe"),
+        (name("a%i"), "'a%i' is no name for a pipe"),
+        (name("a\tb"), "is no name for a pipe"),
+        (name(""), "'' is no name for a pipe"),
+        (name(&long), "is no name for a pipe"),
+        ("receive x".into(), "required arguments were not provided: --source <ADDRESS> --target"),
+        (format!("receive x -s x -t {HERE}"), "--source: 'x' has no port"),
+        (format!("receive x -s x:0 -t {HERE}"), "--source: port 0 is no port"),
+        (format!("receive x -s {THERE} -t ::1"), "--target: '::1' is an IPv6 address without"),
+        (format!("receive x -s {THERE} -t /a$b"), "--target: the path '/a$b' has other characters"),
+        (format!("receive x -s {THERE} -t {HERE} -k -"), "unexpected argument '-k'"),
+        (
+            format!("receive x -s a:1 -t {HERE} --socket"),
+            "--source: with --socket 'a:1' must be an",
+        ),
+        (format!("send x -s {HERE} -t {THERE}"), "required arguments were not provided: --key"),
+        (format!("pair x -s {THERE} -t {HERE} --peer b:1 --local x"), "--local: 'x' has no port"),
+        (format!("pair x -s {THERE} -t {HERE} --local {HERE} --peer x"), "--peer: 'x' has no port"),
+        (
+            format!("pair x -s {THERE} -t {HERE} --local localhost:1 --peer b:1 --socket"),
+            "--local: with --socket 'localhost:1' must be an IP address",
+        ),
+    ];
+    for (line, reason) in cases {
+        refused(&setup(&line).output().unwrap(), 64, reason);
+    }
+}
+
+#[test]
+fn plaintext_stays_on_its_host_unless_that_is_asked_for() {
+    let folder = Folder::new();
+    let key = folder.shared_key();
+    let key = key.display();
+    for address in ["0.0.0.0:1", "[::]:1", "10.0.0.5:1", "[2001:db8::1]:1", "a.example:1"] {
+        let cases = [
+            (format!("send {NAME} -s {address} -t {THERE} -k {key}"), "--source"),
+            (format!("receive {NAME} -s {THERE} -t {address}"), "--target"),
+            (format!("pair {NAME} -s {THERE} -t {HERE} --local {address} --peer b:1"), "--local"),
+            (format!("pair {NAME} -s {THERE} -t {address} --local {HERE} --peer b:1"), "--target"),
+        ];
+        for (line, option) in cases {
+            let output = setup(&format!("{line} --dry-run")).output().unwrap();
+            refused(&output, 64, &format!("{option}: plaintext at "));
+            let line = format!("{line} --dry-run --expose-plaintext");
+            // The pair's --local has no unit before the key is here.
+            succeeds(setup(&line));
+        }
+    }
+    for address in ["127.0.0.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "localhost:1", "/run/x"] {
+        succeeds(setup(&format!("send {NAME} -s {address} -t {THERE} -k {key} --dry-run")));
+    }
+}
+
+#[test]
+fn a_key_that_does_not_come_is_named() {
+    let line = format!("send {NAME} -s {HERE} -t {THERE} --dry-run -k");
+    refused(&setup(&format!("{line} -")).output().unwrap(), 66, "no key came by standard input");
+    let with_input = |input: &[u8]| {
+        let mut child = setup(&format!("{line} -"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    refused(&with_input(&[7; 31]), 65, "the key has 31 bytes, fewer than 32");
+    assert!(with_input(&[7; 32]).status.success());
+    refused(&setup(&format!("{line} /none")).output().unwrap(), 66, "cannot read the key file");
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let output = setup(&format!("{line} -")).stdin(terminal.slave).output().unwrap();
+    refused(&output, 66, "standard input, which is a terminal");
+}
+
+#[test]
+fn a_dry_run_names_each_step_and_no_key() {
+    let folder = Folder::new();
+    let key = folder.path("text.key");
+    fs::write(&key, "the-key-itself-which-nobody-may-see-in-any-output").unwrap();
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+    let id = Command::new(SPIPED).arg("keyid").arg(&key).output().unwrap().stdout;
+    let id = String::from_utf8(id).unwrap();
+    let addresses = format!("-s {THERE} -t {HERE} --local [::1]:8000 --peer b.example:6380");
+    let line = format!("pair {NAME} {addresses} --socket --dry-run -k {}", key.display());
+    let said = succeeds(setup(&line));
+    let steps = format!(
+        "\
+make /etc/spiped/NAME-in.key, mode 0600: a new key
+make /etc/spiped/NAME-in.conf, mode 0644:
+    # Read by spiped-receive@NAME-in.service; spiped.conf(5) lists all that can stand here.
+    SPIPED_SOURCE=[192.0.2.1]:6379
+    SPIPED_TARGET=[127.0.0.1]:6379
+make /etc/systemd/system/spiped-receive@NAME-in.socket.d, mode 0755
+make /etc/systemd/system/spiped-receive@NAME-in.socket.d/listen.conf, mode 0644:
+    [Socket]
+    ListenStream=
+    ListenStream=192.0.2.1:6379
+run systemctl enable spiped-receive@NAME-in.socket
+run systemctl start spiped-receive@NAME-in.socket
+run systemctl start spiped-receive@NAME-in.service
+make /etc/spiped/NAME-out.key, mode 0600: the given key {id}\
+make /etc/spiped/NAME-out.conf, mode 0644:
+    # Read by spiped-send@NAME-out.service; spiped.conf(5) lists all that can stand here.
+    SPIPED_SOURCE=[::1]:8000
+    SPIPED_TARGET=b.example:6380
+make /etc/systemd/system/spiped-send@NAME-out.socket.d, mode 0755
+make /etc/systemd/system/spiped-send@NAME-out.socket.d/listen.conf, mode 0644:
+    [Socket]
+    ListenStream=
+    ListenStream=[::1]:8000
+run systemctl enable spiped-send@NAME-out.socket
+run systemctl start spiped-send@NAME-out.socket
+run systemctl start spiped-send@NAME-out.service
+"
+    );
+    // Whether the folder is there is this machine's own matter.
+    let said = said.replacen("make /etc/spiped, mode 0700\n", "", 1);
+    assert_eq!(said, steps.replace("NAME", NAME));
+    assert!(!Path::new("/etc/spiped").join(format!("{NAME}-in.key")).exists());
+}
+
+/// Needs root, as which `scripts/test` runs, to become another user.
+#[test]
+fn without_root_there_is_only_the_dry_run() {
+    let folder = Folder::new();
+    let program = for_all_users(&folder);
+    let line = format!("receive {NAME} -s {THERE} -t {HERE}");
+    let by_nobody = |line: &str| {
+        let mut command = setup_by(&program, line);
+        if nix::unistd::geteuid().is_root() {
+            command.uid(65534).gid(65534);
+        }
+        command
+    };
+    let output = by_nobody(&line).output().unwrap();
+    refused(&output, 77, "only root can set up a pipe");
+    let said = succeeds(by_nobody(&format!("{line} --dry-run")));
+    assert!(said.contains(&format!("systemctl start spiped-receive@{NAME}.service")), "{said}");
+}
+
+#[test]
+fn without_systemd_nothing_is_set_up() {
+    let is_root = nix::unistd::geteuid().is_root();
+    if Path::new("/run/systemd/system").exists() || !is_root {
+        eprintln!("skipped: this host has a systemd");
+        return;
+    }
+    let output = setup(&format!("receive {NAME} -s {THERE} -t {HERE}")).output().unwrap();
+    refused(&output, 69, "systemd is not running here");
+    assert!(!Path::new("/etc/spiped").join(format!("{NAME}.conf")).exists());
+}
+
+/// The program where every user may run it.
+fn for_all_users(folder: &Folder) -> PathBuf {
+    fs::set_permissions(folder.path("."), Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path("spiped");
+    fs::copy(SPIPED, &program).unwrap();
+    program
+}
+
+/// What it prints.
+#[track_caller]
+fn succeeds(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{command:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
