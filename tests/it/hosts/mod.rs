@@ -3,5 +3,6 @@
 mod guide;
 mod instances;
 mod reload;
+mod setup;
 mod sockets;
 mod units;
