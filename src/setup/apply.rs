@@ -75,8 +75,8 @@ async fn one(step: Step, done: &mut Vec<Undo>) -> Result<(), SetupError> {
             if before == Activity::Stopped {
                 done.push(Undo::Stop(unit.clone()));
             }
-            if systemctl("start", &unit).await.is_err() {
-                let failure = Failure::of(&unit);
+            if let Err(error) = systemctl("start", &unit).await {
+                let failure = Failure::of(&unit, &error);
                 return Err(SetupError::Start { unit, failure });
             }
         }

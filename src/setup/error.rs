@@ -136,7 +136,7 @@ impl SetupError {
             Self::Command { .. } => "'systemctl status' and 'journalctl' may say more",
             Self::Interrupted(_) => "all it had made is removed; run it again",
             Self::System(_) => "the system is short of something, its log may say of what",
-            Self::NotUndone { error, .. } => error.hint(),
+            Self::NotUndone { .. } => "undo that by hand, then run it again",
         }
     }
 }

@@ -139,3 +139,56 @@ fn host_name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Some(name.trim()).filter(|name| !name.is_empty() && *name != "(none)").unwrap_or("HOST").into()
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::config::{Args, Command};
+
+    fn setup(line: &str) -> Setup {
+        let args = Args::try_parse_from(format!("spiped setup {line}").split(' ')).unwrap();
+        let Some(Command::Setup { what }) = args.command else { panic!("{line}") };
+        what.try_into().unwrap()
+    }
+
+    #[test]
+    fn an_address_is_told_as_the_other_host_can_use_it() {
+        let all = format!("{}:1", host_name());
+        let cases = [
+            ("10.0.0.5:1", "10.0.0.5", "10.0.0.5:1"),
+            ("[2001:db8::1]:1", "2001:db8::1", "'[2001:db8::1]:1'"),
+            ("[fe80::1%eth0]:1", "fe80::1%eth0", "'[fe80::1%eth0]:1'"),
+            ("db.example:1", "db.example", "db.example:1"),
+            ("0.0.0.0:1", &host_name(), &all),
+            ("[::]:1", &host_name(), &all),
+            ("/run/x.socket", "HOST", "HOST:PORT"),
+        ];
+        for (text, host, address) in cases {
+            let reach = Reach::of(&text.parse().unwrap());
+            assert_eq!((reach.host.as_str(), reach.address.as_str()), (host, address));
+        }
+    }
+
+    #[test]
+    fn the_lines_of_a_pair_keep_its_flags_and_swap_its_hosts() {
+        let line = "pair x -s [2001:db8::1]:1 -t /run/x --local 0.0.0.0:2 --peer [2001:db8::2]:3 \
+                    --expose-plaintext --socket";
+        let bring = "  ssh 2001:db8::1 sudo cat /etc/spiped/x-in.key | sudo spiped setup";
+        assert_eq!(
+            next_of_pair(&setup(line)),
+            format!(
+                "Now, on 2001:db8::2:\n{bring} pair x --source '[2001:db8::2]:3' --target /run/x \
+                 --local 0.0.0.0:2 --peer '[2001:db8::1]:1' --key - --socket --expose-plaintext\n"
+            )
+        );
+        assert_eq!(
+            next_of_pair(&setup(&format!("{line} -k -"))),
+            format!(
+                "Last, on 2001:db8::2, unless x-out runs there already:\n{bring} send x-out \
+                 --source 0.0.0.0:2 --target '[2001:db8::1]:1' --key - --socket --expose-plaintext\n"
+            )
+        );
+    }
+}

@@ -6,6 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use nix::unistd::geteuid;
+
 use super::SetupError;
 use crate::config::Role;
 use crate::config::setup::End;
@@ -60,12 +62,16 @@ pub(super) enum Activity {
 
 impl State {
     pub(super) fn of(unit: &Unit) -> Result<Self, SetupError> {
+        // Only --dry-run comes without systemd, or without root to ask it: then
+        // it is how it would be on a fresh host.
         if !is_running() {
-            // To be read only: how it would be on a fresh host.
             return Ok(Self { is_enabled: false, activity: Activity::Stopped });
         }
         let properties = "LoadState,UnitFileState,ActiveState";
-        let said = run(&mut command("systemctl", &["show", "-p", properties, &unit.0]))?;
+        let said = match run(&mut command("systemctl", &["show", "-p", properties, &unit.0])) {
+            Err(_) if !geteuid().is_root() => String::new(),
+            said => said?,
+        };
         let has = |property: &str| said.lines().any(|line| line == property);
         if has("LoadState=not-found") {
             return Err(SetupError::NotInstalled(unit.clone()));
@@ -97,8 +103,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// What the log of a unit says that has just failed.
-    pub(super) fn of(unit: &Unit) -> Self {
+    /// What the log of a unit says that has just failed; or else systemctl.
+    pub(super) fn of(unit: &Unit, error: &SetupError) -> Self {
         let more = format!("'journalctl -u {unit}' says more");
         let _synced = ask("journalctl", &["--sync"]);
         let run = ask("systemctl", &["show", "-P", "InvocationID", &unit.0]);
@@ -118,13 +124,15 @@ impl Failure {
             .lines()
             .filter_map(|line| line.strip_prefix(&prefix))
             .rfind(|line| !EPILOGUE.iter().any(|known| line.starts_with(known)))
-            .unwrap_or("its log does not say why");
-        Self { reason: reason.into(), hint: more, code }
+            .map_or_else(|| error.to_string(), Into::into);
+        Self { reason, hint: more, code }
     }
 }
 
 /// What systemd says once a unit has failed, whatever the reason.
-const EPILOGUE: [&str; 5] = [
+const EPILOGUE: [&str; 7] = [
+    "Failed to listen on sockets",
+    "Failed to receive listening socket",
     "Failed with result",
     "Main process exited",
     "Control process exited",
