@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -177,7 +178,12 @@ impl NewKey {
 /// The content of the key file at `path`, which has been checked.
 fn content(path: &Path, user: Option<u32>) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     if path == Path::new("-") {
-        return read_all(path, io::stdin().lock());
+        // Not by way of its buffer, which would not be wiped.
+        let input = io::stdin()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|error| KeyFileError::Read { path: path.into(), error })?;
+        return read_all(path, File::from(input));
     }
     // Without O_NONBLOCK a named pipe would keep us waiting for its writer.
     let file = OpenOptions::new()

@@ -7,7 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Writes a file that was not there. Neither a failure nor a power cut leaves
-/// a part of it at that path.
+/// a part of it at that path; a power cut may leave one beside it, `.tmp…`, with
+/// the same mode.
 ///
 /// # Errors
 /// When something is there already ([`io::ErrorKind::AlreadyExists`]), or the

@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::process;
 use tokio::runtime::Builder;
@@ -75,8 +76,9 @@ async fn one(step: Step, done: &mut Vec<Undo>) -> Result<(), SetupError> {
             if before == Activity::Stopped {
                 done.push(Undo::Stop(unit.clone()));
             }
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             if let Err(error) = systemctl("start", &unit).await {
-                let failure = Failure::of(&unit, &error);
+                let failure = Failure::of(&unit, now, &error);
                 return Err(SetupError::Start { unit, failure });
             }
         }
@@ -126,10 +128,13 @@ impl Undo {
                 systemctl(&["disable", &unit.to_string()]).map_err(|error| error.to_string())
             }
             Self::Stop(unit) => {
-                let unit = unit.to_string();
-                let stopped = systemctl(&["stop", &unit]).map_err(|error| error.to_string());
+                // A client may have come, and the socket started its service again.
+                let units = [Some(unit.to_string()), unit.started_by_it().map(|it| it.to_string())];
+                let units: Vec<_> = units.iter().flatten().map(String::as_str).collect();
+                let of_units = |verb| [&[verb], units.as_slice()].concat();
+                let stopped = systemctl(&of_units("stop")).map_err(|error| error.to_string());
                 // It fails where nothing has failed.
-                let _nothing = systemctl(&["reset-failed", &unit]);
+                let _nothing = systemctl(&of_units("reset-failed"));
                 stopped
             }
         }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use nix::unistd::geteuid;
 
@@ -28,6 +29,11 @@ impl Unit {
 
     pub(super) fn socket(end: &End) -> Self {
         Self::of(end, "socket")
+    }
+
+    /// The service that a socket starts.
+    pub(super) fn started_by_it(&self) -> Option<Self> {
+        Some(Self(format!("{}.service", self.0.strip_suffix(".socket")?)))
     }
 
     fn of(end: &End, kind: &str) -> Self {
@@ -103,27 +109,30 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// What the log of a unit says that has just failed; or else systemctl.
-    pub(super) fn of(unit: &Unit, error: &SetupError) -> Self {
+    /// What the log of a unit says since it was started, in seconds of the
+    /// clock; where it says nothing, what systemctl said.
+    pub(super) fn of(unit: &Unit, since: Duration, error: &SetupError) -> Self {
         let more = format!("'journalctl -u {unit}' says more");
         let _synced = ask("journalctl", &["--sync"]);
-        let run = ask("systemctl", &["show", "-P", "InvocationID", &unit.0]);
-        let own = format!("_SYSTEMD_INVOCATION_ID={}", run.trim());
-        let own = ask("journalctl", &["--quiet", "--output", "cat", &own]);
-        let status = ask("systemctl", &["show", "-P", "ExecMainStatus", &unit.0]);
-        // Those of sysexits.h; systemd's own are above.
-        let code = status.trim().parse().ok().filter(|code| (64..=78).contains(code));
-        let mut lines = own.lines().skip_while(|line| !line.starts_with("spiped: "));
-        if let Some(reason) = lines.next().and_then(|line| line.strip_prefix("spiped: ")) {
-            let hint = lines.next().and_then(|line| line.strip_prefix("hint: "));
-            return Self { reason: reason.into(), hint: hint.unwrap_or(&more).into(), code };
+        // Not of the last start only: by now it may have been started again.
+        let since = format!("--since=@{}.{:06}", since.as_secs(), since.subsec_micros());
+        let log = ask("journalctl", &["--quiet", "--output=cat", &since, "-u", &unit.0]);
+        let code = log
+            .lines()
+            .find_map(|line| line.split_once("Main process exited, code=exited, status="))
+            .and_then(|(_, status)| status.split('/').next()?.parse().ok())
+            // Those of sysexits.h; systemd's own are above.
+            .filter(|code| (64..=78).contains(code));
+        let after = |prefix: &str| log.lines().find_map(|line| line.strip_prefix(prefix));
+        if let Some(reason) = after("spiped: ") {
+            let hint = after("hint: ").unwrap_or(&more).into();
+            return Self { reason: reason.into(), hint, code };
         }
-        let log = ask("journalctl", &["--quiet", "--output", "cat", "-n", "20", "-u", &unit.0]);
         let prefix = format!("{unit}: ");
         let reason = log
             .lines()
             .filter_map(|line| line.strip_prefix(&prefix))
-            .rfind(|line| !EPILOGUE.iter().any(|known| line.starts_with(known)))
+            .find(|line| !EPILOGUE.iter().any(|known| line.starts_with(known)))
             .map_or_else(|| error.to_string(), Into::into);
         Self { reason, hint: more, code }
     }

@@ -1,5 +1,7 @@
 //! `spiped setup`, followed to the letter: what it prints is what is run next.
 
+mod failures;
+
 use std::fs;
 use std::process::Output;
 
@@ -32,7 +34,7 @@ fn run_with_key(host: &Host, line: &str, key: &[u8]) -> String {
 
 /// Every file of /etc, with all that a change would change.
 fn listing(host: &Host) -> String {
-    let list = host.must("find /etc -printf %p\\x20%i\\x20%m\\x20%u\\x20%T@\\x20%C@\\n");
+    let list = host.must("find /etc -printf %p,%i,%m,%u,%T@,%C@\\n");
     let mut lines: Vec<_> = list.lines().collect();
     lines.sort_unstable();
     lines.join("\n")
@@ -40,7 +42,7 @@ fn listing(host: &Host) -> String {
 
 /// Paths and modes alone: a folder has another time once something was in it.
 fn names(host: &Host) -> String {
-    let list = host.must("find /etc -printf %p\\x20%m\\n");
+    let list = host.must("find /etc -printf %p,%m\\n");
     let mut lines: Vec<_> = list.lines().collect();
     lines.sort_unstable();
     lines.join("\n")
@@ -194,179 +196,6 @@ fn three_lines_make_a_pair_that_replicates() {
     let whole = run_with_key(a, &format!("{PAIR} --key -"), &key);
     assert!(whole.contains(&third), "{whole}");
     assert_eq!((listing(a), listing(b)), before);
-}
-
-#[test]
-fn what_fails_leaves_nothing_behind() {
-    if !hosts_can_be("what spiped setup undoes") {
-        return;
-    }
-    let hosts = Hosts::boot(&["host"]);
-    let host = &hosts["host"];
-    host.has_redis();
-    let before = names(host);
-    let taken = "Address already in use (os error 98)";
-    let gone = |unit: &str| {
-        assert_eq!(names(host), before);
-        assert_eq!(state(host, unit), "ActiveState=inactive UnitFileState=disabled");
-    };
-
-    let to_taken = "spiped setup receive redis -s 127.0.0.1:6379 -t 127.0.0.1:1";
-    let said = refused(
-        &host.run(to_taken),
-        69,
-        &format!(
-            "spiped-receive@redis.service does not start: cannot listen on [127.0.0.1]:6379: {taken}"
-        ),
-    );
-    assert!(said.ends_with("hint: another program listens there: 'ss -lntxp' names it"), "{said}");
-    gone("spiped-receive@redis.service");
-    refused(
-        &host.run(&format!("{to_taken} --socket")),
-        69,
-        "spiped-receive@redis.socket does not start: Failed to create listening socket \
-         (127.0.0.1:6379): Address already in use",
-    );
-    gone("spiped-receive@redis.socket");
-    gone("spiped-receive@redis.service");
-    let elsewhere = host.run("spiped setup receive redis -s 192.0.2.9:6380 -t 127.0.0.1:6379");
-    refused(
-        &elsewhere,
-        69,
-        "spiped-receive@redis.service does not start: cannot listen on [192.0.2.9]",
-    );
-    gone("spiped-receive@redis.service");
-
-    // The second half fails: the first one goes as well.
-    host.must("spiped keygen /root/key");
-    let pair = "spiped setup pair redis -s 192.0.2.1:6380 -t 127.0.0.1:6379 \
-                --local 127.0.0.1:6379 --peer 192.0.2.2:6380 -k /root/key";
-    refused(&host.run(pair), 69, "spiped-send@redis-out.service does not start: cannot listen on");
-    gone("spiped-receive@redis-in.service");
-    gone("spiped-send@redis-out.service");
-
-    // What was there before stays.
-    host.must("mkdir -m 0700 /etc/spiped");
-    host.must("spiped keygen /etc/spiped/redis.key");
-    let before = listing(host);
-    assert_eq!(host.run(to_taken).status.code(), Some(69));
-    let of_key =
-        |list: &str| list.lines().find(|line| line.contains("redis.key")).unwrap().to_owned();
-    assert_eq!(of_key(&listing(host)), of_key(&before));
-    assert_eq!(host.must("ls /etc/spiped"), "redis.key");
-
-    // What systemd itself refuses.
-    host.must("systemctl mask --quiet --runtime spiped-receive@masked.service");
-    let masked = host.run("spiped setup receive masked -s 192.0.2.1:6380 -t 127.0.0.1:6379");
-    let reason = "'systemctl enable spiped-receive@masked.service' failed: Failed to enable unit";
-    assert!(refused(&masked, 69, reason).contains("is masked"));
-    assert_eq!(host.must("ls /etc/spiped"), "redis.key");
-}
-
-#[test]
-fn a_signal_undoes_and_a_kill_is_finished_by_the_next_run() {
-    if !hosts_can_be("spiped setup and signals") {
-        return;
-    }
-    let hosts = Hosts::boot(&["host"]);
-    let host = &hosts["host"];
-    // A unit that takes its time to start.
-    let slow = "/etc/systemd/system/spiped-receive@redis.service.d";
-    host.must(&format!("mkdir {slow}"));
-    host.sh(&format!("printf '[Service]\\nExecStartPre=sleep 50\\n' > {slow}/slow.conf"));
-    host.must("systemctl daemon-reload");
-    let before = names(host);
-    let unit = "spiped-receive@redis.service";
-    let in_the_middle = || {
-        host.must(&format!("systemd-run --quiet --unit setup --remain-after-exit -- {RECEIVE}"));
-        wait_until("it is starting", || state(host, unit).contains("activating"));
-    };
-    for (name, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
-        in_the_middle();
-        host.must(&format!("systemctl kill --kill-whom main --signal {name} setup"));
-        wait_until("setup ends", || {
-            host.must("systemctl show -P ExecMainStatus setup") == code.to_string()
-        });
-        assert_eq!(names(host), before);
-        assert_eq!(state(host, unit), "ActiveState=inactive UnitFileState=disabled");
-        let log = host.log("setup");
-        assert!(log.contains("spiped: ended by a signal, before it was done"), "{log}");
-        host.must("systemctl reset-failed setup");
-    }
-
-    in_the_middle();
-    host.must("systemctl kill --signal KILL setup");
-    wait_until("setup is gone", || state(host, "setup").contains("failed"));
-    let key = key_id(host, "redis");
-    host.must(&format!("rm -r {slow}"));
-    host.must("systemctl daemon-reload");
-    host.must(&format!("systemctl stop {unit}"));
-    assert!(host.must(RECEIVE).contains(&format!("its key: {key}\n")));
-    assert_eq!(state(host, unit), "ActiveState=active UnitFileState=enabled");
-}
-
-#[test]
-fn what_stands_for_something_else_is_refused() {
-    if !hosts_can_be("what spiped setup refuses") {
-        return;
-    }
-    let hosts = Hosts::boot(&["host"]);
-    let host = &hosts["host"];
-    let fresh = listing(host);
-    host.must(&format!("{RECEIVE} --dry-run"));
-    assert_eq!(listing(host), fresh, "a dry run has changed something");
-
-    host.must(RECEIVE);
-    host.must("spiped keygen /root/key");
-    let send = "spiped setup send out -s 127.0.0.1:8000 -t 192.0.2.9:1 -k";
-    host.must(&format!("{send} /root/key"));
-    // Keys that are there, and good, are used.
-    host.must(&format!("{send} /etc/spiped/out.key"));
-    let before = listing(host);
-    let ids = (key_id(host, "out"), key_id(host, "redis"));
-    let (out, redis) = &ids;
-    let other = "spiped setup receive redis -s 192.0.2.1:6379 -t";
-    let cases = [
-        (
-            format!("{send} /etc/spiped/redis.key"),
-            format!(
-                "/etc/spiped/out.key is there with another key, {out}, than the one given, {redis}"
-            ),
-        ),
-        (
-            format!("{other} 127.0.0.1:1"),
-            "/etc/spiped/redis.conf is there and does not say SPIPED_TARGET=[127.0.0.1]:1".into(),
-        ),
-        (
-            "spiped setup receive redis -s 192.0.2.1:1 -t 127.0.0.1:6379".into(),
-            "/etc/spiped/redis.conf is there and does not say SPIPED_SOURCE=[192.0.2.1]:1".into(),
-        ),
-        (format!("{RECEIVE} --socket"), "spiped-receive@redis.service is in use already".into()),
-    ];
-    for (line, reason) in &cases {
-        refused(&host.run(line), 73, reason);
-        refused(&host.run(&format!("{line} --dry-run")), 73, reason);
-    }
-    assert_eq!(listing(host), before);
-    assert_eq!((key_id(host, "out"), key_id(host, "redis")), ids);
-
-    host.must("chmod 0640 /etc/spiped/redis.key");
-    refused(&host.run(RECEIVE), 77, "the key file /etc/spiped/redis.key is open to others");
-    host.must("mv /etc/spiped/redis.key /root");
-    let running = "spiped-receive@redis.service is running, but /etc/spiped/redis.key is not there";
-    refused(&host.run(RECEIVE), 73, running);
-    assert_eq!(state(host, "spiped-receive@redis"), "ActiveState=active UnitFileState=enabled");
-
-    let exposed = "spiped setup send open -s 192.0.2.1:8001 -t 192.0.2.9:1 -k /root/key";
-    refused(&host.run(exposed), 64, "--source: plaintext at [192.0.2.1]:8001 could be read");
-    host.must(&format!("{exposed} --expose-plaintext"));
-    assert!(host.must("ss -lnt").contains("192.0.2.1:8001"));
-
-    // Without the units.
-    host.sh("mount -t tmpfs none /usr/lib/systemd/system && systemctl daemon-reload");
-    let unknown = host.run("spiped setup receive new -s 192.0.2.1:6381 -t 127.0.0.1:6379");
-    refused(&unknown, 69, "spiped-receive@new.service is not known to systemd");
-    assert!(!host.etc("new.key").exists());
 }
 
 #[test]
