@@ -25,20 +25,20 @@ pub(super) fn what_would_be_done(plan: &Plan) -> String {
 
 fn line_of(step: &Step) -> String {
     match step {
-        Step::Folder { path, mode } => format!("make {}, mode {mode:04o}\n", path.display()),
+        Step::Folder { path, mode } => format!("would make {}, mode {mode:04o}\n", path.display()),
         Step::Key { path, key, role } => {
             let from = match role {
                 Role::Decrypt => "a new key".to_owned(),
                 Role::Encrypt => format!("the given key {}", key.id()),
             };
-            format!("make {}, mode 0600: {from}\n", path.display())
+            format!("would make {}, mode 0600: {from}\n", path.display())
         }
         Step::File { path, content } => {
             let indented = content.lines().map(|line| format!("    {line}\n"));
-            format!("make {}, mode 0644:\n{}", path.display(), indented.collect::<String>())
+            format!("would make {}, mode 0644:\n{}", path.display(), indented.collect::<String>())
         }
-        Step::Enable(unit) => format!("run systemctl enable {unit}\n"),
-        Step::Start(unit, _) => format!("run systemctl start {unit}\n"),
+        Step::Enable(unit) => format!("would run systemctl enable {unit}\n"),
+        Step::Start(unit, _) => format!("would run systemctl start {unit}\n"),
     }
 }
 

@@ -133,36 +133,36 @@ fn a_dry_run_names_each_step_and_no_key() {
     let said = succeeds(setup(&line));
     let steps = format!(
         "\
-make /etc/spiped/NAME-in.key, mode 0600: a new key
-make /etc/spiped/NAME-in.conf, mode 0644:
+would make /etc/spiped/NAME-in.key, mode 0600: a new key
+would make /etc/spiped/NAME-in.conf, mode 0644:
     # Read by spiped-receive@NAME-in.service; spiped.conf(5) lists all that can stand here.
     SPIPED_SOURCE=[192.0.2.1]:6379
     SPIPED_TARGET=[127.0.0.1]:6379
-make /etc/systemd/system/spiped-receive@NAME-in.socket.d, mode 0755
-make /etc/systemd/system/spiped-receive@NAME-in.socket.d/listen.conf, mode 0644:
+would make /etc/systemd/system/spiped-receive@NAME-in.socket.d, mode 0755
+would make /etc/systemd/system/spiped-receive@NAME-in.socket.d/listen.conf, mode 0644:
     [Socket]
     ListenStream=
     ListenStream=192.0.2.1:6379
-run systemctl enable spiped-receive@NAME-in.socket
-run systemctl start spiped-receive@NAME-in.socket
-run systemctl start spiped-receive@NAME-in.service
-make /etc/spiped/NAME-out.key, mode 0600: the given key {id}\
-make /etc/spiped/NAME-out.conf, mode 0644:
+would run systemctl enable spiped-receive@NAME-in.socket
+would run systemctl start spiped-receive@NAME-in.socket
+would run systemctl start spiped-receive@NAME-in.service
+would make /etc/spiped/NAME-out.key, mode 0600: the given key {id}\
+would make /etc/spiped/NAME-out.conf, mode 0644:
     # Read by spiped-send@NAME-out.service; spiped.conf(5) lists all that can stand here.
     SPIPED_SOURCE=[::1]:8000
     SPIPED_TARGET=b.example:6380
-make /etc/systemd/system/spiped-send@NAME-out.socket.d, mode 0755
-make /etc/systemd/system/spiped-send@NAME-out.socket.d/listen.conf, mode 0644:
+would make /etc/systemd/system/spiped-send@NAME-out.socket.d, mode 0755
+would make /etc/systemd/system/spiped-send@NAME-out.socket.d/listen.conf, mode 0644:
     [Socket]
     ListenStream=
     ListenStream=[::1]:8000
-run systemctl enable spiped-send@NAME-out.socket
-run systemctl start spiped-send@NAME-out.socket
-run systemctl start spiped-send@NAME-out.service
+would run systemctl enable spiped-send@NAME-out.socket
+would run systemctl start spiped-send@NAME-out.socket
+would run systemctl start spiped-send@NAME-out.service
 "
     );
     // Whether the folder is there is this machine's own matter.
-    let said = said.replacen("make /etc/spiped, mode 0700\n", "", 1);
+    let said = said.replacen("would make /etc/spiped, mode 0700\n", "", 1);
     assert_eq!(said, steps.replace("NAME", NAME));
     assert!(!Path::new("/etc/spiped").join(format!("{NAME}-in.key")).exists());
 }
