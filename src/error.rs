@@ -146,7 +146,7 @@ fn setup_code(error: &SetupError) -> u8 {
         SetupError::Key(error) => key_file_code(error),
         SetupError::OtherKey { .. }
         | SetupError::OtherConf { .. }
-        | SetupError::OtherFile(_)
+        | SetupError::OtherDropIn { .. }
         | SetupError::OtherActivation(_)
         | SetupError::Running { .. }
         | SetupError::File { .. } => CANNOT_CREATE,

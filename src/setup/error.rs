@@ -52,8 +52,13 @@ pub enum SetupError {
         wanted: Address,
     },
     /// The same of a socket's drop-in.
-    #[error("{} is there with another content", .0.display())]
-    OtherFile(PathBuf),
+    #[error("{} is there and does not say {line}", path.display())]
+    OtherDropIn {
+        /// The file.
+        path: PathBuf,
+        /// The address on the command line.
+        line: String,
+    },
     /// It listens in the other of the two ways.
     #[error("{0} is in use already")]
     OtherActivation(Unit),
@@ -126,7 +131,9 @@ impl SetupError {
             Self::OtherConf { .. } => {
                 "for other addresses edit the file and 'systemctl restart' the unit, or choose another name"
             }
-            Self::OtherFile(_) => "edit it and restart the socket, or move it away",
+            Self::OtherDropIn { .. } => {
+                "edit it, then 'systemctl daemon-reload' and restart the socket; or move it away"
+            }
             Self::OtherActivation(_) => {
                 "'systemctl disable --now' it first; --socket is for pipes that were set up with it"
             }

@@ -171,12 +171,13 @@ impl Plan {
             Address::Host(..) | Address::Unix(_) => source.to_string(),
         };
         // The empty one takes away the template's own.
-        let content = format!("[Socket]\nListenStream=\nListenStream={listen}\n");
+        let line = format!("ListenStream={listen}");
+        let content = format!("[Socket]\nListenStream=\n{line}\n");
         if !path.exists() {
             self.folder(&folder, 0o755);
             self.steps.push(Step::File { path, content });
-        } else if read(&path)? != content {
-            return Err(SetupError::OtherFile(path));
+        } else if read(&path)?.lines().all(|there| there.trim() != line) {
+            return Err(SetupError::OtherDropIn { path, line });
         }
         Ok(())
     }

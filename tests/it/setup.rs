@@ -60,6 +60,7 @@ fn what_cannot_be_set_up_is_named() {
             format!("receive x -s a:1 -t {HERE} --socket"),
             "--source: with --socket 'a:1' must be an",
         ),
+        (format!("send x -s /run/x -t {THERE} -k -"), "--source: the service cannot make a unix"),
         (format!("send x -s {HERE} -t {THERE}"), "required arguments were not provided: --key"),
         (format!("pair x -s {THERE} -t {HERE} --peer b:1 --local x"), "--local: 'x' has no port"),
         (format!("pair x -s {THERE} -t {HERE} --local {HERE} --peer x"), "--peer: 'x' has no port"),
@@ -93,9 +94,10 @@ fn plaintext_stays_on_its_host_unless_that_is_asked_for() {
             succeeds(setup(&line));
         }
     }
-    for address in ["127.0.0.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "localhost:1", "/run/x"] {
+    for address in ["127.0.0.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "localhost:1"] {
         succeeds(setup(&format!("send {NAME} -s {address} -t {THERE} -k {key} --dry-run")));
     }
+    succeeds(setup(&format!("send {NAME} -s /run/x -t {THERE} -k {key} --dry-run --socket")));
 }
 
 #[test]

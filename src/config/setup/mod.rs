@@ -142,6 +142,9 @@ pub enum SetupConfigError {
         /// What it says.
         address: Address,
     },
+    /// The service can write nowhere.
+    #[error("{0}: the service cannot make a unix socket, systemd can")]
+    UnixOfService(&'static str),
 }
 
 impl SetupConfigError {
@@ -159,6 +162,7 @@ impl SetupConfigError {
                 "use 127.0.0.1, [::1], localhost or a unix socket; --expose-plaintext allows it"
             }
             Self::NameOfSocket { .. } => "write [1.2.3.4]:port or [::1]:port",
+            Self::UnixOfService(_) => "add --socket",
         }
     }
 }
@@ -229,7 +233,7 @@ impl TryFrom<SetupCommand> for Setup {
             run: if how.dry_run { Run::Dry } else { Run::Real },
         };
         setup.keep_plaintext_here()?;
-        setup.let_systemd_listen()?;
+        setup.check_who_listens()?;
         Ok(setup)
     }
 }
@@ -250,18 +254,25 @@ impl Setup {
         }
     }
 
-    fn let_systemd_listen(&self) -> Result<(), SetupConfigError> {
+    /// systemd knows no names, and the service's sandbox no unix sockets.
+    fn check_who_listens(&self) -> Result<(), SetupConfigError> {
         let sources = match &self.ends {
             Ends::Receive { source, .. } | Ends::Send { source, .. } => vec![("--source", source)],
             Ends::Pair { source, local, .. } => vec![("--source", source), ("--local", local)],
         };
-        let is_name = |address: &Address| matches!(address, Address::Host(..));
-        match sources.into_iter().find(|(_, address)| is_name(address)) {
-            Some((option, address)) if self.activation == Activation::Socket => {
-                Err(SetupConfigError::NameOfSocket { option, address: address.clone() })
+        for (option, address) in sources {
+            match (address, self.activation) {
+                (Address::Host(..), Activation::Socket) => {
+                    let address = address.clone();
+                    return Err(SetupConfigError::NameOfSocket { option, address });
+                }
+                (Address::Unix(_), Activation::Service) => {
+                    return Err(SetupConfigError::UnixOfService(option));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 }
 

@@ -228,3 +228,31 @@ fn with_socket_a_restart_refuses_no_client() {
     hosts.reboot("server");
     wait_until("redis answers", || hosts["client"].redis("ping") == "PONG");
 }
+
+#[test]
+fn a_unix_socket_is_made_by_systemd() {
+    if !hosts_can_be("spiped setup --socket with a unix socket") {
+        return;
+    }
+    let hosts = Hosts::boot(&["host"]);
+    let host = &hosts["host"];
+    host.has_redis();
+    host.must(RECEIVE);
+    host.must("spiped setup receive unix -s /run/spiped/in.socket -t 127.0.0.1:6379 --socket");
+    let send = "spiped setup send local --source /run/spiped/local.socket \
+                --target 192.0.2.1:6379 --key /etc/spiped/redis.key --socket";
+    let printed = host.must(send);
+    assert_eq!(host.must("redis-cli -s /run/spiped/local.socket ping"), "PONG");
+
+    // Whom it lets in is the operator's to say, and kept.
+    let folder = "/etc/systemd/system/spiped-send@local.socket.d";
+    host.sh(&format!("echo SocketGroup=redis >> {folder}/listen.conf"));
+    let before = listing(host);
+    assert_eq!(host.must(send), printed);
+    assert_eq!(listing(host), before);
+    host.sh(&format!("sed -i s/local.socket/other.socket/ {folder}/listen.conf"));
+    let reason = format!(
+        "{folder}/listen.conf is there and does not say ListenStream=/run/spiped/local.socket"
+    );
+    refused(&host.run(send), 73, &reason);
+}
