@@ -116,7 +116,11 @@ impl Failure {
         let _synced = ask("journalctl", &["--sync"]);
         // Not of the last start only: by now it may have been started again.
         let since = format!("--since=@{}.{:06}", since.as_secs(), since.subsec_micros());
-        let log = ask("journalctl", &["--quiet", "--output=cat", &since, "-u", &unit.0]);
+        // Not -u, which misses what a child of systemd said just before it ended.
+        let (by_it, of_it) = (format!("_SYSTEMD_UNIT={unit}"), format!("UNIT={unit}"));
+        let which = [by_it.as_str(), "+", "_UID=0", &of_it];
+        let words = [["--quiet", "--output=cat", &since].as_slice(), &which].concat();
+        let log = ask("journalctl", &words);
         let code = log
             .lines()
             .find_map(|line| line.split_once("Main process exited, code=exited, status="))
