@@ -35,7 +35,8 @@ fn two_hosts_come_up_again_whatever_befalls_either() {
     for host in ["server", "client"] {
         hosts.reboot(host);
         answers(&hosts["client"]);
-        hosts.power_cut(host);
+        hosts.power_off(host);
+        hosts.power_on(host);
         answers(&hosts["client"]);
     }
     assert_eq!(hosts["client"].redis("get unseen-name"), secret);

@@ -2,6 +2,8 @@
 
 mod guide;
 mod instances;
+mod recipe;
+mod redis;
 mod reload;
 mod setup;
 mod sockets;

@@ -9,13 +9,15 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread;
 
 use super::net::{Net, namespaces_can_be};
-use super::{Folder, SPIPED, need, wait_until};
+use super::{Folder, Lines, SPIPED, need, signal, wait_until};
 
 /// Whether hosts can be booted here at all; says what is not tested where they
 /// can't.
 pub fn hosts_can_be(tested: &str) -> bool {
     need("systemd-nspawn", "systemd-container");
     need("ip", "iproute2");
+    need("sshd", "openssh-server");
+    need("sudo", "sudo");
     need("redis-server", "redis-server");
     namespaces_can_be(tested)
 }
@@ -91,22 +93,27 @@ impl Hosts {
         host.systemd = systemd.into();
     }
 
-    /// Takes a host's power away, and gives it back.
-    pub fn power_cut(&mut self, name: &str) {
-        self.boot_again("cut", name);
+    /// Takes a host's power away: no process there is asked.
+    pub fn power_off(&mut self, name: &str) {
+        self.tell(&format!("off {name}"));
+    }
+
+    /// Boots it again.
+    pub fn power_on(&mut self, name: &str) {
+        self.tell(&format!("on {name}"));
+        self.hear_of_one_that_is_up();
     }
 
     /// Reboots a host as its operator would.
     pub fn reboot(&mut self, name: &str) {
         // The answer may be cut off by what it asked for.
         let _asked = self[name].run("systemctl reboot");
-        self.boot_again("reboot", name);
+        self.tell(&format!("reboot {name}"));
+        self.hear_of_one_that_is_up();
     }
 
-    fn boot_again(&mut self, how: &str, name: &str) {
-        let stdin = self.script.stdin.as_mut().unwrap();
-        writeln!(stdin, "{how} {name}").unwrap();
-        self.hear_of_one_that_is_up();
+    fn tell(&mut self, command: &str) {
+        writeln!(self.script.stdin.as_mut().unwrap(), "{command}").unwrap();
     }
 
     /// A command on the switch, where the cable of each host is `to-NAME`.
@@ -192,7 +199,20 @@ impl Host {
     /// Runs a script of the shell there, as root's, that must succeed; what it
     /// prints.
     pub fn sh(&self, script: &str) -> String {
-        succeeded(script, &self.command().args(["bash", "-euc", script]).output().unwrap())
+        let mut bash = self.command();
+        succeeded(
+            script,
+            &bash.args(["bash", "-eu", "-o", "pipefail", "-c", script]).output().unwrap(),
+        )
+    }
+
+    /// Starts a command there, its words separated by a space, that lives as
+    /// long as what is returned.
+    pub fn spawn(&self, line: &str) -> Spawned {
+        let words = self.command().args(line.split(' ')).stdout(Stdio::piped()).spawn();
+        let mut child = words.unwrap();
+        let lines = Lines::collect(child.stdout.take().unwrap());
+        Spawned { child, lines }
     }
 
     /// Its network, for the test's own clients and servers.
@@ -239,13 +259,37 @@ impl Host {
 
     /// Debian's redis-server with its own configuration, enabled and running.
     pub fn has_redis(&self) {
-        let root = &self.root;
-        for folder in ["var/lib/redis", "var/log/redis"] {
-            fs::create_dir_all(root.join(folder)).unwrap();
-        }
-        must(Command::new("cp").args(["-a", "/etc/redis"]).arg(root.join("etc")));
-        self.sh("chown redis:redis /var/lib/redis /var/log/redis");
+        self.has_files_of_redis();
         self.must("systemctl enable --quiet --now redis-server");
+    }
+
+    /// Likewise Debian's redis-sentinel.
+    pub fn has_sentinel(&self) {
+        need("redis-sentinel", "redis-sentinel");
+        self.has_files_of_redis();
+        self.must("systemctl enable --quiet --now redis-sentinel");
+    }
+
+    fn has_files_of_redis(&self) {
+        let etc = self.root.join("etc");
+        if !etc.join("redis").exists() {
+            must(Command::new("cp").args(["-a", "/etc/redis"]).arg(&etc));
+            self.must("install -d -o redis -g redis /var/lib/redis /var/log/redis");
+        }
+    }
+}
+
+/// A command that runs on a host.
+pub struct Spawned {
+    child: Child,
+    pub lines: Lines,
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        // timeout passes it on; where it has ended already, there is nothing to end.
+        signal(&self.child, "TERM");
+        let _status = self.child.wait();
     }
 }
 

@@ -1,18 +1,20 @@
 #!/bin/bash
 # Hosts, each with a systemd of its own, on one cable:
 #
-#   hosts.sh WORK NAME...     as root; the packages systemd-container and iproute2
+#   hosts.sh WORK NAME...     as root; the packages systemd-container, iproute2,
+#                             openssh-server, openssh-client and sudo
 #
 # The hosts run this machine's programs: WORK/usr is laid over its /usr, which
 # they cannot write to. Their roots are WORK/NAME; the first has the address
-# 192.0.2.1, the second 192.0.2.2, and so on; they know each other by name.
-# Nothing else can be reached from there.
+# 192.0.2.1, the second 192.0.2.2, and so on; they know each other by name, and
+# root can log in from each to the others. Nothing else can be reached from there.
 #
 # Prints "NAME PID" for each host that is up, PID being its systemd's. Then it
 # reads commands, one a line:
 #
-#   cut NAME      power off and on: no process there is asked
-#   reboot NAME   boots again a host that has been told to reboot
+#   off NAME      takes its power away: no process there is asked
+#   on NAME       boots it again
+#   reboot NAME   boots it again once it has ended, as it was told to
 #
 # When its standard input ends, so also when whoever started it dies, all of it
 # is taken down. A network namespace, SWITCH, is what the cables go to: there
@@ -42,7 +44,8 @@ make_root() { # make_root NUMBER NAME
     mkdir -p "$root"/etc/systemd/{system/{multi-user,network-online}.target.wants,network}
     chmod 1777 "$root/tmp"
     for link in bin sbin lib lib64; do ln -s "usr/$link" "$root/$link"; done
-    cp -a /etc/{passwd,group,ld.so.cache,pam.d,security,login.defs} "$root/etc"
+    cp -a /etc/{passwd,group,ld.so.cache,pam.d,security,login.defs,sudoers} "$root/etc"
+    echo 'root:*:19000::::::' > "$root/etc/shadow"
     cp -L /etc/os-release "$root/etc"
     echo "$2" > "$root/etc/hostname"
     echo '127.0.0.1 localhost' > "$root/etc/hosts"
@@ -63,6 +66,19 @@ make_root() { # make_root NUMBER NAME
         "$root/etc/systemd/system/multi-user.target.wants"
     ln -s /usr/lib/systemd/system/systemd-networkd-wait-online.service \
         "$root/etc/systemd/system/network-online.target.wants"
+    let_in "$root"
+}
+
+# One key for all: each host's own, and root's on each.
+let_in() {
+    [ -e "$work/ssh-key" ] || ssh-keygen -q -t ed25519 -N '' -f "$work/ssh-key"
+    mkdir -pm 0700 "$1/root/.ssh" "$1/etc/ssh"
+    cp "$work/ssh-key" "$1/root/.ssh/id_ed25519"
+    cp "$work/ssh-key.pub" "$1/root/.ssh/authorized_keys"
+    printf '%s\n' 'StrictHostKeyChecking accept-new' 'LogLevel ERROR' > "$1/root/.ssh/config"
+    cp "$work/ssh-key" "$1/etc/ssh/ssh_host_ed25519_key"
+    echo 'HostKey /etc/ssh/ssh_host_ed25519_key' > "$1/etc/ssh/sshd_config"
+    ln -s /usr/lib/systemd/system/ssh.service "$1/etc/systemd/system/multi-user.target.wants"
 }
 
 # The folders in which a host has a cgroup of its own.
@@ -116,7 +132,7 @@ wait_until_up() {
 
 # Killed alone, nspawn would leave its systemd behind; so the latter goes first.
 kill_host() {
-    kill -KILL "$(leader "$1")" 2> /dev/null || kill -TERM "${nspawn[$1]}" 2> /dev/null
+    kill -KILL "$(leader "$1")" 2> /dev/null || kill -TERM "${nspawn[$1]}" 2> /dev/null || true
     wait "${nspawn[$1]}" || true
 }
 
@@ -143,7 +159,7 @@ for host in "${hosts[@]}"; do make_root $((number += 1)) "$host"; boot "$host"; 
 for host in "${hosts[@]}"; do wait_until_up "$host"; done
 while read -r command host; do
     case $command in
-        cut) kill_host "$host" ;;
+        off) kill_host "$host" && continue ;;
         reboot) wait "${nspawn[$host]}" || true ;;
     esac
     boot "$host"

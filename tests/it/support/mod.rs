@@ -317,10 +317,15 @@ pub fn need(program: &str, package: &str) {
 }
 
 /// Waits until `condition` holds.
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    wait_until_within(PATIENCE, what, condition);
+}
+
+/// As `wait_until`, with another limit.
+pub fn wait_until_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + limit;
     while !condition() {
-        assert!(Instant::now() < end, "not in {PATIENCE:?}: {what}");
+        assert!(Instant::now() < end, "not in {limit:?}: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -127,7 +127,8 @@ fn one_line_a_side_carries_redis() {
     for host in ["server", "client"] {
         hosts.reboot(host);
         wait_until("redis answers", || hosts["client"].redis("ping") == "PONG");
-        hosts.power_cut(host);
+        hosts.power_off(host);
+        hosts.power_on(host);
         wait_until("redis answers", || hosts["client"].redis("ping") == "PONG");
     }
 }

@@ -1,0 +1,197 @@
+//! The recipes of man/spiped-redis.7, followed to the letter, and what they
+//! promise.
+
+use std::time::Duration;
+
+use super::recipe::{follow, recipe, recipe_of_the_readme};
+use crate::support::hosts::{Cable, Host, Hosts, hosts_can_be, said};
+use crate::support::{wait_until, wait_until_within};
+
+const SERVER_AND_CLIENTS: &str = "A SERVER AND ITS CLIENTS";
+const KEY_FOR_EACH: &str = "A key for each client";
+const NEW_KEY: &str = "A new key";
+const REPLICATION: &str = "TWO SERVERS THAT REPLICATE";
+const SWAP: &str = "Swapping the roles";
+const SENTINEL: &str = "SENTINEL";
+/// Sentinels look at each other and at the servers every few seconds.
+const AGREEMENT: Duration = Duration::from_secs(80);
+
+#[test]
+fn a_server_has_clients_and_gets_a_new_key() {
+    if !hosts_can_be("the recipe for a server and its clients") {
+        return;
+    }
+    assert_eq!(
+        recipe_of_the_readme("Redis over two hosts, in five minutes"),
+        recipe(SERVER_AND_CLIENTS)
+    );
+    let hosts = Hosts::boot(&["a", "b"]);
+    hosts["a"].has_redis();
+    let printed = follow(&hosts, &recipe(SERVER_AND_CLIENTS));
+    assert!(printed.ends_with("PONG\n"), "{printed}");
+
+    let listening = hosts["b"].spawn("redis-cli -p 8000 subscribe news");
+    listening.lines.wait_for("subscribe");
+    let key_id = || hosts["a"].must("spiped keyid /etc/spiped/redis.key");
+    let before = key_id();
+    follow(&hosts, &recipe(NEW_KEY));
+    assert_ne!(key_id(), before);
+    assert_eq!(hosts["b"].redis("ping"), "PONG");
+    // What was open goes on.
+    redis(&hosts["a"], "publish news still-here");
+    listening.lines.wait_for("still-here");
+}
+
+#[test]
+fn a_client_with_a_key_of_its_own_is_shut_out_alone() {
+    if !hosts_can_be("the recipe for clients with keys of their own") {
+        return;
+    }
+    let hosts = Hosts::boot(&["a", "b", "c"]);
+    hosts["a"].has_redis();
+    let steps = recipe(KEY_FOR_EACH);
+    let (shut_b_out, set_up) = steps.split_last().unwrap();
+    follow(&hosts, set_up);
+    for client in ["b", "c"] {
+        assert_eq!(hosts[client].redis("ping"), "PONG");
+    }
+    let key_id = |client| hosts["a"].must(&format!("spiped keyid /etc/spiped/client-{client}.key"));
+    assert_ne!(key_id("b"), key_id("c"));
+
+    let listening = hosts["c"].spawn("redis-cli -p 8000 subscribe news");
+    listening.lines.wait_for("subscribe");
+    shut_b_out.follow(&hosts);
+    assert_ne!(hosts["b"].redis("ping"), "PONG");
+    assert_eq!(hosts["c"].redis("ping"), "PONG");
+    redis(&hosts["a"], "publish news still-here");
+    listening.lines.wait_for("still-here");
+}
+
+#[test]
+fn two_servers_replicate_through_a_pair_of_pipes_and_swap_their_roles() {
+    if !hosts_can_be("the recipe for replication") {
+        return;
+    }
+    assert_eq!(
+        recipe_of_the_readme("Two servers that replicate, in five more"),
+        recipe(REPLICATION)
+    );
+    let hosts = Hosts::boot(&["a", "b"]);
+    let (a, b) = (&hosts["a"], &hosts["b"]);
+    a.has_redis();
+    b.has_redis();
+    follow(&hosts, &recipe(REPLICATION));
+    wait_until("b replicates", || info(b, "replication", "master_link_status") == "up");
+    // By the name it was told to say, not by where the pipe comes from.
+    let replica = info(a, "replication", "slave0");
+    assert!(replica.starts_with("ip=127.0.0.12,port=6379,"), "{replica}");
+    write(a, 0..100);
+    assert_caught_up(a, b);
+
+    // Redis itself gives the link up, since the network is gone for longer.
+    for (host, field) in [(a, "repl-ping-replica-period 1"), (b, "repl-timeout 3")] {
+        assert_eq!(redis(host, &format!("config set {field}")), "OK");
+    }
+    let full_copies = info(a, "stats", "sync_full");
+    hosts.set_cable("b", Cable::Out);
+    wait_until("the link is down", || info(b, "replication", "master_link_status") == "down");
+    write(a, 100..200);
+    hosts.set_cable("b", Cable::In);
+    wait_until("the link is up", || info(b, "replication", "master_link_status") == "up");
+    write(a, 200..300);
+    assert_caught_up(a, b);
+    assert_eq!(info(a, "stats", "sync_full"), full_copies, "another full copy was made");
+    assert_ne!(info(a, "stats", "sync_partial_ok"), "0");
+
+    let steps = recipe(SWAP);
+    let [swap, remember] = steps.as_slice() else { panic!("{steps:?}") };
+    swap.follow(&hosts);
+    wait_until("b is the master", || info(b, "replication", "role") == "master");
+    remember.follow(&hosts);
+    wait_until("a replicates", || info(a, "replication", "master_link_status") == "up");
+    write(b, 300..400);
+    assert_caught_up(b, a);
+    assert_eq!(info(a, "stats", "sync_full"), full_copies, "another full copy was made");
+
+    // Both remember their new roles, and the units come up again by themselves.
+    for host in [a, b] {
+        host.must("systemctl restart redis-server");
+    }
+    wait_until("a replicates again", || info(a, "replication", "master_link_status") == "up");
+    write(b, 400..500);
+    assert_caught_up(b, a);
+}
+
+#[test]
+fn sentinel_makes_the_replica_master_when_the_masters_host_is_gone() {
+    if !hosts_can_be("the recipe for Sentinel") {
+        return;
+    }
+    let mut hosts = Hosts::boot(&["a", "b", "c"]);
+    for host in ["a", "b"] {
+        hosts[host].has_redis();
+    }
+    for host in ["a", "b", "c"] {
+        hosts[host].has_sentinel();
+    }
+    follow(&hosts, &recipe(REPLICATION));
+    wait_until("b replicates", || info(&hosts["b"], "replication", "master_link_status") == "up");
+    follow(&hosts, &recipe(SENTINEL));
+    for host in ["a", "b", "c"] {
+        wait_until_within(AGREEMENT, "the Sentinels know each other and the replica", || {
+            let known = info(&hosts[host], "sentinel", "master0");
+            known.ends_with("status=ok,address=127.0.0.11:6379,slaves=1,sentinels=3")
+        });
+    }
+    write(&hosts["a"], 0..100);
+    assert_caught_up(&hosts["a"], &hosts["b"]);
+
+    hosts.power_off("a");
+    let master = |host: &Host| {
+        redis(host, "-p 26379 sentinel get-master-addr-by-name mymaster").replace('\n', ":")
+    };
+    for host in ["b", "c"] {
+        let host = &hosts[host];
+        wait_until_within(AGREEMENT, "b is the master", || master(host) == "127.0.0.12:6379");
+    }
+    // The answer is where a client, also on c, can go.
+    assert_eq!(redis(&hosts["c"], "-h 127.0.0.12 dbsize"), "100");
+    write(&hosts["b"], 100..200);
+
+    hosts.power_on("a");
+    let a = &hosts["a"];
+    wait_until_within(AGREEMENT, "a is a replica", || {
+        info(a, "replication", "master_link_status") == "up"
+    });
+    write(&hosts["b"], 200..300);
+    assert_caught_up(&hosts["b"], a);
+    assert_eq!(master(a), "127.0.0.12:6379");
+}
+
+/// What redis-cli prints, its words separated by a space.
+fn redis(host: &Host, line: &str) -> String {
+    said(&host.run(&format!("redis-cli {line}")))
+}
+
+/// A field of `redis-cli info SECTION`, of Sentinel's for its own.
+fn info(host: &Host, section: &str, field: &str) -> String {
+    let port = if section == "sentinel" { "26379" } else { "6379" };
+    let text = redis(host, &format!("-p {port} info {section}"));
+    let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    value.unwrap_or_default().trim().to_owned()
+}
+
+/// Writes these keys, one command each.
+fn write(master: &Host, keys: std::ops::Range<usize>) {
+    let commands: Vec<_> = keys.map(|key| format!("set key:{key} {key}")).collect();
+    let printed = master.sh(&format!("printf '{}\\n' | redis-cli", commands.join("\\n")));
+    assert!(printed.lines().all(|line| line == "OK"), "{printed}");
+}
+
+/// Waits until the replica has all that the master has, and the same.
+fn assert_caught_up(master: &Host, replica: &Host) {
+    assert_ne!(redis(master, "dbsize"), "0");
+    let all = |host: &Host| host.sh("redis-cli --scan | sort | xargs redis-cli mget");
+    let of_master = all(master);
+    wait_until("it has caught up", || all(replica) == of_master);
+}
