@@ -39,9 +39,10 @@ pub fn tell_ready() {
     tell(&[Ready]);
 }
 
-/// Tells one line of what we do.
+/// Tells one line of what we do, or of why we do not.
 pub fn tell_status(status: &str) {
-    tell(&[Status(status)]);
+    // A second line would be another message: a path can have one.
+    tell(&[Status(&status.replace('\n', " "))]);
 }
 
 /// Tells that we reload for as long as `reload` takes.
