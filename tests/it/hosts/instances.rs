@@ -1,7 +1,7 @@
 //! One unit for each pipe: spiped-receive@NAME and spiped-send@NAME, inside
 //! all of their sandbox, and what `systemctl status` says where they can't.
 
-use crate::support::hosts::{Host, Hosts, hosts_can_be};
+use crate::support::hosts::{Host, Hosts, commands_of, hosts_can_be};
 use crate::support::wait_until;
 
 const RECEIVE: &str = "spiped-receive@in.service";
@@ -96,6 +96,24 @@ fn is_confined(host: &Host, unit: &str) {
     assert!(inside("touch /etc/x").contains("Read-only file system"));
     assert!(inside("cat /proc/1/status").contains("No such file"));
     assert!(inside("ls /root").contains("Permission denied"));
+}
+
+/// By the manual's own text, on two hosts.
+#[test]
+fn the_manuals_example_carries_redis() {
+    if !hosts_can_be("the manual's example") {
+        return;
+    }
+    let hosts = Hosts::boot(&["server", "client"]);
+    let (server, client) = (&hosts["server"], &hosts["client"]);
+    server.has_redis();
+    let example = commands_of("EXAMPLES");
+    assert_eq!(example.len(), 2);
+    std::fs::create_dir_all(server.etc("")).unwrap();
+    server.sh(&example[0].replace("10.0.0.5", "192.0.2.1"));
+    client.write_etc("redis.key", std::fs::read(server.etc("redis.key")).unwrap(), 0o600);
+    client.sh(&example[1].replace("10.0.0.5", "192.0.2.1"));
+    assert_eq!(client.redis("ping"), "PONG");
 }
 
 /// Why a unit does not start, or does not serve, in one line.

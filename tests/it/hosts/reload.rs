@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::support::hosts::{Host, Hosts, hosts_can_be, project};
+use crate::support::hosts::{Host, Hosts, commands_of, hosts_can_be};
 use crate::support::{Server, connect, round_trip};
 
 const RECEIVE: &str = "spiped-receive@redis.service";
@@ -75,14 +75,6 @@ fn is_refused(host: &Host, reason: &str) {
     assert_eq!(host.must(&format!("systemctl is-active {RECEIVE}")), "active");
 }
 
-/// The commands of a section of the manual.
-fn commands_of(section: &str) -> String {
-    let manual = std::fs::read_to_string(project("man/spiped.conf.5")).unwrap();
-    let section = manual.split(&format!("\n.Ss {section}\n")).nth(1).unwrap();
-    let block = section.split(".Bd -literal -offset indent\n").nth(1).unwrap();
-    block.split(".Ed\n").next().unwrap().replace("\\e", "\\")
-}
-
 /// By the manual's own text.
 #[test]
 fn an_encrypted_key_is_used_and_reloaded() {
@@ -92,7 +84,7 @@ fn an_encrypted_key_is_used_and_reloaded() {
     let (hosts, _server) = boot("");
     let host = &hosts["one"];
     let id = key_id(host, RECEIVE);
-    host.sh(&commands_of("Encrypted keys"));
+    host.sh(&commands_of("Encrypted keys")[0]);
     assert!(!host.etc("redis.key").exists());
     assert_eq!(key_id(host, RECEIVE), id);
     host.net().enter(|| round_trip(&mut connect(sender()), b"with the encrypted key"));

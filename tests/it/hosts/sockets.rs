@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use crate::support::hosts::{Host, Hosts, hosts_can_be};
+use crate::support::hosts::{Host, Hosts, commands_of, hosts_can_be};
 use crate::support::{PATIENCE, Server, patient, wait_until};
 
 const RECEIVE: &str = "spiped-receive@in";
@@ -102,17 +102,18 @@ fn the_default_socket_is_a_unix_one_of_the_groups_choice() {
     let host = &hosts["one"];
     let socket = format!("{SEND}.socket");
     host.must(&format!("systemctl stop {socket}"));
-    host.drop_in(&socket, "[Socket]\nSocketGroup=redis\n");
+    std::fs::remove_dir_all(host.root.join(format!("etc/systemd/system/{socket}.d"))).unwrap();
+    host.sh(&commands_of("SOCKETS")[0].replace("@redis", "@out"));
     host.must(&format!("systemctl start {socket}"));
     let path = "/run/spiped/out.socket";
-    assert_eq!(host.must(&format!("stat --format %a:%U:%G {path}")), "660:root:redis");
+    assert_eq!(host.must(&format!("stat --format %a:%U:%G {path}")), "660:root:www-data");
     let inode = host.must(&format!("stat --format %i {path}"));
 
     let may = |user: &str| {
         let test = format!("setpriv --reuid {user} --regid {user} --init-groups test -w {path}");
         host.run(&test).status.success()
     };
-    assert!(may("redis") && !may("daemon"));
+    assert!(may("www-data") && !may("daemon"));
 
     let mut client = UnixStream::connect(host.outside(path)).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();

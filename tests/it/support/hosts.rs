@@ -293,6 +293,15 @@ impl Drop for Spawned {
     }
 }
 
+/// What a section of man/spiped.conf.5 has one type, block by block.
+pub fn commands_of(section: &str) -> Vec<String> {
+    let manual = fs::read_to_string(project("man/spiped.conf.5")).unwrap();
+    let (_, section) = manual.split_once(&format!(" {section}\n")).unwrap();
+    let section = section.split("\n.S").next().unwrap();
+    let blocks = section.split(".Bd -literal -offset indent\n").skip(1);
+    blocks.map(|block| block.split(".Ed").next().unwrap().replace("\\e", "\\")).collect()
+}
+
 /// Runs a command that must succeed; what it prints.
 pub fn must(command: &mut Command) -> String {
     let output = command.output().unwrap();
