@@ -5,12 +5,13 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use clap_complete::Shell;
 
 use spiped::background::{Announcement, Detached, PidFile, detach};
 use spiped::config::setup::{Setup, SetupCommand};
-use spiped::config::{Args, Command, Config, Ground, SpipeArgs, TunnelConfig};
+use spiped::config::{Args, Command, Config, Ground, Name, SpipeArgs, TunnelConfig};
 use spiped::daemon::{Ended, Inherited, Start, Watchdog};
 use spiped::error::Error;
 use spiped::{daemon, key_file, logging, privileges, rekey, setup};
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
             end(rekey::rekey(&socket, &key).and_then(|id| print(&format_args!("{id}\n"))))
         }
         Some(Command::Setup { what }) => end(set_up(what)),
+        Some(Command::Completions { shell, name }) => end(completions(shell, name)),
         None => match Config::try_from(args) {
             Ok(config) => pipe(&config),
             Err(error) => end(told(Err(error.into()))),
@@ -109,6 +111,17 @@ fn keyid(path: &Path) -> Result<(), Error> {
 fn set_up(what: SetupCommand) -> Result<(), Error> {
     let report = setup::run(&Setup::try_from(what)?)?;
     print(&report)
+}
+
+fn completions(shell: Shell, name: Name) -> Result<(), Error> {
+    let mut command = match name {
+        Name::Spiped => Args::command(),
+        Name::Spipe => SpipeArgs::command(),
+    };
+    let name = command.get_name().to_owned();
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    print(&String::from_utf8_lossy(&script))
 }
 
 /// What clap has to say: help and version are no failures; of an error its

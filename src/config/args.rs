@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 
-use clap::builder::FalseyValueParser;
-use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand};
+use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use super::setup::SetupCommand;
 
@@ -21,7 +22,7 @@ use super::setup::SetupCommand;
     disable_version_flag = true,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    override_usage = "spiped -e|-d -s ADDRESS -t ADDRESS -k FILE [OPTIONS]\n       spiped keygen PATH\n       spiped keyid PATH\n       spiped rekey SOCKET KEY\n       spiped setup receive|send|pair NAME -s ADDRESS -t ADDRESS [OPTIONS]"
+    override_usage = "spiped -e|-d -s ADDRESS -t ADDRESS -k FILE [OPTIONS]\n       spiped keygen PATH\n       spiped keyid PATH\n       spiped rekey SOCKET KEY\n       spiped setup receive|send|pair NAME -s ADDRESS -t ADDRESS [OPTIONS]\n       spiped completions SHELL [NAME]"
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub struct Args {
@@ -190,4 +191,25 @@ pub enum Command {
         #[expect(missing_docs, reason = "clap would take it for the text of --help")]
         what: SetupCommand,
     },
+    /// Print what a shell needs to complete the command line
+    Completions {
+        /// Whose completions
+        #[arg(value_parser = PossibleValuesParser::new(["bash", "fish", "zsh"])
+            .try_map(|name| name.parse::<Shell>()))]
+        shell: Shell,
+        /// The command to complete
+        #[arg(default_value = "spiped")]
+        name: Name,
+    },
+}
+
+/// The names of the program.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Name {
+    /// One end of a pipe.
+    #[value(help = None)]
+    Spiped,
+    /// Standard input and output through a pipe.
+    #[value(help = None)]
+    Spipe,
 }

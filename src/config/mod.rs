@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 pub use address::{Address, AddressError};
-pub use args::{Args, Command, Outgoing, SpipeArgs};
+pub use args::{Args, Command, Name, Outgoing, SpipeArgs};
 pub use limits::{
     CipherChoice, DrainTimeout, LimitError, MaxConnections, Refresh, Threads, Timeout,
     parse_padding,

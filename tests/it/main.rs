@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod builds;
+mod completions;
 mod hosts;
 mod load;
 mod man_in_the_middle;

@@ -50,7 +50,7 @@ fn the_manuals_have_every_option_and_no_other() {
 }
 
 /// The options that the --help of a program, or of a command of it, lists.
-fn options_of(program: &Path, command: &str) -> BTreeSet<String> {
+pub fn options_of(program: &Path, command: &str) -> BTreeSet<String> {
     let mut program = Command::new(program);
     let help = program
         .args(command.split_whitespace())
