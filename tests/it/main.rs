@@ -8,6 +8,7 @@
 mod bad_input;
 mod builds;
 mod completions;
+mod container;
 mod hosts;
 mod load;
 mod man_in_the_middle;
