@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::support::hosts::{must, project};
 use crate::support::net::{Resolver, namespaces_can_be};
-use crate::support::{Daemon, Folder, SPIPED, Server, need, noise, round_trip, signal, wait_until};
+use crate::support::{Daemon, Folder, SPIPED, Server, need, noise, round_trip};
 
 /// What the instructions of a name say, continued lines joined.
 fn instructions(name: &str) -> Vec<String> {

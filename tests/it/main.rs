@@ -8,12 +8,16 @@
 mod bad_input;
 mod builds;
 mod completions;
+#[cfg(feature = "aws-lc")]
 mod container;
 mod hosts;
 mod load;
 mod man_in_the_middle;
 mod manual;
 mod network;
+// Packing is the same for both builds.
+#[cfg(feature = "aws-lc")]
+mod packages;
 mod process;
 mod redis;
 mod service;

@@ -7,4 +7,6 @@ mod redis;
 mod reload;
 mod setup;
 mod sockets;
+#[cfg(feature = "aws-lc")]
+mod packages;
 mod units;

@@ -61,8 +61,15 @@ impl Hosts {
     /// second 192.0.2.2, and so on. The program and its units are installed,
     /// and nothing is set up.
     pub fn boot(names: &[&str]) -> Self {
+        Self::boot_with(names, install)
+    }
+
+    /// As `boot`, with what `install` puts into the folder that is laid over
+    /// their /usr.
+    pub fn boot_with(names: &[&str], install: impl FnOnce(&Path)) -> Self {
         let folder = Folder::new();
         let work = folder.path("hosts");
+        fs::create_dir_all(work.join("usr")).unwrap();
         install(&work.join("usr"));
         let mut script = Command::new(project("tests/it/support/hosts.sh"))
             .arg(&work)

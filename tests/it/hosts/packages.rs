@@ -1,0 +1,174 @@
+//! The Debian package in the hands of dpkg, and scripts/install, on a host.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::packages::package;
+use crate::support::hosts::{Host, Hosts, hosts_can_be, must, project, said};
+use crate::support::{Folder, SPIPED, need, wait_until};
+
+const UNITS: [&str; 2] = ["spiped-receive.service", "spiped-send.service"];
+
+/// A host with a /usr that can be written to, and a dpkg that knows of nothing
+/// but what the package depends on.
+fn boot() -> Hosts {
+    let hosts = Hosts::boot_with(&["host"], |_usr| {});
+    let host = &hosts["host"];
+    host.sh("mkdir -p /run/usr/{upper,work} /var/lib/dpkg/{info,updates,triggers}
+         mount -t overlay -o lowerdir=/usr,upperdir=/run/usr/upper,workdir=/run/usr/work none /usr
+         rm -f /usr/sbin/policy-rc.d");
+    let libc = must(Command::new("dpkg").args(["--status", "libc6"]));
+    fs::write(host.root.join("var/lib/dpkg/status"), libc + "\n\n").unwrap();
+    hosts
+}
+
+/// Puts a file into root's home.
+fn give(host: &Host, file: &Path, name: &str) {
+    fs::copy(file, host.root.join("root").join(name)).unwrap();
+}
+
+/// Where the host's manual has pages.
+fn manual(host: &Host, pages: &str) -> String {
+    need("man", "man-db");
+    fs::copy("/etc/manpath.config", host.root.join("etc/manpath.config")).unwrap();
+    host.must(&format!("man -w {pages}"))
+}
+
+/// A package that has Debian's name for its own spiped.
+fn debians(folder: &Folder) -> std::path::PathBuf {
+    let root = folder.path("debians");
+    fs::create_dir_all(root.join("DEBIAN")).unwrap();
+    let control = "Package: spiped\nVersion: 1.6.2-1\nArchitecture: all\n\
+                   Maintainer: nobody <nobody@example.org>\nDescription: stands for Debian's\n";
+    fs::write(root.join("DEBIAN/control"), control).unwrap();
+    must(Command::new("dpkg-deb").arg("--build").arg(&root));
+    root.with_extension("deb")
+}
+
+/// Both ends of a pipe to the host's own Redis.
+fn configure(host: &Host) {
+    host.write_etc("redis.key", [3; 32], 0o600);
+    host.write_etc("redis.conf", "ADDR=192.0.2.1\n", 0o644);
+    host.has_redis();
+    for unit in UNITS {
+        host.start("enable --quiet --now", unit);
+    }
+    assert_eq!(host.redis("ping"), "PONG");
+}
+
+fn processes(host: &Host) -> [String; 2] {
+    UNITS.map(|unit| host.must(&format!("systemctl show -P MainPID {unit}")))
+}
+
+#[test]
+fn the_package_is_installed_upgraded_in_use_removed_and_purged() {
+    if !hosts_can_be("the Debian package") {
+        return;
+    }
+    let folder = Folder::new();
+    let hosts = boot();
+    let host = &hosts["host"];
+    let (release, _) = env!("CARGO_PKG_VERSION").split_once('-').unwrap_or_default();
+    give(host, &package(&folder, None), "old.deb");
+    give(host, &package(&folder, Some(&format!("{release}-2"))), "new.deb");
+
+    // Nothing of it is enabled or runs.
+    host.must("dpkg --install /root/old.deb");
+    assert_eq!(host.must("stat --format %a:%U /etc/spiped"), "700:root");
+    for unit in UNITS {
+        assert_eq!(said(&host.run(&format!("systemctl is-enabled {unit}"))), "disabled");
+    }
+    assert_eq!(host.must("systemctl list-units --all --plain --no-legend spiped*"), "");
+    assert_eq!(manual(host, "spiped spipe spiped-protocol").lines().count(), 3);
+    host.sh(". /usr/share/bash-completion/completions/spiped; complete -p spiped");
+
+    configure(host);
+    let before = processes(host);
+    let upgraded = upgrade_in_use(host);
+    assert!(!upgraded.contains("downgrading"), "{upgraded}");
+    for (unit, (before, after)) in UNITS.iter().zip(before.iter().zip(processes(host))) {
+        assert_ne!(*before, after, "{unit} runs as before");
+        assert_eq!(host.must(&format!("readlink /proc/{after}/exe")), "/usr/bin/spiped");
+    }
+    wait_until("it serves again", || host.redis("ping") == "PONG");
+
+    host.must("dpkg --remove spiped-rs");
+    assert_eq!(host.must("systemctl list-units --plain --no-legend --state active spiped*"), "");
+    assert!(!host.run("test -e /usr/bin/spiped").status.success());
+    assert_eq!(fs::read(host.etc("redis.key")).unwrap(), [3; 32]);
+
+    // What was enabled runs again with the next start; what was set for it, too.
+    host.must("dpkg --install /root/new.deb");
+    assert_eq!(host.must("systemctl is-enabled spiped-send"), "enabled");
+    host.sh(
+        "mkdir -p /etc/systemd/system/spiped-send@x.socket.d /etc/systemd/system/other.service.d
+         touch /etc/systemd/system/spiped-send@x.socket.d/listen.conf",
+    );
+    host.must("dpkg --purge spiped-rs");
+    assert_eq!(host.must("find /etc /usr/bin /usr/lib/systemd /usr/share/man -name spipe*"), "");
+    assert!(host.root.join("etc/systemd/system/other.service.d").exists());
+    assert!(!host.run("dpkg --status spiped-rs").status.success());
+}
+
+/// Installs the new package while a connection is open, which goes on until its
+/// client ends it; what dpkg said.
+fn upgrade_in_use(host: &Host) -> String {
+    host.sh(
+        r#"ask() { printf 'PING\r\n' >&3; read -r -t 10 -u 3 answer; [ "$answer" = $'+PONG\r' ]; }
+           exec 3<>/dev/tcp/127.0.0.1/8000
+           ask
+           dpkg --install /root/new.deb 3>&- & dpkg=$!
+           until journalctl --quiet -u spiped-send | grep -q 'TERM received' &&
+                 journalctl --quiet -u spiped-receive | grep -q 'TERM received'; do
+               sleep 0.05
+           done
+           ask
+           exec 3>&-
+           wait $dpkg"#,
+    )
+}
+
+#[test]
+fn the_package_is_not_installed_beside_debians_spiped_nor_as_its_upgrade() {
+    if !hosts_can_be("the Debian package") {
+        return;
+    }
+    let folder = Folder::new();
+    let hosts = boot();
+    let host = &hosts["host"];
+    give(host, &package(&folder, None), "ours.deb");
+    give(host, &debians(&folder), "debians.deb");
+    host.must("dpkg --install /root/debians.deb");
+    let refused = host.run("dpkg --install /root/ours.deb");
+    assert!(!refused.status.success());
+    assert!(said(&refused).contains("spiped-rs conflicts with spiped"), "{}", said(&refused));
+    host.must("test ! -e /usr/bin/spiped");
+    host.must("dpkg --purge spiped");
+
+    // Now as on a host that is not booted, such as one that is being set up.
+    host.sh("unshare --mount bash -euc 'mount -t tmpfs none /run/systemd
+            dpkg --install /root/ours.deb
+            dpkg --install /root/ours.deb
+            dpkg --purge spiped-rs'");
+    host.must("test ! -e /etc/spiped");
+}
+
+#[test]
+fn what_scripts_install_puts_under_usr_local_runs() {
+    if !hosts_can_be("scripts/install") {
+        return;
+    }
+    let hosts = Hosts::boot_with(&["host"], |usr| {
+        let mut script = Command::new(project("scripts/install"));
+        script.args(["--prefix=/usr/local", &format!("--binary={SPIPED}")]);
+        must(script.arg(format!("--destdir={}", usr.parent().unwrap().display())));
+    });
+    let host = &hosts["host"];
+    configure(host);
+    for process in processes(host) {
+        let program = host.must(&format!("readlink /proc/{process}/exe"));
+        assert_eq!(program, "/usr/local/bin/spiped");
+    }
+    assert_eq!(manual(host, "spiped"), "/usr/local/share/man/man1/spiped.1");
+}
