@@ -1,7 +1,7 @@
 //! The Debian package in the hands of dpkg, and scripts/install, on a host.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::packages::package;
@@ -36,12 +36,14 @@ fn manual(host: &Host, pages: &str) -> String {
 }
 
 /// A package that has Debian's name for its own spiped.
-fn debians(folder: &Folder) -> std::path::PathBuf {
+fn debians(folder: &Folder) -> PathBuf {
     let root = folder.path("debians");
     fs::create_dir_all(root.join("DEBIAN")).unwrap();
     let control = "Package: spiped\nVersion: 1.6.2-1\nArchitecture: all\n\
                    Maintainer: nobody <nobody@example.org>\nDescription: stands for Debian's\n";
     fs::write(root.join("DEBIAN/control"), control).unwrap();
+    fs::create_dir_all(root.join("usr/bin")).unwrap();
+    fs::write(root.join("usr/bin/spiped"), "its program").unwrap();
     must(Command::new("dpkg-deb").arg("--build").arg(&root));
     root.with_extension("deb")
 }
@@ -143,15 +145,22 @@ fn the_package_is_not_installed_beside_debians_spiped_nor_as_its_upgrade() {
     let refused = host.run("dpkg --install /root/ours.deb");
     assert!(!refused.status.success());
     assert!(said(&refused).contains("spiped-rs conflicts with spiped"), "{}", said(&refused));
-    host.must("test ! -e /usr/bin/spiped");
+    assert_eq!(host.must("cat /usr/bin/spiped"), "its program");
     host.must("dpkg --purge spiped");
 
-    // Now as on a host that is not booted, such as one that is being set up.
+    // Now as on a host that is not booted: nothing fails without systemd.
     host.sh("unshare --mount bash -euc 'mount -t tmpfs none /run/systemd
             dpkg --install /root/ours.deb
             dpkg --install /root/ours.deb
             dpkg --purge spiped-rs'");
     host.must("test ! -e /etc/spiped");
+
+    // It has come in our place: what is purged then is ours alone.
+    host.must("dpkg --install /root/ours.deb");
+    host.must("dpkg --remove spiped-rs");
+    host.must("dpkg --install /root/debians.deb");
+    host.must("dpkg --purge spiped-rs");
+    host.must("test -d /etc/spiped");
 }
 
 #[test]
