@@ -2,11 +2,11 @@
 
 mod guide;
 mod instances;
+#[cfg(feature = "aws-lc")]
+mod packages;
 mod recipe;
 mod redis;
 mod reload;
 mod setup;
 mod sockets;
-#[cfg(feature = "aws-lc")]
-mod packages;
 mod units;

@@ -9,6 +9,9 @@ use crate::support::hosts::{Host, Hosts, hosts_can_be, must, project, said};
 use crate::support::{Folder, SPIPED, need, wait_until};
 
 const UNITS: [&str; 2] = ["spiped-receive.service", "spiped-send.service"];
+/// A pipe with a name, and the socket that starts it.
+const NAMED: &str = "spiped-send@x.service";
+const SOCKET: &str = "spiped-send@x.socket";
 
 /// A host with a /usr that can be written to, and a dpkg that knows of nothing
 /// but what the package depends on.
@@ -48,19 +51,30 @@ fn debians(folder: &Folder) -> PathBuf {
     root.with_extension("deb")
 }
 
-/// Both ends of a pipe to the host's own Redis.
+/// Both ends of a pipe to the host's own Redis, and a sender that waits behind
+/// its socket.
 fn configure(host: &Host) {
-    host.write_etc("redis.key", [3; 32], 0o600);
-    host.write_etc("redis.conf", "ADDR=192.0.2.1\n", 0o644);
     host.has_redis();
+    host.write_etc("redis.conf", "ADDR=192.0.2.1\n", 0o644);
+    host.write_etc("x.conf", "SPIPED_TARGET=192.0.2.1:6379\n", 0o644);
+    for key in ["redis.key", "x.key"] {
+        host.write_etc(key, [3; 32], 0o600);
+    }
     for unit in UNITS {
         host.start("enable --quiet --now", unit);
     }
-    assert_eq!(host.redis("ping"), "PONG");
+    host.must(&format!("systemctl enable --quiet --now {SOCKET}"));
+    assert!(serve(host));
 }
 
-fn processes(host: &Host) -> [String; 2] {
-    UNITS.map(|unit| host.must(&format!("systemctl show -P MainPID {unit}")))
+/// Whether both senders carry something.
+fn serve(host: &Host) -> bool {
+    host.redis("ping") == "PONG" && host.redis("-s /run/spiped/x.socket ping") == "PONG"
+}
+
+fn processes(host: &Host) -> [String; 3] {
+    let [receive, send] = UNITS;
+    [receive, send, NAMED].map(|unit| host.must(&format!("systemctl show -P MainPID {unit}")))
 }
 
 #[test]
@@ -82,18 +96,21 @@ fn the_package_is_installed_upgraded_in_use_removed_and_purged() {
         assert_eq!(said(&host.run(&format!("systemctl is-enabled {unit}"))), "disabled");
     }
     assert_eq!(host.must("systemctl list-units --all --plain --no-legend spiped*"), "");
-    assert_eq!(manual(host, "spiped spipe spiped-protocol").lines().count(), 3);
+    assert_eq!(manual(host, "spiped spipe spiped.conf spiped-protocol").lines().count(), 4);
     host.sh(". /usr/share/bash-completion/completions/spiped; complete -p spiped");
 
     configure(host);
     let before = processes(host);
+    let socket = || host.must(&format!("systemctl show -P InvocationID {SOCKET}"));
+    let listening = socket();
     let upgraded = upgrade_in_use(host);
     assert!(!upgraded.contains("downgrading"), "{upgraded}");
-    for (unit, (before, after)) in UNITS.iter().zip(before.iter().zip(processes(host))) {
-        assert_ne!(*before, after, "{unit} runs as before");
+    for (before, after) in before.iter().zip(processes(host)) {
+        assert_ne!(*before, after);
         assert_eq!(host.must(&format!("readlink /proc/{after}/exe")), "/usr/bin/spiped");
     }
-    wait_until("it serves again", || host.redis("ping") == "PONG");
+    assert_eq!(socket(), listening);
+    wait_until("it serves again", || serve(host));
 
     host.must("dpkg --remove spiped-rs");
     assert_eq!(host.must("systemctl list-units --plain --no-legend --state active spiped*"), "");
@@ -103,10 +120,9 @@ fn the_package_is_installed_upgraded_in_use_removed_and_purged() {
     // What was enabled runs again with the next start; what was set for it, too.
     host.must("dpkg --install /root/new.deb");
     assert_eq!(host.must("systemctl is-enabled spiped-send"), "enabled");
-    host.sh(
-        "mkdir -p /etc/systemd/system/spiped-send@x.socket.d /etc/systemd/system/other.service.d
-         touch /etc/systemd/system/spiped-send@x.socket.d/listen.conf",
-    );
+    host.sh("cd /etc/systemd/system
+         mkdir other.service.d spiped-receive.service.d spiped-send@x.socket.d
+         touch spiped-send@x.socket.d/listen.conf");
     host.must("dpkg --purge spiped-rs");
     assert_eq!(host.must("find /etc /usr/bin /usr/lib/systemd /usr/share/man -name spipe*"), "");
     assert!(host.root.join("etc/systemd/system/other.service.d").exists());
