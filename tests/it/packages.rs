@@ -25,9 +25,13 @@ pub fn package(folder: &Folder, version: Option<&str>) -> PathBuf {
 
 /// Runs scripts/install with the program under test.
 fn install(arguments: &[&str]) -> Output {
+    install_command().args(arguments).output().unwrap()
+}
+
+fn install_command() -> Command {
     let mut script = Command::new(project("scripts/install"));
-    script.arg(format!("--binary={SPIPED}")).args(arguments);
-    script.env_remove("PREFIX").env_remove("DESTDIR").output().unwrap()
+    script.arg(format!("--binary={SPIPED}")).env_remove("PREFIX").env_remove("DESTDIR");
+    script
 }
 
 /// All files in a folder, by their paths from there.
@@ -105,18 +109,24 @@ fn what_is_installed_elsewhere_knows_where_it_is_and_can_be_taken_away() {
     let etc = root.join("etc/spiped");
     assert_eq!(fs::metadata(&etc).unwrap().permissions().mode() & 0o7777, 0o700);
 
+    // Once more, the other way to say it.
     fs::write(etc.join("redis.key"), [7; 32]).unwrap();
-    assert!(install(&["--prefix=/opt/pipe", &destdir]).status.success());
+    let installed = files(&root);
+    must(install_command().env("PREFIX", "/opt/pipe").env("DESTDIR", &root));
+    assert_eq!(files(&root), installed);
     assert!(install(&["--prefix=/opt/pipe", &destdir, "--uninstall"]).status.success());
     assert_eq!(files(&root), ["etc/spiped/redis.key".to_owned()].into());
 }
 
 #[test]
-fn install_has_help_and_knows_no_other_options() {
+fn install_has_help_and_says_what_it_cannot_do() {
     let help = install(&["--help"]);
     assert!(help.status.success());
     assert!(String::from_utf8(help.stdout).unwrap().contains("--uninstall"));
-    let refused = install(&["--perfix=/usr"]);
-    assert_eq!(refused.status.code(), Some(64));
-    assert!(String::from_utf8(refused.stderr).unwrap().contains("--perfix=/usr"));
+    for (wrong, hint) in [("--perfix=/usr", "--help"), ("--prefix=usr", "must begin with /")] {
+        let refused = install(&[wrong]);
+        assert_eq!(refused.status.code(), Some(64));
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(said.contains(hint), "{said}");
+    }
 }
