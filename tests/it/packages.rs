@@ -23,6 +23,11 @@ pub fn package(folder: &Folder, version: Option<&str>) -> PathBuf {
     path
 }
 
+/// A Debian version after this one, also where this one is before a release.
+pub fn later() -> String {
+    format!("{}-2", env!("CARGO_PKG_VERSION").split('-').next().unwrap())
+}
+
 /// Runs scripts/install with the program under test.
 fn install(arguments: &[&str]) -> Output {
     install_command().args(arguments).output().unwrap()
@@ -53,8 +58,7 @@ fn the_package_is_one_that_debian_would_take() {
     assert_eq!(field("Package"), "spiped-rs");
     assert_eq!(field("Conflicts"), "spiped");
     assert_eq!(field("Provides") + &field("Replaces"), "");
-    let (release, _) = env!("CARGO_PKG_VERSION").split_once('-').unwrap_or_default();
-    let sorts = ["--compare-versions", &field("Version"), "lt", &format!("{release}-1")];
+    let sorts = ["--compare-versions", &field("Version"), "lt", &later()];
     must(Command::new("dpkg").args(sorts));
 
     let lintian =

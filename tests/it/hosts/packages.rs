@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::packages::package;
+use crate::packages::{later, package};
 use crate::support::hosts::{Host, Hosts, hosts_can_be, must, project, said};
 use crate::support::{Folder, SPIPED, need, wait_until};
 
@@ -85,9 +85,8 @@ fn the_package_is_installed_upgraded_in_use_removed_and_purged() {
     let folder = Folder::new();
     let hosts = boot();
     let host = &hosts["host"];
-    let (release, _) = env!("CARGO_PKG_VERSION").split_once('-').unwrap_or_default();
     give(host, &package(&folder, None), "old.deb");
-    give(host, &package(&folder, Some(&format!("{release}-2"))), "new.deb");
+    give(host, &package(&folder, Some(&later())), "new.deb");
 
     // Nothing of it is enabled or runs.
     host.must("dpkg --install /root/old.deb");
