@@ -77,31 +77,41 @@ fn line_for_sender(setup: &Setup, source: &Address) -> String {
     )
 }
 
-/// Three lines in all: this host's first, one for the other host, which then
-/// has both keys, and the last, again here, which brings the other's key.
+/// Each half takes one line: this host's receiver is there, the other host's
+/// line has both of its own, and the last, here, brings the other's key.
 fn next_of_pair(setup: &Setup) -> String {
     let Ends::Pair { source, target, local, peer, key } = &setup.ends else {
         return String::new();
     };
     let (here, there) = (Reach::of(source), Reach::of(peer));
     let (name, target, local) = (&setup.name, word(target), word(local));
-    let bring = format!("ssh {} sudo cat /etc/spiped/{name}-in.key | sudo spiped setup", here.host);
-    let (when, line) = if key.is_none() {
-        let addresses = format!(
-            "--source {} --target {target} --local {local} --peer {}",
-            there.address, here.address
+    if key.is_some() {
+        return format!(
+            "Last, on {}: what was printed there for itself, unless {name}-out runs there already\n",
+            there.host
         );
-        (format!("Now, on {}", there.host), format!("{bring} pair {name} {addresses} --key -"))
-    } else {
-        let addresses = format!("--source {local} --target {}", here.address);
-        (
-            format!("Last, on {}, unless {name}-out runs there already", there.host),
-            format!("{bring} send {name}-out {addresses} --key -"),
+    }
+    let line = |from: &Reach, what: &str| {
+        let socket = if setup.activation == Activation::Socket { " --socket" } else { "" };
+        let expose =
+            if setup.plaintext == Plaintext::Anywhere { " --expose-plaintext" } else { "" };
+        format!(
+            "  ssh {} sudo cat /etc/spiped/{name}-in.key | \
+             sudo spiped setup {what} --key -{socket}{expose}\n",
+            from.host
         )
     };
-    let socket = if setup.activation == Activation::Socket { " --socket" } else { "" };
-    let expose = if setup.plaintext == Plaintext::Anywhere { " --expose-plaintext" } else { "" };
-    format!("{when}:\n  {line}{socket}{expose}\n")
+    let pair = format!(
+        "pair {name} --source {} --target {target} --local {local} --peer {}",
+        there.address, here.address
+    );
+    let send = format!("send {name}-out --source {local} --target {}", there.address);
+    format!(
+        "Now, on {}, with that host's own --target and --local:\n{}Then, here:\n{}",
+        there.host,
+        line(&here, &pair),
+        line(&there, &send)
+    )
 }
 
 /// How the other host finds an address of this one, in words for a shell.
@@ -175,20 +185,19 @@ mod tests {
     fn the_lines_of_a_pair_keep_its_flags_and_swap_its_hosts() {
         let line = "pair x -s [2001:db8::1]:1 -t /run/x --local 0.0.0.0:2 --peer [2001:db8::2]:3 \
                     --expose-plaintext --socket";
-        let bring = "  ssh 2001:db8::1 sudo cat /etc/spiped/x-in.key | sudo spiped setup";
         assert_eq!(
             next_of_pair(&setup(line)),
-            format!(
-                "Now, on 2001:db8::2:\n{bring} pair x --source '[2001:db8::2]:3' --target /run/x \
-                 --local 0.0.0.0:2 --peer '[2001:db8::1]:1' --key - --socket --expose-plaintext\n"
-            )
+            "Now, on 2001:db8::2, with that host's own --target and --local:\n  \
+             ssh 2001:db8::1 sudo cat /etc/spiped/x-in.key | sudo spiped setup pair x \
+             --source '[2001:db8::2]:3' --target /run/x --local 0.0.0.0:2 \
+             --peer '[2001:db8::1]:1' --key - --socket --expose-plaintext\n\
+             Then, here:\n  \
+             ssh 2001:db8::2 sudo cat /etc/spiped/x-in.key | sudo spiped setup send x-out \
+             --source 0.0.0.0:2 --target '[2001:db8::2]:3' --key - --socket --expose-plaintext\n"
         );
         assert_eq!(
             next_of_pair(&setup(&format!("{line} -k -"))),
-            format!(
-                "Last, on 2001:db8::2, unless x-out runs there already:\n{bring} send x-out \
-                 --source 0.0.0.0:2 --target '[2001:db8::1]:1' --key - --socket --expose-plaintext\n"
-            )
+            "Last, on 2001:db8::2: what was printed there for itself, unless x-out runs there already\n"
         );
     }
 }

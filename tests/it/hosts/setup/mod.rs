@@ -13,14 +13,9 @@ const SEND: &str = "spiped setup send redis --source 127.0.0.1:8000 --target 192
 const PAIR: &str = "spiped setup pair redis --source 192.0.2.1:6380 --target 127.0.0.1:6379 \
                     --local 127.0.0.1:8000 --peer 192.0.2.2:6380";
 
-/// The line that was printed for another host: run by hand of this test in
-/// ssh's place, and by root, who needs no sudo.
-fn follow(hosts: &Hosts, (from, to): (&str, &str), printed: &str) -> String {
-    let line = printed.lines().last().unwrap().trim();
-    let (bring, run) = line.split_once(" | sudo ").unwrap();
-    let path = bring.split_once(" sudo cat /").unwrap().1;
-    let key = fs::read(hosts[from].root.join(path)).unwrap();
-    run_with_key(&hosts[to], run, &key)
+/// The first line that was printed to be run next, run on this host.
+fn follow(host: &Host, printed: &str) -> String {
+    host.sh(printed.lines().find(|line| line.starts_with("  ssh ")).unwrap())
 }
 
 /// Runs a line that must succeed and reads a key from standard input.
@@ -88,7 +83,7 @@ fn one_line_a_side_carries_redis() {
              ssh 192.0.2.1 sudo cat /etc/spiped/redis.key | sudo {SEND} --key -"
         )
     );
-    let sent = follow(&hosts, ("server", "client"), &printed);
+    let sent = follow(&hosts["client"], &printed);
     assert_eq!(
         sent,
         format!(
@@ -112,7 +107,7 @@ fn one_line_a_side_carries_redis() {
     };
     let (server, client) = (&hosts["server"], &hosts["client"]);
     again(server, "spiped-receive@redis", &|| server.must(RECEIVE), &printed);
-    let follow_again = || follow(&hosts, ("server", "client"), &printed);
+    let follow_again = || follow(&hosts["client"], &printed);
     again(client, "spiped-send@redis", &follow_again, &sent);
     assert_eq!(
         server.must(&format!("{RECEIVE} --dry-run")),
@@ -158,13 +153,16 @@ fn three_lines_make_a_pair_that_replicates() {
         first,
         format!(
             "redis-in runs: {head} [192.0.2.1]:6380, {to}\n  its key: {in_a}\n\
-             Now, on 192.0.2.2:\n  \
+             Now, on 192.0.2.2, with that host's own --target and --local:\n  \
              ssh 192.0.2.1 sudo cat /etc/spiped/redis-in.key | sudo spiped setup pair redis \
              --source 192.0.2.2:6380 --target 127.0.0.1:6379 \
-             --local 127.0.0.1:8000 --peer 192.0.2.1:6380 --key -"
+             --local 127.0.0.1:8000 --peer 192.0.2.1:6380 --key -\n\
+             Then, here:\n  \
+             ssh 192.0.2.2 sudo cat /etc/spiped/redis-in.key | sudo spiped setup send redis-out \
+             --source 127.0.0.1:8000 --target 192.0.2.2:6380 --key -"
         )
     );
-    let second = follow(&hosts, ("a", "b"), &first);
+    let second = follow(b, &first);
     let in_b = key_id(b, "redis-in");
     assert_ne!(in_a, in_b);
     assert_eq!(
@@ -172,12 +170,12 @@ fn three_lines_make_a_pair_that_replicates() {
         format!(
             "redis-in runs: {head} [192.0.2.2]:6380, {to}\n  its key: {in_b}\n\
              {out} [192.0.2.1]:6380\n  its key: {in_a}\n\
-             Last, on 192.0.2.1, unless redis-out runs there already:\n  \
-             ssh 192.0.2.2 sudo cat /etc/spiped/redis-in.key | sudo spiped setup send redis-out \
-             --source 127.0.0.1:8000 --target 192.0.2.2:6380 --key -"
+             Last, on 192.0.2.1: what was printed there for itself, \
+             unless redis-out runs there already"
         )
     );
-    let third = follow(&hosts, ("b", "a"), &second);
+    let line_for_itself = first.split_once("Then, here:\n").unwrap().1;
+    let third = follow(a, line_for_itself);
     assert_eq!(third, format!("{out} [192.0.2.2]:6380\n  its key: {in_b}"));
 
     b.must("redis-cli replicaof 127.0.0.1 8000");
@@ -191,8 +189,8 @@ fn three_lines_make_a_pair_that_replicates() {
     // Each line again, and the whole pair by its own name with the key.
     let before = (listing(a), listing(b));
     assert_eq!(a.must(PAIR), first);
-    assert_eq!(follow(&hosts, ("a", "b"), &first), second);
-    assert_eq!(follow(&hosts, ("b", "a"), &second), third);
+    assert_eq!(follow(b, &first), second);
+    assert_eq!(follow(a, line_for_itself), third);
     let key = fs::read(b.etc("redis-in.key")).unwrap();
     let whole = run_with_key(a, &format!("{PAIR} --key -"), &key);
     assert!(whole.contains(&third), "{whole}");
@@ -207,7 +205,7 @@ fn with_socket_a_restart_refuses_no_client() {
     let mut hosts = Hosts::boot(&["server", "client"]);
     hosts["server"].has_redis();
     let printed = hosts["server"].must(&format!("{RECEIVE} --socket"));
-    follow(&hosts, ("server", "client"), &printed);
+    follow(&hosts["client"], &printed);
     {
         let (server, client) = (&hosts["server"], &hosts["client"]);
         assert_eq!(client.redis("ping"), "PONG");
