@@ -8,14 +8,16 @@
 mod bad_input;
 mod builds;
 mod completions;
+// Units, packages and set-up are the same whatever seals the records: here and
+// below they are tested with one build.
 #[cfg(feature = "aws-lc")]
 mod container;
+#[cfg(feature = "aws-lc")]
 mod hosts;
 mod load;
 mod man_in_the_middle;
 mod manual;
 mod network;
-// Packing is the same for both builds.
 #[cfg(feature = "aws-lc")]
 mod packages;
 mod process;

@@ -2,7 +2,6 @@
 
 mod guide;
 mod instances;
-#[cfg(feature = "aws-lc")]
 mod packages;
 mod recipe;
 mod redis;

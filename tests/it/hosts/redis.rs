@@ -168,6 +168,64 @@ fn sentinel_makes_the_replica_master_when_the_masters_host_is_gone() {
     assert_eq!(master(a), "127.0.0.12:6379");
 }
 
+/// What the page says of Cluster, done: three nodes, each with its name, and
+/// pipes for both of its ports.
+#[test]
+fn a_cluster_of_three_nodes_holds_through_pipes() {
+    if !hosts_can_be("Redis Cluster") {
+        return;
+    }
+    let names = ["a", "b", "c"];
+    let hosts = Hosts::boot(&names);
+    for (number, name) in (1..).zip(names) {
+        let host = &hosts[name];
+        host.has_redis();
+        host.sh(&format!(
+            "printf '%s\\n' 'bind 127.0.0.1 127.0.0.1{number}' 'cluster-enabled yes' \
+             'cluster-announce-ip 127.0.0.1{number}' 'cluster-announce-port 6379' \
+             'cluster-announce-bus-port 16379' >> /etc/redis/redis.conf; \
+             systemctl restart redis-server"
+        ));
+        for port in ["6379", "16379"] {
+            host.must(&format!(
+                "spiped setup receive at-{port} --source 192.0.2.{number}:{port} \
+                 --target 127.0.0.1:{port}"
+            ));
+        }
+    }
+    for (number, name) in (1..).zip(names) {
+        for other in names.iter().filter(|other| **other != name) {
+            for port in ["6379", "16379"] {
+                hosts[*other].sh(&format!(
+                    "ssh 192.0.2.{number} cat /etc/spiped/at-{port}.key | \
+                     spiped setup send {name}-{port} --source 127.0.0.1{number}:{port} \
+                     --target 192.0.2.{number}:{port} --key -"
+                ));
+            }
+        }
+    }
+    hosts["a"].must(
+        "redis-cli --cluster create 127.0.0.11:6379 127.0.0.12:6379 127.0.0.13:6379 --cluster-yes",
+    );
+    for name in names {
+        let host = &hosts[name];
+        wait_until_within(AGREEMENT, "the cluster is whole", || {
+            let is_whole = redis(host, "cluster info").contains("cluster_state:ok");
+            is_whole && redis(host, "cluster nodes").matches(" connected ").count() == 3
+        });
+    }
+    for name in names {
+        // Each key is somewhere else; -c goes where it is told to.
+        for key in 0..9 {
+            assert_eq!(redis(&hosts[name], &format!("-c set {name}:{key} {key}")), "OK");
+        }
+    }
+    let sizes: Vec<usize> =
+        names.iter().map(|name| redis(&hosts[name], "dbsize").parse().unwrap()).collect();
+    assert_eq!(sizes.iter().sum::<usize>(), 27);
+    assert!(sizes.iter().all(|size| *size > 0), "{sizes:?}");
+}
+
 /// What redis-cli prints, its words separated by a space.
 fn redis(host: &Host, line: &str) -> String {
     said(&host.run(&format!("redis-cli {line}")))

@@ -3,6 +3,7 @@
 //! redis-server, and networks of a test's own.
 
 pub mod hop;
+#[cfg(feature = "aws-lc")]
 pub mod hosts;
 pub mod net;
 pub mod redis;

@@ -47,6 +47,7 @@ impl Net {
     }
 
     /// That of a process, by its id.
+    #[cfg(feature = "aws-lc")]
     pub fn of(process: &str) -> Self {
         Self(File::open(format!("/proc/{process}/ns/net")).unwrap())
     }
