@@ -54,7 +54,7 @@ pub(super) async fn run(shared: Arc<Shared>, accepted: Accepted) {
     let started = Instant::now();
     let Accepted { id, socket, peer, stranger } = accepted;
     let mut facts = Facts::default();
-    let close = match Stream::new(socket, shared.config.tunnel.keepalive) {
+    let close = match Stream::accepted(socket, shared.config.tunnel.keepalive) {
         Err(error) => Close::Local(error),
         Ok(stream) => match stranger {
             None => send(&shared, stream, &mut facts).await,

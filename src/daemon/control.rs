@@ -63,7 +63,7 @@ async fn hear(socket: Socket, shared: &Shared) -> io::Result<()> {
     if user != 0 && user != geteuid().as_raw() {
         return Err(io::Error::other(format!("user {user} may not change it")));
     }
-    let stream = Stream::new(socket, Keepalive::Off)?;
+    let stream = Stream::accepted(socket, Keepalive::Off)?;
     let talk = async {
         let content = read(&stream).await?;
         let answer = match SharedKey::from_key_file(&content) {

@@ -46,7 +46,7 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
         let (tunnel, session) = connect(&target, key, config).await.map_err(failed)?;
         ours.set_nonblocking(true).map_err(system("cannot use a socket"))?;
         let local =
-            Stream::new(ours.into(), Keepalive::Off).map_err(system("cannot use a socket"))?;
+            Stream::accepted(ours.into(), Keepalive::Off).map_err(system("cannot use a socket"))?;
         let halves = Halves::new(session, config.padding);
         let (trigger, shutdown) = shutdown();
         // ssh ends its proxy command this way: no failure for anybody.
