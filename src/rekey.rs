@@ -1,11 +1,15 @@
 //! `spiped rekey`: hands a running spiped another key, on the socket of its
 //! `--control` (see `daemon/control.rs`).
 
+use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::libc::{O_NOFOLLOW, O_PATH};
 use thiserror::Error;
 
 use crate::error::Error;
@@ -61,14 +65,24 @@ impl RekeyError {
 /// When the key file is refused, here or there, or nobody answers.
 pub fn rekey(socket: &Path, key: &Path) -> Result<String, Error> {
     let content = key_file::read_content(key)?;
-    let mut stream = UnixStream::connect(socket)
-        .map_err(|error| RekeyError::Connect { socket: socket.into(), error })?;
+    let mut stream =
+        connect(socket).map_err(|error| RekeyError::Connect { socket: socket.into(), error })?;
     let answer = ask(&mut stream, &content)
         .map_err(|error| RekeyError::NoAnswer { socket: socket.into(), error })?;
     match answer.strip_prefix("ok ") {
         Some(id) => Ok(id.to_owned()),
         None => Err(RekeyError::Refused(answer).into()),
     }
+}
+
+/// Connects to the socket itself, never to where a link leads: the folder is
+/// that of the daemon, which could have its key go to another one.
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let there = OpenOptions::new().read(true).custom_flags(O_PATH | O_NOFOLLOW).open(socket)?;
+    if !there.metadata()?.file_type().is_socket() {
+        return Err(io::Error::other("it is not a socket"));
+    }
+    UnixStream::connect(format!("/proc/self/fd/{}", there.as_raw_fd()))
 }
 
 fn ask(stream: &mut UnixStream, content: &[u8]) -> io::Result<String> {
@@ -80,5 +94,10 @@ fn ask(stream: &mut UnixStream, content: &[u8]) -> io::Result<String> {
     let mut answer = String::new();
     stream.take(ANSWER_MAX).read_to_string(&mut answer)?;
     // Without the end of its line it is half an answer.
-    answer.strip_suffix('\n').map(str::to_owned).ok_or(io::ErrorKind::UnexpectedEof.into())
+    let answer = answer.strip_suffix('\n').ok_or(io::ErrorKind::UnexpectedEof)?;
+    // It goes to root's terminal, and to the log.
+    if answer.contains(char::is_control) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(answer.to_owned())
 }

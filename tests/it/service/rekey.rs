@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -147,6 +147,30 @@ fn nobody_but_root_and_its_own_user_may_rekey() {
     let output = as_nobody();
     assert_eq!(output.status.code(), Some(69), "{output:?}");
     pipe.receiver.log.wait_for("a new key did not arrive: user 65534 may not change it");
+    assert_eq!(pipe.receiver.log.count("the key is read again"), 0);
+}
+
+/// The folder may be the daemon's own: it must not lead root to another one's
+/// socket, nor write on root's terminal.
+#[test]
+fn the_control_socket_is_no_link_and_its_answer_is_one_line() {
+    let pipe = Rekeyed::start();
+    let link = pipe.folder.path("link");
+    std::os::unix::fs::symlink(pipe.folder.path("receiver"), &link).unwrap();
+    let refused = pipe.rekey("link", &pipe.folder.key("new.key"));
+    assert_eq!(refused.status.code(), Some(69), "{refused:?}");
+    assert!(said(&refused).contains("it is not a socket"), "{refused:?}");
+
+    let listener = UnixListener::bind(pipe.folder.path("other")).unwrap();
+    let other = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.read_exact(&mut [0; 36]).unwrap();
+        socket.write_all(b"ok \x1b[31m\nhint: do so\n").unwrap();
+    });
+    let refused = pipe.rekey("other", &pipe.folder.shared_key());
+    other.join().unwrap();
+    assert_eq!(refused.status.code(), Some(69), "{refused:?}");
+    assert!(!said(&refused).contains('\x1b'), "{refused:?}");
     assert_eq!(pipe.receiver.log.count("the key is read again"), 0);
 }
 
