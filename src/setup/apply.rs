@@ -67,17 +67,17 @@ async fn one(step: Step, done: &mut Vec<Undo>) -> Result<(), SetupError> {
                 .map_err(|error| cannot_make(&path, error))?;
             done.push(Undo::RemoveFile(path));
         }
+        Step::ReadUnits => systemctl(&["daemon-reload"]).await?,
         Step::Enable(unit) => {
             done.push(Undo::Disable(unit.clone()));
-            // Also makes systemd read new files.
-            systemctl("enable", &unit).await?;
+            systemctl(&["enable", &unit.to_string()]).await?;
         }
         Step::Start(unit, before) => {
             if before == Activity::Stopped {
                 done.push(Undo::Stop(unit.clone()));
             }
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            if let Err(error) = systemctl("start", &unit).await {
+            if let Err(error) = systemctl(&["start", &unit.to_string()]).await {
                 let failure = Failure::of(&unit, now, &error);
                 return Err(SetupError::Start { unit, failure });
             }
@@ -95,8 +95,8 @@ fn cannot_make(path: &Path, error: io::Error) -> SetupError {
     SetupError::File { what: "make", path: path.into(), error }
 }
 
-async fn systemctl(verb: &str, unit: &Unit) -> Result<(), SetupError> {
-    let command = command("systemctl", &[verb, &unit.to_string()]);
+async fn systemctl(words: &[&str]) -> Result<(), SetupError> {
+    let command = command("systemctl", words);
     let mut command = process::Command::from(command);
     // Given up at a signal: then it need not wait any longer.
     let output = command.kill_on_drop(true).output().await;

@@ -35,9 +35,21 @@ pub(super) enum Sight {
 
 /// One change.
 pub(super) enum Step {
-    Folder { path: PathBuf, mode: u32 },
-    Key { path: PathBuf, key: NewKey, role: Role },
-    File { path: PathBuf, content: String },
+    Folder {
+        path: PathBuf,
+        mode: u32,
+    },
+    Key {
+        path: PathBuf,
+        key: NewKey,
+        role: Role,
+    },
+    File {
+        path: PathBuf,
+        content: String,
+    },
+    /// Has systemd read files that it has not seen; to enable a unit does, too.
+    ReadUnits,
     Enable(Unit),
     Start(Unit, Activity),
 }
@@ -78,7 +90,7 @@ impl Step {
             Self::Folder { path, .. } | Self::Key { path, .. } | Self::File { path, .. } => {
                 Some(path)
             }
-            Self::Enable(_) | Self::Start(..) => None,
+            Self::ReadUnits | Self::Enable(_) | Self::Start(..) => None,
         }
     }
 }
@@ -153,7 +165,7 @@ impl Plan {
                 return Err(SetupError::OtherActivation(service));
             }
             Activation::Socket => {
-                self.listen(&socket, &end.source)?;
+                self.listen(&socket, &end.source, &of_socket)?;
                 self.enable(&socket, &of_socket);
                 self.start(socket, of_socket.activity);
             }
@@ -163,7 +175,7 @@ impl Plan {
     }
 
     /// The drop-in that says where a socket listens.
-    fn listen(&mut self, socket: &Unit, source: &Address) -> Result<(), SetupError> {
+    fn listen(&mut self, socket: &Unit, source: &Address, state: &State) -> Result<(), SetupError> {
         let folder = Path::new(UNITS).join(format!("{socket}.d"));
         let path = folder.join("listen.conf");
         let listen = match source {
@@ -174,8 +186,14 @@ impl Plan {
         let line = format!("ListenStream={listen}");
         let content = format!("[Socket]\nListenStream=\n{line}\n");
         if !path.exists() {
+            if state.activity == Activity::Running {
+                return Err(SetupError::Running { unit: socket.clone(), missing: path });
+            }
             self.folder(&folder, 0o755);
             self.steps.push(Step::File { path, content });
+            if state.is_enabled {
+                self.steps.push(Step::ReadUnits);
+            }
         } else if read(&path)?.lines().all(|there| there.trim() != line) {
             return Err(SetupError::OtherDropIn { path, line });
         }

@@ -37,6 +37,7 @@ fn line_of(step: &Step) -> String {
             let indented = content.lines().map(|line| format!("    {line}\n"));
             format!("would make {}, mode 0644:\n{}", path.display(), indented.collect::<String>())
         }
+        Step::ReadUnits => "would run systemctl daemon-reload\n".to_owned(),
         Step::Enable(unit) => format!("would run systemctl enable {unit}\n"),
         Step::Start(unit, _) => format!("would run systemctl start {unit}\n"),
     }

@@ -254,4 +254,19 @@ fn a_unix_socket_is_made_by_systemd() {
         "{folder}/listen.conf is there and does not say ListenStream=/run/spiped/local.socket"
     );
     refused(&host.run(send), 73, &reason);
+
+    // Moved away, as the hint has it: not while the socket listens elsewhere.
+    host.must(&format!("rm {folder}/listen.conf"));
+    let socket = "spiped-send@local.socket";
+    refused(&host.run(send), 73, &format!("{socket} is running, but {folder}/listen.conf is not"));
+    // Enabled it is still, and systemd has not read that another file is gone.
+    host.sh(&format!(
+        "printf '[Socket]\\nListenStream=\\nListenStream=/run/other\\n' > {folder}/listen.conf"
+    ));
+    host.must("systemctl daemon-reload");
+    host.must(&format!("systemctl stop {socket} spiped-send@local.service"));
+    host.must(&format!("rm {folder}/listen.conf"));
+    assert_eq!(state(host, socket), "ActiveState=inactive UnitFileState=enabled");
+    assert_eq!(host.must(send), printed);
+    assert_eq!(host.must("redis-cli -s /run/spiped/local.socket ping"), "PONG");
 }
