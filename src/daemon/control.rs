@@ -9,14 +9,13 @@
 //! One at a time, and each only for a moment. Only root and the user of this
 //! process are heard, whatever the mode of the socket's file has become.
 
-use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 use socket2::Socket;
 use tracing::{error, warn};
@@ -38,9 +37,7 @@ pub(super) struct Control(Listener);
 impl Control {
     /// Listens at `path`, for its owner alone.
     pub(super) fn bind(path: &Path) -> io::Result<Self> {
-        let listener = bind_unix(path)?;
-        fs::set_permissions(path, Permissions::from_mode(0o600))?;
-        Ok(Self(listener))
+        Ok(Self(bind_unix(path, Mode::S_IRUSR | Mode::S_IWUSR)?))
     }
 
     /// Takes new keys for ever.

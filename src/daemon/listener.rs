@@ -11,6 +11,7 @@ use nix::libc::{
     EBADF, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOTSOCK, EOPNOTSUPP, SOCK_CLOEXEC,
     SOCK_NONBLOCK,
 };
+use nix::sys::stat::{Mode, fchmod};
 use socket2::{SockAddr, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -44,7 +45,7 @@ pub(super) struct Listener {
 /// Binds the source: one listener, or one for each address its name has.
 pub(super) async fn bind(source: &Address) -> io::Result<Vec<Listener>> {
     match source {
-        Address::Unix(path) => Ok(vec![bind_unix(path)?]),
+        Address::Unix(path) => Ok(vec![bind_unix(path, Mode::from_bits_truncate(0o777))?]),
         Address::Inet(address) => Ok(vec![bind_inet(*address)?]),
         Address::Host(host, port) => bind_host(resolve(host, *port).await?),
     }
@@ -78,10 +79,13 @@ fn bind_inet(address: SocketAddr) -> io::Result<Listener> {
     Listener::listen(socket, None)
 }
 
-/// Listens at a path; what nobody listens at any more is replaced.
-pub(super) fn bind_unix(path: &Path) -> io::Result<Listener> {
+/// Listens at a path; what nobody listens at any more is replaced. The file has
+/// this mode, less the umask.
+pub(super) fn bind_unix(path: &Path, mode: Mode) -> io::Result<Listener> {
     let address = SockAddr::unix(path)?;
     let socket = new_socket(&address)?;
+    // From its first moment: on Linux, a socket's file begins with its mode.
+    fchmod(&socket, mode)?;
     match socket.bind(&address) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path, &address)? => {
             fs::remove_file(path)?;
