@@ -134,11 +134,18 @@ fn inside_brackets(host: &str, port: u16) -> Result<Address, AddressError> {
     }
     // A zone, as in fe80::1%eth0: the resolver knows the interfaces.
     match host.split_once('%') {
-        Some((ip, zone)) if ip.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() => {
+        Some((ip, zone)) if ip.parse::<Ipv6Addr>().is_ok() && is_zone(zone) => {
             Ok(Address::Host(host.into(), port))
         }
         _ => Err(AddressError::Bracketed(host.into())),
     }
+}
+
+/// The name or number of an interface; nothing that a shell, or a file, would
+/// take for something else.
+fn is_zone(zone: &str) -> bool {
+    !zone.is_empty()
+        && zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:@".contains(&byte))
 }
 
 fn without_brackets(host: &str, port: u16) -> Result<Address, AddressError> {
@@ -208,6 +215,8 @@ mod tests {
             ("*:6379", "'*:6379' has no host before the port"),
             ("[]:1", "'' stands in brackets and is no IP address"),
             ("[localhost]:1", "'localhost' stands in brackets and is no IP address"),
+            ("[fe80::1%a b]:1", "'fe80::1%a b' stands in brackets and is no IP address"),
+            ("[fe80::1%';']:1", "'fe80::1%';'' stands in brackets and is no IP address"),
             ("300.1.1.1:1", "'300.1.1.1' is neither an address nor a host name"),
             ("a b:1", "'a b' is neither an address nor a host name"),
             ("::1", "'::1' is an IPv6 address without brackets"),
