@@ -176,6 +176,14 @@ fn the_package_is_not_installed_beside_debians_spiped_nor_as_its_upgrade() {
     host.must("dpkg --install /root/debians.deb");
     host.must("dpkg --purge spiped-rs");
     host.must("test -d /etc/spiped");
+    host.must("dpkg --purge spiped");
+
+    // So is what scripts/install has put there, with its units' settings.
+    host.must("dpkg --install /root/ours.deb");
+    host.sh("cp /usr/bin/spiped /usr/local/bin
+         mkdir /etc/systemd/system/spiped-receive@x.service.d");
+    host.must("dpkg --purge spiped-rs");
+    host.must("test -d /etc/spiped -a -d /etc/systemd/system/spiped-receive@x.service.d");
 }
 
 #[test]
