@@ -23,6 +23,8 @@ pub fn namespaces_can_be(tested: &str) -> bool {
             .output()
             .is_ok_and(|output| output.status.success());
     if !can {
+        let all = std::env::var_os("SPIPED_TEST_ALL");
+        assert!(all.is_none(), "not tested, since it needs root and namespaces: {tested}");
         // Not by eprintln, which is shown of failed tests only.
         let _unwritten = writeln!(
             io::stderr(),
