@@ -141,7 +141,7 @@ const fn key_file_code(error: &KeyFileError) -> u8 {
 
 fn setup_code(error: &SetupError) -> u8 {
     match error {
-        SetupError::NotRoot => NO_PERMISSION,
+        SetupError::NotRoot | SetupError::OpenFolder(_) => NO_PERMISSION,
         SetupError::KeyFromTerminal | SetupError::NoKeyCame => NO_INPUT,
         SetupError::Key(error) => key_file_code(error),
         SetupError::OtherKey { .. }
@@ -177,7 +177,7 @@ fn listen_hint(error: &io::Error) -> &'static str {
         (io::ErrorKind::AddrNotAvailable, "no interface of this host has that address"),
         (
             io::ErrorKind::PermissionDenied,
-            "ports below 1024, and folders of others, need rights this user has not",
+            "ports below 1024, and folders of others, need rights this user has not; a socket unit of systemd has them",
         ),
     ];
     HINTS

@@ -31,6 +31,9 @@ pub enum SetupError {
     /// The key that was given, or the one that is there, is refused.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// Others could put keys of theirs there.
+    #[error("{} can be written to by others than root", .0.display())]
+    OpenFolder(PathBuf),
     /// A file that stands for another pipe, or another state of this one.
     #[error("{} is there with another key, {there}, than the one given, {given}", path.display())]
     OtherKey {
@@ -125,6 +128,7 @@ impl SetupError {
             Self::KeyFromTerminal => "ssh HOST sudo cat /etc/spiped/NAME.key | sudo spiped setup …",
             Self::NoKeyCame => "the command before the pipe has printed none: run it alone",
             Self::Key(error) => error.hint(),
+            Self::OpenFolder(_) => "chown root it, and chmod 700 it",
             Self::OtherKey { .. } => {
                 "a key is never overwritten: if the given one is right, move that file away, stop the unit and run this again"
             }

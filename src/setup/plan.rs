@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
@@ -67,6 +68,9 @@ pub(super) fn make(setup: &Setup, mut given: Option<NewKey>) -> Result<Plan, Set
         _ => Sight::Clear,
     };
     let mut plan = Plan { steps: vec![], ends: vec![], sight };
+    if fs::metadata(folder).is_ok_and(|there| there.uid() != 0 || there.mode() & 0o022 != 0) {
+        return Err(SetupError::OpenFolder(folder.into()));
+    }
     plan.folder(folder, 0o700);
     for end in setup.ends() {
         let given = match end.role {

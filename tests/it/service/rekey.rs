@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use super::{key_id, said};
+use crate::support::net::namespaces_can_be;
 use crate::support::{Daemon, Folder, SPIPED, Server, need, nobody, round_trip, wait_until};
 
 /// A receiver and a sender that take new keys.
@@ -126,7 +127,7 @@ fn a_key_that_rekey_refuses_changes_nothing() {
 #[test]
 fn nobody_but_root_and_its_own_user_may_rekey() {
     need("setpriv", "util-linux");
-    if !nix::unistd::geteuid().is_root() {
+    if !namespaces_can_be("who may rekey") {
         return;
     }
     let pipe = Rekeyed::start();

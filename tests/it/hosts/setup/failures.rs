@@ -164,6 +164,10 @@ fn what_stands_for_something_else_is_refused() {
     host.must(&format!("{RECEIVE} --dry-run"));
     assert_eq!(listing(host), fresh, "a dry run has changed something");
 
+    host.sh("mkdir -m 0770 /etc/spiped");
+    refused(&host.run(RECEIVE), 77, "/etc/spiped can be written to by others than root");
+    host.must("rmdir /etc/spiped");
+
     host.must(RECEIVE);
     host.must("spiped keygen /root/key");
     let send = "spiped setup send out -s 127.0.0.1:8000 -t 192.0.2.9:1 -k";
