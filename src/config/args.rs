@@ -122,6 +122,7 @@ pub struct SpipeArgs {
 
 /// The options that `spiped` and `spipe` have in common.
 #[derive(Debug, ClapArgs)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub struct Outgoing {
     /// Where to connect to: host.name:port, [1.2.3.4]:port, [::1]:port or /unix/socket
     #[arg(short, long, value_name = "ADDRESS", env = "SPIPED_TARGET")]
@@ -150,6 +151,10 @@ pub struct Outgoing {
     /// Pad what is sent, so that records are multiples of this many bytes [default: no padding]
     #[arg(long, value_name = "BYTES", env = "SPIPED_PAD")]
     pub pad: Option<String>,
+
+    /// Sleep at once when there is nothing to read: slower answers, a little less CPU
+    #[arg(long, env = "SPIPED_NO_POLLING", value_parser = FalseyValueParser::new())]
+    pub no_polling: bool,
 
     /// Require forward secrecy: accepted, and always so
     #[arg(short = 'g', long)]

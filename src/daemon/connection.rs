@@ -15,14 +15,14 @@ use super::close::{Close, NoSession, Stranger};
 use super::deadline::Deadline;
 use super::handshake::{first_record, initiate, respond};
 use super::log_limit::LogLimit;
-use super::relay::{Inbound, Outbound, relay};
+use super::relay::{Halves, Outbound, relay};
 use super::shutdown::Shutdown;
 use super::strangers::Place;
 use super::stream::{Peer, Stream};
 use super::target::Target;
-use super::{Shared, fastest_suite};
+use super::{ConnectionPlace, Shared, fastest_suite};
 use crate::config::{Role, TunnelConfig};
-use crate::protocol::{KeyId, Padding, Record, Session, SharedKey, Suite};
+use crate::protocol::{KeyId, Record, Session, SharedKey, Suite};
 
 /// How long to wait until the other end has read why we gave up.
 const LINGER: Duration = Duration::from_secs(2);
@@ -56,31 +56,37 @@ pub(super) async fn run(shared: Arc<Shared>, accepted: Accepted) {
     let mut facts = Facts::default();
     let close = match Stream::accepted(socket, shared.config.tunnel.keepalive) {
         Err(error) => Close::Local(error),
-        Ok(stream) => match stranger {
-            None => send(&shared, stream, &mut facts).await,
-            Some(place) => receive(&shared, stream, place, &mut facts).await,
-        },
+        Ok(stream) => {
+            // Boxed, so that what this takes is given back once it is open.
+            let open = match stranger {
+                None => Box::pin(send(&shared, stream, &mut facts)).await,
+                Some(place) => Box::pin(receive(&shared, stream, place, &mut facts)).await,
+            };
+            match open {
+                Ok(open) => open.relay(&shared, &mut facts).await,
+                Err(close) => close,
+            }
+        }
     };
     log(&shared, (id, &peer), (&close, &facts), started.elapsed());
 }
 
+/// A connection that has all it needs: two sockets, a session, a place.
+struct Open<'a> {
+    ends: Ends,
+    session: Session,
+    _place: ConnectionPlace<'a>,
+}
+
 /// The sender's end: `local` is the client.
-async fn send(shared: &Shared, local: Stream, facts: &mut Facts) -> Close {
-    let Some(_place) = shared.connection_place() else {
-        return Close::Limit(shared.places.connections);
+async fn send<'a>(shared: &'a Shared, local: Stream, facts: &mut Facts) -> Result<Open<'a>, Close> {
+    let place = shared.connection_place().ok_or(Close::Limit(shared.places.connections))?;
+    let (tunnel, session) = select! {
+        session = connect_to_receiver(shared, facts) => session?,
+        error = local.failed() => return Err(Close::Local(error)),
+        () = shared.shutdown.begun() => return Err(Close::ShuttingDown),
     };
-    let session = select! {
-        session = connect_to_receiver(shared, facts) => session,
-        error = local.failed() => Err(Close::Local(error)),
-        () = shared.shutdown.begun() => Err(Close::ShuttingDown),
-    };
-    match session {
-        Ok((tunnel, session)) => {
-            let ends = Ends { local, tunnel };
-            ends.relay(shared, session, facts).await
-        }
-        Err(close) => close,
-    }
+    Ok(Open { ends: Ends { local, tunnel }, session, _place: place })
 }
 
 async fn connect_to_receiver(
@@ -107,19 +113,20 @@ pub(super) async fn connect(
 }
 
 /// The receiver's end: `tunnel` is a stranger until it proves the key.
-async fn receive(shared: &Shared, tunnel: Stream, place: Place, facts: &mut Facts) -> Close {
-    let authenticated = select! {
-        authenticated = authenticate(shared, &tunnel, &place, facts) => authenticated,
-        () = place.evicted() => Err(Close::Stranger(Stranger::Evicted)),
-        () = handshakes_are_over(shared) => Err(Close::ShuttingDown),
-    };
-    let (mut session, record) = match authenticated {
-        Ok(authenticated) => authenticated,
-        Err(close) => return close,
+async fn receive<'a>(
+    shared: &'a Shared,
+    tunnel: Stream,
+    place: Place,
+    facts: &mut Facts,
+) -> Result<Open<'a>, Close> {
+    let (mut session, record) = select! {
+        authenticated = authenticate(shared, &tunnel, &place, facts) => authenticated?,
+        () = place.evicted() => return Err(Close::Stranger(Stranger::Evicted)),
+        () = handshakes_are_over(shared) => return Err(Close::ShuttingDown),
     };
     drop(place);
-    let Some(_place) = shared.connection_place() else {
-        return refuse(tunnel, session, Close::Limit(shared.places.connections)).await;
+    let Some(place) = shared.connection_place() else {
+        return Err(refuse(tunnel, session, Close::Limit(shared.places.connections)).await);
     };
     if record == Record::Ready {
         // Made ready ahead of need: it may take as long as it likes.
@@ -128,7 +135,7 @@ async fn receive(shared: &Shared, tunnel: Stream, place: Place, facts: &mut Fact
             () = shared.drain.begun() => Err(Close::ShuttingDown),
         };
         if let Err(close) = opened {
-            return refuse(tunnel, session, close).await;
+            return Err(refuse(tunnel, session, close).await);
         }
     }
     let connected = select! {
@@ -136,8 +143,8 @@ async fn receive(shared: &Shared, tunnel: Stream, place: Place, facts: &mut Fact
         () = shared.shutdown.begun() => Err(Close::ShuttingDown),
     };
     match connected {
-        Ok(local) => Ends { local, tunnel }.relay(shared, session, facts).await,
-        Err(close) => refuse(tunnel, session, close).await,
+        Ok(local) => Ok(Open { ends: Ends { local, tunnel }, session, _place: place }),
+        Err(close) => Err(refuse(tunnel, session, close).await),
     }
 }
 
@@ -185,17 +192,19 @@ pub(super) struct Ends {
     pub(super) tunnel: Stream,
 }
 
-impl Ends {
-    /// OPEN or OPENED, the relay, and the end of both sockets.
-    async fn relay(self, shared: &Shared, session: Session, facts: &mut Facts) -> Close {
-        let halves = Halves::new(session, shared.config.tunnel.padding);
+impl Open<'_> {
+    async fn relay(self, shared: &Shared, facts: &mut Facts) -> Close {
+        let halves = Halves::new(self.session, &shared.config.tunnel);
         let (close, sent, received) =
-            self.relay_as(shared.config.role, halves, &shared.shutdown).await;
+            self.ends.relay_as(shared.config.role, halves, &shared.shutdown).await;
         (facts.sent, facts.received) = (sent, received);
         close
     }
+}
 
-    /// The same; returns also how many bytes of the stream went either way.
+impl Ends {
+    /// OPEN or OPENED, the relay, and the end of both sockets. Returns also how
+    /// many bytes of the stream went either way.
     pub(super) async fn relay_as(
         self,
         role: Role,
@@ -203,16 +212,15 @@ impl Ends {
         shutdown: &Shutdown,
     ) -> (Close, u64, u64) {
         let Self { local, tunnel } = self;
-        let Halves { outbound, inbound } = &mut halves;
         let result = async {
             match role {
-                Role::Encrypt => outbound.open(&local, &tunnel).await?,
-                Role::Decrypt => outbound.opened(&tunnel).await?,
+                Role::Encrypt => halves.outbound.open(&local, &tunnel).await?,
+                Role::Decrypt => halves.outbound.opened(&tunnel).await?,
             }
-            relay(&local, &tunnel, (&mut *outbound, &mut *inbound), shutdown).await
+            relay(&local, &tunnel, &mut halves, shutdown).await
         }
         .await;
-        let (sent, received) = (outbound.bytes(), inbound.bytes());
+        let (sent, received) = (halves.outbound.bytes(), halves.inbound.bytes());
         let close = match result {
             Ok(()) => {
                 // The local stream has had its end already.
@@ -222,26 +230,11 @@ impl Ends {
             }
             Err(close) => {
                 drop(local);
-                abort(tunnel, outbound, &close).await;
+                abort(tunnel, &mut halves.outbound, &close).await;
                 close
             }
         };
         (close, sent, received)
-    }
-}
-
-/// The two directions of a session.
-pub(super) struct Halves {
-    outbound: Outbound,
-    inbound: Inbound,
-}
-
-impl Halves {
-    pub(super) fn new(session: Session, padding: Option<Padding>) -> Self {
-        Self {
-            outbound: Outbound::new(session.sealer, padding),
-            inbound: Inbound::new(session.opener),
-        }
     }
 }
 

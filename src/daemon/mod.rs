@@ -98,6 +98,9 @@ struct Doors {
     control: Option<Control>,
 }
 
+/// One of the connections there may be. It is given back before that is told.
+type ConnectionPlace<'a> = (SemaphorePermit<'a>, Change<'a>);
+
 /// One end of a pipe: binds the source and serves until TERM or INT. Calls
 /// `ready` once the source is bound; with `-D`, before its name resolves.
 ///
@@ -217,10 +220,9 @@ impl Shared {
     }
 
     /// A place for a connection, unless all are taken.
-    fn connection_place(&self) -> Option<(SemaphorePermit<'_>, Change<'_>)> {
+    fn connection_place(&self) -> Option<ConnectionPlace<'_>> {
         let permit = self.connections.try_acquire().ok()?;
         self.notifier.changed();
-        // The place is given back before that is told.
         Some((permit, Change::of(&self.notifier)))
     }
 

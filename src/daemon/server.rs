@@ -112,7 +112,8 @@ impl Server {
                 Role::Decrypt => Some(self.shared.strangers.enter(&peer).await),
             };
             let accepted = Accepted { id, socket, peer, stranger };
-            let connection = connection::run(Arc::clone(&self.shared), accepted);
+            // Boxed: each wrapper around a future has room for it twice.
+            let connection = Box::pin(connection::run(Arc::clone(&self.shared), accepted));
             let alive = alive.clone();
             self.workers.spawn(async move {
                 connection.await;

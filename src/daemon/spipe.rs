@@ -11,7 +11,8 @@ use std::thread::{self, JoinHandle};
 use tokio::select;
 use tokio::sync::mpsc;
 
-use super::connection::{Ends, Halves, connect};
+use super::connection::{Ends, connect};
+use super::relay::Halves;
 use super::shutdown::{Request, Signals, shutdown};
 use super::stream::Stream;
 use super::system;
@@ -47,7 +48,7 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
         ours.set_nonblocking(true).map_err(system("cannot use a socket"))?;
         let local =
             Stream::accepted(ours.into(), Keepalive::Off).map_err(system("cannot use a socket"))?;
-        let halves = Halves::new(session, config.padding);
+        let halves = Halves::new(session, config);
         let (trigger, shutdown) = shutdown();
         // ssh ends its proxy command this way: no failure for anybody.
         let mut signals = Signals::handle().map_err(system("cannot handle signals"))?;

@@ -7,11 +7,11 @@ use socket2::Socket;
 
 use crate::daemon::buffer::{Buffer, SMALL, Size};
 use crate::daemon::close::Close;
-use crate::daemon::deadline::Deadline;
 use crate::daemon::stream::Stream;
 use crate::protocol::{AbortReason, HEADER, OpenError, Opener, Record};
 
-use super::{LAST_WORDS, Turn};
+use super::Turn;
+use super::awake::Awake;
 
 /// How many parts go into one vectored write.
 const PARTS: usize = 32;
@@ -22,8 +22,9 @@ pub(in crate::daemon) struct Inbound {
     size: Size,
     /// Bytes of the stream, after opening.
     bytes: u64,
-    /// Held while only part of a record has come; it begins with that part.
-    partial: Option<Buffer>,
+    /// Held while only part of a record has come; it begins with that part. At
+    /// an ABORT, what came before it.
+    held: Option<Buffer>,
     /// Where in the buffer the bytes stand that came and are not yet opened.
     unopened: Range<usize>,
 }
@@ -41,7 +42,7 @@ enum Opened {
 
 impl Inbound {
     pub(in crate::daemon) const fn new(opener: Opener) -> Self {
-        Self { opener, size: Size::Small, bytes: 0, partial: None, unopened: 0..0 }
+        Self { opener, size: Size::Small, bytes: 0, held: None, unopened: 0..0 }
     }
 
     /// How many bytes of the stream came this way.
@@ -51,8 +52,13 @@ impl Inbound {
 
     /// Opens whatever `tunnel` gives into `local`, until END; then ends the
     /// stream towards `local`.
-    pub(super) async fn run(&mut self, tunnel: &Stream, local: &Stream) -> Result<(), Close> {
-        let mut turn = Turn::default();
+    pub(super) async fn run(
+        &mut self,
+        tunnel: &Stream,
+        local: &Stream,
+        awake: &Awake,
+    ) -> Result<(), Close> {
+        let mut turn = Turn::new(awake);
         loop {
             let ready = tunnel.readable().await.map_err(Close::Tunnel)?;
             let mut buffer = self.buffer()?;
@@ -75,9 +81,7 @@ impl Inbound {
                     return local.shutdown_write().map_err(Close::Local);
                 }
                 Opened::Abort(reason) => {
-                    // What came before it is still good.
-                    let last_words = write_opened(&mut buffer, local);
-                    let _written = Deadline::after(LAST_WORDS).bound(last_words).await;
+                    self.held = Some(buffer);
                     return Err(Close::Aborted(reason));
                 }
             }
@@ -86,9 +90,17 @@ impl Inbound {
         }
     }
 
+    /// What came before an ABORT: it is still good.
+    pub(super) async fn write_rest(&mut self, local: &Stream) -> Result<(), Close> {
+        match &mut self.held {
+            Some(buffer) => write_opened(buffer, local).await,
+            None => Ok(()),
+        }
+    }
+
     /// The buffer that the next read goes into, behind a partial record.
     fn buffer(&mut self) -> Result<Buffer, Close> {
-        let Some(buffer) = self.partial.take() else {
+        let Some(buffer) = self.held.take() else {
             self.unopened = 0..0;
             return Ok(Buffer::lend(self.size));
         };
@@ -109,7 +121,7 @@ impl Inbound {
         if self.unopened.is_empty() {
             return;
         }
-        self.partial = Some(if buffer.is_large() && self.unopened.len() < SMALL {
+        self.held = Some(if buffer.is_large() && self.unopened.len() < SMALL {
             self.move_into(Buffer::lend(Size::Small), &buffer)
         } else {
             buffer.bytes_mut().copy_within(self.unopened.clone(), 0);

@@ -5,6 +5,7 @@
 //! one write of up to 256 KiB, sealed and opened in place; buffers are held
 //! only while bytes move; a flow gets a large buffer once it fills small ones.
 
+mod awake;
 mod inbound;
 mod outbound;
 mod slots;
@@ -21,8 +22,12 @@ use super::close::Close;
 use super::deadline::Deadline;
 use super::shutdown::Shutdown;
 use super::stream::{CHECK, Stream};
+use crate::config::{TunnelConfig, Waiting};
+use crate::protocol::Session;
 
-pub(super) use self::inbound::Inbound;
+use self::awake::Awake;
+
+use self::inbound::Inbound;
 pub(super) use self::outbound::Outbound;
 
 /// How long what came last may take to be passed on, once a side has failed.
@@ -31,22 +36,45 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// own sockets may be ready for ever.
 const TURN: usize = 1024 * 1024;
 
+/// The two directions of a session.
+pub(super) struct Halves {
+    pub(super) outbound: Outbound,
+    pub(super) inbound: Inbound,
+    waiting: Waiting,
+}
+
+impl Halves {
+    pub(super) fn new(session: Session, config: &TunnelConfig) -> Self {
+        Self {
+            outbound: Outbound::new(session.sealer, config.padding),
+            inbound: Inbound::new(session.opener),
+            waiting: config.waiting,
+        }
+    }
+}
+
 /// Relays until both directions have ended cleanly, or either has failed.
 pub(super) async fn relay(
     local: &Stream,
     tunnel: &Stream,
-    (outbound, inbound): (&mut Outbound, &mut Inbound),
+    halves: &mut Halves,
     shutdown: &Shutdown,
 ) -> Result<(), Close> {
-    match relay_both(local, tunnel, (&mut *outbound, &mut *inbound), shutdown).await {
+    match relay_both(local, tunnel, halves, shutdown).await {
         Ok(Ended::Cleanly) => Ok(()),
-        Ok(Ended::AfterEnd) => Err(inbound.after_end(tunnel)),
+        Ok(Ended::AfterEnd) => Err(halves.inbound.after_end(tunnel)),
         Err(close) => {
-            if matches!(close, Close::Local(_)) {
-                let last_words = outbound.send_rest(local, tunnel);
-                // Whether all of it arrived or not, the connection has failed.
-                let _sent = Deadline::after(LAST_WORDS).bound(last_words).await;
-            }
+            let last_words = async {
+                if matches!(close, Close::Local(_)) {
+                    halves.outbound.send_rest(local, tunnel).await
+                } else if matches!(close, Close::Aborted(_)) {
+                    halves.inbound.write_rest(local).await
+                } else {
+                    Ok(())
+                }
+            };
+            // Whether all of it arrived or not, the connection has failed.
+            let _arrived = Deadline::after(LAST_WORDS).bound(last_words).await;
             Err(close)
         }
     }
@@ -63,11 +91,13 @@ enum Ended {
 async fn relay_both(
     local: &Stream,
     tunnel: &Stream,
-    (outbound, inbound): (&mut Outbound, &mut Inbound),
+    halves: &mut Halves,
     shutdown: &Shutdown,
 ) -> Result<Ended, Close> {
-    let mut sending = pin!(outbound.run(local, tunnel));
-    let mut receiving = pin!(inbound.run(tunnel, local));
+    let awake = Awake::new(halves.waiting);
+    let mut sending = pin!(halves.outbound.run(local, tunnel, &awake));
+    let mut receiving = pin!(halves.inbound.run(tunnel, local, &awake));
+    let mut staying_awake = pin!(awake.keep());
     let mut failing = pin!(local.failed());
     let mut ending = pin!(shutdown.begun());
     let mut check = pin!(sleep(CHECK));
@@ -92,22 +122,30 @@ async fn relay_both(
                 was_ended = is_ended;
                 check.set(sleep(CHECK));
             }
+            never = &mut staying_awake => match never {},
         }
     }
     Ok(Ended::Cleanly)
 }
 
 /// Counts the bytes of a direction until others have their turn.
-#[derive(Default)]
-struct Turn(usize);
+struct Turn<'a> {
+    bytes: usize,
+    awake: &'a Awake,
+}
 
-impl Turn {
+impl<'a> Turn<'a> {
+    const fn new(awake: &'a Awake) -> Self {
+        Self { bytes: 0, awake }
+    }
+
     /// To be called where nothing is half done. A small read costs about as
     /// much as one of 16 KiB.
     async fn moved(&mut self, bytes: usize) {
-        self.0 = self.0.saturating_add(bytes.max(RECORD_PLAINTEXT));
-        if self.0 >= TURN {
-            self.0 = 0;
+        self.awake.moved(bytes);
+        self.bytes = self.bytes.saturating_add(bytes.max(RECORD_PLAINTEXT));
+        if self.bytes >= TURN {
+            self.bytes = 0;
             yield_now().await;
         }
     }

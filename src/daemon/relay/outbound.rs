@@ -6,6 +6,7 @@ use crate::daemon::stream::Stream;
 use crate::protocol::{OVERHEAD, Padding, SealError, Sealer};
 
 use super::Turn;
+use super::awake::Awake;
 use super::slots::Slots;
 
 /// The direction from the local socket into the tunnel.
@@ -55,8 +56,13 @@ impl Outbound {
     }
 
     /// Seals whatever `local` gives until it ends, then END.
-    pub(super) async fn run(&mut self, local: &Stream, tunnel: &Stream) -> Result<(), Close> {
-        let mut turn = Turn::default();
+    pub(super) async fn run(
+        &mut self,
+        local: &Stream,
+        tunnel: &Stream,
+        awake: &Awake,
+    ) -> Result<(), Close> {
+        let mut turn = Turn::new(awake);
         loop {
             let ready = local.readable().await.map_err(Close::Local)?;
             let mut buffer = Buffer::lend(self.size);
