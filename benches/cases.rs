@@ -1,0 +1,82 @@
+//! What both benches measure: two ends that stream, and handshakes that are
+//! the same each time. What fails here ends the bench.
+
+use std::convert::Infallible;
+
+use rand::{TryCryptoRng, TryRng};
+use spiped::protocol::{
+    Initiator, MESSAGE_1, MESSAGE_2, PREFIX, Responder, SUFFIX, Session, SharedKey, Suite,
+};
+
+/// The build that is measured.
+pub(crate) const BUILD: &str = if cfg!(feature = "aws-lc") { "aws-lc" } else { "rust" };
+
+/// Bytes of the stream in a record: a keystroke, a Redis command, what a page
+/// or a TLS record hold.
+pub(crate) const SIZES: [usize; 4] = [1, 64, 1024, 16_384];
+
+/// Room for a record with `size` bytes of the stream.
+pub(crate) fn room(size: usize) -> Vec<u8> {
+    [&[0; PREFIX], vec![0x55; size].as_slice(), &[0; SUFFIX]].concat()
+}
+
+/// A key file's content.
+pub(crate) const KEY_FILE: [u8; 32] = [1; 32];
+
+/// A handshake that gives the same bytes whenever it is done.
+pub(crate) struct Handshake {
+    pub(crate) suite: Suite,
+    key: SharedKey,
+    message_1: [u8; MESSAGE_1],
+    message_2: [u8; MESSAGE_2],
+}
+
+impl Handshake {
+    pub(crate) fn new(suite: Suite) -> Self {
+        let key = SharedKey::from_key_file(&KEY_FILE).unwrap();
+        let (_, message_1) = Initiator::start(suite, &key, &mut SameBytes(2)).unwrap();
+        let responder = Responder::accept(&message_1, [&key], None, &mut SameBytes(3)).unwrap();
+        Self { suite, key, message_1, message_2: responder.reply }
+    }
+
+    /// All an initiator does: message 1 made, message 2 read.
+    pub(crate) fn initiator(&self) -> Session {
+        let (initiator, _) = Initiator::start(self.suite, &self.key, &mut SameBytes(2)).unwrap();
+        initiator.finish(&self.message_2).unwrap()
+    }
+
+    /// All a responder does: message 1 read, message 2 made.
+    pub(crate) fn responder(&self) -> Session {
+        Responder::accept(&self.message_1, [&self.key], None, &mut SameBytes(3)).unwrap().session
+    }
+
+    /// Both ends, with OPEN and OPENED behind them: the next records are DATA.
+    pub(crate) fn streaming(&self) -> (Session, Session) {
+        let (mut a, mut b) = (self.initiator(), self.responder());
+        b.opener.open(&mut a.sealer.open().unwrap()).unwrap();
+        a.opener.open(&mut b.sealer.opened().unwrap()).unwrap();
+        (a, b)
+    }
+}
+
+/// No randomness at all, so that every run does the same.
+struct SameBytes(u8);
+
+impl TryRng for SameBytes {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(self.0.into())
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(self.0.into())
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        bytes.fill(self.0);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for SameBytes {}

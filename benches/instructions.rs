@@ -1,0 +1,145 @@
+//! How many instructions records and handshakes take, by valgrind's callgrind:
+//! the same on every run, where times are not.
+//!
+//! ```sh
+//! scripts/instructions          # both builds, beside the figures last committed
+//! scripts/instructions --save   # and writes them to benches/instructions.txt
+//! ```
+//!
+//! Each figure is one call, on one core: `seal` and `open` one DATA record with
+//! so many bytes of the stream, in place; `initiator` and `responder` all that
+//! side computes for a new connection; `key file` what is derived at the start.
+//!
+//! Valgrind offers the ciphers AES-NI and AVX2, but no SHA, VAES or AVX-512
+//! instructions. Where the processor has those, the bulk of a large record and
+//! the hashes of a handshake cost less than is counted here; what is around
+//! the ciphers is counted as it is. So the figures compare with themselves, on
+//! processors that have AVX2; how fast it is says `cargo bench`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    reason = "a bench may fail that way, and prints"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::hint::black_box;
+use std::path::Path;
+use std::process::Command;
+
+use spiped::protocol::{SharedKey, Suite};
+
+mod cases;
+use cases::{BUILD, Handshake, KEY_FILE, SIZES, room};
+
+/// The figures last committed: `build, case: instructions` a line.
+const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
+/// As its only argument: measure, this is under callgrind.
+const MEASURE: &str = "--measure";
+
+type Figures = BTreeMap<String, u64>;
+
+fn main() {
+    let argument = std::env::args().nth(1);
+    if argument.as_deref() == Some(MEASURE) {
+        for case in cases() {
+            println!("{case}");
+        }
+        return;
+    }
+    let mut figures = committed();
+    let counted = count();
+    println!("{:<45}{:>10}{:>10}", "instructions", "committed", "now");
+    for (case, now) in &counted {
+        match figures.get(case) {
+            Some(&old) => {
+                let percent = (*now as f64 / old as f64 - 1.0) * 100.0;
+                println!("{case:<45}{old:>10}{now:>10}{percent:>+8.1} %");
+            }
+            None => println!("{case:<45}{:>10}{now:>10}", "-"),
+        }
+    }
+    if argument.as_deref() == Some("--save") {
+        figures.retain(|case, _| !case.starts_with(BUILD));
+        figures.extend(counted);
+        let lines: Vec<_> = figures.iter().map(|(case, n)| format!("{case}: {n}\n")).collect();
+        fs::write(COMMITTED, lines.concat()).unwrap();
+    }
+}
+
+fn committed() -> Figures {
+    let lines = fs::read_to_string(COMMITTED).unwrap_or_default();
+    let figure = |line: &str| {
+        let (case, n) = line.rsplit_once(": ").unwrap();
+        (case.to_owned(), n.parse().unwrap())
+    };
+    lines.lines().map(figure).collect()
+}
+
+/// Runs all cases under callgrind, which writes a file for each of them.
+fn count() -> Figures {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let ran = Command::new("valgrind")
+        .args([
+            "--tool=callgrind",
+            "--toggle-collect=instructions::counted",
+            "--dump-after=instructions::counted",
+        ])
+        .arg(format!("--callgrind-out-file={}", out.display()))
+        .arg(std::env::current_exe().unwrap())
+        .arg(MEASURE)
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let cases = String::from_utf8(ran.stdout).unwrap();
+    let total = |(i, case): (u32, &str)| {
+        (format!("{BUILD}, {case}"), total(&out.with_extension(i.to_string())))
+    };
+    (1..).zip(cases.lines()).map(total).collect()
+}
+
+/// What callgrind counted in one of its files.
+fn total(file: &Path) -> u64 {
+    let written = fs::read_to_string(file).unwrap();
+    let total = written.lines().find_map(|line| line.strip_prefix("totals: "));
+    total.unwrap().parse().unwrap()
+}
+
+/// Does each case once in `counted`; what they are, in that order.
+fn cases() -> Vec<String> {
+    let mut names = Vec::new();
+    for suite in Suite::ALL {
+        let handshake = Handshake::new(suite);
+        let (mut sender, mut receiver) = handshake.streaming();
+        for size in SIZES {
+            let mut record = room(size);
+            // Not the first of all, which asks what the processor can do.
+            for _ in 0..2 {
+                sender.sealer.seal_data(&mut record).unwrap();
+                receiver.opener.open(&mut record).unwrap();
+            }
+            counted(&mut || sender.sealer.seal_data(&mut record).unwrap());
+            names.push(format!("{suite}, seal {size:>5}"));
+            counted(&mut || assert!(receiver.opener.open(&mut record).is_ok()));
+            names.push(format!("{suite}, open {size:>5}"));
+        }
+        counted(&mut || drop(handshake.initiator()));
+        names.push(format!("{suite}, initiator"));
+        counted(&mut || drop(handshake.responder()));
+        names.push(format!("{suite}, responder"));
+    }
+    counted(&mut || drop(SharedKey::from_key_file(black_box(&KEY_FILE)).unwrap()));
+    names.push("key file".to_owned());
+    names
+}
+
+/// Callgrind counts in here, and writes down the count at the end. Not generic,
+/// so that it has one name.
+#[inline(never)]
+fn counted(run: &mut dyn FnMut()) {
+    run();
+}

@@ -1,0 +1,83 @@
+//! How long records and handshakes take, by criterion:
+//!
+//! ```sh
+//! cargo bench                         # with AWS-LC
+//! cargo bench --no-default-features   # in pure Rust
+//! cargo bench -- seal/aes             # only what has this in its name
+//! ```
+//!
+//! The first run builds as for a release, which takes some minutes.
+//!
+//! - `seal`, `open`: one DATA record with so many bytes of the stream, in place
+//!   in a warm cache, on one core; `thrpt` counts the stream's bytes only.
+//! - `handshake`: all one side computes for a new connection, without the wait
+//!   for the other. A responder's part is paid only for a peer that has the key.
+//! - `key file`: what is derived once, when the program starts.
+//!
+//! Times of two runs compare on a quiet machine only; `scripts/instructions`
+//! counts instead. The name of the build is part of each case, so criterion
+//! compares each build with its own last run.
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a bench may fail that way, and is no library"
+)]
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use spiped::protocol::{SharedKey, Suite};
+
+mod cases;
+use cases::{BUILD, Handshake, KEY_FILE, SIZES, room};
+
+/// Records that are sealed ahead to be opened: few enough to stay in the cache.
+const AHEAD: u64 = 32;
+
+criterion_group!(benches, measure);
+criterion_main!(benches);
+
+fn measure(criterion: &mut Criterion) {
+    for suite in Suite::ALL {
+        let handshake = Handshake::new(suite);
+        seal(criterion, &handshake);
+        open(criterion, &handshake);
+        let mut group = criterion.benchmark_group(format!("{BUILD}/handshake/{suite}"));
+        group.bench_function("initiator", |bencher| bencher.iter(|| handshake.initiator()));
+        group.bench_function("responder", |bencher| bencher.iter(|| handshake.responder()));
+    }
+    criterion.bench_function(&format!("{BUILD}/key file"), |bencher| {
+        bencher.iter(|| SharedKey::from_key_file(black_box(&KEY_FILE)));
+    });
+}
+
+fn seal(criterion: &mut Criterion, handshake: &Handshake) {
+    let (mut sender, _) = handshake.streaming();
+    let mut group = criterion.benchmark_group(format!("{BUILD}/seal/{}", handshake.suite));
+    for size in SIZES {
+        let mut record = room(size);
+        group.throughput(Throughput::Bytes(size.try_into().unwrap()));
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+            bencher.iter(|| sender.sealer.seal_data(&mut record).unwrap());
+        });
+    }
+}
+
+fn open(criterion: &mut Criterion, handshake: &Handshake) {
+    let (mut sender, mut receiver) = handshake.streaming();
+    let mut group = criterion.benchmark_group(format!("{BUILD}/open/{}", handshake.suite));
+    for size in SIZES {
+        group.throughput(Throughput::Bytes(size.try_into().unwrap()));
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+            bencher.iter_batched_ref(
+                || {
+                    let mut record = room(size);
+                    sender.sealer.seal_data(&mut record).unwrap();
+                    record
+                },
+                |record| receiver.opener.open(record).unwrap(),
+                BatchSize::NumIterations(AHEAD),
+            );
+        });
+    }
+}
