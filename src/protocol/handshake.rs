@@ -13,10 +13,10 @@
 use rand::TryCryptoRng;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use x25519_dalek::{PublicKey, SharedSecret, StaticSecret};
 use zeroize::Zeroizing;
 
 use super::aead::{Cipher, TAG, Unauthentic};
+use super::dh::PrivateKey;
 use super::hkdf::hkdf_sha256;
 use super::keys::{KeyId, SharedKey};
 use super::opener::Opener;
@@ -71,7 +71,7 @@ pub struct Session {
 /// The sender's side, between its message and the answer.
 pub struct Initiator {
     state: SymmetricState,
-    e: StaticSecret,
+    e: PrivateKey,
 }
 
 /// The receiver's side, once it has read message 1: the handshake is over,
@@ -97,10 +97,10 @@ impl Initiator {
     ) -> Result<(Self, [u8; MESSAGE_1]), HandshakeError> {
         let mut state = SymmetricState::new(suite);
         let e = generate_keypair(random)?;
-        let public = PublicKey::from(&e);
+        let public = e.public();
 
         state.mix_key_and_hash(key.psk()); //                       psk
-        state.mix_ephemeral(public.as_bytes()); //                  e
+        state.mix_ephemeral(&public); //                            e
         let tag = state.encrypt_and_hash(); //                      payload: empty
 
         let mut message = [suite.byte(); MESSAGE_1];
@@ -126,7 +126,7 @@ impl Initiator {
         let (re, tag) = read_message(message);
 
         self.state.mix_ephemeral(&re); //                           e
-        self.state.mix_key(diffie_hellman(&self.e, re)?.as_bytes()); // ee
+        self.state.mix_key(&*diffie_hellman(&self.e, &re)?); //     ee
         self.state.decrypt_and_hash(&tag)?; //                      payload: empty
 
         let suite = self.state.suite;
@@ -178,9 +178,9 @@ impl Responder {
             .ok_or(HandshakeError::WrongKey)?;
 
         let e = generate_keypair(random)?;
-        let public = PublicKey::from(&e);
-        state.mix_ephemeral(public.as_bytes()); //                  e
-        state.mix_key(diffie_hellman(&e, re)?.as_bytes()); //       ee
+        let public = e.public();
+        state.mix_ephemeral(&public); //                            e
+        state.mix_key(&*diffie_hellman(&e, &re)?); //               ee
         let tag = state.encrypt_and_hash(); //                      payload: empty
 
         let mut reply = [0; MESSAGE_2];
@@ -280,22 +280,20 @@ fn noise_hkdf<const N: usize>(ck: &[u8; 32], input: &[u8]) -> Zeroizing<[[u8; 32
 /// `GENERATE_KEYPAIR()`; the secret is wiped when dropped.
 fn generate_keypair<R: TryCryptoRng + ?Sized>(
     random: &mut R,
-) -> Result<StaticSecret, HandshakeError> {
+) -> Result<PrivateKey, HandshakeError> {
     let mut bytes = Zeroizing::new([0; 32]);
     random.try_fill_bytes(bytes.as_mut_slice()).map_err(|_| HandshakeError::Randomness)?;
-    Ok(StaticSecret::from(*bytes))
+    Ok(PrivateKey::new(&bytes))
 }
 
 /// `DH(e, re)`; an all-zero result ends the handshake (RFC 7748, section 6.1).
-fn diffie_hellman(e: &StaticSecret, re: [u8; 32]) -> Result<SharedSecret, HandshakeError> {
-    let shared = e.diffie_hellman(&PublicKey::from(re));
-    // Compares in constant time.
-    if shared.was_contributory() { Ok(shared) } else { Err(HandshakeError::DegenerateKey) }
+fn diffie_hellman(e: &PrivateKey, re: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, HandshakeError> {
+    e.agree(re).ok_or(HandshakeError::DegenerateKey)
 }
 
 /// `public(32) ‖ tag(16)` into the 48 bytes of `out`.
-fn write_message(out: &mut [u8], public: PublicKey, tag: [u8; TAG]) {
-    for (to, from) in out.iter_mut().zip(public.to_bytes().into_iter().chain(tag)) {
+fn write_message(out: &mut [u8], public: [u8; 32], tag: [u8; TAG]) {
+    for (to, from) in out.iter_mut().zip(public.into_iter().chain(tag)) {
         *to = from;
     }
 }
@@ -324,6 +322,6 @@ pub(super) fn degenerate_peer(suite: Suite, key: &SharedKey) -> Option<Handshake
     state.mix_ephemeral(&[0; 32]);
     let tag = state.encrypt_and_hash();
     let mut message = [suite.byte(); MESSAGE_1];
-    write_message(&mut message[1..], PublicKey::from([0; 32]), tag);
+    write_message(&mut message[1..], [0; 32], tag);
     Responder::accept(&message, [key], None, &mut rand::rngs::SysRng).err()
 }

@@ -39,6 +39,7 @@
 //!   that has had END already: then its stream is complete, and it is closed.
 
 mod aead;
+mod dh;
 mod handshake;
 mod hkdf;
 mod keys;
