@@ -7,9 +7,9 @@
 //! - The core is offered to others each time that we ask: without
 //!   `sched_yield` the slowest exchanges get slower.
 //! - A wait in vain is followed by fewer: on sparse traffic soon one in
-//!   [`SKIPPED_MAX`].
-//! - One connection of a thread waits at a time: where there are many, there
-//!   is something to do, and nobody sleeps.
+//!   [`SKIPPED_MAX`]. Only a long run of reads makes up for one.
+//! - It is over, and for long, when another connection of the thread reads
+//!   something: where there are many, there is something to do.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -30,10 +30,15 @@ const WINDOW: Duration = Duration::from_micros(75);
 const BULK: usize = 16 * 1024;
 /// How many small reads at most are not waited after.
 const SKIPPED_MAX: u32 = 256;
+/// How many are not, once another connection was there.
+const SKIPPED_IN_A_CROWD: u32 = 4096;
+/// How many reads of one wait make up for its end. A request and its answer
+/// alone are two.
+const RUN: u32 = 16;
 
 thread_local! {
-    /// Whether a connection of this thread is staying awake.
-    static IS_TAKEN: Cell<bool> = const { Cell::new(false) };
+    /// How often connections of this thread have read.
+    static READS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// What the directions of a connection tell of their reads.
@@ -45,15 +50,19 @@ pub(super) struct Awake {
 /// When to begin, and when to give up.
 #[derive(Default)]
 struct Window {
-    open: Option<Alone>,
+    open: Option<Since>,
     /// How many small reads are still not waited after.
     skip: u32,
     /// How many that is after the next wait in vain; doubles with each.
     skip_next: u32,
 }
 
-/// The right to stay awake, and since when; of each thread there is one.
-struct Alone(Instant);
+/// The last read: when it was, which of the thread's, and which of this wait.
+struct Since {
+    at: Instant,
+    reads: u64,
+    run: u32,
+}
 
 impl Awake {
     pub(super) const fn new(waiting: Waiting) -> Self {
@@ -62,8 +71,9 @@ impl Awake {
 
     /// A direction has read so many bytes.
     pub(super) fn moved(&self, bytes: usize) {
-        if self.waiting == Waiting::Awake && bytes < BULK {
-            self.has_moved.store(true, Ordering::Relaxed);
+        if self.waiting == Waiting::Awake {
+            READS.set(READS.get().wrapping_add(1));
+            self.has_moved.store(bytes < BULK, Ordering::Relaxed);
         }
     }
 
@@ -86,34 +96,29 @@ impl Awake {
 
 impl Window {
     fn moved(&mut self) {
-        match &mut self.open {
-            Some(alone) => alone.0 = Instant::now(),
-            None if self.skip > 0 => self.skip = self.skip.saturating_sub(1),
-            None => self.open = Alone::take(),
+        if self.open.is_none() && self.skip > 0 {
+            self.skip = self.skip.saturating_sub(1);
+            return;
         }
+        let run = self.open.as_ref().map_or(0, |since| since.run.saturating_add(1));
+        self.open = Some(Since { at: Instant::now(), reads: READS.get(), run });
     }
 
     /// Whether to stay awake; `false` from the moment that it was in vain.
     fn is_open(&mut self) -> bool {
-        if self.open.as_ref().is_some_and(|alone| alone.0.elapsed() >= WINDOW) {
-            self.open = None;
+        let Some(since) = &self.open else { return false };
+        if since.reads != READS.get() {
+            self.skip = SKIPPED_IN_A_CROWD;
+        } else if since.at.elapsed() < WINDOW {
+            return true;
+        } else if since.run >= RUN {
+            self.skip_next = 0;
+        } else {
             self.skip_next = self.skip_next.saturating_mul(2).clamp(1, SKIPPED_MAX);
             self.skip = self.skip_next;
         }
-        self.open.is_some()
-    }
-}
-
-impl Alone {
-    fn take() -> Option<Self> {
-        let is_first = !IS_TAKEN.replace(true);
-        is_first.then(|| Self(Instant::now()))
-    }
-}
-
-impl Drop for Alone {
-    fn drop(&mut self) {
-        IS_TAKEN.set(false);
+        self.open = None;
+        false
     }
 }
 
@@ -159,10 +164,10 @@ mod tests {
     }
 
     #[test]
-    fn one_of_a_thread_waits_at_a_time() {
-        let one = Alone::take();
-        assert!(one.is_some() && Alone::take().is_none());
-        drop(one);
-        assert!(Alone::take().is_some());
+    fn it_is_over_when_another_connection_reads() {
+        let mut window = Window::default();
+        while !moved(&mut window) {}
+        Awake::new(Waiting::Awake).moved(1);
+        assert!(!window.is_open());
     }
 }
