@@ -1,0 +1,181 @@
+//! What the pipe costs, beside what a user would take instead: the program that
+//! `scripts/bench` builds and runs.
+//!
+//! A run is rounds; in a round each measure is taken once of each peer, in an
+//! order that changes from round to round, so that what else the machine does
+//! meets all of them. Figures are compared within a round, and the median of
+//! these ratios is what counts.
+//!
+//! ```text
+//! client ──▶ entry   one side ═════▶ other side ──▶ server
+//! └─ this process ─┘ └──── a peer's two processes ────┘ └─ this process (or Redis) ─┘
+//! ```
+//!
+//! [`measure`] loads a tunnel of [`peers`] with bytes of [`pattern`] and asks
+//! [`process`] what it cost; [`report`] tells.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is there to be read")]
+#![allow(clippy::arithmetic_side_effects, reason = "figures that stay small")]
+#![allow(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures to read, not to the last digit"
+)]
+#![allow(missing_docs, unreachable_pub, reason = "nobody else sees it")]
+#![allow(clippy::indexing_slicing, reason = "of arrays, by constants")]
+
+mod machine;
+mod materials;
+mod measure;
+mod pattern;
+mod peers;
+mod process;
+mod report;
+
+use std::error::Error;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+
+use measure::{Load, MEASURES, Measure};
+use peers::{Build, Peer};
+use report::Samples;
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// How long nothing may come before a peer is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Measures the pipe beside others; see the head of scripts/bench.
+#[derive(Debug, Parser)]
+#[command(name = "scripts/bench")]
+#[expect(clippy::doc_markdown, reason = "--help is no Markdown")]
+struct Arguments {
+    /// How often each figure is taken [default: 5, with --quick 2]
+    #[arg(long, value_name = "NUMBER")]
+    rounds: Option<usize>,
+    /// A look that takes less than five minutes
+    #[arg(long)]
+    quick: bool,
+    /// How long each load lasts [default: 2, with --quick 0.5]
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<f64>,
+    /// How many connections are many [default: 1000]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
+    connections: usize,
+    /// Only these measures: bulk, both-ways, ping, sparse, redis, short, idle, held, many, redis-many, threads
+    #[arg(long, value_name = "MEASURES", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only these peers, such as ours,haproxy,direct
+    #[arg(long, value_name = "PEERS", value_delimiter = ',')]
+    peers: Vec<String>,
+    /// A build of ours, with further options for it; again for another to compare
+    #[arg(long, value_name = "[NAME=]PATH [OPTIONS]")]
+    ours: Vec<Build>,
+    /// Where table, JSON and chart go
+    #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
+    output: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(failures) if failures.is_empty() => ExitCode::SUCCESS,
+        Ok(_shown) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("scripts/bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(mut arguments: Arguments) -> Result<Vec<String>> {
+    if arguments.ours.is_empty() {
+        arguments.ours.push("target/release/spiped".parse()?);
+    }
+    let peers = chosen(peers::all(&arguments.ours), &arguments.peers, |peer| &peer.name)?;
+    let (there, missing): (Vec<_>, Vec<_>) =
+        peers.into_iter().partition(|peer| peer.version().is_some());
+    for Peer { name, .. } in missing {
+        eprintln!("{name} is left out: its program is not installed");
+    }
+    let measures = chosen(MEASURES.iter().collect(), &arguments.only, |measure| measure.name)?;
+    let descriptors = process::raise_limit()?;
+
+    let folder = tempfile::Builder::new().prefix("spiped-bench-").tempdir()?;
+    end_on_signals(folder.path().to_owned());
+    materials::make(folder.path(), there.iter().find_map(Peer::program))?;
+    let (redis, _server) = materials::redis(folder.path())?;
+    let load = Load {
+        time: Duration::from_secs_f64(arguments.seconds.unwrap_or(if arguments.quick {
+            0.5
+        } else {
+            2.0
+        })),
+        connections: arguments.connections,
+        // Each end needs two descriptors for each connection, and so do we.
+        held: (arguments.connections * 10).min(descriptors.saturating_sub(200) / 2),
+        folder: folder.path().to_owned(),
+        redis,
+    };
+    let rounds = arguments.rounds.unwrap_or(if arguments.quick { 2 } else { 5 });
+    let samples = take(&load, &there, &measures, rounds);
+    fs::create_dir_all(&arguments.output)?;
+    report::write(&samples, &there, &machine::facts(&load, rounds), &arguments.output)?;
+    Ok(samples.failures)
+}
+
+/// Those with the names that were given, or all.
+fn chosen<T>(all: Vec<T>, names: &[String], name: impl Fn(&T) -> &str) -> Result<Vec<T>> {
+    if let Some(unknown) = names.iter().find(|given| !all.iter().any(|one| name(one) == *given)) {
+        let known: Vec<_> = all.iter().map(name).collect();
+        return Err(format!("there is no '{unknown}', only {}", known.join(", ")).into());
+    }
+    Ok(all
+        .into_iter()
+        .filter(|one| names.is_empty() || names.iter().any(|given| given == name(one)))
+        .collect())
+}
+
+fn take(load: &Load, peers: &[Peer], measures: &[&Measure], rounds: usize) -> Samples {
+    let mut samples = Samples::default();
+    for round in 0..rounds {
+        for measure in measures {
+            let started = Instant::now();
+            for turn in 0..peers.len() {
+                let Some(peer) = peers.get((turn + round) % peers.len()) else { continue };
+                if measure.leaves_out(peer) {
+                    continue;
+                }
+                match measure.run(load, peer) {
+                    Ok(values) => samples.add(round, peer, values),
+                    Err(error) => samples.fail(format!("{}, {}: {error}", measure.name, peer.name)),
+                }
+            }
+            let (round, took) = (round + 1, started.elapsed());
+            eprintln!("round {round} of {rounds}: {:<10} {took:5.1?}", measure.name);
+        }
+    }
+    samples
+}
+
+/// When it is told to end, it leaves nothing: the processes end with it, see
+/// [`process::Process::start`].
+fn end_on_signals(folder: PathBuf) {
+    thread::spawn(move || -> Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+            let mut terminate = signal(SignalKind::terminate())?;
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            drop(fs::remove_dir_all(&folder));
+            std::process::exit(130)
+        })
+    });
+}

@@ -1,0 +1,71 @@
+//! 64 bytes there and back again.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Load, Values, accept, connect, listen, percentile};
+use crate::Result;
+use crate::pattern::Place;
+use crate::peers::Peer;
+
+const SIZE: usize = 64;
+/// Exchanges before the clock runs.
+const WARM_UP: usize = 200;
+/// Traffic with so long a pause in between is sparse.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// One exchange after the other.
+pub fn continuous(load: &Load, peer: &Peer) -> Result<Values> {
+    let (mut times, _cpu) = run(load, peer, Duration::ZERO)?;
+    let mut microseconds = |part| percentile(&mut times, part).as_secs_f64() * 1e6;
+    Ok(vec![("ping/p50", microseconds(0.5)), ("ping/p99", microseconds(0.99))])
+}
+
+/// One exchange each few milliseconds.
+pub fn sparse(load: &Load, peer: &Peer) -> Result<Values> {
+    let (mut times, cpu) = run(load, peer, PAUSE)?;
+    Ok(vec![
+        ("sparse/cpu", cpu.as_secs_f64() * 1e6 / times.len() as f64),
+        ("sparse/p50", percentile(&mut times, 0.5).as_secs_f64() * 1e6),
+    ])
+}
+
+fn run(load: &Load, peer: &Peer, pause: Duration) -> Result<(Vec<Duration>, Duration)> {
+    let listener = listen()?;
+    let tunnel = peer.start(&load.folder, listener.local_addr()?)?;
+    // It ends with the connection, however that ends.
+    thread::spawn(move || echo(&listener));
+    let mut stream = connect(&tunnel)?;
+    let mut place = Place::start(0);
+    for _ in 0..WARM_UP {
+        exchange(&mut stream, &mut place)?;
+    }
+    let (before, started) = (tunnel.cpu()?, Instant::now());
+    let mut times = Vec::new();
+    while started.elapsed() < load.time {
+        thread::sleep(pause);
+        times.push(exchange(&mut stream, &mut place)?);
+    }
+    Ok((times, tunnel.cpu()? - before))
+}
+
+fn exchange(stream: &mut TcpStream, place: &mut Place) -> Result<Duration> {
+    let started = Instant::now();
+    stream.write_all(place.next().get(..SIZE).unwrap_or_default())?;
+    let mut back = [0; SIZE];
+    stream.read_exact(&mut back)?;
+    let time = started.elapsed();
+    place.check(&back)?;
+    Ok(time)
+}
+
+fn echo(listener: &TcpListener) -> Result<()> {
+    let mut stream = accept(listener)?;
+    let mut bytes = [0; SIZE];
+    loop {
+        stream.read_exact(&mut bytes)?;
+        stream.write_all(&bytes)?;
+    }
+}

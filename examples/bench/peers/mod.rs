@@ -1,0 +1,214 @@
+//! What is measured: ours and what a user would take instead, each as a pair of
+//! processes on loopback, with the settings that are best for it. None of them
+//! writes a line for each connection.
+
+mod haproxy;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::Result;
+use crate::process::{Process, free_ports, loopback};
+
+/// A kind of tunnel.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// As the tables have it, and `--peers`.
+    pub name: String,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// No tunnel at all.
+    Direct,
+    Ours {
+        program: PathBuf,
+        arguments: Vec<String>,
+        cipher: &'static str,
+    },
+    Haproxy(Tls),
+}
+
+/// Whether the wire is plaintext.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tls {
+    Off,
+    Mutual,
+}
+
+/// The two processes of a tunnel.
+#[derive(Clone, Copy, Debug)]
+pub enum Side {
+    /// Where the client connects to.
+    Client,
+    /// Which connects to the server.
+    Server,
+}
+
+/// Where a tunnel leads: client → entry → middle → target.
+#[derive(Clone, Copy, Debug)]
+struct Route {
+    entry: u16,
+    middle: u16,
+    target: u16,
+}
+
+impl Route {
+    /// Where that side listens, and where it connects to.
+    fn of(self, side: Side) -> (u16, u16) {
+        match side {
+            Side::Client => (self.entry, self.middle),
+            Side::Server => (self.middle, self.target),
+        }
+    }
+}
+
+/// A build of ours: `--ours [NAME=]PATH [ARGUMENTS]`.
+#[derive(Clone, Debug)]
+pub struct Build {
+    /// What it is called in the tables.
+    pub name: String,
+    program: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl std::str::FromStr for Build {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let mut words = text.split_whitespace();
+        let first = words.next().ok_or("the path of spiped is missing")?;
+        let (name, program) = first.split_once('=').unwrap_or(("ours", first));
+        // Peers are started from elsewhere.
+        let program = fs::canonicalize(program).map_err(|error| format!("{program}: {error}"))?;
+        Ok(Self { name: name.into(), program, arguments: words.map(str::to_owned).collect() })
+    }
+}
+
+/// All there are, the builds of ours first.
+pub fn all(builds: &[Build]) -> Vec<Peer> {
+    let mut peers = Vec::new();
+    for (suffix, cipher) in [("", "aes-256-gcm"), ("-chacha", "chacha20-poly1305")] {
+        for Build { name, program, arguments } in builds {
+            let (program, arguments) = (program.clone(), arguments.clone());
+            let kind = Kind::Ours { program, arguments, cipher };
+            peers.push(Peer { name: format!("{name}{suffix}"), kind });
+        }
+    }
+    let others = [
+        ("haproxy", Kind::Haproxy(Tls::Off)),
+        ("haproxy-tls", Kind::Haproxy(Tls::Mutual)),
+        ("direct", Kind::Direct),
+    ];
+    peers.extend(others.map(|(name, kind)| Peer { name: name.into(), kind }));
+    peers
+}
+
+impl Peer {
+    /// Whether it is the pipe this project is.
+    pub fn is_ours(&self) -> bool {
+        matches!(self.kind, Kind::Ours { .. })
+    }
+
+    /// The program, if it is ours.
+    pub fn program(&self) -> Option<&Path> {
+        match &self.kind {
+            Kind::Ours { program, .. } => Some(program),
+            Kind::Direct | Kind::Haproxy(_) => None,
+        }
+    }
+
+    /// Whether there is no tunnel.
+    pub fn is_direct(&self) -> bool {
+        matches!(self.kind, Kind::Direct)
+    }
+
+    /// The same with further arguments, if it is ours.
+    pub fn with(&self, more: &[&str]) -> Self {
+        let mut peer = self.clone();
+        if let Kind::Ours { arguments, .. } = &mut peer.kind {
+            arguments.extend(more.iter().map(|&word| word.to_owned()));
+        }
+        peer
+    }
+
+    /// What is said by the program of its version; nothing if it is not there.
+    pub fn version(&self) -> Option<String> {
+        let (program, argument) = match &self.kind {
+            Kind::Direct => return Some(String::new()),
+            Kind::Ours { program, .. } => (program.to_string_lossy(), "-v"),
+            Kind::Haproxy(_) => ("haproxy".into(), "-v"),
+        };
+        let said = Command::new(&*program).arg(argument).stdin(Stdio::null()).output().ok()?;
+        let text = [said.stdout, said.stderr].concat();
+        String::from_utf8_lossy(&text).lines().next().map(str::to_owned)
+    }
+
+    /// Starts both sides, with what they need in that folder, before `target`.
+    pub fn start(&self, folder: &Path, target: SocketAddr) -> Result<Tunnel> {
+        if self.is_direct() {
+            return Ok(Tunnel { entry: target, processes: vec![] });
+        }
+        let (entry, middle) = free_ports()?;
+        let route = Route { entry, middle, target: target.port() };
+        let mut processes = Vec::new();
+        for side in [Side::Server, Side::Client] {
+            let log = folder.join(format!("{}-{side:?}.log", self.name));
+            let mut process = Process::start(&self.command(side, route, folder)?, &log)?;
+            process.wait_for(route.of(side).0)?;
+            processes.push(process);
+        }
+        Ok(Tunnel { entry: loopback(entry), processes })
+    }
+
+    fn command(&self, side: Side, route: Route, folder: &Path) -> Result<Vec<String>> {
+        match &self.kind {
+            Kind::Direct => Err("direct is no process".into()),
+            Kind::Ours { program, arguments, cipher } => {
+                let mut command = spiped(&program.to_string_lossy(), side, route, folder);
+                command.extend(["-q", "--cipher", cipher].map(str::to_owned));
+                command.extend_from_slice(arguments);
+                Ok(command)
+            }
+            Kind::Haproxy(tls) => haproxy::command(*tls, side, route.of(side), folder),
+        }
+    }
+}
+
+/// The command line that our spiped and Debian's have in common.
+fn spiped(program: &str, side: Side, route: Route, folder: &Path) -> Vec<String> {
+    let role = match side {
+        Side::Client => "-e",
+        Side::Server => "-d",
+    };
+    let (listen, connect) = route.of(side);
+    let key = folder.join("spiped.key");
+    format!("{program} -F {role} -s [127.0.0.1]:{listen} -t [127.0.0.1]:{connect} -n 0 -k")
+        .split(' ')
+        .map(str::to_owned)
+        .chain([key.to_string_lossy().into_owned()])
+        .collect()
+}
+
+/// A tunnel that runs.
+pub struct Tunnel {
+    /// Where the client connects to.
+    pub entry: SocketAddr,
+    processes: Vec<Process>,
+}
+
+impl Tunnel {
+    /// The processor time of both sides so far; none without a tunnel.
+    pub fn cpu(&self) -> Result<Duration> {
+        self.processes.iter().map(Process::cpu).sum()
+    }
+
+    /// KiB of memory of both sides.
+    pub fn memory(&self) -> Result<f64> {
+        self.processes.iter().map(Process::memory).sum()
+    }
+}

@@ -1,0 +1,114 @@
+//! What a run has found: a table, the targets, JSON, a chart.
+
+mod chart;
+mod figures;
+mod json;
+mod table;
+mod targets;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::Result;
+use crate::measure::Values;
+use crate::peers::Peer;
+
+/// All that was measured: by figure and peer, round by round.
+#[derive(Default)]
+pub struct Samples {
+    values: BTreeMap<(&'static str, String), BTreeMap<usize, f64>>,
+    /// What did not come to a figure, and why.
+    pub failures: Vec<String>,
+}
+
+/// Values in the order of their size, at least one.
+pub struct Spread {
+    pub min: f64,
+    pub median: f64,
+    pub max: f64,
+}
+
+impl Samples {
+    pub fn add(&mut self, round: usize, peer: &Peer, values: Values) {
+        // Without a tunnel there is none to use the processor.
+        let has_tunnel = !peer.is_direct();
+        let known =
+            values.into_iter().filter(|(figure, _)| has_tunnel || !figure.ends_with("/cpu"));
+        for (figure, value) in known {
+            self.values.entry((figure, peer.name.clone())).or_default().insert(round, value);
+        }
+    }
+
+    pub fn fail(&mut self, text: String) {
+        eprintln!("failed: {text}");
+        self.failures.push(text);
+    }
+
+    /// What was measured of that peer, by round.
+    fn of(&self, figure: &'static str, peer: &str) -> Option<&BTreeMap<usize, f64>> {
+        self.values.get(&(figure, peer.to_owned()))
+    }
+
+    fn spread(&self, figure: &'static str, peer: &str) -> Option<Spread> {
+        Spread::of(self.of(figure, peer)?.values().copied())
+    }
+
+    /// One divided by the other within each round.
+    fn ratio(&self, figure: &'static str, one: &str, other: &str) -> Option<Spread> {
+        let (one, other) = (self.of(figure, one)?, self.of(figure, other)?);
+        Spread::of(one.iter().filter_map(|(round, value)| Some(value / other.get(round)?)))
+    }
+}
+
+impl Spread {
+    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
+        values.sort_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let upper = *values.get(values.len() / 2)?;
+        let lower = *values.get((values.len() - 1) / 2)?;
+        Some(Self { min, median: f64::midpoint(lower, upper), max })
+    }
+}
+
+/// Prints the tables, and writes all to that folder.
+pub fn write(samples: &Samples, peers: &[Peer], facts: &Value, folder: &Path) -> Result<()> {
+    let tables = table::all(samples, peers, facts);
+    println!("{tables}");
+    for (name, text) in [
+        ("table.md", tables),
+        ("bench.json", json::all(samples, peers, facts)?),
+        ("chart.svg", chart::draw(samples, peers, facts)),
+    ] {
+        fs::write(folder.join(name), text)?;
+        println!("{}", folder.join(name).display());
+    }
+    Ok(())
+}
+
+/// Three digits that count.
+fn short(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        size if size >= 1.0 || size == 0.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        let spread = Spread::of([3.0, 1.0, 2.0].into_iter()).unwrap();
+        assert_eq!((spread.min, spread.median, spread.max), (1.0, 2.0, 3.0));
+        let spread = Spread::of([4.0, 1.0, 2.0, f64::NAN, 3.0].into_iter()).unwrap();
+        assert_eq!(spread.median, 2.5);
+        assert!(Spread::of([f64::NAN].into_iter()).is_none());
+    }
+}

@@ -1,0 +1,156 @@
+//! What was to be reached, and whether it is.
+
+use std::collections::BTreeMap;
+
+use super::{Samples, Spread};
+
+/// A bound for a figure of ours.
+struct Target {
+    /// Which of ours: `""`, `"-chacha"`.
+    suite: &'static str,
+    figure: &'static str,
+    against: Against,
+    bound: Bound,
+    factor: f64,
+}
+
+#[derive(Clone, Copy)]
+enum Against {
+    /// The same figure of that peer.
+    Peer(&'static str),
+    /// The same, and taken off both what it is without a tunnel.
+    AddedBy(&'static str),
+    /// Another figure of ours.
+    Own(&'static str),
+    /// Nothing: the factor is the bound.
+    Nothing,
+}
+
+#[derive(Clone, Copy)]
+enum Bound {
+    AtMost,
+    AtLeast,
+}
+
+use Against::{AddedBy, Nothing, Own, Peer};
+use Bound::{AtLeast, AtMost};
+
+type Row = (&'static str, &'static [&'static str], Against, Bound, f64);
+
+const BULK_CPU: &[&str] = &["bulk-1/cpu", "bulk-4/cpu", "both-ways/cpu"];
+const BULK_SPEED: &[&str] = &["bulk-1/speed", "bulk-4/speed", "both-ways/speed"];
+const REDIS_CPU: &[&str] = &["redis/cpu", "redis-p16/cpu", "redis-4k/cpu"];
+const REDIS_SPEED: &[&str] = &["redis/speed", "redis-p16/speed", "redis-4k/speed"];
+
+const TARGETS: &[Row] = &[
+    ("", BULK_CPU, Peer("haproxy"), AtMost, 0.85),
+    ("", BULK_CPU, Peer("stunnel"), AtMost, 0.45),
+    ("", BULK_CPU, Peer("spiped"), AtMost, 0.14),
+    ("-chacha", BULK_CPU, Peer("stunnel-chacha"), AtMost, 0.8),
+    ("", BULK_SPEED, Peer("stunnel"), AtLeast, 2.4),
+    ("", BULK_SPEED, Peer("spiped"), AtLeast, 8.0),
+    ("", BULK_SPEED, Peer("haproxy"), AtLeast, 1.2),
+    ("", &["ping/p50"], AddedBy("haproxy"), AtMost, 0.6),
+    ("", &["ping/p99"], AddedBy("haproxy"), AtMost, 1.0),
+    ("", REDIS_CPU, Peer("haproxy"), AtMost, 0.9),
+    ("", REDIS_SPEED, Peer("haproxy"), AtLeast, 1.0),
+    ("", REDIS_CPU, Peer("ssh"), AtMost, 1.0),
+    ("", &["short/cpu"], Peer("haproxy-tls"), AtMost, 0.35),
+    ("", &["short/p99"], Peer("haproxy-tls"), AtMost, 0.5),
+    ("", &["idle/memory"], Nothing, AtMost, 8.0),
+    ("", &["held/count"], Nothing, AtLeast, 10_000.0),
+    ("", &["many/cpu"], Own("bulk-1/cpu"), AtMost, 1.2),
+    ("", &["redis-many/cpu"], Own("redis/cpu"), AtMost, 1.0),
+    ("", &["threads-2/speed"], Own("threads-1/speed"), AtLeast, 1.0),
+];
+
+/// A target and what was found.
+pub struct Outcome {
+    /// Whose figure: `ours-chacha`.
+    pub peer: String,
+    pub figure: &'static str,
+    /// As `at most 0.85 of haproxy`.
+    pub wanted: String,
+    pub found: Spread,
+    /// Whether the median is within the bound.
+    pub met: bool,
+}
+
+/// What became of each target that could be asked, for that build of ours.
+pub fn outcomes(samples: &Samples, build: &str) -> Vec<Outcome> {
+    let targets = TARGETS.iter().flat_map(|&(suite, figures, against, bound, factor)| {
+        let target = move |&figure| Target { suite, figure, against, bound, factor };
+        figures.iter().map(target)
+    });
+    targets.filter_map(|target| target.outcome(samples, build)).collect()
+}
+
+impl Target {
+    fn outcome(&self, samples: &Samples, build: &str) -> Option<Outcome> {
+        let peer = format!("{build}{}", self.suite);
+        let found = self.found(samples, &peer)?;
+        let (word, met) = match self.bound {
+            AtMost => ("at most", found.median <= self.factor),
+            AtLeast => ("at least", found.median >= self.factor),
+        };
+        let of = match self.against {
+            Peer(name) => format!(" of {name}"),
+            AddedBy(name) => format!(" of what {name} adds"),
+            Own(figure) => format!(" of {figure}"),
+            Nothing => String::new(),
+        };
+        let wanted = format!("{word} {}{of}", self.factor);
+        Some(Outcome { peer, figure: self.figure, wanted, found, met })
+    }
+
+    /// The ratios of all rounds.
+    fn found(&self, samples: &Samples, ours: &str) -> Option<Spread> {
+        let one = samples.of(self.figure, ours)?;
+        match self.against {
+            Peer(name) => samples.ratio(self.figure, ours, name),
+            AddedBy(name) => {
+                let direct = samples.of(self.figure, "direct")?;
+                divided(&less(one, direct), &less(samples.of(self.figure, name)?, direct))
+            }
+            Own(figure) => divided(one, samples.of(figure, ours)?),
+            Nothing => Spread::of(one.values().copied()),
+        }
+    }
+}
+
+fn less(one: &BTreeMap<usize, f64>, other: &BTreeMap<usize, f64>) -> BTreeMap<usize, f64> {
+    one.iter().filter_map(|(round, value)| Some((*round, value - other.get(round)?))).collect()
+}
+
+fn divided(one: &BTreeMap<usize, f64>, other: &BTreeMap<usize, f64>) -> Option<Spread> {
+    Spread::of(one.iter().filter_map(|(round, value)| Some(value / other.get(round)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::figures::FIGURES;
+
+    #[test]
+    fn targets_are_of_figures() {
+        for (_, figures, ..) in TARGETS {
+            for figure in *figures {
+                assert!(FIGURES.iter().any(|known| known.id == *figure), "{figure}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_target_is_met_by_the_median_of_the_ratios() {
+        let mut samples = Samples::default();
+        for (peer, values) in [("ours", [0.8, 0.9, 0.5]), ("haproxy", [1.0, 1.0, 1.0])] {
+            let values = values.into_iter().enumerate().collect();
+            samples.values.insert(("bulk-1/cpu", peer.into()), values);
+        }
+        let [outcome] = &outcomes(&samples, "ours")[..] else { panic!("one target") };
+        assert_eq!(outcome.wanted, "at most 0.85 of haproxy");
+        assert!(outcome.met);
+        samples.values.insert(("bulk-1/cpu", "haproxy".into()), [(0, 0.5), (1, 0.5)].into());
+        assert!(!outcomes(&samples, "ours")[0].met);
+    }
+}
