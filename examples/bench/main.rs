@@ -117,8 +117,9 @@ fn run(mut arguments: Arguments) -> Result<Vec<String>> {
             2.0
         })),
         connections: arguments.connections,
-        // Each end needs two descriptors for each connection, and so do we.
-        held: (arguments.connections * 10).min(descriptors.saturating_sub(200) / 2),
+        // Two descriptors for each connection, here and at each end; a receiver
+        // keeps an eighth of its own for strangers.
+        held: (arguments.connections * 10).min((descriptors * 7 / 8).saturating_sub(200) / 2),
         folder: folder.path().to_owned(),
         redis,
     };

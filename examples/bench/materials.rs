@@ -14,6 +14,10 @@ pub fn make(folder: &Path, spiped: Option<&Path>) -> Result<()> {
     if let Some(spiped) = spiped {
         run(Command::new(spiped).arg("keygen").arg(&key))?;
     }
+    for key in ["ssh-host", "ssh-user"] {
+        let options = ["-q", "-t", "ed25519", "-N", "", "-f"];
+        run(Command::new("ssh-keygen").args(options).arg(folder.join(key)))?;
+    }
     certificate(folder)
 }
 

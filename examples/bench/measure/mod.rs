@@ -45,6 +45,9 @@ pub struct Measure {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Of {
     All,
+    /// Those whose processes outlive a connection.
+    Lasting,
+    /// Of them, those that have processes.
     Tunnels,
     Ours,
 }
@@ -58,12 +61,12 @@ pub const MEASURES: &[Measure] = &[
     Measure { name: "both-ways", of: Of::All, run: bulk::both_ways },
     Measure { name: "ping", of: Of::All, run: ping::continuous },
     Measure { name: "sparse", of: Of::All, run: ping::sparse },
-    Measure { name: "redis", of: Of::All, run: redis::fifty },
-    Measure { name: "short", of: Of::All, run: short::run },
+    Measure { name: "redis", of: Of::Lasting, run: redis::fifty },
+    Measure { name: "short", of: Of::Lasting, run: short::run },
     Measure { name: "idle", of: Of::Tunnels, run: idle::memory },
     Measure { name: "held", of: Of::Ours, run: idle::held },
-    Measure { name: "many", of: Of::All, run: bulk::many },
-    Measure { name: "redis-many", of: Of::All, run: redis::many },
+    Measure { name: "many", of: Of::Lasting, run: bulk::many },
+    Measure { name: "redis-many", of: Of::Lasting, run: redis::many },
     Measure { name: "threads", of: Of::Ours, run: bulk::threads },
 ];
 
@@ -72,7 +75,8 @@ impl Measure {
     pub fn leaves_out(&self, peer: &Peer) -> bool {
         match self.of {
             Of::All => false,
-            Of::Tunnels => peer.is_direct(),
+            Of::Lasting => peer.forks(),
+            Of::Tunnels => peer.is_direct() || peer.forks(),
             Of::Ours => !peer.is_ours(),
         }
     }

@@ -3,6 +3,8 @@
 //! writes a line for each connection.
 
 mod haproxy;
+mod ssh;
+mod stunnel;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,6 +14,9 @@ use std::time::Duration;
 
 use crate::Result;
 use crate::process::{Process, free_ports, loopback};
+
+/// Where scripts/bench unpacks it: installed, it would take the place of ours.
+const DEBIAN_SPIPED: &str = "target/bench/debian/usr/bin/spiped";
 
 /// A kind of tunnel.
 #[derive(Clone, Debug)]
@@ -30,7 +35,14 @@ enum Kind {
         arguments: Vec<String>,
         cipher: &'static str,
     },
+    /// Debian's, in C.
+    Spiped,
     Haproxy(Tls),
+    /// With that suite of TLS 1.3.
+    Stunnel(&'static str),
+    Ssh,
+    /// A process for each connection.
+    Socat,
 }
 
 /// Whether the wire is plaintext.
@@ -100,8 +112,13 @@ pub fn all(builds: &[Build]) -> Vec<Peer> {
         }
     }
     let others = [
-        ("haproxy", Kind::Haproxy(Tls::Off)),
+        ("spiped", Kind::Spiped),
+        ("stunnel", Kind::Stunnel("TLS_AES_256_GCM_SHA384")),
+        ("stunnel-chacha", Kind::Stunnel("TLS_CHACHA20_POLY1305_SHA256")),
         ("haproxy-tls", Kind::Haproxy(Tls::Mutual)),
+        ("ssh", Kind::Ssh),
+        ("haproxy", Kind::Haproxy(Tls::Off)),
+        ("socat", Kind::Socat),
         ("direct", Kind::Direct),
     ];
     peers.extend(others.map(|(name, kind)| Peer { name: name.into(), kind }));
@@ -118,8 +135,14 @@ impl Peer {
     pub fn program(&self) -> Option<&Path> {
         match &self.kind {
             Kind::Ours { program, .. } => Some(program),
-            Kind::Direct | Kind::Haproxy(_) => None,
+            _ => None,
         }
+    }
+
+    /// Whether its processes end with their connections, and cannot be asked
+    /// afterwards what they have cost.
+    pub fn forks(&self) -> bool {
+        matches!(self.kind, Kind::Socat)
     }
 
     /// Whether there is no tunnel.
@@ -141,7 +164,13 @@ impl Peer {
         let (program, argument) = match &self.kind {
             Kind::Direct => return Some(String::new()),
             Kind::Ours { program, .. } => (program.to_string_lossy(), "-v"),
+            Kind::Spiped => (DEBIAN_SPIPED.into(), "-v"),
             Kind::Haproxy(_) => ("haproxy".into(), "-v"),
+            Kind::Stunnel(_) => ("stunnel4".into(), "-version"),
+            // sshd has no option for it, and comes from the same source.
+            Kind::Ssh if !Path::new(ssh::SSHD).exists() => return None,
+            Kind::Ssh => ("ssh".into(), "-V"),
+            Kind::Socat => ("socat".into(), "-V"),
         };
         let said = Command::new(&*program).arg(argument).stdin(Stdio::null()).output().ok()?;
         let text = [said.stdout, said.stderr].concat();
@@ -174,7 +203,11 @@ impl Peer {
                 command.extend_from_slice(arguments);
                 Ok(command)
             }
+            Kind::Spiped => Ok(spiped(DEBIAN_SPIPED, side, route, folder)),
             Kind::Haproxy(tls) => haproxy::command(*tls, side, route.of(side), folder),
+            Kind::Stunnel(suite) => stunnel::command(suite, side, route.of(side), folder),
+            Kind::Ssh => ssh::command(side, route, folder),
+            Kind::Socat => Ok(socat(route.of(side))),
         }
     }
 }
@@ -192,6 +225,18 @@ fn spiped(program: &str, side: Side, route: Route, folder: &Path) -> Vec<String>
         .map(str::to_owned)
         .chain([key.to_string_lossy().into_owned()])
         .collect()
+}
+
+/// With buffers as large as they are worth.
+fn socat((listen, connect): (u16, u16)) -> Vec<String> {
+    let socket = "nodelay,bind=127.0.0.1";
+    format!(
+        "socat -b 262144 TCP4-LISTEN:{listen},{socket},fork,reuseaddr,backlog=4096 \
+         TCP4:127.0.0.1:{connect},nodelay"
+    )
+    .split_whitespace()
+    .map(str::to_owned)
+    .collect()
 }
 
 /// A tunnel that runs.

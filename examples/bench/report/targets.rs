@@ -6,8 +6,6 @@ use super::{Samples, Spread};
 
 /// A bound for a figure of ours.
 struct Target {
-    /// Which of ours: `""`, `"-chacha"`.
-    suite: &'static str,
     figure: &'static str,
     against: Against,
     bound: Bound,
@@ -35,6 +33,7 @@ enum Bound {
 use Against::{AddedBy, Nothing, Own, Peer};
 use Bound::{AtLeast, AtMost};
 
+/// Which of ours (`""`, `"-chacha"`), which figures, against what.
 type Row = (&'static str, &'static [&'static str], Against, Bound, f64);
 
 const BULK_CPU: &[&str] = &["bulk-1/cpu", "bulk-4/cpu", "both-ways/cpu"];
@@ -76,19 +75,21 @@ pub struct Outcome {
     pub met: bool,
 }
 
-/// What became of each target that could be asked, for that build of ours.
-pub fn outcomes(samples: &Samples, build: &str) -> Vec<Outcome> {
-    let targets = TARGETS.iter().flat_map(|&(suite, figures, against, bound, factor)| {
-        let target = move |&figure| Target { suite, figure, against, bound, factor };
-        figures.iter().map(target)
-    });
-    targets.filter_map(|target| target.outcome(samples, build)).collect()
+/// What became of each target of that peer, one of ours, that could be asked.
+pub fn outcomes(samples: &Samples, peer: &str) -> Vec<Outcome> {
+    let own = peer.find("-chacha").and_then(|start| peer.get(start..)).unwrap_or_default();
+    let targets = TARGETS.iter().filter(|row| row.0 == own).flat_map(
+        |&(_, figures, against, bound, factor)| {
+            let target = move |&figure| Target { figure, against, bound, factor };
+            figures.iter().map(target)
+        },
+    );
+    targets.filter_map(|target| target.outcome(samples, peer)).collect()
 }
 
 impl Target {
-    fn outcome(&self, samples: &Samples, build: &str) -> Option<Outcome> {
-        let peer = format!("{build}{}", self.suite);
-        let found = self.found(samples, &peer)?;
+    fn outcome(&self, samples: &Samples, peer: &str) -> Option<Outcome> {
+        let found = self.found(samples, peer)?;
         let (word, met) = match self.bound {
             AtMost => ("at most", found.median <= self.factor),
             AtLeast => ("at least", found.median >= self.factor),
@@ -100,7 +101,7 @@ impl Target {
             Nothing => String::new(),
         };
         let wanted = format!("{word} {}{of}", self.factor);
-        Some(Outcome { peer, figure: self.figure, wanted, found, met })
+        Some(Outcome { peer: peer.into(), figure: self.figure, wanted, found, met })
     }
 
     /// The ratios of all rounds.
