@@ -25,5 +25,6 @@ pub fn facts(load: &Load, rounds: usize) -> Value {
         "rounds": rounds,
         "seconds": load.time.as_secs_f64(),
         "connections": load.connections,
+        "held": load.held,
     })
 }

@@ -35,6 +35,7 @@ mod report;
 
 use std::error::Error;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
@@ -51,6 +52,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 /// How long nothing may come before a peer is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// With `--quick` no round begins that would not end by then.
+const QUICK: Duration = Duration::from_secs(280);
+
 /// Measures the pipe beside others; see the head of scripts/bench.
 #[derive(Debug, Parser)]
 #[command(name = "scripts/bench")]
@@ -62,12 +66,15 @@ struct Arguments {
     /// A look that takes less than five minutes
     #[arg(long)]
     quick: bool,
-    /// How long each load lasts [default: 2, with --quick 0.5]
+    /// How long each load lasts [default: 2, with --quick 0.3]
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<f64>,
-    /// How many connections are many [default: 1000]
-    #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
-    connections: usize,
+    /// How many connections are many [default: 1000, with --quick 300]
+    #[arg(long, value_name = "NUMBER")]
+    connections: Option<usize>,
+    /// How many idle connections ours has to hold
+    #[arg(long, value_name = "NUMBER", default_value_t = 10_000)]
+    held: usize,
     /// Only these measures: bulk, both-ways, ping, sparse, redis, short, idle, held, many, redis-many, threads
     #[arg(long, value_name = "MEASURES", value_delimiter = ',')]
     only: Vec<String>,
@@ -80,6 +87,26 @@ struct Arguments {
     /// Where table, JSON and chart go
     #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
     output: PathBuf,
+}
+
+impl Arguments {
+    /// What was given, or the default for a whole run, or for a quick one.
+    fn or<T>(&self, given: Option<T>, whole: T, quick: T) -> T {
+        given.unwrap_or(if self.quick { quick } else { whole })
+    }
+
+    fn load(&self, folder: PathBuf, redis: SocketAddr) -> Result<Load> {
+        let descriptors = process::raise_limit()?;
+        Ok(Load {
+            time: Duration::try_from_secs_f64(self.or(self.seconds, 2.0, 0.3))?,
+            connections: self.or(self.connections, 1000, 300).max(2),
+            // Two descriptors for each connection, here and at each end; a
+            // receiver keeps an eighth of its own for strangers.
+            held: self.held.min((descriptors * 7 / 8).saturating_sub(200) / 2),
+            folder,
+            redis,
+        })
+    }
 }
 
 fn main() -> ExitCode {
@@ -104,29 +131,22 @@ fn run(mut arguments: Arguments) -> Result<Vec<String>> {
         eprintln!("{name} is left out: its program is not installed");
     }
     let measures = chosen(MEASURES.iter().collect(), &arguments.only, |measure| measure.name)?;
-    let descriptors = process::raise_limit()?;
 
     let folder = tempfile::Builder::new().prefix("spiped-bench-").tempdir()?;
     end_on_signals(folder.path().to_owned());
     materials::make(folder.path(), there.iter().find_map(Peer::program))?;
     let (redis, _server) = materials::redis(folder.path())?;
-    let load = Load {
-        time: Duration::from_secs_f64(arguments.seconds.unwrap_or(if arguments.quick {
-            0.5
-        } else {
-            2.0
-        })),
-        connections: arguments.connections,
-        // Two descriptors for each connection, here and at each end; a receiver
-        // keeps an eighth of its own for strangers.
-        held: (arguments.connections * 10).min((descriptors * 7 / 8).saturating_sub(200) / 2),
-        folder: folder.path().to_owned(),
-        redis,
-    };
-    let rounds = arguments.rounds.unwrap_or(if arguments.quick { 2 } else { 5 });
-    let samples = take(&load, &there, &measures, rounds);
+    let load = arguments.load(folder.path().to_owned(), redis)?;
+
+    let rounds = arguments.or(arguments.rounds, 5, 2);
+    let limit = if arguments.quick { QUICK } else { Duration::MAX };
+    let mut samples = Samples::default();
+    let started = Instant::now();
+    while samples.rounds < rounds && started.elapsed() + longest(&samples, started) < limit {
+        round(&load, &there, &measures, &mut samples);
+    }
     fs::create_dir_all(&arguments.output)?;
-    report::write(&samples, &there, &machine::facts(&load, rounds), &arguments.output)?;
+    report::write(&samples, &there, &machine::facts(&load, samples.rounds), &arguments.output)?;
     Ok(samples.failures)
 }
 
@@ -142,26 +162,27 @@ fn chosen<T>(all: Vec<T>, names: &[String], name: impl Fn(&T) -> &str) -> Result
         .collect())
 }
 
-fn take(load: &Load, peers: &[Peer], measures: &[&Measure], rounds: usize) -> Samples {
-    let mut samples = Samples::default();
-    for round in 0..rounds {
-        for measure in measures {
-            let started = Instant::now();
-            for turn in 0..peers.len() {
-                let Some(peer) = peers.get((turn + round) % peers.len()) else { continue };
-                if measure.leaves_out(peer) {
-                    continue;
-                }
-                match measure.run(load, peer) {
-                    Ok(values) => samples.add(round, peer, values),
-                    Err(error) => samples.fail(format!("{}, {}: {error}", measure.name, peer.name)),
-                }
+/// How long a round takes, going by those before it.
+fn longest(samples: &Samples, started: Instant) -> Duration {
+    let done = u32::try_from(samples.rounds).unwrap_or(u32::MAX);
+    started.elapsed().checked_div(done).unwrap_or_default()
+}
+
+/// Each measure of each peer, once.
+fn round(load: &Load, peers: &[Peer], measures: &[&Measure], samples: &mut Samples) {
+    for measure in measures {
+        let started = Instant::now();
+        let (first, second) = peers.split_at(samples.rounds % peers.len().max(1));
+        for peer in second.iter().chain(first).filter(|peer| !measure.leaves_out(peer)) {
+            match measure.run(load, peer) {
+                Ok(values) => samples.add(peer, values),
+                Err(error) => samples.fail(format!("{}, {}: {error}", measure.name, peer.name)),
             }
-            let (round, took) = (round + 1, started.elapsed());
-            eprintln!("round {round} of {rounds}: {:<10} {took:5.1?}", measure.name);
         }
+        let (round, took) = (samples.rounds + 1, started.elapsed());
+        eprintln!("round {round}: {:<10} {took:5.1?}", measure.name);
     }
-    samples
+    samples.rounds += 1;
 }
 
 /// When it is told to end, it leaves nothing: the processes end with it, see

@@ -61,8 +61,8 @@ pub fn both_ways(load: &Load, peer: &Peer) -> Result<Values> {
 }
 
 pub fn many(load: &Load, peer: &Peer) -> Result<Values> {
-    // Half a MB each for two seconds: as fast as the slowest peers can.
-    let limit = (load.time.as_secs_f64() * 250_000.0) as usize;
+    // 1 MB each in the usual two seconds, which takes the slowest half a minute.
+    let limit = (load.time.as_secs_f64() * 500_000.0) as usize;
     let moved = run(load, peer, Streams { limit, ..streams(load, load.connections) })?;
     Ok(vec![("many/cpu", moved.cpu_per_gb())])
 }

@@ -203,7 +203,12 @@ impl Peer {
                 command.extend_from_slice(arguments);
                 Ok(command)
             }
-            Kind::Spiped => Ok(spiped(DEBIAN_SPIPED, side, route, folder)),
+            Kind::Spiped => {
+                let mut command = spiped(DEBIAN_SPIPED, side, route, folder);
+                // A thousand handshakes at once take it more than its 5 s.
+                command.extend(["-o", "60"].map(str::to_owned));
+                Ok(command)
+            }
             Kind::Haproxy(tls) => haproxy::command(*tls, side, route.of(side), folder),
             Kind::Stunnel(suite) => stunnel::command(suite, side, route.of(side), folder),
             Kind::Ssh => ssh::command(side, route, folder),

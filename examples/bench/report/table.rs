@@ -13,6 +13,7 @@ pub fn all(samples: &Samples, peers: &[Peer], facts: &Value) -> String {
         parts.push(target_table(samples, &build.name));
     }
     parts.push(details(samples, peers));
+    parts.push("Left out, as Debian has no packages of them: ghostunnel, rathole.".into());
     if !samples.failures.is_empty() {
         parts.push(format!("Not measured:\n- {}", samples.failures.join("\n- ")));
     }
@@ -24,7 +25,8 @@ pub fn all(samples: &Samples, peers: &[Peer], facts: &Value) -> String {
 pub fn heading(facts: &Value) -> String {
     let text = |key: &str| facts[key].as_str().unwrap_or_default().to_owned();
     format!(
-        "{} cores of {}, Linux {}, {}, loopback; {}, median of {} interleaved rounds, {} s each.",
+        "{} cores of {}, Linux {}, {}, loopback; {}; median of {} interleaved rounds, {} s each; \
+         {} connections where there are many.",
         facts["cores"],
         text("cpu"),
         text("kernel"),
@@ -32,6 +34,7 @@ pub fn heading(facts: &Value) -> String {
         text("date"),
         facts["rounds"],
         facts["seconds"],
+        facts["connections"],
     )
 }
 

@@ -126,32 +126,3 @@ fn less(one: &BTreeMap<usize, f64>, other: &BTreeMap<usize, f64>) -> BTreeMap<us
 fn divided(one: &BTreeMap<usize, f64>, other: &BTreeMap<usize, f64>) -> Option<Spread> {
     Spread::of(one.iter().filter_map(|(round, value)| Some(value / other.get(round)?)))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::report::figures::FIGURES;
-
-    #[test]
-    fn targets_are_of_figures() {
-        for (_, figures, ..) in TARGETS {
-            for figure in *figures {
-                assert!(FIGURES.iter().any(|known| known.id == *figure), "{figure}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_target_is_met_by_the_median_of_the_ratios() {
-        let mut samples = Samples::default();
-        for (peer, values) in [("ours", [0.8, 0.9, 0.5]), ("haproxy", [1.0, 1.0, 1.0])] {
-            let values = values.into_iter().enumerate().collect();
-            samples.values.insert(("bulk-1/cpu", peer.into()), values);
-        }
-        let [outcome] = &outcomes(&samples, "ours")[..] else { panic!("one target") };
-        assert_eq!(outcome.wanted, "at most 0.85 of haproxy");
-        assert!(outcome.met);
-        samples.values.insert(("bulk-1/cpu", "haproxy".into()), [(0, 0.5), (1, 0.5)].into());
-        assert!(!outcomes(&samples, "ours")[0].met);
-    }
-}
