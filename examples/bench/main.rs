@@ -50,7 +50,7 @@ use report::Samples;
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// How long nothing may come before a peer is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// With `--quick` no round begins that would not end by then.
 const QUICK: Duration = Duration::from_secs(280);
@@ -58,7 +58,6 @@ const QUICK: Duration = Duration::from_secs(280);
 /// Measures the pipe beside others; see the head of scripts/bench.
 #[derive(Debug, Parser)]
 #[command(name = "scripts/bench")]
-#[expect(clippy::doc_markdown, reason = "--help is no Markdown")]
 struct Arguments {
     /// How often each figure is taken [default: 5, with --quick 2]
     #[arg(long, value_name = "NUMBER")]

@@ -6,6 +6,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody else sees it")]
 
 mod bad_input;
+mod bench;
 mod builds;
 mod completions;
 // Units, packages and set-up are the same whatever seals the records: here and

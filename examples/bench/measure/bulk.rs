@@ -89,7 +89,7 @@ fn run(load: &Load, peer: &Peer, streams: Streams) -> Result<Moved> {
     // Still open: a process for each connection is there to be asked.
     let (there, _servers) = join(server)?;
     let time = started.elapsed();
-    Ok(Moved { bytes: back + there, time, cpu: tunnel.cpu()? - before })
+    Ok(Moved { bytes: back + there, time, cpu: tunnel.cpu_since(before)? })
 }
 
 /// A connection that is through to the server.

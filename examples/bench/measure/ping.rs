@@ -48,7 +48,7 @@ fn run(load: &Load, peer: &Peer, pause: Duration) -> Result<(Vec<Duration>, Dura
         thread::sleep(pause);
         times.push(exchange(&mut stream, &mut place)?);
     }
-    Ok((times, tunnel.cpu()? - before))
+    Ok((times, tunnel.cpu_since(before)?))
 }
 
 fn exchange(stream: &mut TcpStream, place: &mut Place) -> Result<Duration> {

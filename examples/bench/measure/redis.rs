@@ -71,7 +71,7 @@ fn benchmark(tunnel: &Tunnel, clients: Clients, requests: usize) -> Result<(Dura
         .args(options.split(' '))
         .stdin(Stdio::null())
         .output()?;
-    let cpu = tunnel.cpu()? - before;
+    let cpu = tunnel.cpu_since(before)?;
     let text = String::from_utf8(said.stdout)?;
     if !said.status.success() {
         return Err(format!("redis-benchmark: {}", String::from_utf8_lossy(&said.stderr)).into());

@@ -25,7 +25,7 @@ pub fn run(load: &Load, peer: &Peer) -> Result<Values> {
     one(&tunnel, 0)?;
     let before = tunnel.cpu()?;
     let mut times = clients(load, &tunnel)?;
-    let cpu = tunnel.cpu()? - before;
+    let cpu = tunnel.cpu_since(before)?;
     Ok(vec![
         ("short/cpu", cpu.as_secs_f64() * 1e3 / times.len() as f64),
         ("short/p50", percentile(&mut times, 0.5).as_secs_f64() * 1e3),

@@ -133,10 +133,7 @@ impl Peer {
 
     /// The program, if it is ours.
     pub fn program(&self) -> Option<&Path> {
-        match &self.kind {
-            Kind::Ours { program, .. } => Some(program),
-            _ => None,
-        }
+        if let Kind::Ours { program, .. } = &self.kind { Some(program) } else { None }
     }
 
     /// Whether its processes end with their connections, and cannot be asked
@@ -255,6 +252,11 @@ impl Tunnel {
     /// The processor time of both sides so far; none without a tunnel.
     pub fn cpu(&self) -> Result<Duration> {
         self.processes.iter().map(Process::cpu).sum()
+    }
+
+    /// What it has used since it had used `before`.
+    pub fn cpu_since(&self, before: Duration) -> Result<Duration> {
+        Ok(self.cpu()?.checked_sub(before).ok_or("a process of it is gone")?)
     }
 
     /// KiB of memory of both sides.

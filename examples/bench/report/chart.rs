@@ -66,13 +66,14 @@ fn panel(left: f64, top: f64, figure: &Figure, bars: &[Bar<'_>]) -> String {
         svg +=
             &text(left + NAMES - 6.0, y + 12.0, "text-anchor=\"end\" fill=\"#222222\"", &peer.name);
         let (start, middle) = (left + NAMES, y + 7.0);
-        svg += &format!(
+        let shapes = format!(
             "<rect x=\"{start:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"14\" fill=\"{colour}\"/>\n\
              <line x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{middle:.1}\" y2=\"{middle:.1}\" stroke=\"#222222\"/>\n",
             place(found.median) - start,
             place(found.min),
             place(found.max),
         );
+        svg += &shapes;
         let label = short(found.median);
         svg += &text(place(found.max) + 6.0, y + 12.0, "fill=\"#222222\"", &label);
     }

@@ -1,0 +1,151 @@
+//! `scripts/bench`: the program it runs measures, writes what others can read,
+//! and leaves nothing. The figures of so short a run are worth nothing.
+
+// Its check of what arrives, with tests of its own.
+#[path = "../../examples/bench/pattern.rs"]
+mod pattern;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{Folder, SPIPED, need, signal, wait_until};
+
+#[test]
+fn each_figure_is_measured_and_written_down() {
+    let folder = Folder::new();
+    let output = folder.path("output");
+    let mut command = bench(&folder);
+    command.args(["--rounds", "3", "--seconds", "0.02", "--connections", "10", "--held", "30"]);
+    let ran = command.arg("--output").arg(&output).output().unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+
+    let text = fs::read_to_string(output.join("bench.json")).unwrap();
+    let found: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(found["machine"]["rounds"], 3);
+    let figures = found["figures"].as_array().unwrap();
+    let of = |peer: &str| figures.iter().filter(|figure| figure["peer"] == peer).count();
+    // Ours alone is asked of 4, 27 in all; without a tunnel none use the processor.
+    assert_eq!((of("ours"), of("haproxy"), of("direct")), (27, 23, 13), "{text}");
+    for figure in figures {
+        let rounds: Vec<f64> = numbers(&figure["rounds"]);
+        assert_eq!(rounds.len(), 3, "{figure}");
+        let mut sorted = rounds.clone();
+        sorted.sort_by(f64::total_cmp);
+        let told = ["min", "median", "max"].map(|name| figure[name].as_f64().unwrap());
+        assert_eq!(told.to_vec(), sorted, "{figure}");
+    }
+    targets_are_judged(&found);
+
+    let chart = fs::read_to_string(output.join("chart.svg")).unwrap();
+    well_formed(&chart);
+    assert!(chart.contains(">haproxy</text>"), "{chart}");
+    let printed = String::from_utf8(ran.stdout).unwrap();
+    assert!(printed.contains(&fs::read_to_string(output.join("table.md")).unwrap()), "{printed}");
+}
+
+/// Each target that these peers can tell of is there, with the median of the
+/// ratios of the rounds.
+fn targets_are_judged(found: &Value) {
+    let targets = found["targets"].as_array().unwrap();
+    assert_eq!(targets.len(), 19, "{targets:?}");
+    let rounds = |peer: &str| {
+        let figures = found["figures"].as_array().unwrap();
+        let is_it = |figure: &&Value| figure["peer"] == peer && figure["figure"] == "bulk-1/cpu";
+        numbers(&figures.iter().find(is_it).unwrap()["rounds"])
+    };
+    let ours = rounds("ours").into_iter().zip(rounds("haproxy"));
+    let mut ratios: Vec<f64> = ours.map(|(ours, theirs)| ours / theirs).collect();
+    ratios.sort_by(f64::total_cmp);
+    let target = &targets[0];
+    assert_eq!(target["wanted"], "at most 0.85 of haproxy");
+    assert_eq!(target["found"].as_f64(), Some(ratios[1]));
+    assert_eq!(target["met"], ratios[1] <= 0.85);
+}
+
+fn numbers(array: &Value) -> Vec<f64> {
+    array.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+}
+
+#[test]
+fn a_run_that_is_told_to_end_leaves_nothing() {
+    let folder = Folder::new();
+    for name in ["INT", "TERM"] {
+        let mut command = bench(&folder);
+        command.args(["--only", "bulk", "--seconds", "600"]);
+        let mut run = Run(command.stderr(Stdio::null()).spawn().unwrap());
+        let mut children = vec![];
+        // Redis, and a pair of pipes.
+        wait_until("a tunnel is up", || {
+            children = children_of(run.0.id());
+            children.len() == 3
+        });
+        signal(&run.0, name);
+        assert_eq!(run.0.wait().unwrap().code(), Some(130));
+        wait_until("its processes are gone", || {
+            !children.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists())
+        });
+        let left: Vec<_> = fs::read_dir(folder.path("temporary")).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+/// A run, ended when dropped.
+struct Run(Child);
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+fn children_of(pid: u32) -> Vec<String> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    fs::read_to_string(path).unwrap().split_whitespace().map(str::to_owned).collect()
+}
+
+/// The program, which is built with the tests, for ours beside two others.
+fn bench(folder: &Folder) -> Command {
+    for (program, package) in [
+        ("redis-server", "redis-server"),
+        ("redis-benchmark", "redis-tools"),
+        ("openssl", "openssl"),
+        ("ssh-keygen", "openssh-client"),
+        ("haproxy", "haproxy"),
+    ] {
+        need(program, package);
+    }
+    let program: PathBuf = Path::new(SPIPED).with_file_name("examples").join("bench");
+    assert!(program.exists(), "cargo build --example bench");
+    let temporary = folder.path("temporary");
+    let _exists = fs::create_dir(&temporary);
+    let mut command = Command::new(program);
+    command.args(["--ours", SPIPED, "--peers", "ours,haproxy,direct"]);
+    command.env("TMPDIR", temporary).stdin(Stdio::null()).stdout(Stdio::piped());
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
+    command
+}
+
+/// Each element that begins ends, in order; no stray character of markup.
+fn well_formed(xml: &str) {
+    let mut open = vec![];
+    for piece in xml.split('<').skip(1) {
+        let (tag, text) = piece.split_once('>').expect("a tag ends");
+        assert!(
+            !text.contains('>') && !text.replace("&amp;", "").replace("&lt;", "").contains('&')
+        );
+        if let Some(name) = tag.strip_prefix('/') {
+            assert_eq!(open.pop(), Some(name));
+        } else {
+            assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
+            if !tag.ends_with('/') {
+                open.push(tag.split_whitespace().next().unwrap());
+            }
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
