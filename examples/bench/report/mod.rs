@@ -8,6 +8,7 @@ mod targets;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde_json::Value;
@@ -80,15 +81,11 @@ impl Spread {
 /// Prints the tables, and writes all to that folder.
 pub fn write(samples: &Samples, peers: &[Peer], facts: &Value, folder: &Path) -> Result<()> {
     let tables = table::all(samples, peers, facts);
-    println!("{tables}");
-    for (name, text) in [
-        ("table.md", tables),
-        ("bench.json", json::all(samples, peers, facts)?),
-        ("chart.svg", chart::draw(samples, peers, facts)),
-    ] {
-        fs::write(folder.join(name), text)?;
-        println!("{}", folder.join(name).display());
-    }
+    fs::write(folder.join("table.md"), &tables)?;
+    fs::write(folder.join("bench.json"), json::all(samples, peers, facts)?)?;
+    fs::write(folder.join("chart.svg"), chart::draw(samples, peers, facts))?;
+    let folder = folder.display();
+    writeln!(io::stdout(), "{tables}\n\n{folder}: table.md, bench.json, chart.svg")?;
     Ok(())
 }
 

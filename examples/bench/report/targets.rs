@@ -51,6 +51,8 @@ const TARGETS: &[Row] = &[
     ("", BULK_SPEED, Peer("haproxy"), AtLeast, 1.2),
     ("", &["ping/p50"], AddedBy("haproxy"), AtMost, 0.6),
     ("", &["ping/p99"], AddedBy("haproxy"), AtMost, 1.0),
+    // A build of that name: --ours 'without-polling=PATH OPTION'.
+    ("", &["sparse/cpu"], Peer("without-polling"), AtMost, 1.1),
     ("", REDIS_CPU, Peer("haproxy"), AtMost, 0.9),
     ("", REDIS_SPEED, Peer("haproxy"), AtLeast, 1.0),
     ("", REDIS_CPU, Peer("ssh"), AtMost, 1.0),
