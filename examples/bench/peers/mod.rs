@@ -142,6 +142,11 @@ impl Peer {
         matches!(self.kind, Kind::Socat)
     }
 
+    /// Whether nobody on the way can read it.
+    pub fn is_encrypted(&self) -> bool {
+        !matches!(self.kind, Kind::Haproxy(Tls::Off) | Kind::Socat | Kind::Direct)
+    }
+
     /// Whether there is no tunnel.
     pub fn is_direct(&self) -> bool {
         matches!(self.kind, Kind::Direct)

@@ -11,7 +11,9 @@ const COLUMNS: usize = 2;
 const NAMES: f64 = 120.0;
 const BARS: f64 = 260.0;
 const LINE: f64 = 20.0;
-/// Above the bars of a panel, and between panels.
+/// Above all panels.
+const TOP: f64 = 54.0;
+/// Above the bars of a panel.
 const HEAD: f64 = 46.0;
 const MARGIN: f64 = 20.0;
 
@@ -23,16 +25,17 @@ pub fn draw(samples: &Samples, peers: &[Peer], facts: &Value) -> String {
         .collect();
     let height = HEAD + peers.len() as f64 * LINE;
     let rows = panels.len().div_ceil(COLUMNS);
-    let (wide, high) = (PANEL * COLUMNS as f64 + MARGIN, HEAD + rows as f64 * height + MARGIN);
+    let (wide, high) = (PANEL * COLUMNS as f64 + MARGIN, TOP + rows as f64 * height + MARGIN);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {wide} {high}\" width=\"{wide}\" \
          height=\"{high}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
     );
     svg += &text(MARGIN, 28.0, "font-size=\"11\" fill=\"#555555\"", &table::heading(facts));
+    svg += &text(MARGIN, 44.0, "font-size=\"11\" fill=\"#555555\"", table::PLAINTEXT);
     for (index, (figure, bars)) in panels.iter().enumerate() {
         let left = MARGIN + (index % COLUMNS) as f64 * PANEL;
-        let top = HEAD + (index / COLUMNS) as f64 * height;
+        let top = TOP + (index / COLUMNS) as f64 * height;
         svg += &panel(left, top, figure, bars);
     }
     svg + "</svg>\n"
@@ -57,12 +60,16 @@ fn panel(left: f64, top: f64, figure: &Figure, bars: &[Bar<'_>]) -> String {
     };
     let title = format!("{}: {}", figure.what, figure.unit);
     let mut svg = text(left, top + 20.0, "font-weight=\"bold\" fill=\"#222222\"", &title);
-    svg += &text(left + NAMES + BARS, top + 20.0, "text-anchor=\"end\" fill=\"#888888\"", better);
+    svg += &text(left + PANEL - MARGIN, top + 20.0, "text-anchor=\"end\" fill=\"#888888\"", better);
     let most = bars.iter().map(|bar| bar.found.max).fold(f64::MIN_POSITIVE, f64::max);
     for (index, Bar { peer, found }) in bars.iter().enumerate() {
         let y = top + HEAD - 16.0 + index as f64 * LINE;
         let place = |value: f64| left + NAMES + value.max(0.0) / most * BARS;
-        let colour = if peer.is_ours() { "#1f6fb2" } else { "#b8c2cc" };
+        let colour = match (peer.is_ours(), peer.is_encrypted()) {
+            (true, _) => "#1f6fb2",
+            (_, true) => "#9aa7b3",
+            (_, false) => "#dde3e8",
+        };
         svg +=
             &text(left + NAMES - 6.0, y + 12.0, "text-anchor=\"end\" fill=\"#222222\"", &peer.name);
         let (start, middle) = (left + NAMES, y + 7.0);

@@ -6,9 +6,12 @@ use super::figures::{self, Better, FIGURES};
 use super::{Samples, short, targets};
 use crate::peers::Peer;
 
+/// Whose bytes anyone on the way can read.
+pub const PLAINTEXT: &str = "haproxy and socat relay plaintext, direct is no tunnel at all.";
+
 /// Medians of the main figures, the targets, and each figure by itself.
 pub fn all(samples: &Samples, peers: &[Peer], facts: &Value) -> String {
-    let mut parts = vec![heading(facts), overview(samples, peers)];
+    let mut parts = vec![format!("{}\n{PLAINTEXT}", heading(facts)), overview(samples, peers)];
     for build in peers.iter().filter(|peer| peer.is_ours()) {
         parts.push(target_table(samples, &build.name));
     }
