@@ -52,7 +52,7 @@ enum Of {
     Ours,
 }
 
-/// Figures by their ids, those of [`crate::report::FIGURES`].
+/// Figures by their ids, those of `report::figures`.
 pub type Values = Vec<(&'static str, f64)>;
 
 /// All there are.
