@@ -194,47 +194,42 @@ pub(super) struct Ends {
 
 impl Open<'_> {
     async fn relay(self, shared: &Shared, facts: &mut Facts) -> Close {
-        let halves = Halves::new(self.session, &shared.config.tunnel);
-        let (close, sent, received) =
-            self.ends.relay_as(shared.config.role, halves, &shared.shutdown).await;
-        (facts.sent, facts.received) = (sent, received);
+        let mut halves = Halves::new(self.session, &shared.config.tunnel);
+        let close = self.ends.relay_as(shared.config.role, &mut halves, &shared.shutdown).await;
+        (facts.sent, facts.received) = (halves.outbound.bytes(), halves.inbound.bytes());
         close
     }
 }
 
 impl Ends {
-    /// OPEN or OPENED, the relay, and the end of both sockets. Returns also how
-    /// many bytes of the stream went either way.
+    /// OPEN or OPENED, the relay, and the end of both sockets.
     pub(super) async fn relay_as(
         self,
         role: Role,
-        mut halves: Halves,
+        halves: &mut Halves,
         shutdown: &Shutdown,
-    ) -> (Close, u64, u64) {
+    ) -> Close {
         let Self { local, tunnel } = self;
         let result = async {
             match role {
                 Role::Encrypt => halves.outbound.open(&local, &tunnel).await?,
                 Role::Decrypt => halves.outbound.opened(&tunnel).await?,
             }
-            relay(&local, &tunnel, &mut halves, shutdown).await
+            relay(&local, &tunnel, halves, shutdown).await
         }
         .await;
-        let (sent, received) = (halves.outbound.bytes(), halves.inbound.bytes());
-        let close = match result {
+        // The local stream has had its end already, or has none.
+        drop(local);
+        match result {
             Ok(()) => {
-                // The local stream has had its end already.
-                drop(local);
                 tunnel.close();
                 Close::Finished
             }
             Err(close) => {
-                drop(local);
                 abort(tunnel, &mut halves.outbound, &close).await;
                 close
             }
-        };
-        (close, sent, received)
+        }
     }
 }
 

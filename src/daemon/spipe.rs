@@ -48,14 +48,14 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
         ours.set_nonblocking(true).map_err(system("cannot use a socket"))?;
         let local =
             Stream::accepted(ours.into(), Keepalive::Off).map_err(system("cannot use a socket"))?;
-        let halves = Halves::new(session, config);
+        let mut halves = Halves::new(session, config);
         let (trigger, shutdown) = shutdown();
         // ssh ends its proxy command this way: no failure for anybody.
         let mut signals = Signals::handle().map_err(system("cannot handle signals"))?;
         let ends = Ends { local, tunnel };
-        let mut relay = pin!(ends.relay_as(Role::Encrypt, halves, &shutdown));
+        let mut relay = pin!(ends.relay_as(Role::Encrypt, &mut halves, &shutdown));
         select! {
-            (close, ..) = &mut relay => {
+            close = &mut relay => {
                 if close.is_clean() { Ok(Ended::Cleanly) } else { Err(failed(close)) }
             }
             request = signals.next() => {
