@@ -32,8 +32,9 @@ const BULK: usize = 16 * 1024;
 const SKIPPED_MAX: u32 = 256;
 /// How many are not, once another connection was there.
 const SKIPPED_IN_A_CROWD: u32 = 4096;
-/// How many reads of one wait make up for its end. A request and its answer
-/// alone are two.
+/// How many reads of one wait make up for its end, and how many small ones a
+/// connection has behind it before its first wait: short ones never wait. A
+/// request and its answer alone are two.
 const RUN: u32 = 16;
 
 thread_local! {
@@ -48,7 +49,6 @@ pub(super) struct Awake {
 }
 
 /// When to begin, and when to give up.
-#[derive(Default)]
 struct Window {
     open: Option<Since>,
     /// How many small reads are still not waited after.
@@ -79,7 +79,7 @@ impl Awake {
 
     /// Keeps the task awake while it pays; to be polled after the directions.
     pub(super) async fn keep(&self) -> Infallible {
-        let mut window = Window::default();
+        let mut window = Window::new();
         poll_fn(|context| {
             if self.has_moved.swap(false, Ordering::Relaxed) {
                 window.moved();
@@ -95,6 +95,10 @@ impl Awake {
 }
 
 impl Window {
+    const fn new() -> Self {
+        Self { open: None, skip: RUN, skip_next: 0 }
+    }
+
     fn moved(&mut self) {
         if self.open.is_none() && self.skip > 0 {
             self.skip = self.skip.saturating_sub(1);
@@ -149,7 +153,7 @@ mod tests {
 
     #[test]
     fn it_lasts_as_long_as_something_moves_and_no_longer() {
-        let mut window = Window::default();
+        let mut window = Window::new();
         // Not all: another process may have had the core meanwhile.
         assert!((0..1000).filter(|_| moved(&mut window)).count() > 500);
         while window.is_open() {}
@@ -157,7 +161,8 @@ mod tests {
 
     #[test]
     fn waits_in_vain_become_rare() {
-        let mut window = Window::default();
+        let mut window = Window::new();
+        assert_eq!(waits(&mut window, 16), 0);
         assert!(waits(&mut window, 20) >= 3);
         let later = waits(&mut window, 25_600);
         assert!((90..=110).contains(&later), "{later}");
@@ -165,7 +170,7 @@ mod tests {
 
     #[test]
     fn it_is_over_when_another_connection_reads() {
-        let mut window = Window::default();
+        let mut window = Window::new();
         while !moved(&mut window) {}
         Awake::new(Waiting::Awake).moved(1);
         assert!(!window.is_open());
