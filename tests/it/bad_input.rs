@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{
     Daemon, End, Folder, Pipe, SPIPED, Server, nobody, read_to_end, round_trip, wait_until,
-    write_and_read_to_end,
+    with_input, write_and_read_to_end,
 };
 
 #[test]
@@ -106,20 +106,11 @@ fn a_key_is_made_once_and_its_id_shown() {
 fn a_key_can_come_by_standard_input() {
     let folder = Folder::new();
     let key = fs::read(folder.shared_key()).unwrap();
-    let with_input = |arguments: &[&str], input: &[u8]| {
-        let mut child = Command::new(SPIPED)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        child.wait_with_output().unwrap()
-    };
+    let given =
+        |arguments: &[&str], input: &[u8]| with_input(Command::new(SPIPED).args(arguments), input);
     let id = spiped(&["keyid", folder.shared_key().to_str().unwrap()]).stdout;
-    assert_eq!(with_input(&["keyid", "-"], &key).stdout, id);
-    refused(&with_input(&["keyid", "-"], &key[..31]), 65, "fewer than 32");
+    assert_eq!(given(&["keyid", "-"], &key).stdout, id);
+    refused(&given(&["keyid", "-"], &key[..31]), 65, "fewer than 32");
 
     // A daemon that got its key that way talks to one that read the file.
     let target = Server::echo();

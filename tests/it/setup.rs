@@ -2,13 +2,12 @@
 //! What it does is tested on hosts of their own.
 
 use std::fs::{self, Permissions};
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::support::{Folder, SPIPED};
+use crate::support::{Folder, SPIPED, with_input};
 
 /// Of no pipe that this machine may have.
 const NAME: &str = "spiped-test";
@@ -104,18 +103,9 @@ fn plaintext_stays_on_its_host_unless_that_is_asked_for() {
 fn a_key_that_does_not_come_is_named() {
     let line = format!("send {NAME} -s {HERE} -t {THERE} --dry-run -k");
     refused(&setup(&format!("{line} -")).output().unwrap(), 66, "no key came by standard input");
-    let with_input = |input: &[u8]| {
-        let mut child = setup(&format!("{line} -"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        child.wait_with_output().unwrap()
-    };
-    refused(&with_input(&[7; 31]), 65, "the key has 31 bytes, fewer than 32");
-    assert!(with_input(&[7; 32]).status.success());
+    let given = |input: &[u8]| with_input(&mut setup(&format!("{line} -")), input);
+    refused(&given(&[7; 31]), 65, "the key has 31 bytes, fewer than 32");
+    assert!(given(&[7; 32]).status.success());
     refused(&setup(&format!("{line} /none")).output().unwrap(), 66, "cannot read the key file");
     let terminal = nix::pty::openpty(None, None).unwrap();
     let output = setup(&format!("{line} -")).stdin(terminal.slave).output().unwrap();

@@ -11,7 +11,7 @@ pub mod redis;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -320,6 +320,18 @@ pub fn need(program: &str, package: &str) {
 /// Waits until `condition` holds.
 pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
     wait_until_within(PATIENCE, what, condition);
+}
+
+/// Runs a command that reads `input`.
+pub fn with_input(command: &mut Command, input: &[u8]) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
 }
 
 /// As `wait_until`, with another limit.
