@@ -5,11 +5,18 @@ use std::io;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::task::yield_now;
 use tracing::Level;
 
+use super::buffer::{Buffer, Size};
+use super::deadline::Deadline;
+use super::stream::Stream;
 use crate::protocol::{
-    AbortReason, HandshakeError, LooksLike, MESSAGE_1, MESSAGE_2, OpenError, SealError,
+    AbortReason, HandshakeError, LooksLike, MESSAGE_1, MESSAGE_2, OVERHEAD, OpenError, SealError,
 };
+
+/// How long to wait until the other end has read why we gave up.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Why a connection ended.
 #[derive(Debug, Error)]
@@ -250,5 +257,26 @@ const fn abort_hint(reason: AbortReason) -> Option<&'static str> {
         AbortReason::ConnectionLimit => Some("raise -n at the receiver"),
         AbortReason::LocalPeerReset | AbortReason::ShuttingDown => None,
         AbortReason::Other(_) => Some("the other end is of a later version; its log says more"),
+    }
+}
+
+/// Sends ABORT, if there is one to be sent, and closes the tunnel such that it
+/// arrives: closed with unread input, the kernel would send a reset that may
+/// overtake it.
+pub(super) async fn abort(tunnel: Stream, record: Option<[u8; OVERHEAD + 1]>) {
+    if let Some(record) = record {
+        let told = async {
+            tunnel.write_all(&record).await?;
+            tunnel.shutdown_write()?;
+            loop {
+                let ready = tunnel.readable().await?;
+                if ready.read(Buffer::lend(Size::Small).bytes_mut())? == Some(0) {
+                    return Ok::<(), io::Error>(());
+                }
+                yield_now().await;
+            }
+        };
+        // Whether it arrived or not, the connection is over.
+        let _told = Deadline::after(LINGER).bound(told).await;
     }
 }

@@ -6,26 +6,21 @@ use std::time::Duration;
 
 use socket2::Socket;
 use tokio::select;
-use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use super::buffer::{Buffer, Size};
-use super::close::{Close, NoSession, Stranger};
+use super::close::{Close, NoSession, Stranger, abort};
 use super::deadline::Deadline;
 use super::handshake::{first_record, initiate, respond};
 use super::log_limit::LogLimit;
-use super::relay::{Halves, Outbound, relay};
-use super::shutdown::Shutdown;
+use super::relay::Relay;
 use super::strangers::Place;
 use super::stream::{Peer, Stream};
 use super::target::Target;
 use super::{ConnectionPlace, Shared, fastest_suite};
-use crate::config::{Role, TunnelConfig};
+use crate::config::TunnelConfig;
 use crate::protocol::{KeyId, Record, Session, SharedKey, Suite};
 
-/// How long to wait until the other end has read why we gave up.
-const LINGER: Duration = Duration::from_secs(2);
 /// How long handshakes may take that are under way when the drain begins.
 const LAST_HANDSHAKES: Duration = Duration::from_secs(1);
 
@@ -63,18 +58,21 @@ pub(super) async fn run(shared: Arc<Shared>, accepted: Accepted) {
                 Some(place) => Box::pin(receive(&shared, stream, place, &mut facts)).await,
             };
             match open {
-                Ok(open) => open.relay(&shared, &mut facts).await,
                 Err(close) => close,
+                Ok(mut open) => {
+                    let result = open.relay.run(shared.config.role, &shared.shutdown).await;
+                    (facts.sent, facts.received) = open.relay.bytes();
+                    open.relay.close(result).await
+                }
             }
         }
     };
     log(&shared, (id, &peer), (&close, &facts), started.elapsed());
 }
 
-/// A connection that has all it needs: two sockets, a session, a place.
+/// A connection that has all it needs.
 struct Open<'a> {
-    ends: Ends,
-    session: Session,
+    relay: Relay,
     _place: ConnectionPlace<'a>,
 }
 
@@ -86,7 +84,7 @@ async fn send<'a>(shared: &'a Shared, local: Stream, facts: &mut Facts) -> Resul
         error = local.failed() => return Err(Close::Local(error)),
         () = shared.shutdown.begun() => return Err(Close::ShuttingDown),
     };
-    Ok(Open { ends: Ends { local, tunnel }, session, _place: place })
+    Ok(Open { relay: Relay::new(local, tunnel, session, &shared.config.tunnel), _place: place })
 }
 
 async fn connect_to_receiver(
@@ -143,7 +141,10 @@ async fn receive<'a>(
         () = shared.shutdown.begun() => Err(Close::ShuttingDown),
     };
     match connected {
-        Ok(local) => Ok(Open { ends: Ends { local, tunnel }, session, _place: place }),
+        Ok(local) => Ok(Open {
+            relay: Relay::new(local, tunnel, session, &shared.config.tunnel),
+            _place: place,
+        }),
         Err(close) => Err(refuse(tunnel, session, close).await),
     }
 }
@@ -180,78 +181,10 @@ async fn authenticate(
 }
 
 /// Tells an authenticated peer why it gets nothing.
-async fn refuse(tunnel: Stream, session: Session, close: Close) -> Close {
-    let mut outbound = Outbound::new(session.sealer, None);
-    abort(tunnel, &mut outbound, &close).await;
+async fn refuse(tunnel: Stream, mut session: Session, close: Close) -> Close {
+    let record = close.abort_reason().and_then(|reason| session.sealer.abort(reason).ok());
+    abort(tunnel, record).await;
     close
-}
-
-/// The two sockets of an open connection.
-pub(super) struct Ends {
-    pub(super) local: Stream,
-    pub(super) tunnel: Stream,
-}
-
-impl Open<'_> {
-    async fn relay(self, shared: &Shared, facts: &mut Facts) -> Close {
-        let mut halves = Halves::new(self.session, &shared.config.tunnel);
-        let close = self.ends.relay_as(shared.config.role, &mut halves, &shared.shutdown).await;
-        (facts.sent, facts.received) = (halves.outbound.bytes(), halves.inbound.bytes());
-        close
-    }
-}
-
-impl Ends {
-    /// OPEN or OPENED, the relay, and the end of both sockets.
-    pub(super) async fn relay_as(
-        self,
-        role: Role,
-        halves: &mut Halves,
-        shutdown: &Shutdown,
-    ) -> Close {
-        let Self { local, tunnel } = self;
-        let result = async {
-            match role {
-                Role::Encrypt => halves.outbound.open(&local, &tunnel).await?,
-                Role::Decrypt => halves.outbound.opened(&tunnel).await?,
-            }
-            relay(&local, &tunnel, halves, shutdown).await
-        }
-        .await;
-        // The local stream has had its end already, or has none.
-        drop(local);
-        match result {
-            Ok(()) => {
-                tunnel.close();
-                Close::Finished
-            }
-            Err(close) => {
-                abort(tunnel, &mut halves.outbound, &close).await;
-                close
-            }
-        }
-    }
-}
-
-/// Sends ABORT if the other end is to be told, and closes the tunnel such
-/// that it arrives: closed with unread input, the kernel would send a reset
-/// that may overtake it.
-async fn abort(tunnel: Stream, outbound: &mut Outbound, close: &Close) {
-    if let Some(record) = outbound.abort(close) {
-        let told = async {
-            tunnel.write_all(&record).await?;
-            tunnel.shutdown_write()?;
-            loop {
-                let ready = tunnel.readable().await?;
-                if ready.read(Buffer::lend(Size::Small).bytes_mut())? == Some(0) {
-                    return Ok::<(), std::io::Error>(());
-                }
-                yield_now().await;
-            }
-        };
-        // Whether it arrived or not, the connection is over.
-        let _told = Deadline::after(LINGER).bound(told).await;
-    }
 }
 
 fn log(

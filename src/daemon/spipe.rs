@@ -11,8 +11,8 @@ use std::thread::{self, JoinHandle};
 use tokio::select;
 use tokio::sync::mpsc;
 
-use super::connection::{Ends, connect};
-use super::relay::Halves;
+use super::connection::connect;
+use super::relay::Relay;
 use super::shutdown::{Request, Signals, shutdown};
 use super::stream::Stream;
 use super::system;
@@ -48,12 +48,14 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
         ours.set_nonblocking(true).map_err(system("cannot use a socket"))?;
         let local =
             Stream::accepted(ours.into(), Keepalive::Off).map_err(system("cannot use a socket"))?;
-        let mut halves = Halves::new(session, config);
+        let mut relay = Relay::new(local, tunnel, session, config);
         let (trigger, shutdown) = shutdown();
         // ssh ends its proxy command this way: no failure for anybody.
         let mut signals = Signals::handle().map_err(system("cannot handle signals"))?;
-        let ends = Ends { local, tunnel };
-        let mut relay = pin!(ends.relay_as(Role::Encrypt, &mut halves, &shutdown));
+        let mut relay = pin!(async {
+            let result = relay.run(Role::Encrypt, &shutdown).await;
+            relay.close(result).await
+        });
         select! {
             close = &mut relay => {
                 if close.is_clean() { Ok(Ended::Cleanly) } else { Err(failed(close)) }

@@ -4,12 +4,13 @@
 //! call is spent on being told to wait.
 
 use std::fmt;
-use std::io::{self, IoSliceMut, Read, Write};
+use std::future::poll_fn;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use nix::libc::{self, EAGAIN, EINPROGRESS};
@@ -118,9 +119,18 @@ impl Stream {
         }
     }
 
-    /// Waits until there may be something to read.
+    /// Waits until there may be something to read. Like all that is polled here
+    /// it has one place for who waits: one task may wait to read, one to write.
+    pub(super) fn poll_readable(
+        &self,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<Readable<'_>>> {
+        self.fd.poll_read_ready(context).map_ok(Readable)
+    }
+
+    /// The same, to be awaited.
     pub(super) async fn readable(&self) -> io::Result<Readable<'_>> {
-        self.fd.readable().await.map(Readable)
+        poll_fn(|context| self.poll_readable(context)).await
     }
 
     /// Reads what is there now; `None` when there is nothing yet.
@@ -153,31 +163,33 @@ impl Stream {
     /// Writes all of it.
     pub(super) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let count = self.write_with(bytes.len(), |mut socket| socket.write(bytes)).await?;
+            let part = [IoSlice::new(bytes)];
+            let count = poll_fn(|context| self.poll_write(context, &part)).await?;
             bytes = bytes.get(count..).unwrap_or_default();
         }
         Ok(())
     }
 
-    /// One write by `write`, which tries to write `wanted` bytes, as soon as
-    /// there is room; how many it wrote, never 0.
-    pub(super) async fn write_with(
+    /// One write, as soon as there is room; how many bytes of all the parts it
+    /// wrote, never 0.
+    pub(super) fn poll_write(
         &self,
-        wanted: usize,
-        mut write: impl FnMut(&Socket) -> io::Result<usize>,
-    ) -> io::Result<usize> {
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wanted = parts.iter().map(|part| part.len()).sum();
         loop {
-            let mut guard = self.fd.writable().await?;
-            match guard.try_io(|fd| write(fd.get_ref())) {
-                Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            let mut guard = ready!(self.fd.poll_write_ready(context))?;
+            match guard.try_io(|fd| write(fd.get_ref(), parts)) {
+                Ok(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(Ok(count)) => {
                     if count < wanted {
                         guard.clear_ready();
                     }
-                    return Ok(count);
+                    return Poll::Ready(Ok(count));
                 }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Err(error)) => return Err(error),
+                Ok(Err(error)) => return Poll::Ready(Err(error)),
                 Err(_would_block) => {}
             }
         }
@@ -203,6 +215,7 @@ impl Stream {
 
     /// Whether the peer has ended its stream, read or not.
     pub(super) fn is_ended_by_peer(&self) -> bool {
+        // Not by the place of who waits to read, which stays in it.
         let mut ready = pin!(self.fd.readable());
         let mut context = Context::from_waker(Waker::noop());
         match ready.as_mut().poll(&mut context) {
@@ -214,13 +227,14 @@ impl Stream {
 
     /// Waits until something can be read, be it the end of the stream or an
     /// error, and leaves it there.
-    pub(super) async fn has_input(&self) {
+    pub(super) fn poll_has_input(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut byte = [MaybeUninit::uninit()];
-        while let Ok(mut guard) = self.fd.readable().await {
+        while let Ok(mut guard) = ready!(self.fd.poll_read_ready(context)) {
             if guard.try_io(|fd| fd.get_ref().peek(&mut byte)).is_ok() {
-                return;
+                break;
             }
         }
+        Poll::Ready(())
     }
 
     /// Waits until the connection has failed, as by a reset.
@@ -294,6 +308,14 @@ impl Readable<'_> {
             Ok(Err(error)) => Err(error),
             Err(_would_block) => Ok(None),
         }
+    }
+}
+
+/// A message of several parts costs the kernel more than a plain one.
+fn write(mut socket: &Socket, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    match parts {
+        [only] => socket.write(only),
+        parts => socket.write_vectored(parts),
     }
 }
 
@@ -411,7 +433,7 @@ mod tests {
     async fn input_is_awaited_and_left_there() {
         let (connected, accepted) = pair().await;
         connected.write_all(b"x").await.unwrap();
-        accepted.has_input().await;
+        poll_fn(|context| accepted.poll_has_input(context)).await;
         assert_eq!(accepted.try_read(&mut [0; 9]).unwrap(), Some(1));
         assert_eq!(accepted.try_read(&mut [0; 9]).unwrap(), None);
     }

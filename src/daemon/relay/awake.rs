@@ -12,17 +12,13 @@
 //!   something: where there are many, there is something to do.
 
 use std::cell::Cell;
-use std::convert::Infallible;
-use std::future::poll_fn;
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
-use std::thread;
+use std::task::Context;
 use std::time::{Duration, Instant};
-
-use tokio::task::yield_now;
+use std::{mem, thread};
 
 use crate::config::Waiting;
+
+use super::wake_after_the_others;
 
 /// How long to stay awake for what comes next.
 const WINDOW: Duration = Duration::from_micros(75);
@@ -45,7 +41,9 @@ thread_local! {
 /// What the directions of a connection tell of their reads.
 pub(super) struct Awake {
     waiting: Waiting,
-    has_moved: AtomicBool,
+    /// Whether one has read little since it was last asked.
+    has_moved: bool,
+    window: Window,
 }
 
 /// When to begin, and when to give up.
@@ -66,31 +64,26 @@ struct Since {
 
 impl Awake {
     pub(super) const fn new(waiting: Waiting) -> Self {
-        Self { waiting, has_moved: AtomicBool::new(false) }
+        Self { waiting, has_moved: false, window: Window::new() }
     }
 
     /// A direction has read so many bytes.
-    pub(super) fn moved(&self, bytes: usize) {
+    pub(super) fn moved(&mut self, bytes: usize) {
         if self.waiting == Waiting::Awake {
             READS.set(READS.get().wrapping_add(1));
-            self.has_moved.store(bytes < BULK, Ordering::Relaxed);
+            self.has_moved = bytes < BULK;
         }
     }
 
-    /// Keeps the task awake while it pays; to be polled after the directions.
-    pub(super) async fn keep(&self) -> Infallible {
-        let mut window = Window::new();
-        poll_fn(|context| {
-            if self.has_moved.swap(false, Ordering::Relaxed) {
-                window.moved();
-            }
-            if window.is_open() {
-                thread::yield_now();
-                wake_after_the_others(context);
-            }
-            Poll::Pending
-        })
-        .await
+    /// Keeps the task awake while it pays; to be called after the directions.
+    pub(super) fn keep(&mut self, context: &mut Context<'_>) {
+        if mem::take(&mut self.has_moved) {
+            self.window.moved();
+        }
+        if self.window.is_open() {
+            thread::yield_now();
+            wake_after_the_others(context);
+        }
     }
 }
 
@@ -124,12 +117,6 @@ impl Window {
         self.open = None;
         false
     }
-}
-
-/// Has the runtime poll the task again, once it has looked at all sockets.
-fn wake_after_the_others(context: &mut Context<'_>) {
-    let later = pin!(yield_now()).poll(context);
-    debug_assert!(later.is_pending());
 }
 
 #[cfg(test)]

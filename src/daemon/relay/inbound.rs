@@ -1,29 +1,27 @@
 //! The direction from the tunnel to the local socket: records into bytes.
 
-use std::io::{self, IoSlice, Write};
+use std::future::poll_fn;
 use std::ops::Range;
-
-use socket2::Socket;
+use std::task::{Context, Poll, ready};
 
 use crate::daemon::buffer::{Buffer, SMALL, Size};
 use crate::daemon::close::Close;
 use crate::daemon::stream::Stream;
 use crate::protocol::{AbortReason, HEADER, OpenError, Opener, Record};
 
-use super::Turn;
 use super::awake::Awake;
-
-/// How many parts go into one vectored write.
-const PARTS: usize = 32;
+use super::{Turn, poll_write};
 
 /// The direction from the tunnel to the local socket.
-pub(in crate::daemon) struct Inbound {
+pub(super) struct Inbound {
     opener: Opener,
     size: Size,
+    /// Whether END has come.
+    is_ended: bool,
     /// Bytes of the stream, after opening.
     bytes: u64,
-    /// Held while only part of a record has come; it begins with that part. At
-    /// an ABORT, what came before it.
+    /// Held while not all of what was opened is written, or only part of a
+    /// record has come; once the former is, it begins with the latter.
     held: Option<Buffer>,
     /// Where in the buffer the bytes stand that came and are not yet opened.
     unopened: Range<usize>,
@@ -41,61 +39,67 @@ enum Opened {
 }
 
 impl Inbound {
-    pub(in crate::daemon) const fn new(opener: Opener) -> Self {
-        Self { opener, size: Size::Small, bytes: 0, held: None, unopened: 0..0 }
+    pub(super) const fn new(opener: Opener) -> Self {
+        Self { opener, size: Size::Small, is_ended: false, bytes: 0, held: None, unopened: 0..0 }
     }
 
     /// How many bytes of the stream came this way.
-    pub(in crate::daemon) const fn bytes(&self) -> u64 {
+    pub(super) const fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Opens whatever `tunnel` gives into `local`, until END; then ends the
     /// stream towards `local`.
-    pub(super) async fn run(
+    pub(super) fn poll(
         &mut self,
-        tunnel: &Stream,
-        local: &Stream,
-        awake: &Awake,
-    ) -> Result<(), Close> {
-        let mut turn = Turn::new(awake);
+        context: &mut Context<'_>,
+        (tunnel, local): (&Stream, &Stream),
+        awake: &mut Awake,
+    ) -> Poll<Result<(), Close>> {
+        let mut turn = Turn::new();
         loop {
-            let ready = tunnel.readable().await.map_err(Close::Tunnel)?;
+            ready!(self.poll_write(context, local))?;
+            if self.is_ended {
+                return Poll::Ready(local.shutdown_write().map_err(Close::Local));
+            }
+            ready!(turn.poll(context));
+            let ready = ready!(tunnel.poll_readable(context)).map_err(Close::Tunnel)?;
             let mut buffer = self.buffer()?;
             let room = buffer.bytes_mut().get_mut(self.unopened.end..).unwrap_or_default();
             let wanted = room.len();
-            let mut moved = 0;
             match ready.read(room).map_err(Close::Tunnel)? {
-                Some(0) => return Err(Close::Truncated),
+                Some(0) => return Poll::Ready(Err(Close::Truncated)),
                 Some(count) => {
-                    moved = count;
                     self.size = Size::after(count, wanted);
                     self.unopened.end = self.unopened.end.saturating_add(count);
+                    awake.moved(count);
+                    turn.moved(count);
                 }
                 None => {}
             }
-            match self.open(&mut buffer)? {
-                Opened::More => write_opened(&mut buffer, local).await?,
-                Opened::End => {
-                    write_opened(&mut buffer, local).await?;
-                    return local.shutdown_write().map_err(Close::Local);
-                }
-                Opened::Abort(reason) => {
-                    self.held = Some(buffer);
-                    return Err(Close::Aborted(reason));
-                }
+            let opened = self.open(&mut buffer)?;
+            self.held = Some(buffer);
+            match opened {
+                Opened::More => {}
+                Opened::End => self.is_ended = true,
+                Opened::Abort(reason) => return Poll::Ready(Err(Close::Aborted(reason))),
             }
-            self.keep(buffer);
-            turn.moved(moved).await;
         }
+    }
+
+    /// Writes what was opened; keeps the part of a record that has come until
+    /// the rest does.
+    fn poll_write(&mut self, context: &mut Context<'_>, local: &Stream) -> Poll<Result<(), Close>> {
+        if let Some(buffer) = &mut self.held {
+            ready!(poll_write(context, buffer, local)).map_err(Close::Local)?;
+            self.keep();
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// What came before an ABORT: it is still good.
     pub(super) async fn write_rest(&mut self, local: &Stream) -> Result<(), Close> {
-        match &mut self.held {
-            Some(buffer) => write_opened(buffer, local).await,
-            None => Ok(()),
-        }
+        poll_fn(|context| self.poll_write(context, local)).await
     }
 
     /// The buffer that the next read goes into, behind a partial record.
@@ -115,12 +119,11 @@ impl Inbound {
         })
     }
 
-    /// Keeps the part of a record that has come until the rest does, in a
-    /// small buffer if it fits.
-    fn keep(&mut self, mut buffer: Buffer) {
-        if self.unopened.is_empty() {
+    /// Keeps the part of a record that has come, in a small buffer if it fits.
+    fn keep(&mut self) {
+        let Some(mut buffer) = self.held.take().filter(|_| !self.unopened.is_empty()) else {
             return;
-        }
+        };
         self.held = Some(if buffer.is_large() && self.unopened.len() < SMALL {
             self.move_into(Buffer::lend(Size::Small), &buffer)
         } else {
@@ -189,25 +192,4 @@ impl Inbound {
             }
         }
     }
-}
-
-/// Writes what was opened, as it stands in the buffer.
-async fn write_opened(buffer: &mut Buffer, local: &Stream) -> Result<(), Close> {
-    loop {
-        // Of one write: were it more, a complete one would pass for a short one,
-        // and the wait for a socket that has room would have no end.
-        let wanted = buffer.unwritten(PARTS);
-        if wanted == 0 {
-            return Ok(());
-        }
-        let write = |socket: &Socket| write_parts(buffer, socket);
-        let count = local.write_with(wanted, write).await.map_err(Close::Local)?;
-        buffer.written(count);
-    }
-}
-
-fn write_parts(buffer: &Buffer, mut socket: &Socket) -> io::Result<usize> {
-    let mut parts = [IoSlice::new(&[]); PARTS];
-    let count = buffer.unwritten_slices(&mut parts);
-    socket.write_vectored(parts.get(..count).unwrap_or_default())
 }

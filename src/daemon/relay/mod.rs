@@ -4,80 +4,51 @@
 //! What was measured, and built on here: several records go in one read and
 //! one write of up to 256 KiB, sealed and opened in place; buffers are held
 //! only while bytes move; a flow gets a large buffer once it fills small ones.
+//! Both directions are polled by hand, since there are thousands of them that
+//! wait: what they keep meanwhile is what stands in their structs, and what
+//! wakes them is told to the socket's own two places, not to a list.
 
 mod awake;
 mod inbound;
 mod outbound;
 mod slots;
 
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
 use std::pin::pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::select;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use super::buffer::RECORD_PLAINTEXT;
-use super::close::Close;
+use super::buffer::{Buffer, RECORD_PLAINTEXT};
+use super::close::{Close, abort};
 use super::deadline::Deadline;
 use super::shutdown::Shutdown;
 use super::stream::{CHECK, Stream};
-use crate::config::{TunnelConfig, Waiting};
+use crate::config::{Role, TunnelConfig};
 use crate::protocol::Session;
 
 use self::awake::Awake;
-
 use self::inbound::Inbound;
-pub(super) use self::outbound::Outbound;
+use self::outbound::Outbound;
 
 /// How long what came last may take to be passed on, once a side has failed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// After how many bytes a direction lets the others on its thread go on: its
 /// own sockets may be ready for ever.
 const TURN: usize = 1024 * 1024;
+/// How many parts go into one write.
+const PARTS: usize = 32;
 
-/// The two directions of a session.
-pub(super) struct Halves {
-    pub(super) outbound: Outbound,
-    pub(super) inbound: Inbound,
-    waiting: Waiting,
-}
-
-impl Halves {
-    pub(super) fn new(session: Session, config: &TunnelConfig) -> Self {
-        Self {
-            outbound: Outbound::new(session.sealer, config.padding),
-            inbound: Inbound::new(session.opener),
-            waiting: config.waiting,
-        }
-    }
-}
-
-/// Relays until both directions have ended cleanly, or either has failed.
-pub(super) async fn relay(
-    local: &Stream,
-    tunnel: &Stream,
-    halves: &mut Halves,
-    shutdown: &Shutdown,
-) -> Result<(), Close> {
-    match relay_both(local, tunnel, halves, shutdown).await {
-        Ok(Ended::Cleanly) => Ok(()),
-        Ok(Ended::AfterEnd) => Err(halves.inbound.after_end(tunnel)),
-        Err(close) => {
-            let last_words = async {
-                if matches!(close, Close::Local(_)) {
-                    halves.outbound.send_rest(local, tunnel).await
-                } else if matches!(close, Close::Aborted(_)) {
-                    halves.inbound.write_rest(local).await
-                } else {
-                    Ok(())
-                }
-            };
-            // Whether all of it arrived or not, the connection has failed.
-            let _arrived = Deadline::after(LAST_WORDS).bound(last_words).await;
-            Err(close)
-        }
-    }
+/// An open connection: two sockets, and a session on one of them.
+pub(super) struct Relay {
+    local: Stream,
+    tunnel: Stream,
+    outbound: Outbound,
+    inbound: Inbound,
+    awake: Awake,
 }
 
 /// How a relay ended that did not fail by itself.
@@ -88,65 +59,153 @@ enum Ended {
     AfterEnd,
 }
 
-async fn relay_both(
-    local: &Stream,
-    tunnel: &Stream,
-    halves: &mut Halves,
-    shutdown: &Shutdown,
-) -> Result<Ended, Close> {
-    let awake = Awake::new(halves.waiting);
-    let mut sending = pin!(halves.outbound.run(local, tunnel, &awake));
-    let mut receiving = pin!(halves.inbound.run(tunnel, local, &awake));
-    let mut staying_awake = pin!(awake.keep());
-    let mut failing = pin!(local.failed());
-    let mut ending = pin!(shutdown.begun());
-    let mut check = pin!(sleep(CHECK));
-    let (mut sent, mut received, mut was_ended) = (false, false, false);
-    while !(sent && received) {
-        select! {
-            biased;
-            result = &mut receiving, if !received => { result?; received = true; }
-            result = &mut sending, if !sent => { result?; sent = true; }
-            error = &mut failing => return Err(Close::Local(error)),
-            () = tunnel.has_input(), if received => return Ok(Ended::AfterEnd),
-            () = &mut ending => return Err(Close::ShuttingDown),
-            () = &mut check => {
+impl Relay {
+    pub(super) fn new(
+        local: Stream,
+        tunnel: Stream,
+        session: Session,
+        config: &TunnelConfig,
+    ) -> Self {
+        Self {
+            local,
+            tunnel,
+            outbound: Outbound::new(session.sealer, config.padding),
+            inbound: Inbound::new(session.opener),
+            awake: Awake::new(config.waiting),
+        }
+    }
+
+    /// Bytes of the stream out of the local socket, and into it.
+    pub(super) const fn bytes(&self) -> (u64, u64) {
+        (self.outbound.bytes(), self.inbound.bytes())
+    }
+
+    /// Says OPEN or OPENED, then relays until both directions have ended
+    /// cleanly, or either has failed.
+    pub(super) async fn run(&mut self, role: Role, shutdown: &Shutdown) -> Result<(), Close> {
+        match role {
+            Role::Encrypt => self.outbound.open(&self.local)?,
+            Role::Decrypt => self.outbound.opened()?,
+        }
+        match self.relay_both(shutdown).await {
+            Ok(Ended::Cleanly) => Ok(()),
+            Ok(Ended::AfterEnd) => Err(self.inbound.after_end(&self.tunnel)),
+            Err(close) => {
+                // Whether all of it arrives or not, the connection has failed.
+                let _arrived = Deadline::after(LAST_WORDS).bound(self.last_words(&close)).await;
+                Err(close)
+            }
+        }
+    }
+
+    async fn relay_both(&mut self, shutdown: &Shutdown) -> Result<Ended, Close> {
+        let Self { local, tunnel, outbound, inbound, awake } = self;
+        let (local, tunnel) = (&*local, &*tunnel);
+        let mut failing = pin!(local.failed());
+        let mut ending = pin!(shutdown.begun());
+        let mut check = pin!(sleep(CHECK));
+        let (mut sent, mut received, mut was_ended) = (false, false, false);
+        poll_fn(|context| {
+            received = received || inbound.poll(context, (tunnel, local), awake)?.is_ready();
+            sent = sent || outbound.poll(context, (local, tunnel), awake)?.is_ready();
+            if sent && received {
+                return Poll::Ready(Ok(Ended::Cleanly));
+            }
+            // While it is read, the read tells.
+            if (sent || outbound.is_blocked())
+                && let Poll::Ready(error) = failing.as_mut().poll(context)
+            {
+                return Poll::Ready(Err(Close::Local(error)));
+            }
+            if received && tunnel.poll_has_input(context).is_ready() {
+                return Poll::Ready(Ok(Ended::AfterEnd));
+            }
+            if ending.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(Close::ShuttingDown));
+            }
+            while check.as_mut().poll(context).is_ready() {
                 local.check().map_err(Close::Local)?;
                 tunnel.check().map_err(Close::Tunnel)?;
                 // The other end is gone, and a local peer that does not read
                 // keeps us from reading that.
                 let is_ended = !sent && tunnel.is_ended_by_peer();
                 if is_ended && was_ended {
-                    return Err(Close::Truncated);
+                    return Poll::Ready(Err(Close::Truncated));
                 }
                 was_ended = is_ended;
                 check.set(sleep(CHECK));
             }
-            never = &mut staying_awake => match never {},
+            awake.keep(context);
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Passes on what a side has said before it failed.
+    async fn last_words(&mut self, close: &Close) -> Result<(), Close> {
+        if matches!(close, Close::Local(_)) {
+            self.outbound.send_rest(&self.local, &self.tunnel).await
+        } else if matches!(close, Close::Aborted(_)) {
+            self.inbound.write_rest(&self.local).await
+        } else {
+            Ok(())
         }
     }
-    Ok(Ended::Cleanly)
-}
 
-/// Counts the bytes of a direction until others have their turn.
-struct Turn<'a> {
-    bytes: usize,
-    awake: &'a Awake,
-}
-
-impl<'a> Turn<'a> {
-    const fn new(awake: &'a Awake) -> Self {
-        Self { bytes: 0, awake }
-    }
-
-    /// To be called where nothing is half done. A small read costs about as
-    /// much as one of 16 KiB.
-    async fn moved(&mut self, bytes: usize) {
-        self.awake.moved(bytes);
-        self.bytes = self.bytes.saturating_add(bytes.max(RECORD_PLAINTEXT));
-        if self.bytes >= TURN {
-            self.bytes = 0;
-            yield_now().await;
+    /// Ends both sockets; tells the other end why, where it failed here.
+    pub(super) async fn close(self, result: Result<(), Close>) -> Close {
+        let Self { local, tunnel, mut outbound, .. } = self;
+        // It has had its end already, or has none.
+        drop(local);
+        match result {
+            Ok(()) => {
+                tunnel.close();
+                Close::Finished
+            }
+            Err(close) => {
+                abort(tunnel, outbound.abort(&close)).await;
+                close
+            }
         }
     }
+}
+
+/// Writes all that is noted in a buffer.
+fn poll_write(context: &mut Context<'_>, buffer: &mut Buffer, to: &Stream) -> Poll<io::Result<()>> {
+    while buffer.has_unwritten() {
+        let mut parts = [IoSlice::new(&[]); PARTS];
+        let count = buffer.unwritten_slices(&mut parts);
+        let written = ready!(to.poll_write(context, parts.get(..count).unwrap_or_default()))?;
+        buffer.written(written);
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// The bytes that a direction may still move before others have their turn. A
+/// small read costs about as much as one of 16 KiB.
+struct Turn(usize);
+
+impl Turn {
+    const fn new() -> Self {
+        Self(TURN)
+    }
+
+    fn moved(&mut self, bytes: usize) {
+        self.0 = self.0.saturating_sub(bytes.max(RECORD_PLAINTEXT));
+    }
+
+    /// Pending, with the others to go first, once it is over.
+    fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.0 > 0 {
+            return Poll::Ready(());
+        }
+        wake_after_the_others(context);
+        Poll::Pending
+    }
+}
+
+/// Has the runtime poll the task again, once it has looked at all sockets.
+fn wake_after_the_others(context: &mut Context<'_>) {
+    let later = pin!(yield_now()).poll(context);
+    debug_assert!(later.is_pending());
 }

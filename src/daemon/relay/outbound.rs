@@ -1,41 +1,49 @@
-//! The direction from the local socket into the tunnel: bytes into records.
+//! The direction from the local socket to the tunnel: bytes into records.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
 
 use crate::daemon::buffer::{Buffer, Size};
 use crate::daemon::close::Close;
 use crate::daemon::stream::Stream;
 use crate::protocol::{OVERHEAD, Padding, SealError, Sealer};
 
-use super::Turn;
 use super::awake::Awake;
 use super::slots::Slots;
+use super::{Turn, poll_write};
 
 /// The direction from the local socket into the tunnel.
-pub(in crate::daemon) struct Outbound {
+pub(super) struct Outbound {
     sealer: Sealer,
     slots: Slots,
     size: Size,
+    /// Whether END is sealed.
+    is_ended: bool,
     /// Bytes of the stream, before sealing.
     bytes: u64,
-    /// Whether a record is only partly written: then nothing can follow it.
-    mid_record: bool,
+    /// Held while records in it are not all written: nothing can be sealed
+    /// before they are.
+    held: Option<Buffer>,
 }
 
 impl Outbound {
-    pub(in crate::daemon) fn new(sealer: Sealer, padding: Option<Padding>) -> Self {
-        Self { sealer, slots: Slots::new(padding), size: Size::Small, bytes: 0, mid_record: false }
+    pub(super) fn new(sealer: Sealer, padding: Option<Padding>) -> Self {
+        let slots = Slots::new(padding);
+        Self { sealer, slots, size: Size::Small, is_ended: false, bytes: 0, held: None }
     }
 
     /// How many bytes of the stream went this way.
-    pub(in crate::daemon) const fn bytes(&self) -> u64 {
+    pub(super) const fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The initiator's first write: OPEN, with what the client has already said.
-    pub(in crate::daemon) async fn open(
-        &mut self,
-        local: &Stream,
-        tunnel: &Stream,
-    ) -> Result<(), Close> {
+    /// Whether the tunnel has no room for what was read.
+    pub(super) const fn is_blocked(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// The initiator's first words: OPEN, with what the client has already said.
+    pub(super) fn open(&mut self, local: &Stream) -> Result<(), Close> {
         let mut buffer = Buffer::lend(Size::Small);
         let (open, rest) =
             buffer.bytes_mut().split_at_mut_checked(OVERHEAD).ok_or(SealError::Size)?;
@@ -44,76 +52,106 @@ impl Outbound {
         let count = local.try_read(payload).map_err(Close::Local)?.unwrap_or(0);
         open.copy_from_slice(&self.sealer.open()?);
         let sealed = self.slots.seal(&mut self.sealer, rest, count)?;
-        self.bytes = self.bytes.saturating_add(count.try_into().unwrap_or(u64::MAX));
-        let wire = buffer.bytes().get(..OVERHEAD.saturating_add(sealed)).unwrap_or_default();
-        write(&mut self.mid_record, tunnel, wire).await
+        self.hold(buffer, OVERHEAD.saturating_add(sealed), count);
+        Ok(())
     }
 
-    /// The responder's first write: OPENED.
-    pub(in crate::daemon) async fn opened(&mut self, tunnel: &Stream) -> Result<(), Close> {
+    /// The responder's first words: OPENED.
+    pub(super) fn opened(&mut self) -> Result<(), Close> {
         let opened = self.sealer.opened()?;
-        write(&mut self.mid_record, tunnel, &opened).await
+        self.hold_whole(&opened);
+        Ok(())
     }
 
-    /// Seals whatever `local` gives until it ends, then END.
-    pub(super) async fn run(
+    /// Seals whatever `local` gives until it ends, then END; ready once that is
+    /// written.
+    pub(super) fn poll(
         &mut self,
-        local: &Stream,
-        tunnel: &Stream,
-        awake: &Awake,
-    ) -> Result<(), Close> {
-        let mut turn = Turn::new(awake);
+        context: &mut Context<'_>,
+        (local, tunnel): (&Stream, &Stream),
+        awake: &mut Awake,
+    ) -> Poll<Result<(), Close>> {
+        let mut turn = Turn::new();
         loop {
-            let ready = local.readable().await.map_err(Close::Local)?;
-            let mut buffer = Buffer::lend(self.size);
-            let Some(count) = self.slots.read(ready, &mut buffer).map_err(Close::Local)? else {
-                continue;
-            };
-            if count == 0 {
-                break;
+            ready!(self.poll_write(context, tunnel))?;
+            if self.is_ended {
+                return Poll::Ready(Ok(()));
             }
-            self.size = Size::after(count, self.slots.capacity(&buffer));
-            let sealed = self.slots.seal(&mut self.sealer, buffer.bytes_mut(), count)?;
-            self.bytes = self.bytes.saturating_add(count.try_into().unwrap_or(u64::MAX));
-            let wire = buffer.bytes().get(..sealed).unwrap_or_default();
-            write(&mut self.mid_record, tunnel, wire).await?;
-            drop(buffer);
-            turn.moved(count).await;
+            ready!(turn.poll(context));
+            let ready = ready!(local.poll_readable(context)).map_err(Close::Local)?;
+            let mut buffer = Buffer::lend(self.size);
+            match self.slots.read(ready, &mut buffer).map_err(Close::Local)? {
+                None => {}
+                Some(0) => {
+                    self.is_ended = true;
+                    let end = self.sealer.end()?;
+                    self.hold_whole(&end);
+                }
+                Some(count) => {
+                    self.size = Size::after(count, self.slots.capacity(&buffer));
+                    self.seal(buffer, count)?;
+                    awake.moved(count);
+                    turn.moved(count);
+                }
+            }
         }
-        let end = self.sealer.end()?;
-        write(&mut self.mid_record, tunnel, &end).await
     }
 
     /// What the local peer said before its connection failed: a server that
     /// refuses says why, and closes without having read all.
     pub(super) async fn send_rest(&mut self, local: &Stream, tunnel: &Stream) -> Result<(), Close> {
-        while !self.mid_record {
+        while self.held.is_none() {
             let mut buffer = Buffer::lend(Size::Small);
             let payload = buffer.bytes_mut().get_mut(self.slots.payload()).unwrap_or_default();
             let count = local.try_read(payload).map_err(Close::Local)?.unwrap_or(0);
             if count == 0 {
                 break;
             }
-            let sealed = self.slots.seal(&mut self.sealer, buffer.bytes_mut(), count)?;
-            self.bytes = self.bytes.saturating_add(count.try_into().unwrap_or(u64::MAX));
-            let wire = buffer.bytes().get(..sealed).unwrap_or_default();
-            write(&mut self.mid_record, tunnel, wire).await?;
+            self.seal(buffer, count)?;
+            poll_fn(|context| self.poll_write(context, tunnel)).await?;
         }
         Ok(())
     }
 
     /// The ABORT that tells the other end why this one gives up; `None` where
-    /// it can't be told, since a record is half sent.
-    pub(in crate::daemon) fn abort(&mut self, close: &Close) -> Option<[u8; OVERHEAD + 1]> {
-        let reason = close.abort_reason().filter(|_| !self.mid_record)?;
+    /// it can't be told, since records before it are not all sent.
+    pub(super) fn abort(&mut self, close: &Close) -> Option<[u8; OVERHEAD + 1]> {
+        let reason = close.abort_reason().filter(|_| self.held.is_none())?;
         self.sealer.abort(reason).ok()
     }
-}
 
-/// Writes whole records; should this be cancelled half-way, `mid_record` stays.
-async fn write(mid_record: &mut bool, tunnel: &Stream, wire: &[u8]) -> Result<(), Close> {
-    *mid_record = true;
-    tunnel.write_all(wire).await.map_err(Close::Tunnel)?;
-    *mid_record = false;
-    Ok(())
+    fn seal(&mut self, mut buffer: Buffer, count: usize) -> Result<(), Close> {
+        let sealed = self.slots.seal(&mut self.sealer, buffer.bytes_mut(), count)?;
+        self.hold(buffer, sealed, count);
+        Ok(())
+    }
+
+    fn hold_whole(&mut self, record: &[u8]) {
+        let mut buffer = Buffer::lend(Size::Small);
+        if let Some(room) = buffer.bytes_mut().get_mut(..record.len()) {
+            room.copy_from_slice(record);
+        }
+        self.hold(buffer, record.len(), 0);
+    }
+
+    /// Holds a buffer that begins with `sealed` bytes of records, in which there
+    /// are so many of the stream.
+    fn hold(&mut self, mut buffer: Buffer, sealed: usize, of_stream: usize) {
+        self.bytes = self.bytes.saturating_add(of_stream.try_into().unwrap_or(u64::MAX));
+        buffer.push_unwritten(0..sealed);
+        self.held = Some(buffer);
+    }
+
+    /// Writes what is held, and gives the buffer back.
+    fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        tunnel: &Stream,
+    ) -> Poll<Result<(), Close>> {
+        if let Some(buffer) = &mut self.held {
+            ready!(poll_write(context, buffer, tunnel)).map_err(Close::Tunnel)?;
+            self.held = None;
+        }
+        Poll::Ready(Ok(()))
+    }
 }
