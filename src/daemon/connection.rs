@@ -62,7 +62,8 @@ pub(super) async fn run(shared: Arc<Shared>, accepted: Accepted) {
                 Ok(mut open) => {
                     let result = open.relay.run(shared.config.role, &shared.shutdown).await;
                     (facts.sent, facts.received) = open.relay.bytes();
-                    open.relay.close(result).await
+                    // Boxed: else there were room for it for as long as it is open.
+                    Box::pin(open.relay.close(result)).await
                 }
             }
         }
@@ -76,15 +77,32 @@ struct Open<'a> {
     _place: ConnectionPlace<'a>,
 }
 
+impl<'a> Open<'a> {
+    /// Boxed: a future has room for each place that it is moved to.
+    fn new(
+        local: Stream,
+        (tunnel, session): (Stream, Session),
+        place: ConnectionPlace<'a>,
+        shared: &Shared,
+    ) -> Box<Self> {
+        let relay = Relay::new(local, tunnel, session, &shared.config.tunnel);
+        Box::new(Self { relay, _place: place })
+    }
+}
+
 /// The sender's end: `local` is the client.
-async fn send<'a>(shared: &'a Shared, local: Stream, facts: &mut Facts) -> Result<Open<'a>, Close> {
+async fn send<'a>(
+    shared: &'a Shared,
+    local: Stream,
+    facts: &mut Facts,
+) -> Result<Box<Open<'a>>, Close> {
     let place = shared.connection_place().ok_or(Close::Limit(shared.places.connections))?;
     let (tunnel, session) = select! {
         session = connect_to_receiver(shared, facts) => session?,
         error = local.failed() => return Err(Close::Local(error)),
         () = shared.shutdown.begun() => return Err(Close::ShuttingDown),
     };
-    Ok(Open { relay: Relay::new(local, tunnel, session, &shared.config.tunnel), _place: place })
+    Ok(Open::new(local, (tunnel, session), place, shared))
 }
 
 async fn connect_to_receiver(
@@ -116,7 +134,7 @@ async fn receive<'a>(
     tunnel: Stream,
     place: Place,
     facts: &mut Facts,
-) -> Result<Open<'a>, Close> {
+) -> Result<Box<Open<'a>>, Close> {
     let (mut session, record) = select! {
         authenticated = authenticate(shared, &tunnel, &place, facts) => authenticated?,
         () = place.evicted() => return Err(Close::Stranger(Stranger::Evicted)),
@@ -141,10 +159,7 @@ async fn receive<'a>(
         () = shared.shutdown.begun() => Err(Close::ShuttingDown),
     };
     match connected {
-        Ok(local) => Ok(Open {
-            relay: Relay::new(local, tunnel, session, &shared.config.tunnel),
-            _place: place,
-        }),
+        Ok(local) => Ok(Open::new(local, (tunnel, session), place, shared)),
         Err(close) => Err(refuse(tunnel, session, close).await),
     }
 }
