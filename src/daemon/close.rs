@@ -36,6 +36,9 @@ pub(super) enum Close {
     /// The receiver has as many connections as it may.
     #[error("the connection limit of {0} is reached")]
     Limit(usize),
+    /// A session that was made ready ahead of need was never opened.
+    #[error(transparent)]
+    Unused(#[from] Unused),
     /// The other end said why it gave up.
     #[error("{0}")]
     Aborted(AbortReason),
@@ -88,6 +91,17 @@ pub(super) enum Stranger {
     Evicted,
 }
 
+/// Why a session that was made ready ahead of need was never opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(super) enum Unused {
+    #[error("closed unused by the other end")]
+    Closed,
+    #[error("closed unused: the key has been replaced")]
+    KeyReplaced,
+    #[error("closed unused: shutting down")]
+    ShuttingDown,
+}
+
 /// Why a sender has no session with its receiver.
 #[derive(Debug, Error)]
 pub(super) enum NoSession {
@@ -127,11 +141,13 @@ impl Close {
     /// At which level the log says it.
     pub(super) const fn level(&self) -> Level {
         match self {
-            Self::Stranger(Stranger::Probe) => Level::DEBUG,
+            Self::Stranger(Stranger::Probe) | Self::Unused(_) => Level::DEBUG,
             Self::Finished
             | Self::ShuttingDown
             | Self::Local(_)
-            | Self::Aborted(AbortReason::LocalPeerReset | AbortReason::ShuttingDown) => Level::INFO,
+            | Self::Aborted(
+                AbortReason::LocalPeerReset | AbortReason::ShuttingDown | AbortReason::KeyReplaced,
+            ) => Level::INFO,
             Self::Stranger(_)
             | Self::NoSession(_)
             | Self::Target(_)
@@ -157,7 +173,7 @@ impl Close {
             }
             Self::Record(_) => Some("something between the two ends altered the stream"),
             Self::Local(_) => Some("a client that gave up or a server that restarted does this"),
-            Self::Finished | Self::Seal(_) | Self::ShuttingDown => None,
+            Self::Finished | Self::Seal(_) | Self::ShuttingDown | Self::Unused(_) => None,
         }
     }
 
@@ -173,10 +189,14 @@ impl Close {
             }),
             Self::Limit(_) => Some(AbortReason::ConnectionLimit),
             Self::Local(_) => Some(AbortReason::LocalPeerReset),
-            Self::ShuttingDown => Some(AbortReason::ShuttingDown),
+            Self::ShuttingDown | Self::Unused(Unused::ShuttingDown) => {
+                Some(AbortReason::ShuttingDown)
+            }
+            Self::Unused(Unused::KeyReplaced) => Some(AbortReason::KeyReplaced),
             Self::Finished
             | Self::Stranger(_)
             | Self::NoSession(_)
+            | Self::Unused(Unused::Closed)
             | Self::Aborted(_)
             | Self::Truncated
             | Self::Tunnel(_)
@@ -255,6 +275,9 @@ const fn abort_hint(reason: AbortReason) -> Option<&'static str> {
         }
         AbortReason::TargetUnreachable => Some("check the receiver's -t; its log says more"),
         AbortReason::ConnectionLimit => Some("raise -n at the receiver"),
+        AbortReason::KeyReplaced => {
+            Some("the client that connects again gets the new key's session")
+        }
         AbortReason::LocalPeerReset | AbortReason::ShuttingDown => None,
         AbortReason::Other(_) => Some("the other end is of a later version; its log says more"),
     }

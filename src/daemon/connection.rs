@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use socket2::Socket;
 use tokio::select;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use super::close::{Close, NoSession, Stranger, abort};
+use super::close::{Close, NoSession, Stranger, Unused, abort};
 use super::deadline::Deadline;
 use super::handshake::{first_record, initiate, respond};
 use super::log_limit::LogLimit;
@@ -135,8 +136,9 @@ async fn receive<'a>(
     place: Place,
     facts: &mut Facts,
 ) -> Result<Box<Open<'a>>, Close> {
+    let key = shared.key.subscribe();
     let (mut session, record) = select! {
-        authenticated = authenticate(shared, &tunnel, &place, facts) => authenticated?,
+        authenticated = authenticate(shared, &tunnel, &place, &key, facts) => authenticated?,
         () = place.evicted() => return Err(Close::Stranger(Stranger::Evicted)),
         () = handshakes_are_over(shared) => return Err(Close::ShuttingDown),
     };
@@ -144,15 +146,10 @@ async fn receive<'a>(
     let Some(place) = shared.connection_place() else {
         return Err(refuse(tunnel, session, Close::Limit(shared.places.connections)).await);
     };
-    if record == Record::Ready {
-        // Made ready ahead of need: it may take as long as it likes.
-        let opened = select! {
-            record = first_record(&tunnel, &mut session) => record.map_err(Close::Stranger),
-            () = shared.drain.begun() => Err(Close::ShuttingDown),
-        };
-        if let Err(close) = opened {
-            return Err(refuse(tunnel, session, close).await);
-        }
+    if record == Record::Ready
+        && let Err(close) = opened_later(shared, &tunnel, &mut session, key).await
+    {
+        return Err(refuse(tunnel, session, close).await);
     }
     let connected = select! {
         target = shared.target.connect() => target.map_err(Close::Target),
@@ -161,6 +158,26 @@ async fn receive<'a>(
     match connected {
         Ok(local) => Ok(Open::new(local, (tunnel, session), place, shared)),
         Err(close) => Err(refuse(tunnel, session, close).await),
+    }
+}
+
+/// Waits for OPEN of a session that was made ready ahead of need: it may take as
+/// long as it likes, or as the key is in force that it was made with.
+async fn opened_later(
+    shared: &Shared,
+    tunnel: &Stream,
+    session: &mut Session,
+    mut key: watch::Receiver<Arc<SharedKey>>,
+) -> Result<(), Close> {
+    select! {
+        biased;
+        _ = key.changed() => Err(Unused::KeyReplaced.into()),
+        record = first_record(tunnel, session) => match record {
+            Ok(_open) => Ok(()),
+            Err(Stranger::Record(error)) => Err(error.into()),
+            Err(_gone) => Err(Unused::Closed.into()),
+        },
+        () = shared.drain.begun() => Err(Unused::ShuttingDown.into()),
     }
 }
 
@@ -179,12 +196,14 @@ async fn authenticate(
     shared: &Shared,
     tunnel: &Stream,
     place: &Place,
+    key: &watch::Receiver<Arc<SharedKey>>,
     facts: &mut Facts,
 ) -> Result<(Session, Record), Close> {
     place.is_heard();
     let deadline = Deadline::after(shared.config.tunnel.timeout.get());
     let only = shared.config.tunnel.cipher.0;
-    let (key_id, mut session) = respond(tunnel, from_ref(&*shared.key()), only, deadline).await?;
+    let key = Arc::clone(&key.borrow());
+    let (key_id, mut session) = respond(tunnel, from_ref(&*key), only, deadline).await?;
     place.has_greeted();
     facts.key_id = Some(key_id);
     facts.suite = Some(session.suite);

@@ -36,11 +36,11 @@ mod workers;
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::Socket;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
@@ -70,7 +70,7 @@ const UNRESOLVED: Duration = Duration::from_secs(1);
 struct Shared {
     config: Config,
     /// HUP, and `spiped rekey`, put another in its place.
-    key: RwLock<Arc<SharedKey>>,
+    key: watch::Sender<Arc<SharedKey>>,
     target: Target,
     places: Places,
     connections: Semaphore,
@@ -189,7 +189,7 @@ impl Source {
 impl Shared {
     /// The key in force now.
     fn key(&self) -> Arc<SharedKey> {
-        Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.key.borrow())
     }
 
     /// Reads the key file again; a bad one changes nothing. Open connections
@@ -210,11 +210,16 @@ impl Shared {
         }
     }
 
-    /// From now on new connections use this key. Returns its id.
+    /// From now on new connections use this key, and sessions that were made
+    /// ready with another one are not opened any more. Returns its id.
     fn replace_key(&self, key: SharedKey) -> KeyId {
         let id = key.id();
         info!(key_id = %id, before = %self.key().id(), "the key is read again");
-        *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+        self.key.send_if_modified(|now| {
+            let is_another = now.id() != id;
+            *now = Arc::new(key);
+            is_another
+        });
         self.notifier.changed();
         id
     }

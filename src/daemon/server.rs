@@ -1,13 +1,13 @@
 //! All that serves connections, from the first to the last.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use socket2::Socket;
 use tokio::select;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
@@ -45,7 +45,7 @@ impl Server {
         let (begin_shutdown, shutdown) = shutdown();
         let shared = Arc::new(Shared {
             config: config.clone(),
-            key: RwLock::new(Arc::new(key)),
+            key: watch::Sender::new(Arc::new(key)),
             target: Target::new(&config.tunnel),
             places,
             connections: Semaphore::new(places.connections),

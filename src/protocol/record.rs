@@ -87,6 +87,8 @@ pub enum AbortReason {
     LocalPeerReset,
     /// 6: the sender of this record is shutting down.
     ShuttingDown,
+    /// 7: the responder has had another key since the session was made ready.
+    KeyReplaced,
     /// Any other byte: a reason of a later version.
     Other(u8),
 }
@@ -102,6 +104,7 @@ impl AbortReason {
             Self::ConnectionLimit => 4,
             Self::LocalPeerReset => 5,
             Self::ShuttingDown => 6,
+            Self::KeyReplaced => 7,
             Self::Other(byte) => byte,
         }
     }
@@ -116,6 +119,7 @@ impl AbortReason {
             4 => Self::ConnectionLimit,
             5 => Self::LocalPeerReset,
             6 => Self::ShuttingDown,
+            7 => Self::KeyReplaced,
             other => Self::Other(other),
         }
     }
@@ -130,6 +134,7 @@ impl fmt::Display for AbortReason {
             Self::ConnectionLimit => f.write_str("the receiver has reached its connection limit"),
             Self::LocalPeerReset => f.write_str("the peer beyond the tunnel reset its connection"),
             Self::ShuttingDown => f.write_str("the other end is shutting down"),
+            Self::KeyReplaced => f.write_str("the receiver has another key now"),
             Self::Other(byte) => write!(f, "the other end gave up for reason {byte}"),
         }
     }

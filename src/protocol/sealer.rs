@@ -4,7 +4,8 @@ use thiserror::Error;
 
 use super::aead::Cipher;
 use super::record::{
-    AbortReason, HEADER, Kind, OVERHEAD, PADDED_COUNT, PREFIX, RECORD_MAX, SUFFIX,
+    AbortReason, HEADER, Kind, OVERHEAD, PADDED_COUNT, PREFIX, RECORD_MAX, RECORD_MAX_BEFORE_OPEN,
+    SUFFIX,
 };
 use super::transport::{Exhausted, Transport};
 
@@ -54,6 +55,16 @@ impl Sealer {
         *head = count_bytes;
         rest.get_mut(count..).ok_or(SealError::Size)?.fill(0);
         self.seal(Kind::Padded, record)
+    }
+
+    /// A whole empty PADDED: proves the key live, and leaves OPEN for later.
+    ///
+    /// # Errors
+    /// When the nonces are used up.
+    pub fn ready(&mut self) -> Result<[u8; RECORD_MAX_BEFORE_OPEN], SealError> {
+        let mut record = [0; RECORD_MAX_BEFORE_OPEN];
+        self.seal_padded(&mut record, 0)?;
+        Ok(record)
     }
 
     /// A whole OPEN record.
