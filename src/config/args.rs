@@ -86,6 +86,10 @@ pub struct Args {
     #[arg(long, value_name = "NUMBER", env = "SPIPED_THREADS")]
     pub threads: Option<String>,
 
+    /// With -e: keep so many sessions ready, so that a new connection waits for no handshake [default: 0]
+    #[arg(long, value_name = "NUMBER", env = "SPIPED_PREWARM")]
+    pub prewarm: Option<String>,
+
     /// Log to syslog; always so in the background
     #[arg(long, env = "SPIPED_SYSLOG", value_parser = FalseyValueParser::new())]
     pub syslog: bool,

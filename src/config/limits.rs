@@ -35,6 +35,10 @@ pub enum Refresh {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Threads(NonZeroUsize);
 
+/// `--prewarm`: how many sessions the sender keeps ready for connections to come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prewarm(usize);
+
 /// `--cipher`: the one suite to use, or `None` for what suits the processor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CipherChoice(pub Option<Suite>);
@@ -169,6 +173,28 @@ impl FromStr for Threads {
     }
 }
 
+impl Prewarm {
+    const MAX: usize = 1000;
+
+    /// The number; 0 without the option.
+    #[must_use]
+    pub const fn get(self) -> usize {
+        self.0
+    }
+}
+
+impl FromStr for Prewarm {
+    type Err = LimitError;
+
+    fn from_str(text: &str) -> Result<Self, LimitError> {
+        text.parse()
+            .ok()
+            .filter(|number| *number <= Self::MAX)
+            .map(Self)
+            .ok_or_else(|| LimitError::new(text, "a number of sessions from 0 to 1000"))
+    }
+}
+
 impl FromStr for CipherChoice {
     type Err = LimitError;
 
@@ -230,6 +256,8 @@ mod tests {
         assert!("-1".parse::<MaxConnections>().is_err());
         assert!("0".parse::<Threads>().is_err());
         assert!("1025".parse::<Threads>().is_err());
+        assert_eq!("1000".parse().map(Prewarm::get), Ok(1000));
+        assert!("1001".parse::<Prewarm>().is_err());
         assert_eq!("auto".parse(), Ok(CipherChoice(None)));
         assert_eq!("aes-256-gcm".parse(), Ok(CipherChoice(Some(Suite::Aes256Gcm))));
         assert!("AES".parse::<CipherChoice>().is_err());

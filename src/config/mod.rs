@@ -15,7 +15,7 @@ use thiserror::Error;
 pub use address::{Address, AddressError};
 pub use args::{Args, Command, Name, Outgoing, SpipeArgs};
 pub use limits::{
-    CipherChoice, DrainTimeout, LimitError, MaxConnections, Refresh, Threads, Timeout,
+    CipherChoice, DrainTimeout, LimitError, MaxConnections, Prewarm, Refresh, Threads, Timeout,
     parse_padding,
 };
 pub use role::Role;
@@ -42,6 +42,8 @@ pub struct Config {
     pub drain_timeout: DrainTimeout,
     /// How many one-thread runtimes share the connections.
     pub threads: Threads,
+    /// How many sessions a sender keeps ready.
+    pub prewarm: Prewarm,
     /// Where the process lives.
     pub process: ProcessConfig,
     /// What is logged, and where to.
@@ -234,6 +236,7 @@ impl TryFrom<Args> for Config {
             drain_timeout: limit("--drain-timeout", args.drain_timeout.as_deref(), str::parse)?
                 .unwrap_or_default(),
             threads: limit("--threads", args.threads.as_deref(), str::parse)?.unwrap_or_default(),
+            prewarm: prewarm(role, &args)?,
             process: process(&args, source.as_ref())?,
             log: log(&args)?,
             source,
@@ -270,6 +273,13 @@ fn refresh(args: &Args) -> Result<Refresh, ConfigError> {
         (true, Some(_)) => Err(ConfigError::Conflict("-r", "-R")),
         (true, None) => Ok(Refresh::Never),
         (false, seconds) => Ok(limit("-r", seconds.as_deref(), str::parse)?.unwrap_or_default()),
+    }
+}
+
+fn prewarm(role: Role, args: &Args) -> Result<Prewarm, ConfigError> {
+    match (role, limit("--prewarm", args.prewarm.as_deref(), str::parse)?) {
+        (Role::Decrypt, Some(_)) => Err(ConfigError::Conflict("-d", "--prewarm")),
+        (_, sessions) => Ok(sessions.unwrap_or_default()),
     }
 }
 

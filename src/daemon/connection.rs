@@ -112,7 +112,10 @@ async fn connect_to_receiver(
 ) -> Result<(Stream, Session), Close> {
     let key = shared.key();
     facts.key_id = Some(key.id());
-    let tunnel = connect(&shared.target, &key, &shared.config.tunnel).await?;
+    let tunnel = match shared.prewarmed.take(key.id()) {
+        Some(ready) => ready,
+        None => connect(&shared.target, &key, &shared.config.tunnel).await?,
+    };
     facts.suite = Some(tunnel.1.suite);
     Ok(tunnel)
 }

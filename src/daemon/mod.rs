@@ -7,6 +7,8 @@
 //!                                          └ (sender:)     target ─┴────────┘   └ buffer
 //! ```
 //!
+//! With `--prewarm`, the file of that name has been to target and handshake before.
+//!
 //! A panic, which only a fault of ours can cause, ends the connection that it
 //! happens in and nothing else: the log has one line with the place, both of
 //! its sockets are reset, so that neither the local peer nor the other end
@@ -25,6 +27,7 @@ mod listener;
 mod log_limit;
 mod notify;
 mod places;
+mod prewarm;
 mod relay;
 mod server;
 mod shutdown;
@@ -49,6 +52,7 @@ use self::listener::Listener;
 use self::log_limit::LogLimits;
 use self::notify::{Change, Notifier};
 use self::places::Places;
+use self::prewarm::Prewarmed;
 use self::server::Server;
 use self::shutdown::{Shutdown, Signals};
 use self::strangers::Strangers;
@@ -74,6 +78,7 @@ struct Shared {
     target: Target,
     places: Places,
     connections: Semaphore,
+    prewarmed: Prewarmed,
     strangers: Arc<Strangers>,
     log_limits: LogLimits,
     notifier: Notifier,

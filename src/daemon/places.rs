@@ -4,7 +4,7 @@
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::warn;
 
-use crate::config::{Config, Role};
+use crate::config::{Config, Prewarm, Role};
 
 /// Descriptors of an open connection: the local socket and the tunnel.
 const PER_CONNECTION: usize = 2;
@@ -12,8 +12,12 @@ const PER_CONNECTION: usize = 2;
 const RESERVED: usize = 20;
 /// Descriptors of each thread's runtime.
 const PER_THREAD: usize = 4;
+/// Sessions that are kept ready have one of so many descriptors at most.
+const PREWARMED_PART: usize = 4;
 /// More strangers than this serve nobody.
 const STRANGERS_MAX: usize = 4096;
+
+const MORE_DESCRIPTORS: &str = "raise the limit of file descriptors (LimitNOFILE=, ulimit -n)";
 
 /// Places for connections, and those for strangers beside them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +26,8 @@ pub(super) struct Places {
     pub(super) connections: usize,
     /// Peers that have not proved the key; none connect to a sender.
     pub(super) strangers: usize,
+    /// Sessions that are kept ready; those of a sender.
+    pub(super) prewarmed: usize,
 }
 
 impl Places {
@@ -33,14 +39,22 @@ impl Places {
             Err(_) => soft,
         };
         let descriptors = usize::try_from(limit).unwrap_or(usize::MAX);
-        let places = Self::within(descriptors, config.role, config.threads.get());
+        let places = Self::within(descriptors, config.role, config.threads.get(), config.prewarm);
+        if places.prewarmed < config.prewarm.get() {
+            warn!(
+                hint = MORE_DESCRIPTORS,
+                "{descriptors} file descriptors allow {} sessions to be kept ready, not the {} of --prewarm",
+                places.prewarmed,
+                config.prewarm.get()
+            );
+        }
         let Some(asked) = config.connections.0 else {
             return places;
         };
         let asked = usize::try_from(asked.get()).unwrap_or(usize::MAX);
         if asked > places.connections {
             warn!(
-                hint = "raise the limit of file descriptors (LimitNOFILE=, ulimit -n)",
+                hint = MORE_DESCRIPTORS,
                 "{descriptors} file descriptors allow {} connections, not the {asked} of -n",
                 places.connections
             );
@@ -48,17 +62,20 @@ impl Places {
         Self { connections: places.connections.min(asked), ..places }
     }
 
-    fn within(descriptors: usize, role: Role, threads: usize) -> Self {
+    fn within(descriptors: usize, role: Role, threads: usize, prewarm: Prewarm) -> Self {
         let strangers = match role {
             Role::Encrypt => 0,
             Role::Decrypt => (descriptors / 8).clamp(1, STRANGERS_MAX),
         };
-        let taken =
-            RESERVED.saturating_add(threads.saturating_mul(PER_THREAD)).saturating_add(strangers);
+        let prewarmed = prewarm.get().min(descriptors / PREWARMED_PART);
+        let taken = RESERVED
+            .saturating_add(threads.saturating_mul(PER_THREAD))
+            .saturating_add(strangers)
+            .saturating_add(prewarmed);
         // A semaphore cannot count further than its own bound.
         let connections = (descriptors.saturating_sub(taken) / PER_CONNECTION)
             .clamp(1, tokio::sync::Semaphore::MAX_PERMITS);
-        Self { connections, strangers }
+        Self { connections, strangers, prewarmed }
     }
 }
 
@@ -69,9 +86,12 @@ mod tests {
     #[test]
     fn descriptors_are_never_promised_twice() {
         for descriptors in [64, 256, 1024, 20_000, 1 << 20] {
-            for role in [Role::Encrypt, Role::Decrypt] {
-                let places = Places::within(descriptors, role, 2);
-                let used = places.connections * PER_CONNECTION + places.strangers;
+            for (role, prewarm) in
+                [(Role::Encrypt, "0"), (Role::Encrypt, "1000"), (Role::Decrypt, "0")]
+            {
+                let places = Places::within(descriptors, role, 2, prewarm.parse().unwrap());
+                let beside = places.strangers + places.prewarmed;
+                let used = places.connections * PER_CONNECTION + beside;
                 assert!(used + RESERVED <= descriptors, "{places:?} of {descriptors}");
                 assert!(places.connections * 4 >= descriptors / 2 - RESERVED, "{places:?}");
             }

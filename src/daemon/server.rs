@@ -17,6 +17,7 @@ use super::listener::Listener;
 use super::log_limit::LogLimits;
 use super::notify::{self, Notifier, Watchdog};
 use super::places::Places;
+use super::prewarm::{self, Prewarmed};
 use super::shutdown::{Request, Signals, Trigger, shutdown};
 use super::strangers::Strangers;
 use super::stream::Peer;
@@ -49,6 +50,7 @@ impl Server {
             target: Target::new(&config.tunnel),
             places,
             connections: Semaphore::new(places.connections),
+            prewarmed: Prewarmed::default(),
             strangers: Strangers::new(places.strangers),
             log_limits: LogLimits::new(),
             notifier: Notifier::from_env(),
@@ -127,6 +129,7 @@ impl Server {
             }
             result = self.take_keys(control.as_ref()) => result?,
             () = self.shared.target.keep_resolved(self.shared.config.refresh) => {}
+            never = prewarm::keep(&self.shared, &self.workers) => match never {},
             signal = self.reload_until_end(&mut signals) => {
                 info!("{signal} received: no new connections, {limit:?} for the open ones to end");
             }
@@ -134,6 +137,7 @@ impl Server {
         // From here on a connect is refused, and the socket's file is gone; a
         // socket of systemd's keeps who comes for the next process.
         drop((listeners, control));
+        self.shared.prewarmed.clear();
         drop(alive);
         self.drain.begin();
         self.shared.notifier.changed();

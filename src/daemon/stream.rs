@@ -228,13 +228,23 @@ impl Stream {
     /// Waits until something can be read, be it the end of the stream or an
     /// error, and leaves it there.
     pub(super) fn poll_has_input(&self, context: &mut Context<'_>) -> Poll<()> {
-        let mut byte = [MaybeUninit::uninit()];
         while let Ok(mut guard) = ready!(self.fd.poll_read_ready(context)) {
-            if guard.try_io(|fd| fd.get_ref().peek(&mut byte)).is_ok() {
+            if guard.try_io(|fd| peek(fd.get_ref())).is_ok() {
                 break;
             }
         }
         Poll::Ready(())
+    }
+
+    /// Whether something can be read, whatever the runtime knows of it.
+    pub(super) fn has_input_now(&self) -> bool {
+        !peek(self.fd.get_ref()).is_err_and(|error| would_block(&error))
+    }
+
+    /// Has the runtime that this is called on drive it from now on.
+    pub(super) fn moved_here(self) -> io::Result<Self> {
+        let fd = register(self.fd.into_inner(), Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self { fd, ..self })
     }
 
     /// Waits until the connection has failed, as by a reset.
@@ -345,6 +355,10 @@ pub(super) fn register(socket: Socket, interest: Interest) -> io::Result<AsyncFd
     // as long as the `Socket` lives, and nothing here moves it out before the
     // registration ends.
     Ok(unsafe { AsyncFd::register_with_interest(socket, interest) }?)
+}
+
+fn peek(socket: &Socket) -> io::Result<usize> {
+    socket.peek(&mut [MaybeUninit::uninit()])
 }
 
 fn would_block(error: &io::Error) -> bool {

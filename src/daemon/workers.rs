@@ -8,6 +8,7 @@ use std::thread;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::config::Threads;
 
@@ -58,14 +59,25 @@ impl Workers {
 
     /// Runs a connection on the worker that has the fewest.
     pub(super) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
-        let least = self.all.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed));
-        if let Some(worker) = least {
-            let load = Load::on(worker);
-            worker.runtime.spawn(async move {
-                connection.await;
-                drop(load);
-            });
+        if let Some((runtime, load)) = self.least_loaded() {
+            runtime.spawn(load.counts(connection));
         }
+    }
+
+    /// The same for what is waited for, or ended, by a set.
+    pub(super) fn spawn_in<T: Send + 'static>(
+        &self,
+        set: &mut JoinSet<T>,
+        work: impl Future<Output = T> + Send + 'static,
+    ) {
+        if let Some((runtime, load)) = self.least_loaded() {
+            set.spawn_on(load.counts(work), runtime);
+        }
+    }
+
+    fn least_loaded(&self) -> Option<(&Handle, Load)> {
+        let least = self.all.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed))?;
+        Some((&least.runtime, Load::on(least)))
     }
 
     /// Waits until each worker has run something. One whose thread is stuck
@@ -90,6 +102,13 @@ impl Load {
     fn on(worker: &Worker) -> Self {
         worker.load.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(&worker.load))
+    }
+
+    /// Counts this.
+    async fn counts<T>(self, work: impl Future<Output = T>) -> T {
+        let output = work.await;
+        drop(self);
+        output
     }
 }
 

@@ -19,7 +19,7 @@ fn command_lines_that_cannot_be_are_named() {
     let key = folder.shared_key();
     let key = key.to_str().unwrap();
     let (s, t) = ("127.0.0.1:0", "127.0.0.1:1");
-    let cases: [(&[&str], &str); 20] = [
+    let cases: [(&[&str], &str); 22] = [
         (&[], "neither -e nor -d is given"),
         (&["-s", s, "-t", t, "-k", key], "neither -e nor -d is given"),
         (&["-e", "-d", "-s", s, "-t", t, "-k", key], "-e and -d exclude each other"),
@@ -36,6 +36,8 @@ fn command_lines_that_cannot_be_are_named() {
         (&["-e", "-s", s, "-t", t, "-k", key, "--pad", "1"], "--pad: '1'"),
         (&["-e", "-s", s, "-t", t, "-k", key, "-f"], "-f is refused: every handshake has forward"),
         (&["-e", "-s", s, "-t", t, "-k", key, "-r9", "-R"], "-r and -R exclude each other"),
+        (&["-e", "-s", s, "-t", t, "-k", key, "--prewarm", "1001"], "--prewarm: '1001' is not a"),
+        (&["-d", "-s", s, "-t", t, "-k", key, "--prewarm", "1"], "-d and --prewarm exclude"),
         (&["-e", "-s", s, "-t", t, "-k", key, "-u", "a:"], "-u: 'a:' is none of user, :group"),
         (&["-e", "-s", s, "-t", t, "-k", key, "-b", "x"], "-b: 'x' is no IP address"),
         (&["-e", "-s", s, "-t", t, "-k", key, "--nonsense"], "unexpected argument '--nonsense'"),

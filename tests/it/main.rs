@@ -21,6 +21,7 @@ mod manual;
 mod network;
 #[cfg(feature = "aws-lc")]
 mod packages;
+mod prewarm;
 mod process;
 mod redis;
 mod service;
