@@ -80,8 +80,8 @@ struct Arguments {
     /// Only these peers, such as ours,haproxy,direct
     #[arg(long, value_name = "PEERS", value_delimiter = ',')]
     peers: Vec<String>,
-    /// A build of ours, with further options for it; again for another to compare
-    #[arg(long, value_name = "[NAME=]PATH [OPTIONS]")]
+    /// A build of ours, with further options for it, behind -e for its sender alone; again for another to compare
+    #[arg(long, value_name = "[NAME=]PATH [OPTIONS] [-e OPTIONS]")]
     ours: Vec<Build>,
     /// Where table, JSON and chart go
     #[arg(long, value_name = "FOLDER", default_value = "target/bench")]

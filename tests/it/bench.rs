@@ -53,6 +53,16 @@ fn the_median_of_the_ratios_of_all_rounds_counts() {
     assert_eq!(target["met"], ratios[1] <= 0.85);
 }
 
+/// Behind -e: a receiver would refuse the option.
+#[test]
+fn a_build_is_given_options_for_its_sender_alone() {
+    let build = format!("ready={SPIPED} --pad 64 -e --prewarm 2");
+    let options = ["--rounds", "1", "--only", "short", "--peers", "ready", "--ours", &build];
+    let found = run(&Folder::new(), &options);
+    let figures = found["figures"].as_array().unwrap();
+    assert!(figures.iter().any(|figure| figure["peer"] == "ready"), "{figures:?}");
+}
+
 /// What a run with these options has written, which it has printed, too.
 fn run(folder: &Folder, options: &[&str]) -> Value {
     let output = folder.path("output");

@@ -33,6 +33,7 @@ enum Kind {
     Ours {
         program: PathBuf,
         arguments: Vec<String>,
+        of_sender: Vec<String>,
         cipher: &'static str,
     },
     /// Debian's, in C.
@@ -79,13 +80,15 @@ impl Route {
     }
 }
 
-/// A build of ours: `--ours [NAME=]PATH [ARGUMENTS]`.
+/// A build of ours: `--ours [NAME=]PATH [ARGUMENTS] [-e ARGUMENTS]`.
 #[derive(Clone, Debug)]
 pub struct Build {
     /// What it is called in the tables.
     pub name: String,
     program: PathBuf,
     arguments: Vec<String>,
+    /// Further ones that a receiver does not take.
+    of_sender: Vec<String>,
 }
 
 impl std::str::FromStr for Build {
@@ -97,7 +100,10 @@ impl std::str::FromStr for Build {
         let (name, program) = first.split_once('=').unwrap_or(("ours", first));
         // Peers are started from elsewhere.
         let program = fs::canonicalize(program).map_err(|error| format!("{program}: {error}"))?;
-        Ok(Self { name: name.into(), program, arguments: words.map(str::to_owned).collect() })
+        let mut arguments: Vec<_> = words.map(str::to_owned).collect();
+        let both = arguments.iter().position(|word| word == "-e").unwrap_or(arguments.len());
+        let of_sender = arguments.drain(both..).skip(1).collect();
+        Ok(Self { name: name.into(), program, arguments, of_sender })
     }
 }
 
@@ -105,9 +111,9 @@ impl std::str::FromStr for Build {
 pub fn all(builds: &[Build]) -> Vec<Peer> {
     let mut peers = Vec::new();
     for (suffix, cipher) in [("", "aes-256-gcm"), ("-chacha", "chacha20-poly1305")] {
-        for Build { name, program, arguments } in builds {
+        for Build { name, program, arguments, of_sender } in builds {
             let (program, arguments) = (program.clone(), arguments.clone());
-            let kind = Kind::Ours { program, arguments, cipher };
+            let kind = Kind::Ours { program, arguments, of_sender: of_sender.clone(), cipher };
             peers.push(Peer { name: format!("{name}{suffix}"), kind });
         }
     }
@@ -199,10 +205,13 @@ impl Peer {
     fn command(&self, side: Side, route: Route, folder: &Path) -> Result<Vec<String>> {
         match &self.kind {
             Kind::Direct => Err("direct is no process".into()),
-            Kind::Ours { program, arguments, cipher } => {
+            Kind::Ours { program, arguments, of_sender, cipher } => {
                 let mut command = spiped(&program.to_string_lossy(), side, route, folder);
                 command.extend(["-q", "--cipher", cipher].map(str::to_owned));
                 command.extend_from_slice(arguments);
+                if matches!(side, Side::Client) {
+                    command.extend_from_slice(of_sender);
+                }
                 Ok(command)
             }
             Kind::Spiped => {
