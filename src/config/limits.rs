@@ -155,9 +155,13 @@ impl Threads {
 }
 
 impl Default for Threads {
-    /// One for each core this process may use.
+    /// One for every two cores this process may use: the others are for the
+    /// server or the clients beside it. What fewer threads share wakes them less
+    /// often: on two cores, small requests cost a tenth less CPU with one thread,
+    /// and several flows together are a fifth slower.
     fn default() -> Self {
-        Self(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self(NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN))
     }
 }
 

@@ -1,5 +1,5 @@
-//! A runtime of one thread for each core: a connection lives on one of them
-//! from beginning to end, so that nothing is passed between cores.
+//! Runtimes of one thread each: a connection lives on one of them from beginning
+//! to end, so that nothing is passed between cores.
 
 use std::io;
 use std::sync::Arc;
