@@ -100,17 +100,16 @@ impl Outbound {
     /// What the local peer said before its connection failed: a server that
     /// refuses says why, and closes without having read all.
     pub(super) async fn send_rest(&mut self, local: &Stream, tunnel: &Stream) -> Result<(), Close> {
-        while self.held.is_none() {
+        loop {
+            poll_fn(|context| self.poll_write(context, tunnel)).await?;
             let mut buffer = Buffer::lend(Size::Small);
             let payload = buffer.bytes_mut().get_mut(self.slots.payload()).unwrap_or_default();
             let count = local.try_read(payload).map_err(Close::Local)?.unwrap_or(0);
             if count == 0 {
-                break;
+                return Ok(());
             }
             self.seal(buffer, count)?;
-            poll_fn(|context| self.poll_write(context, tunnel)).await?;
         }
-        Ok(())
     }
 
     /// The ABORT that tells the other end why this one gives up; `None` where
