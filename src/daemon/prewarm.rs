@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! handshake ─ ready ┬ taken by a connection, which sends OPEN
-//!                   └ lost: the receiver closed it, or the key was replaced
+//!                   └ lost: the receiver closed it, or key or address are others now
 //! ```
 //!
 //! Handshakes go to the workers as connections do; one task of the first runtime
@@ -11,13 +11,14 @@
 //! session to its own runtime; one that finds none makes its own, as without this
 //! option.
 //!
-//! Over a way of 20 ms there and back it halves the time to the first byte. With
-//! all cores busy it gains nothing: as many handshakes are made, a connection
-//! takes about a twentieth more CPU, and the slowest wait longer.
+//! Two of the three round trips to the first byte are spared. With all cores busy
+//! it gains nothing: as many handshakes are made, a connection takes about a
+//! twentieth more CPU, and the slowest wait longer.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -106,6 +107,7 @@ pub(super) async fn keep(shared: &Arc<Shared>, workers: &Workers) -> Infallible 
         shared,
         workers,
         key: shared.key.subscribe(),
+        moves: shared.target.moves(),
         handshakes: JoinSet::new(),
         watches: JoinSet::new(),
         made: 0,
@@ -121,6 +123,7 @@ struct Keeper<'a> {
     shared: &'a Arc<Shared>,
     workers: &'a Workers,
     key: watch::Receiver<Arc<SharedKey>>,
+    moves: watch::Receiver<Vec<SocketAddr>>,
     handshakes: JoinSet<Result<Ready, Close>>,
     /// One for each session that is ready. It says why that was lost, if that
     /// was too soon.
@@ -154,9 +157,15 @@ impl Keeper<'_> {
     async fn next(&mut self) {
         select! {
             _ = self.key.changed() => self.begin_anew(),
+            _ = self.moves.changed() => self.begin_anew(),
             Some(made) = self.handshakes.join_next() => {
                 match made.unwrap_or_else(|panic| Err(NoSession::Failed(panic.into()).into())) {
-                    Ok(ready) => self.put(ready),
+                    Ok(ready) => {
+                        let key_id = ready.key_id;
+                        if self.put(ready) && self.outage.take().is_some() {
+                            info!(%key_id, "sessions are kept ready again");
+                        }
+                    }
                     Err(close) => self.pause(&close).await,
                 }
             }
@@ -168,12 +177,11 @@ impl Keeper<'_> {
         }
     }
 
-    fn put(&mut self, ready: Ready) {
+    /// Whether it is of any use.
+    fn put(&mut self, ready: Ready) -> bool {
         if ready.key_id != self.shared.key().id() {
-            return ready.tunnel.close();
-        }
-        if self.outage.take().is_some() {
-            info!(key_id = %ready.key_id, "sessions are kept ready again");
+            ready.tunnel.close();
+            return false;
         }
         self.made = self.made.saturating_add(1);
         let (end, ended) = oneshot::channel();
@@ -181,6 +189,7 @@ impl Keeper<'_> {
         let kept = Kept { ready, since: Instant::now(), _watch: end };
         self.shared.prewarmed.lock().insert(self.made, kept);
         self.watches.spawn(watch(Arc::clone(self.shared), self.made, ended));
+        true
     }
 
     /// The receiver gives no session, or takes one back at once: says so when
@@ -204,13 +213,15 @@ impl Keeper<'_> {
         select! {
             () = sleep(pause) => {}
             _ = self.key.changed() => self.begin_anew(),
+            _ = self.moves.changed() => self.begin_anew(),
         }
         while self.watches.try_join_next().is_some() {}
     }
 
-    /// The key is another one: those ready are of no use, and an outage may be
-    /// over.
+    /// The key is another one, or the receiver elsewhere: what was made, or begun,
+    /// is of no use, and an outage may be over.
     fn begin_anew(&mut self) {
+        self.handshakes = JoinSet::new();
         self.shared.prewarmed.clear();
         self.outage = self.outage.and(Some(Duration::ZERO));
     }

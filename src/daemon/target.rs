@@ -3,11 +3,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::SockAddr;
 use tokio::select;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -28,9 +28,9 @@ pub(super) struct Target {
     options: Options,
     limit: Duration,
     /// The last good answer; empty until there is one.
-    known: Mutex<Vec<SocketAddr>>,
+    known: watch::Sender<Vec<SocketAddr>>,
     /// Held while a connection asks, so that a thousand do not ask at once.
-    asking: tokio::sync::Mutex<()>,
+    asking: Mutex<()>,
 }
 
 impl Target {
@@ -39,8 +39,8 @@ impl Target {
             address: config.target.clone(),
             options: Options { bind: config.bind, keepalive: config.keepalive },
             limit: config.timeout.get(),
-            known: Mutex::default(),
-            asking: tokio::sync::Mutex::default(),
+            known: watch::Sender::default(),
+            asking: Mutex::default(),
         }
     }
 
@@ -111,17 +111,25 @@ impl Target {
     }
 
     fn learn(&self, host: &str, answer: Vec<SocketAddr>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_empty() {
-            info!(now = ?answer, "the name {host} resolves");
-        } else if is_another(&known, &answer) {
-            info!(before = ?*known, now = ?answer, "the name {host} resolves to another address");
-        }
-        *known = answer;
+        self.known.send_if_modified(|known| {
+            let has_moved = !known.is_empty() && is_another(known, &answer);
+            if known.is_empty() {
+                info!(now = ?answer, "the name {host} resolves");
+            } else if has_moved {
+                info!(before = ?*known, now = ?answer, "the name {host} resolves to another address");
+            }
+            *known = answer;
+            has_moved
+        });
     }
 
     fn known(&self) -> Vec<SocketAddr> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known.borrow().clone()
+    }
+
+    /// Tells when the name resolves to another address than before.
+    pub(super) fn moves(&self) -> watch::Receiver<Vec<SocketAddr>> {
+        self.known.subscribe()
     }
 }
 

@@ -95,6 +95,37 @@ fn a_target_that_moves_is_followed() {
     });
 }
 
+/// Nobody gets one of the sessions that were made ready at the old address.
+#[test]
+fn sessions_kept_ready_follow_the_receiver() {
+    with_resolver(|resolver| {
+        let hosts = ["127.0.0.1", "127.0.0.2"];
+        let _servers = hosts.map(server);
+        let key = resolver.folder.shared_key();
+        let key = key.to_str().unwrap();
+        let receivers = hosts.map(|host| {
+            let [source, target] = [6400, 6379].map(|port| format!("{host}:{port}"));
+            Daemon::start(&["-d", "-s", &source, "-t", &target, "-k", key])
+        });
+        let idle = receivers.each_ref().map(Daemon::descriptors);
+        let has_sessions = |number: usize, sessions| {
+            wait_until(&format!("receiver {number} has {sessions}"), || {
+                receivers[number].descriptors() == idle[number] + sessions
+            });
+        };
+        resolver.say(&["127.0.0.1"]);
+        resolver.start();
+        let options = [&["--prewarm", "3"][..], &OFTEN].concat();
+        let sender = Daemon::sender(key.as_ref(), "target.test:6400", &options);
+        has_sessions(0, 3);
+        resolver.say(&["127.0.0.2"]);
+        sender.log.wait_for("now=[127.0.0.2:6400]");
+        has_sessions(0, 0);
+        has_sessions(1, 3);
+        assert_eq!(sender.log.count("WARN"), 0);
+    });
+}
+
 #[test]
 fn a_target_is_not_followed_if_not_wanted() {
     with_resolver(|resolver| {
