@@ -82,7 +82,7 @@ pub struct Args {
     #[arg(long, value_name = "PATH", env = "SPIPED_CONTROL")]
     pub control: Option<String>,
 
-    /// Threads that share the connections [default: one for every two cores]
+    /// Threads that share the connections [default: one for each core]
     #[arg(long, value_name = "NUMBER", env = "SPIPED_THREADS")]
     pub threads: Option<String>,
 
