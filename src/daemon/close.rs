@@ -168,12 +168,15 @@ impl Close {
             Self::Target(error) => Some(error.hint()),
             Self::Aborted(reason) => abort_hint(*reason),
             Self::Limit(_) => Some("raise -n or the limit of file descriptors"),
-            Self::Truncated | Self::Tunnel(_) => {
+            Self::Truncated | Self::Tunnel(_) | Self::Unused(Unused::Closed) => {
                 Some("the other end was stopped, or something between the two cut the connection")
             }
             Self::Record(_) => Some("something between the two ends altered the stream"),
             Self::Local(_) => Some("a client that gave up or a server that restarted does this"),
-            Self::Finished | Self::Seal(_) | Self::ShuttingDown | Self::Unused(_) => None,
+            Self::Finished
+            | Self::Seal(_)
+            | Self::ShuttingDown
+            | Self::Unused(Unused::KeyReplaced | Unused::ShuttingDown) => None,
         }
     }
 

@@ -162,7 +162,8 @@ fn a_receiver_that_was_killed_is_found_again() {
     line.seen.ready(2);
     line.receiver.signal("KILL");
     line.receiver.wait();
-    line.sender.log.wait_for("WARN no sessions can be kept ready");
+    let said = line.sender.log.wait_for("WARN no sessions can be kept ready");
+    assert!(said.contains("hint="), "{said}");
     assert!(line.is_reset());
     line.receiver = again(&line.receiver, &line.folder, line.target.address);
     line.sender.log.wait_for("sessions are kept ready again");
