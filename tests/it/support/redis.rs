@@ -1,12 +1,11 @@
 //! A real redis-server of the test's own, and the programs that come with it.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 
-use super::{Folder, Lines, PATIENCE, need, nobody, signal, wait_until};
+use super::{Folder, Lines, PATIENCE, need, nobody, signal, wait_until, with_input};
 
 /// How often another port is tried.
 const ATTEMPTS: usize = 5;
@@ -110,14 +109,6 @@ pub fn cli(arguments: &[&str]) -> String {
 
 /// Runs a program to its end with this input; one that hangs is ended.
 pub fn run(program: &str, arguments: &[&str], input: &[u8]) -> Output {
-    let mut child = Command::new("timeout")
-        .args([&PATIENCE.as_secs().to_string(), program])
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    child.wait_with_output().unwrap()
+    let limit = PATIENCE.as_secs().to_string();
+    with_input(Command::new("timeout").args([&limit, program]).args(arguments), input)
 }
