@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use spiped::background::{Announcement, Detached, PidFile, detach};
 use spiped::config::setup::{Setup, SetupCommand};
@@ -80,7 +82,8 @@ fn serve(config: &Config, start: Start, announcement: Option<Announcement>) -> R
     let run_as = config.process.run_as.as_ref();
     let user = run_as.map(privileges::user_id).transpose()?.flatten();
     let key = key_file::read(&config.tunnel.key, user)?;
-    logging::start(config.log);
+    let _log = logging::start(config.log)
+        .map_err(|error| Error::System { what: "cannot start the log", error })?;
     let mut pid_file = None;
     daemon::run(config, key, start, || {
         pid_file = config.process.pid_file.as_deref().map(PidFile::write).transpose()?;
@@ -147,13 +150,23 @@ fn told(result: Result<(), Error>) -> Result<(), Error> {
     result.inspect_err(|error| daemon::tell_status(&error.to_string()))
 }
 
+/// Whether standard error takes two lines, at once or soon: who reads it may have
+/// stopped, and must not keep us from ending.
+fn stderr_has_room() -> bool {
+    let stderr = io::stderr();
+    let mut stderr = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    !matches!(poll(&mut stderr, PollTimeout::from(1000_u16)), Ok(0))
+}
+
 fn end(result: Result<(), Error>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let name = if is_named_spipe() { "spipe" } else { "spiped" };
-            // Where standard error is gone too, the exit code still tells.
-            let _unwritten = writeln!(io::stderr(), "{name}: {error}\nhint: {}", error.hint());
+            if stderr_has_room() {
+                // Where standard error is gone too, the exit code still tells.
+                let _unwritten = writeln!(io::stderr(), "{name}: {error}\nhint: {}", error.hint());
+            }
             ExitCode::from(error.exit_code())
         }
     }

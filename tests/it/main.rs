@@ -16,6 +16,7 @@ mod container;
 #[cfg(feature = "aws-lc")]
 mod hosts;
 mod load;
+mod log;
 mod man_in_the_middle;
 mod manual;
 mod network;

@@ -317,6 +317,24 @@ pub fn need(program: &str, package: &str) {
     assert!(found, "{program} is missing, the test needs it: apt-get install {package}");
 }
 
+/// Whether this is root; says what is not tested where it is not.
+pub fn is_root(tested: &str) -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        skip("needs root", tested);
+    }
+    is_root
+}
+
+/// Says that something is not tested here, and why; fails where all must be.
+pub fn skip(why: &str, tested: &str) {
+    let all = std::env::var_os("SPIPED_TEST_ALL");
+    assert!(all.is_none(), "not tested, since it {why}: {tested}");
+    // Not by eprintln, which is shown of failed tests only.
+    let _unwritten =
+        writeln!(std::io::stderr(), "\n*** SKIPPED: NOT tested, since it {why}: {tested} ***");
+}
+
 /// Waits until `condition` holds.
 pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
     wait_until_within(PATIENCE, what, condition);

@@ -1,0 +1,155 @@
+//! The log: text or JSON, on standard error (with systemd's level prefixes
+//! where that is the journal) or to syslog.
+//!
+//! ```text
+//! event ─ subscriber ─ queue ─ thread ─ sink
+//! ```
+//!
+//! Whoever logs never waits: a sink may stand still for as long as it likes.
+
+mod queue;
+mod sink;
+
+use std::io;
+use std::panic::{self, PanicHookInfo};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tracing::{Level, Subscriber, error, warn};
+use tracing_subscriber::EnvFilter;
+
+use self::queue::{Entry, Lines, Queue};
+use self::sink::{Kind, Sink};
+use crate::config::{LogConfig, LogFormat};
+
+/// How long the end of the process waits for what is still to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The running log. Guard: waits, for a moment, until all is written when
+/// dropped.
+#[must_use]
+pub struct Log(Arc<Queue>);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.0.wait_until_written(LAST_LINES);
+    }
+}
+
+/// Starts the log. `SPIPED_LOG` in the environment goes before its level.
+/// From here on a panic is a line of it, too.
+///
+/// # Errors
+/// When there can be no thread for it, or no further descriptor of standard error.
+pub fn start(config: LogConfig) -> io::Result<Log> {
+    let sink = Sink::open(config.sink)?;
+    let style = Style { format: config.format, level: config.level, sink: sink.kind() };
+    let queue = Arc::new(Queue::default());
+    let queued = Arc::clone(&queue);
+    thread::Builder::new().name("log".into()).spawn(move || write_lines(&queued, &sink, style))?;
+    tracing::subscriber::set_global_default(subscriber(style, Arc::clone(&queue)))
+        .map_err(io::Error::other)?;
+    panic::set_hook(Box::new(log_panic));
+    Ok(Log(queue))
+}
+
+/// How lines look.
+#[derive(Clone, Copy)]
+struct Style {
+    format: LogFormat,
+    level: Level,
+    sink: Kind,
+}
+
+/// Turns events into lines of a queue.
+fn subscriber(style: Style, queue: Arc<Queue>) -> Box<dyn Subscriber + Send + Sync> {
+    let filter = EnvFilter::builder()
+        .with_default_directive(style.level.into())
+        .with_env_var("SPIPED_LOG")
+        .from_env_lossy();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(style.sink == Kind::Terminal)
+        // A log that cannot be written must not end a connection.
+        .log_internal_errors(false)
+        .with_writer(Lines(queue));
+    match (style.format, style.sink) {
+        (LogFormat::Json, _) => Box::new(log.json().flatten_event(true).finish()),
+        (LogFormat::Text, Kind::Terminal | Kind::File) => Box::new(log.finish()),
+        // The journal and syslog have the time and the level already.
+        (LogFormat::Text, Kind::Journal | Kind::Syslog) => {
+            Box::new(log.without_time().with_level(false).finish())
+        }
+    }
+}
+
+/// The thread of the log: writes what is queued, for ever. Counts the lines that
+/// are left out, and says how many as soon as a line can be written again.
+fn write_lines(queue: &Queue, sink: &Sink, style: Style) {
+    let mut suppressed = 0_u64;
+    loop {
+        let written = match queue.next() {
+            Entry::Line(line) => sink.write(&line),
+            Entry::Suppressed(count) => {
+                suppressed = suppressed.saturating_add(count);
+                Ok(())
+            }
+        };
+        if written.is_err() {
+            suppressed = suppressed.saturating_add(1);
+        } else if suppressed > 0 && say_suppressed(suppressed, sink, style).is_ok() {
+            suppressed = 0;
+        }
+    }
+}
+
+fn say_suppressed(suppressed: u64, sink: &Sink, style: Style) -> io::Result<()> {
+    let line = Arc::new(Queue::default());
+    tracing::subscriber::with_default(subscriber(style, Arc::clone(&line)), || {
+        warn!(
+            suppressed,
+            hint = "whoever reads the log was too slow, or there was no room for it",
+            "lines of the log were left out"
+        );
+    });
+    // There is none where warnings are not asked for.
+    line.pop().map_or(Ok(()), |line| sink.write(&line))
+}
+
+/// One line with the place. Not what was being worked on: that may be secret,
+/// and a panic's message may quote it.
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let place = info.location().map(tracing::field::display);
+    error!(
+        place,
+        hint = "a fault of this program: please report the line, and what led to it",
+        "a panic; what it served has ended, all else goes on"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::queue::Line;
+    use super::*;
+
+    const STYLE: Style = Style { format: LogFormat::Text, level: Level::INFO, sink: Kind::File };
+
+    #[test]
+    fn a_panic_is_one_line_with_the_place_and_no_payload() {
+        let queue = Arc::new(Queue::default());
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(log_panic));
+        tracing::subscriber::with_default(subscriber(STYLE, Arc::clone(&queue)), || {
+            panic::catch_unwind(|| panic!("the key is {}", 4711)).unwrap_err();
+        });
+        panic::set_hook(before);
+        let Line { level, text } = queue.pop().unwrap();
+        assert!(queue.pop().is_none());
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!((level, text.lines().count()), (Level::ERROR, 1), "{text}");
+        assert!(text.contains("ERROR") && text.contains("place=src/logging/mod.rs:"), "{text}");
+        assert!(!text.contains("4711"), "{text}");
+    }
+}
