@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::thread;
 
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -33,26 +34,12 @@ pub(super) fn one_thread_runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-/// Runs something to its end, and does not wait for what else was begun: a
-/// resolver that does not answer would hold up the end of the process.
-pub(super) fn run_to_end<T>(runtime: Runtime, future: impl Future<Output = T>) -> T {
-    let output = runtime.block_on(future);
-    runtime.shutdown_background();
-    output
-}
-
 impl Workers {
     /// The runtime this is called on, and a thread with one for each further.
     pub(super) fn start(threads: Threads) -> io::Result<Self> {
         let mut all = vec![Worker::new(Handle::current(), None)];
         for number in 1..threads.get() {
-            let runtime = one_thread_runtime()?;
-            let (until, dropped) = oneshot::channel::<()>();
-            all.push(Worker::new(runtime.handle().clone(), Some(until)));
-            thread::Builder::new().name(format!("spiped-{number}")).spawn(move || {
-                // An error is just how this hears that it was dropped.
-                let _end = runtime.block_on(dropped);
-            })?;
+            all.push(Worker::start(number)?);
         }
         Ok(Self { all })
     }
@@ -93,6 +80,27 @@ impl Workers {
 }
 
 impl Worker {
+    /// A thread with a runtime, which is made there: one for which no thread can
+    /// be had must not end within another.
+    fn start(number: usize) -> io::Result<Self> {
+        let (until, dropped) = oneshot::channel::<()>();
+        let (tell, told) = channel();
+        thread::Builder::new().name(format!("spiped-{number}")).spawn(move || {
+            let (handle, runtime) = match one_thread_runtime() {
+                Ok(runtime) => (Ok(runtime.handle().clone()), Some(runtime)),
+                Err(error) => (Err(error), None),
+            };
+            // Whoever starts us waits for it.
+            let _heard = tell.send(handle);
+            if let Some(runtime) = runtime {
+                // An error is just how this hears that it was dropped.
+                let _end = runtime.block_on(dropped);
+            }
+        })?;
+        let runtime = told.recv().map_err(io::Error::other)??;
+        Ok(Self::new(runtime, Some(until)))
+    }
+
     fn new(runtime: Handle, until: Option<oneshot::Sender<()>>) -> Self {
         Self { runtime, load: Arc::default(), _until: until }
     }
