@@ -94,6 +94,10 @@ impl Error {
             Self::System { error, .. } if error.kind() == io::ErrorKind::BrokenPipe => {
                 "whoever read it has ended"
             }
+            // What clone(2) says where there may be no further task.
+            Self::System { error, .. } if error.kind() == io::ErrorKind::WouldBlock => {
+                "raise the limit of threads (TasksMax=, the container's pids limit, ulimit -u)"
+            }
             Self::System { .. } => "the system is short of something, its log may say of what",
         }
     }

@@ -123,7 +123,7 @@ pub(super) enum NoSession {
 #[derive(Debug, Error)]
 pub(super) enum ConnectError {
     #[error("the name {0} does not resolve: {1}")]
-    Unresolved(String, io::Error),
+    Unresolved(String, String),
     #[error("target refused the connection")]
     Refused,
     #[error("target did not answer in {0:?}")]

@@ -21,10 +21,11 @@ use socket2::Socket;
 use tracing::{error, warn};
 use zeroize::Zeroizing;
 
+use super::Shared;
 use super::deadline::Deadline;
 use super::listener::{Listener, bind_unix};
+use super::notify::reloading;
 use super::stream::Stream;
-use super::{Shared, notify};
 use crate::config::Keepalive;
 use crate::protocol::{KEY_FILE_MAX, SharedKey};
 
@@ -64,7 +65,7 @@ async fn hear(socket: Socket, shared: &Shared) -> io::Result<()> {
     let talk = async {
         let content = read(&stream).await?;
         let answer = match SharedKey::from_key_file(&content) {
-            Ok(key) => format!("ok {}\n", notify::reloading(|| shared.replace_key(key))),
+            Ok(key) => format!("ok {}\n", reloading(async { shared.replace_key(key) }).await),
             Err(error) => {
                 error!(key_id = %shared.key().id(), "the key stays as it was: {error}");
                 format!("refused: {error}\n")

@@ -21,8 +21,6 @@ use tracing::warn;
 use super::activation::display;
 use super::log_limit::LogLimit;
 use super::stream::{Peer, register};
-use super::target::resolve;
-use crate::config::Address;
 
 /// Connections the kernel keeps for us until we accept them; it cuts this
 /// down to `net.core.somaxconn`.
@@ -42,26 +40,17 @@ pub(super) struct Listener {
     _unix_file: Option<UnixFile>,
 }
 
-/// Binds the source: one listener, or one for each address its name has.
-pub(super) async fn bind(source: &Address) -> io::Result<Vec<Listener>> {
-    match source {
-        Address::Unix(path) => Ok(vec![bind_unix(path, Mode::from_bits_truncate(0o777))?]),
-        Address::Inet(address) => Ok(vec![bind_inet(*address)?]),
-        Address::Host(host, port) => bind_host(resolve(host, *port).await?),
-    }
-}
-
 /// Serves sockets that listen already; the files of unix ones stay.
 pub(super) fn serve_inherited(sockets: Vec<Socket>) -> io::Result<Vec<Listener>> {
     sockets.into_iter().map(|socket| Listener::new(socket, None)).collect()
 }
 
-/// Binds all addresses of a name, but those of a family this host has not.
-fn bind_host(addresses: Vec<SocketAddr>) -> io::Result<Vec<Listener>> {
+/// Binds all addresses of a source, but those of a name that this host has not.
+pub(super) fn bind_all(addresses: &[SocketAddr]) -> io::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     let mut missing = io::ErrorKind::NotFound.into();
     for address in addresses {
-        match bind_inet(address) {
+        match bind_inet(*address) {
             Ok(listener) => listeners.push(listener),
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => missing = error,
             Err(error) => return Err(error),

@@ -3,7 +3,7 @@
 //! A connection goes through the files like this:
 //!
 //! ```text
-//! server ─ listener ─ workers ─ connection ┬ strangers ─ handshake ┬ target ┬ relay ─ close
+//! source ─ listener ─ workers ─ connection ┬ strangers ─ handshake ┬ target ┬ relay ─ close
 //!                                          └ (sender:)     target ─┴────────┘   └ buffer
 //! ```
 //!
@@ -17,6 +17,7 @@
 //! goes on.
 
 mod activation;
+mod blocking;
 mod buffer;
 mod close;
 mod connection;
@@ -29,8 +30,10 @@ mod notify;
 mod places;
 mod prewarm;
 mod relay;
+mod resolver;
 mod server;
 mod shutdown;
+mod source;
 mod spipe;
 mod strangers;
 mod stream;
@@ -40,25 +43,24 @@ mod workers;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use socket2::Socket;
+use tokio::select;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
-use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use self::blocking::BlockingThread;
 use self::control::Control;
-use self::listener::Listener;
 use self::log_limit::LogLimits;
 use self::notify::{Change, Notifier};
 use self::places::Places;
 use self::prewarm::Prewarmed;
 use self::server::Server;
-use self::shutdown::{Shutdown, Signals};
+use self::shutdown::{EndSignals, ReloadSignal, Shutdown};
+use self::source::Source;
 use self::strangers::Strangers;
 use self::target::Target;
-use self::workers::{one_thread_runtime, run_to_end};
-use crate::config::{Address, Config, ConfigError, Dns};
+use self::workers::one_thread_runtime;
+use crate::config::{Address, Config, Dns};
 use crate::error::Error;
 use crate::key_file;
 use crate::protocol::{KeyId, SharedKey, Suite};
@@ -67,14 +69,13 @@ pub use self::activation::{ActivationError, Inherited};
 pub use self::notify::{Watchdog, tell_ready, tell_status};
 pub use self::spipe::{Ended, spipe};
 
-/// How soon a source whose name does not resolve is tried again (`-D`).
-const UNRESOLVED: Duration = Duration::from_secs(1);
-
 /// What all connections share.
 struct Shared {
     config: Config,
     /// HUP, and `spiped rekey`, put another in its place.
     key: watch::Sender<Arc<SharedKey>>,
+    /// Reads files, which may be far away.
+    files: BlockingThread,
     target: Target,
     places: Places,
     connections: Semaphore,
@@ -121,74 +122,27 @@ pub fn run(
     let places = Places::from_limits(config);
     let source = Source::of(config, start.sockets)?;
     let runtime = one_thread_runtime().map_err(system("cannot start the event loop"))?;
-    run_to_end(runtime, async {
-        let signals = Signals::handle().map_err(system("cannot handle signals"))?;
+    runtime.block_on(async {
+        let mut end = EndSignals::handle().map_err(system("cannot handle signals"))?;
+        let reload = ReloadSignal::handle().map_err(system("cannot handle signals"))?;
         let control = config.process.control.as_deref().map(bind_control).transpose()?;
         let source = match config.dns {
-            Dns::AtStart => Source::Listening(source.listen().await?),
+            Dns::AtStart => select! {
+                listeners = source.listen() => Source::Listening(listeners?),
+                _signal = end.next() => return Ok(()),
+            },
             Dns::Wait => source,
         };
-        ready()?;
+        // Whatever may be missing is found before anybody is told that it is ready.
         let server = Server::new(config, key, places)?;
-        server.serve(Doors { source, control }, signals, start.watchdog).await
+        ready()?;
+        server.serve(Doors { source, control }, (end, reload), start.watchdog).await
     })
 }
 
 fn bind_control(path: &Path) -> Result<Control, Error> {
     Control::bind(path)
         .map_err(|error| Error::Listen { address: Address::Unix(path.into()), error })
-}
-
-/// What is listened on.
-enum Source {
-    /// Addresses that are bound.
-    Bind(Address),
-    /// Sockets that listen already.
-    Inherited(Vec<Socket>),
-    /// Either, once it is.
-    Listening(Vec<Listener>),
-}
-
-impl Source {
-    fn of(config: &Config, sockets: Inherited) -> Result<Self, Error> {
-        let sockets = sockets.into_sockets(config.source.as_ref())?;
-        if !sockets.is_empty() {
-            return Ok(Self::Inherited(sockets));
-        }
-        let source = config.source.clone().ok_or(ConfigError::Missing("-s"))?;
-        Ok(Self::Bind(source))
-    }
-
-    async fn listen(self) -> Result<Vec<Listener>, Error> {
-        match self {
-            Self::Listening(listeners) => Ok(listeners),
-            Self::Inherited(sockets) => listener::serve_inherited(sockets)
-                .map_err(system("cannot use the sockets of LISTEN_FDS")),
-            Self::Bind(address) => match listener::bind(&address).await {
-                Ok(listeners) => Ok(listeners),
-                Err(error) => Err(Error::Listen { address, error }),
-            },
-        }
-    }
-
-    /// Resolves the name until that succeeds, then listens.
-    async fn listen_once_resolved(self) -> Result<Vec<Listener>, Error> {
-        if let Self::Bind(Address::Host(host, port)) = &self {
-            let mut is_said = false;
-            while let Err(error) = target::resolve(host, *port).await {
-                if !is_said {
-                    tell_status(&format!("waiting for the name {host} to resolve"));
-                    warn!(
-                        hint = "it is tried again until it does (-D)",
-                        "the name {host} does not resolve: {error}"
-                    );
-                    is_said = true;
-                }
-                sleep(UNRESOLVED).await;
-            }
-        }
-        self.listen().await
-    }
 }
 
 impl Shared {
@@ -199,19 +153,20 @@ impl Shared {
 
     /// Reads the key file again; a bad one changes nothing. Open connections
     /// go on with the keys they agreed on.
-    fn reload_key(&self) {
-        let path = &self.config.tunnel.key;
+    async fn reload_key(&self) {
+        let path = self.config.tunnel.key.clone();
         if path == Path::new("-") {
             warn!("the key came by standard input and cannot be read again");
             return;
         }
-        match key_file::read(path, None) {
-            Ok(key) => {
+        match self.files.run(move || Ok(key_file::read(&path, None))).await {
+            Ok(Ok(key)) => {
                 self.replace_key(key);
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 error!(key_id = %self.key().id(), hint = error.hint(), "the key stays as it was: {error}");
             }
+            Err(error) => error!(key_id = %self.key().id(), "the key stays as it was: {error}"),
         }
     }
 

@@ -1,24 +1,35 @@
 //! What systemd is told while we run (`sd_notify(3)`): that we are ready, what
 //! we do, that we reload, that we end, and that no thread is stuck.
 //!
+//! A systemd that does not read is not waited for. What it must hear, such as that
+//! we are ready, it is told once there is room; the rest is left out.
+//!
 //! Without `NOTIFY_SOCKET` in the environment nothing of this happens. This
 //! process runs no other program, so nobody inherits that variable from it.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::ffi::OsStr;
+use std::fmt::Write;
 use std::future::pending;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use sd_notify::NotifyState;
 use sd_notify::NotifyState::{
     Custom, MonotonicUsec, Ready, Reloading, Status, Stopping, Watchdog as Alive,
 };
-use sd_notify::{NotifyState, notify};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::warn;
 
 use super::workers::Workers;
 
-/// How often the status is told at most.
+/// How often the status is told at most, and what was not told is tried again.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The watchdog of systemd, if it wants to be fed; how often.
@@ -31,41 +42,145 @@ pub(super) struct Notifier {
     changed: Notify,
 }
 
-/// Dropped, it is a change of the status.
+/// Guard: tells that the status has changed when dropped.
 pub(super) struct Change<'a>(&'a Notifier);
 
 /// Tells that the start is over.
 pub fn tell_ready() {
-    tell(&[Ready]);
+    tell(&[Ready], Else::Later);
 }
 
 /// Tells one line of what we do, or of why we do not.
 pub fn tell_status(status: &str) {
     // A second line would be another message: a path can have one.
-    tell(&[Status(&status.replace('\n', " "))]);
+    tell(&[Status(&status.replace('\n', " "))], Else::Never);
 }
 
 /// Tells that we reload for as long as `reload` takes.
-pub(super) fn reloading<T>(reload: impl FnOnce() -> T) -> T {
+pub(super) async fn reloading<T>(reload: impl Future<Output = T>) -> T {
     // Newer versions of systemd want to know when it began.
     match NotifyState::monotonic_usec_now() {
-        Ok(now @ MonotonicUsec(_)) => tell(&[Reloading, now]),
-        _ => tell(&[Reloading]),
+        Ok(now @ MonotonicUsec(_)) => tell(&[Reloading, now], Else::Never),
+        _ => tell(&[Reloading], Else::Never),
     }
-    let result = reload();
-    tell(&[Ready]);
+    let result = reload.await;
+    tell(&[Ready], Else::Later);
     result
 }
 
 /// Tells that we end, and that it may take that long.
 pub(super) fn tell_stopping(status: &str, limit: Duration) {
     let limit = format!("EXTEND_TIMEOUT_USEC={}", limit.as_micros());
-    tell(&[Stopping, Status(status), Custom(&limit)]);
+    tell(&[Stopping, Status(status), Custom(&limit)], Else::Later);
 }
 
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = notify(states) {
+/// When to tell what systemd has no room for now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Else {
+    /// Once it has: it would wait for it.
+    Later,
+    /// The next one of its kind says all that matters.
+    Never,
+}
+
+fn tell(states: &[NotifyState<'_>], or_else: Else) {
+    let Some(outbox) = &*OUTBOX else { return };
+    let mut message = String::new();
+    for state in states {
+        // Writing to a string does not fail.
+        let _written = writeln!(message, "{state}");
+    }
+    warn_of(outbox.tell(message, or_else));
+}
+
+fn warn_of(told: io::Result<()>) {
+    if let Err(error) = told {
         warn!(hint = "is NOTIFY_SOCKET meant for us?", "systemd cannot be told of us: {error}");
+    }
+}
+
+/// The way to systemd; none if nobody is to be told.
+static OUTBOX: LazyLock<Option<Outbox>> = LazyLock::new(|| {
+    let path = std::env::var_os("NOTIFY_SOCKET")?;
+    match Outbox::to(&path) {
+        Ok(outbox) => Some(outbox),
+        Err(error) => {
+            warn_of(Err(error));
+            None
+        }
+    }
+});
+
+struct Outbox {
+    to: SocketAddr,
+    socket: UnixDatagram,
+    /// What there was no room for, and has to be told.
+    late: Mutex<VecDeque<String>>,
+    is_late: Notify,
+}
+
+impl Outbox {
+    fn to(path: &OsStr) -> io::Result<Self> {
+        let to = match path.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            _ => SocketAddr::from_pathname(path)?,
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { to, socket, late: Mutex::default(), is_late: Notify::new() })
+    }
+
+    fn tell(&self, message: String, or_else: Else) -> io::Result<()> {
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        self.send_late(&mut late)?;
+        if late.is_empty() && self.send(&message)? {
+            return Ok(());
+        }
+        if or_else == Else::Later && late.back() != Some(&message) {
+            late.push_back(message);
+            self.is_late.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Tells what is late, as far as there is room; the rest stays.
+    fn send_late(&self, late: &mut VecDeque<String>) -> io::Result<()> {
+        while let Some(message) = late.front() {
+            match self.send(message) {
+                Ok(false) => return Ok(()),
+                Ok(true) => drop(late.pop_front()),
+                Err(error) => {
+                    late.clear();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there was room for it.
+    fn send(&self, message: &str) -> io::Result<bool> {
+        match self.socket.send_to_addr(message.as_bytes(), &self.to) {
+            Ok(_whole) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Tells what systemd had no room for, once it has.
+pub(super) async fn keep_telling_late() -> Infallible {
+    let Some(outbox) = &*OUTBOX else { return pending().await };
+    loop {
+        outbox.is_late.notified().await;
+        loop {
+            sleep(INTERVAL).await;
+            let mut late = outbox.late.lock().unwrap_or_else(PoisonError::into_inner);
+            warn_of(outbox.send_late(&mut late));
+            if late.is_empty() {
+                break;
+            }
+        }
     }
 }
 
@@ -124,7 +239,7 @@ impl Watchdog {
         let Some(interval) = self.0 else { return pending().await };
         loop {
             workers.all_answer().await;
-            tell(&[Alive]);
+            tell(&[Alive], Else::Never);
             sleep(interval).await;
         }
     }

@@ -18,7 +18,6 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -32,6 +31,7 @@ use tracing::{info, warn};
 use super::Shared;
 use super::close::{Close, NoSession, Unused};
 use super::connection::connect;
+use super::resolver::Moves;
 use super::stream::Stream;
 use super::workers::Workers;
 use crate::protocol::{KeyId, OVERHEAD, OpenError, Record, Session, SharedKey};
@@ -123,7 +123,7 @@ struct Keeper<'a> {
     shared: &'a Arc<Shared>,
     workers: &'a Workers,
     key: watch::Receiver<Arc<SharedKey>>,
-    moves: watch::Receiver<Vec<SocketAddr>>,
+    moves: Moves,
     handshakes: JoinSet<Result<Ready, Close>>,
     /// One for each session that is ready. It says why that was lost, if that
     /// was too soon.
@@ -157,7 +157,7 @@ impl Keeper<'_> {
     async fn next(&mut self) {
         select! {
             _ = self.key.changed() => self.begin_anew(),
-            _ = self.moves.changed() => self.begin_anew(),
+            () = self.moves.next() => self.begin_anew(),
             Some(made) = self.handshakes.join_next() => {
                 match made.unwrap_or_else(|panic| Err(NoSession::Failed(panic.into()).into())) {
                     Ok(ready) => {
@@ -213,7 +213,7 @@ impl Keeper<'_> {
         select! {
             () = sleep(pause) => {}
             _ = self.key.changed() => self.begin_anew(),
-            _ = self.moves.changed() => self.begin_anew(),
+            () = self.moves.next() => self.begin_anew(),
         }
         while self.watches.try_join_next().is_some() {}
     }

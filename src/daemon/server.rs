@@ -1,5 +1,6 @@
 //! All that serves connections, from the first to the last.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +12,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use super::blocking::BlockingThread;
 use super::connection::{self, Accepted};
 use super::control::Control;
 use super::listener::Listener;
@@ -18,7 +20,7 @@ use super::log_limit::LogLimits;
 use super::notify::{self, Notifier, Watchdog};
 use super::places::Places;
 use super::prewarm::{self, Prewarmed};
-use super::shutdown::{Request, Signals, Trigger, shutdown};
+use super::shutdown::{EndSignals, ReloadSignal, Trigger, shutdown};
 use super::strangers::Strangers;
 use super::stream::Peer;
 use super::target::Target;
@@ -41,13 +43,15 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(config: &Config, key: SharedKey, places: Places) -> Result<Self, Error> {
-        let workers = Workers::start(config.threads).map_err(system("cannot start a thread"))?;
+        let no_thread = system("cannot start a thread");
+        let workers = Workers::start(config.threads).map_err(&no_thread)?;
         let (begin_drain, drain) = shutdown();
         let (begin_shutdown, shutdown) = shutdown();
         let shared = Arc::new(Shared {
             config: config.clone(),
             key: watch::Sender::new(Arc::new(key)),
-            target: Target::new(&config.tunnel),
+            files: BlockingThread::start("files").map_err(&no_thread)?,
+            target: Target::new(&config.tunnel).map_err(&no_thread)?,
             places,
             connections: Semaphore::new(places.connections),
             prewarmed: Prewarmed::default(),
@@ -60,11 +64,12 @@ impl Server {
         Ok(Self { shared, workers, drain: begin_drain, shutdown: begin_shutdown })
     }
 
-    /// Serves until a signal ends it, then drains; and feeds the watchdog.
+    /// Serves until a signal ends it, then drains; and does meanwhile what goes on
+    /// beside the connections.
     pub(super) async fn serve(
         self,
         doors: Doors,
-        mut signals: Signals,
+        (mut end, mut reload): (EndSignals, ReloadSignal),
         watchdog: Watchdog,
     ) -> Result<(), Error> {
         let serve = async {
@@ -72,13 +77,16 @@ impl Server {
             let listeners = select! {
                 listeners = source.listen_once_resolved() => listeners?,
                 result = self.take_keys(control.as_ref()) => return result,
-                _ = self.reload_until_end(&mut signals) => return Ok(()),
+                _signal = end.next() => return Ok(()),
             };
-            self.serve_and_tell(listeners, control, signals).await
+            self.serve_and_tell(listeners, control, end).await
         };
         select! {
             result = serve => result,
             never = watchdog.feed(&self.workers) => match never {},
+            never = notify::keep_telling_late() => match never {},
+            never = self.shared.reload_at(&mut reload) => match never {},
+            never = self.shared.target.keep_resolved(self.shared.config.refresh) => match never {},
         }
     }
 
@@ -86,7 +94,7 @@ impl Server {
         &self,
         listeners: Vec<Listener>,
         control: Option<Control>,
-        signals: Signals,
+        end: EndSignals,
     ) -> Result<(), Error> {
         let names: Vec<_> = listeners.iter().map(Listener::name).collect();
         self.log_start(&names);
@@ -94,7 +102,7 @@ impl Server {
         let pipe = format!("{} on {} to {}", config.role, names.join(", "), config.tunnel.target);
         let status = || self.shared.status(&pipe);
         select! {
-            result = self.serve_and_drain(listeners, control, signals) => result,
+            result = self.serve_and_drain(listeners, control, end) => result,
             never = self.shared.notifier.keep_telling(status) => match never {},
         }
     }
@@ -103,7 +111,7 @@ impl Server {
         &self,
         listeners: Vec<Listener>,
         control: Option<Control>,
-        mut signals: Signals,
+        mut end: EndSignals,
     ) -> Result<(), Error> {
         let (alive, mut all_ended) = mpsc::channel::<()>(1);
         let next_id = AtomicU64::new(1);
@@ -128,9 +136,8 @@ impl Server {
                 result.map_err(system("cannot accept connections any more"))?;
             }
             result = self.take_keys(control.as_ref()) => result?,
-            () = self.shared.target.keep_resolved(self.shared.config.refresh) => {}
             never = prewarm::keep(&self.shared, &self.workers) => match never {},
-            signal = self.reload_until_end(&mut signals) => {
+            signal = end.next() => {
                 info!("{signal} received: no new connections, {limit:?} for the open ones to end");
             }
         }
@@ -142,7 +149,7 @@ impl Server {
         self.drain.begin();
         self.shared.notifier.changed();
         notify::tell_stopping(&self.shared.draining(), limit.saturating_add(GOODBYE));
-        self.drain(&mut all_ended, &mut signals).await;
+        self.drain(&mut all_ended, &mut end).await;
         Ok(())
     }
 
@@ -167,17 +174,13 @@ impl Server {
         }
     }
 
-    async fn reload_until_end(&self, signals: &mut Signals) -> &'static str {
-        reload_until_end(signals, || notify::reloading(|| self.shared.reload_key())).await
-    }
-
     /// Waits for open connections to end by themselves, then ends them: when
     /// the time for it is over, or at once at a second signal.
-    async fn drain(&self, all_ended: &mut mpsc::Receiver<()>, signals: &mut Signals) {
+    async fn drain(&self, all_ended: &mut mpsc::Receiver<()>, end: &mut EndSignals) {
         select! {
             _ = all_ended.recv() => return,
             () = sleep(self.shared.config.drain_timeout.get()) => {}
-            signal = self.reload_until_end(signals) => info!("{signal} received again: ending at once"),
+            signal = end.next() => info!("{signal} received again: ending at once"),
         }
         self.shutdown.begin();
         if timeout(GOODBYE, all_ended.recv()).await.is_err() {
@@ -187,6 +190,14 @@ impl Server {
 }
 
 impl Shared {
+    /// Reads the key file again at each HUP.
+    async fn reload_at(&self, signal: &mut ReloadSignal) -> Infallible {
+        loop {
+            signal.next().await;
+            notify::reloading(self.reload_key()).await;
+        }
+    }
+
     /// The line that `systemctl status` shows.
     fn status(&self, pipe: &str) -> String {
         if self.drain.has_begun() {
@@ -202,16 +213,6 @@ impl Shared {
 
 fn connections(count: usize) -> String {
     format!("{count} connection{}", if count == 1 { "" } else { "s" })
-}
-
-/// Calls `reload` at each HUP; returns at TERM or INT.
-pub(super) async fn reload_until_end(signals: &mut Signals, reload: impl Fn()) -> &'static str {
-    loop {
-        match signals.next().await {
-            Request::Reload => reload(),
-            Request::End(signal) => return signal,
-        }
-    }
 }
 
 /// Accepts on every listener at once; ends only when one of them is broken.

@@ -1,4 +1,4 @@
-//! The end of the process: TERM and INT, and how all connections learn of it.
+//! The end of the process: TERM and INT, and how all connections learn of it; HUP.
 
 use std::io;
 
@@ -40,39 +40,38 @@ impl Shutdown {
     }
 }
 
-/// The signals that end the process or have it read its key again. They are
-/// handled from here on, also as PID 1, to which the kernel delivers no signal
-/// that is not handled.
-pub(super) struct Signals {
+/// The signals that end the process. They are handled from here on, also as PID
+/// 1, to which the kernel delivers no signal that is not handled.
+pub(super) struct EndSignals {
     term: Signal,
     int: Signal,
-    hup: Signal,
 }
 
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Request {
-    /// TERM, INT: end; which of them.
-    End(&'static str),
-    /// HUP: read the key file again.
-    Reload,
-}
-
-impl Signals {
+impl EndSignals {
     pub(super) fn handle() -> io::Result<Self> {
-        Ok(Self {
-            term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
-            hup: signal(SignalKind::hangup())?,
-        })
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one; its name.
+    pub(super) async fn next(&mut self) -> &'static str {
+        select! {
+            _ = self.term.recv() => "TERM",
+            _ = self.int.recv() => "INT",
+        }
+    }
+}
+
+/// HUP, which has the process read its key file again.
+pub(super) struct ReloadSignal(Signal);
+
+impl ReloadSignal {
+    pub(super) fn handle() -> io::Result<Self> {
+        Ok(Self(signal(SignalKind::hangup())?))
     }
 
     /// Waits for the next one.
-    pub(super) async fn next(&mut self) -> Request {
-        select! {
-            _ = self.term.recv() => Request::End("TERM"),
-            _ = self.int.recv() => Request::End("INT"),
-            _ = self.hup.recv() => Request::Reload,
-        }
+    pub(super) async fn next(&mut self) {
+        // Ends only with the runtime.
+        let _received = self.0.recv().await;
     }
 }

@@ -13,12 +13,12 @@ use tokio::sync::mpsc;
 
 use super::connection::connect;
 use super::relay::Relay;
-use super::shutdown::{Request, Signals, shutdown};
+use super::shutdown::{EndSignals, ReloadSignal, shutdown};
 use super::stream::Stream;
 use super::system;
 use super::target::Target;
-use super::workers::{one_thread_runtime, run_to_end};
-use crate::config::{Keepalive, Role, TunnelConfig};
+use super::workers::one_thread_runtime;
+use crate::config::{Keepalive, Refresh, Role, TunnelConfig};
 use crate::error::Error;
 use crate::protocol::SharedKey;
 
@@ -42,16 +42,26 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
     let (ours, theirs) = UnixStream::pair().map_err(system("cannot make a socket"))?;
     let (broken, mut breaks) = mpsc::channel(2);
     let output = copy_standard_streams(theirs, broken).map_err(system("cannot start a thread"))?;
-    let ended = run_to_end(runtime, async {
-        let target = Target::new(config);
-        let (tunnel, session) = connect(&target, key, config).await.map_err(failed)?;
+    let ended = runtime.block_on(async {
+        let target = Target::new(config).map_err(system("cannot start a thread"))?;
+        let (tunnel, session) = select! {
+            session = connect(&target, key, config) => session.map_err(failed)?,
+            never = target.keep_resolved(Refresh::Never) => match never {},
+        };
         ours.set_nonblocking(true).map_err(system("cannot use a socket"))?;
         let local =
             Stream::accepted(ours.into(), Keepalive::Off).map_err(system("cannot use a socket"))?;
         let mut relay = Relay::new(local, tunnel, session, config);
         let (trigger, shutdown) = shutdown();
         // ssh ends its proxy command this way: no failure for anybody.
-        let mut signals = Signals::handle().map_err(system("cannot handle signals"))?;
+        let mut ends = EndSignals::handle().map_err(system("cannot handle signals"))?;
+        let mut hangup = ReloadSignal::handle().map_err(system("cannot handle signals"))?;
+        let mut signal = pin!(async {
+            select! {
+                name = ends.next() => if name == "INT" { 2 } else { 15 },
+                () = hangup.next() => 1,
+            }
+        });
         let mut relay = pin!(async {
             let result = relay.run(Role::Encrypt, &shutdown).await;
             relay.close(result).await
@@ -60,10 +70,10 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
             close = &mut relay => {
                 if close.is_clean() { Ok(Ended::Cleanly) } else { Err(failed(close)) }
             }
-            request = signals.next() => {
+            number = &mut signal => {
                 trigger.begin();
                 relay.await;
-                Ok(Ended::BySignal(number(request)))
+                Ok(Ended::BySignal(number))
             }
             // Never a clean end for the server, which has got half of it.
             Some(error) = breaks.recv() => {
@@ -77,15 +87,6 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
         unreachable!("copying does not panic");
     }
     breaks.try_recv().map_or(Ok(ended), Err)
-}
-
-/// The number of the signal behind a request.
-fn number(request: Request) -> u8 {
-    match request {
-        Request::Reload => 1,
-        Request::End("INT") => 2,
-        Request::End(_) => 15,
-    }
 }
 
 /// A thread that reads standard input for as long as there is some, and one

@@ -12,8 +12,6 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that wait at most; further ones are left out.
 const LINES_MAX: usize = 1024;
-/// Bytes of lines that wait at most: a line can have a path in it.
-const BYTES_MAX: usize = 1024 * 1024;
 
 /// So many that were left out are told at once.
 const SUPPRESSED_MAX: u64 = 10_000;
@@ -28,7 +26,6 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Waiting {
     lines: VecDeque<Line>,
-    bytes: usize,
     /// How many lines were left out since the thread was told so.
     suppressed: u64,
     /// Whether the thread has a line in hand.
@@ -52,11 +49,10 @@ impl Queue {
     /// Queues a line if there is room, else counts it.
     fn push(&self, line: Line) {
         let mut waiting = self.lock();
-        if waiting.lines.len() < LINES_MAX && waiting.bytes < BYTES_MAX {
-            waiting.bytes += line.text.len();
+        if waiting.lines.len() < LINES_MAX {
             waiting.lines.push_back(line);
         } else {
-            waiting.suppressed += 1;
+            waiting.suppressed = waiting.suppressed.saturating_add(1);
         }
         drop(waiting);
         self.changed.notify_all();
@@ -78,7 +74,7 @@ impl Queue {
 
     /// The next line, if there is one.
     pub(super) fn pop(&self) -> Option<Line> {
-        self.lock().pop()
+        self.lock().lines.pop_front()
     }
 
     /// Waits until nothing is left to be written, but no longer than that.
@@ -104,13 +100,7 @@ impl Waiting {
         if is_due || self.suppressed >= SUPPRESSED_MAX {
             return Some(Entry::Suppressed(mem::take(&mut self.suppressed)));
         }
-        self.pop().map(Entry::Line)
-    }
-
-    fn pop(&mut self) -> Option<Line> {
-        let line = self.lines.pop_front()?;
-        self.bytes -= line.text.len();
-        Some(line)
+        self.lines.pop_front().map(Entry::Line)
     }
 }
 
@@ -173,12 +163,6 @@ mod tests {
         let lines = std::iter::repeat_with(|| queue.next()).take(LINES_MAX).collect::<Vec<_>>();
         assert!(lines.iter().all(|entry| matches!(entry, Entry::Line(_))));
         assert!(matches!(queue.next(), Entry::Suppressed(7)));
-        assert_eq!(rest(&queue), []);
-        let long = vec![b'x'; BYTES_MAX];
-        push(&queue, &long);
-        push(&queue, b"too many bytes");
-        assert_eq!(queue.pop().map(|line| line.text), Some(long));
-        assert!(matches!(queue.next(), Entry::Suppressed(1)));
         assert_eq!(rest(&queue), []);
     }
 

@@ -16,6 +16,7 @@ mod reload;
 mod scenarios;
 mod storm;
 mod strangers;
+mod threads;
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};

@@ -171,19 +171,113 @@ fn one_stuck_thread_starves_the_watchdog() {
     command.args(["-s", "127.0.0.1:0", "--threads", "3"]).env("WATCHDOG_USEC", "400000");
     let daemon = Daemon::spawn(command);
     manager.until("WATCHDOG=1");
-    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap();
-    let threads: Vec<i32> =
-        tasks.map(|task| task.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+    let threads = threads_named(&daemon, |name| name.starts_with("spiped"));
     assert_eq!(threads.len(), 3);
-    for thread in threads.into_iter().map(Pid::from_raw) {
-        ptrace::seize(thread, ptrace::Options::empty()).unwrap();
-        ptrace::interrupt(thread).unwrap();
-        waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
+    for thread in threads {
+        let stopped = Stopped::thread(thread);
         wait_until("the feed ends", || manager.is_silent_for(Duration::from_millis(600)));
-        ptrace::detach(thread, None).unwrap();
+        drop(stopped);
         manager.until("WATCHDOG=1");
         manager.until("WATCHDOG=1");
     }
+}
+
+/// The threads of a daemon by their names.
+fn threads_named(daemon: &Daemon, is_it: impl Fn(&str) -> bool) -> Vec<Pid> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap();
+    let tasks = tasks.map(|task| task.unwrap().path());
+    let named = tasks.filter(|task| is_it(&fs::read_to_string(task.join("comm")).unwrap()));
+    let number = |task: PathBuf| task.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    named.map(number).map(Pid::from_raw).collect()
+}
+
+/// A thread of another process that stands still, as in a system call that does
+/// not return; goes on when dropped.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn thread(thread: Pid) -> Self {
+        ptrace::seize(thread, ptrace::Options::empty()).unwrap();
+        ptrace::interrupt(thread).unwrap();
+        waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
+        Self(thread)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // It may be gone, if its process has ended.
+        let _gone = ptrace::detach(self.0, None);
+    }
+}
+
+/// A resolver, a file far away or a log that does not answer: connections and the
+/// end go on, and so does what waits once there is an answer.
+#[test]
+fn a_thread_that_blocks_stands_in_nobodys_way() {
+    let folder = Folder::new();
+    let target = Server::echo();
+    let receiver = Daemon::receiver(&folder.shared_key(), target.address, &[]);
+    let to = format!("localhost:{}", receiver.address.port());
+    let sender = Daemon::sender(&folder.shared_key(), to, &["-r", "0.05"]);
+    let mut open = sender.connect();
+    round_trip(&mut open, b"before");
+    for name in ["resolver", "files", "log"] {
+        let threads = threads_named(&sender, |comm| comm.trim_end() == name);
+        assert_eq!(threads.len(), 1, "{name}");
+        let stopped = Stopped::thread(threads[0]);
+        sender.signal("HUP");
+        round_trip(&mut open, b"goes on");
+        for _ in 0..20 {
+            round_trip(&mut sender.connect(), b"new");
+        }
+        drop(stopped);
+    }
+    wait_until("the key was read each time", || sender.log.count("the key is read again") == 3);
+    let _stopped: Vec<_> = threads_named(&sender, |name| !name.starts_with("spiped"))
+        .into_iter()
+        .map(Stopped::thread)
+        .collect();
+    sender.signal("HUP");
+    drop(open);
+    sender.signal("TERM");
+    let started = Instant::now();
+    wait_until("it listens no more", || TcpStream::connect(sender.address).is_err());
+    // Its log has a second to be written.
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+/// systemd has no time, or is stuck: nobody waits for it, and what it has to hear
+/// comes once it listens again.
+#[test]
+fn a_systemd_that_does_not_read_holds_up_nothing() {
+    let folder = Folder::new();
+    let manager = Manager::new(&folder);
+    let target = Server::echo();
+    let mut command = manager.command("-d", &folder.shared_key(), target.address);
+    command.args(["-s", "127.0.0.1:0", "--threads", "1"]).env("WATCHDOG_USEC", "4000");
+    let receiver = Daemon::spawn(command);
+    let mut sender = Daemon::sender(&folder.shared_key(), receiver.address, &[]);
+    let mut open = sender.connect();
+    round_trip(&mut open, b"before");
+    // Its watchdog, alone, fills whatever room there is; then there is none left.
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.set_nonblocking(true).unwrap();
+    wait_until("there is no room", || {
+        while filler.send_to(b"FILLER=1", &manager.path).is_ok() {}
+        round_trip(&mut open, b"goes on");
+        true
+    });
+    for _ in 0..50 {
+        receiver.signal("HUP");
+        round_trip(&mut open, b"goes on");
+        round_trip(&mut sender.connect(), b"new");
+    }
+    wait_until("the key was read", || receiver.log.count("the key is read again") > 0);
+    while manager.next() != "READY=1" {}
+    drop(open);
+    sender.signal("TERM");
+    assert!(sender.wait().success());
 }
 
 /// Also before it listens, where its source may take for ever to resolve.

@@ -1,0 +1,109 @@
+//! What is listened on, from its name to listeners.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::stat::Mode;
+use socket2::Socket;
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::activation::Inherited;
+use super::blocking::BlockingThread;
+use super::listener::{Listener, bind_all, bind_unix, serve_inherited};
+use super::notify::tell_status;
+use super::resolver::resolve;
+use super::system;
+use crate::config::{Address, Config, ConfigError};
+use crate::error::Error;
+
+/// How soon a name that does not resolve is tried again (`-D`).
+const UNRESOLVED: Duration = Duration::from_secs(1);
+
+/// What is listened on.
+pub(super) enum Source {
+    Inet(SocketAddr),
+    Unix(PathBuf),
+    Name(SourceName),
+    /// Sockets that listen already.
+    Inherited(Vec<Socket>),
+    /// Any of them, once it is.
+    Listening(Vec<Listener>),
+}
+
+/// A name that is looked up once: all of its addresses are listened on.
+pub(super) struct SourceName {
+    host: String,
+    port: u16,
+    resolver: BlockingThread,
+}
+
+impl Source {
+    pub(super) fn of(config: &Config, sockets: Inherited) -> Result<Self, Error> {
+        let sockets = sockets.into_sockets(config.source.as_ref())?;
+        if !sockets.is_empty() {
+            return Ok(Self::Inherited(sockets));
+        }
+        Ok(match config.source.clone().ok_or(ConfigError::Missing("-s"))? {
+            Address::Inet(address) => Self::Inet(address),
+            Address::Unix(path) => Self::Unix(path),
+            Address::Host(host, port) => {
+                let resolver = BlockingThread::start("resolver")
+                    .map_err(system("cannot start a thread for the resolver"))?;
+                Self::Name(SourceName { host, port, resolver })
+            }
+        })
+    }
+
+    pub(super) async fn listen(self) -> Result<Vec<Listener>, Error> {
+        let refused = |address| |error| Error::Listen { address, error };
+        match self {
+            Self::Listening(listeners) => Ok(listeners),
+            Self::Inherited(sockets) => {
+                serve_inherited(sockets).map_err(system("cannot use the sockets of LISTEN_FDS"))
+            }
+            Self::Inet(address) => bind_all(&[address]).map_err(refused(Address::Inet(address))),
+            Self::Unix(path) => bind_unix(&path, Mode::from_bits_truncate(0o777))
+                .map(|listener| vec![listener])
+                .map_err(refused(Address::Unix(path))),
+            Self::Name(name) => {
+                let listeners = name.resolve().await.and_then(|addresses| bind_all(&addresses));
+                listeners.map_err(refused(Address::Host(name.host, name.port)))
+            }
+        }
+    }
+
+    /// As `listen`, and looks the name up until that succeeds.
+    pub(super) async fn listen_once_resolved(self) -> Result<Vec<Listener>, Error> {
+        let Self::Name(name) = self else { return self.listen().await };
+        let mut is_said = false;
+        let addresses = loop {
+            match name.resolve().await {
+                Ok(addresses) => break addresses,
+                Err(error) if !is_said => name.say_unresolved(&error),
+                Err(_as_before) => {}
+            }
+            is_said = true;
+            sleep(UNRESOLVED).await;
+        };
+        bind_all(&addresses).map_err(|error| {
+            let address = Address::Host(name.host, name.port);
+            Error::Listen { address, error }
+        })
+    }
+}
+
+impl SourceName {
+    async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        resolve(&self.resolver, &self.host, self.port).await
+    }
+
+    fn say_unresolved(&self, error: &io::Error) {
+        let host = &self.host;
+        tell_status(&format!("waiting for the name {host} to resolve"));
+        let hint = "it is tried again until it does (-D)";
+        warn!(hint, "the name {host} does not resolve: {error}");
+    }
+}
