@@ -164,7 +164,7 @@ mod tests {
     async fn a_stuck_worker_does_not_answer() {
         let workers = Workers::start("3".parse().unwrap()).unwrap();
         workers.all_answer().await;
-        let (release, stuck) = std::sync::mpsc::channel::<()>();
+        let (release, stuck) = channel::<()>();
         workers.all[1].runtime.spawn(async move { stuck.recv().unwrap() });
         let a_while = Duration::from_millis(200);
         assert!(tokio::time::timeout(a_while, workers.all_answer()).await.is_err());
