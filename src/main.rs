@@ -6,14 +6,14 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use spiped::background::{Announcement, Detached, PidFile, detach};
 use spiped::config::setup::{Setup, SetupCommand};
-use spiped::config::{Args, Command, Config, Ground, Name, SpipeArgs, TunnelConfig};
+use spiped::config::{Args, Command, CommandLine, Config, Ground, Name, SpipeArgs, TunnelConfig};
 use spiped::daemon::{Ended, Inherited, Start, Watchdog};
 use spiped::error::Error;
 use spiped::{daemon, key_file, logging, privileges, rekey, setup};
@@ -22,8 +22,8 @@ fn main() -> ExitCode {
     if is_named_spipe() {
         return spipe().unwrap_or_else(|error| end(Err(error)));
     }
-    let args = match Args::try_parse() {
-        Ok(args) => args,
+    let CommandLine { args, environment } = match CommandLine::<Args>::read() {
+        Ok(line) => line,
         Err(error) => return end(usage(&error)),
     };
     match args.command {
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         }
         Some(Command::Setup { what }) => end(set_up(what)),
         Some(Command::Completions { shell, name }) => end(completions(shell, name)),
-        None => match Config::try_from(args) {
+        None => match environment.check(Config::try_from(args)) {
             Ok(config) => pipe(&config),
             Err(error) => end(told(Err(error.into()))),
         },
@@ -48,11 +48,11 @@ fn is_named_spipe() -> bool {
 
 /// Standard input and output through a pipe.
 fn spipe() -> Result<ExitCode, Error> {
-    let args = match SpipeArgs::try_parse() {
-        Ok(args) => args,
+    let CommandLine { args, environment } = match CommandLine::<SpipeArgs>::read() {
+        Ok(line) => line,
         Err(error) => return usage(&error).map(|()| ExitCode::SUCCESS),
     };
-    let config = TunnelConfig::try_from(&args.outgoing)?;
+    let config = environment.check(TunnelConfig::try_from(&args.outgoing))?;
     let key = key_file::read(&config.key, None)?;
     Ok(match daemon::spipe(&config, &key)? {
         Ended::Cleanly => ExitCode::SUCCESS,
@@ -133,6 +133,11 @@ fn usage(error: &clap::Error) -> Result<(), Error> {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return print(&error.render());
     }
+    if error.kind() == ErrorKind::InvalidUtf8
+        && let Some(wrong) = std::env::args_os().find(|argument| argument.to_str().is_none())
+    {
+        return Err(Error::Usage(format!("'{}' is not valid UTF-8", wrong.to_string_lossy())));
+    }
     let text = error.render().to_string();
     let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
     let line = lines.collect::<Vec<_>>().join(" ");
@@ -147,7 +152,7 @@ fn print(text: &dyn fmt::Display) -> Result<(), Error> {
 /// Has systemd know why a unit of its does not start: where it tries again,
 /// its status shows that and not the log.
 fn told(result: Result<(), Error>) -> Result<(), Error> {
-    result.inspect_err(|error| daemon::tell_status(&error.to_string()))
+    result.inspect_err(|error| daemon::tell_status(&printable(error)))
 }
 
 /// Whether standard error takes two lines, at once or soon: who reads it may have
@@ -165,9 +170,20 @@ fn end(result: Result<(), Error>) -> ExitCode {
             let name = if is_named_spipe() { "spipe" } else { "spiped" };
             if stderr_has_room() {
                 // Where standard error is gone too, the exit code still tells.
-                let _unwritten = writeln!(io::stderr(), "{name}: {error}\nhint: {}", error.hint());
+                let line = printable(&error);
+                let _unwritten = writeln!(io::stderr(), "{name}: {line}\nhint: {}", error.hint());
             }
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// One line for a terminal: what an error quotes may hold what would start a line
+/// of its own, or command the terminal.
+fn printable(error: &Error) -> String {
+    let escape = |character: char| match character {
+        '\'' | '"' | '\\' => character.to_string(),
+        _ => character.escape_debug().to_string(),
+    };
+    error.to_string().chars().map(escape).collect()
 }

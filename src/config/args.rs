@@ -46,7 +46,7 @@ pub struct Args {
     #[expect(missing_docs, reason = "clap would take it for the text of --help")]
     pub outgoing: Outgoing,
 
-    /// Resolve the names of source and target until it succeeds, if need be for ever
+    /// Wait for the name of the source: try it every second until it resolves
     #[arg(short = 'D', long, env = "SPIPED_WAIT_FOR_DNS", value_parser = FalseyValueParser::new())]
     pub wait_for_dns: bool,
 
@@ -97,6 +97,10 @@ pub struct Args {
     /// text or json [default: text]
     #[arg(long, value_name = "FORMAT", env = "SPIPED_LOG_FORMAT")]
     pub log_format: Option<String>,
+
+    /// From which level on to log: off, error, warn, info or debug [default: info]
+    #[arg(long, value_name = "LEVEL", env = "SPIPED_LOG")]
+    pub log: Option<String>,
 
     /// Log warnings and errors only
     #[arg(short = 'q', long, env = "SPIPED_QUIET", value_parser = FalseyValueParser::new())]

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use thiserror::Error;
+use tracing::level_filters::LevelFilter;
 
 use super::LogFormat;
 use crate::protocol::{Padding, Suite};
@@ -227,6 +228,23 @@ impl FromStr for LogFormat {
     }
 }
 
+/// `--log`. Other programs have other words for the same level; `err` is not among
+/// them, since who writes it wants to see failed connections, which are warnings.
+///
+/// # Errors
+/// When it is no level: what is not understood must not hide anything.
+pub fn parse_level(text: &str) -> Result<LevelFilter, LimitError> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "off" | "none" => Ok(LevelFilter::OFF),
+        "error" => Ok(LevelFilter::ERROR),
+        "warn" | "warning" => Ok(LevelFilter::WARN),
+        "info" | "notice" => Ok(LevelFilter::INFO),
+        // There are no lines below.
+        "debug" | "verbose" | "all" | "trace" => Ok(LevelFilter::DEBUG),
+        _ => Err(LimitError::new(text, "a level of the log (off, error, warn, info or debug)")),
+    }
+}
+
 /// `--pad`.
 ///
 /// # Errors
@@ -264,6 +282,9 @@ mod tests {
         assert_eq!("auto".parse(), Ok(CipherChoice(None)));
         assert_eq!("aes-256-gcm".parse(), Ok(CipherChoice(Some(Suite::Aes256Gcm))));
         assert!("AES".parse::<CipherChoice>().is_err());
+        assert_eq!(parse_level("off"), Ok(LevelFilter::OFF));
+        assert_eq!(parse_level(" Warning\r"), Ok(LevelFilter::WARN));
+        assert!(["spiped=debug", "err", "4"].map(parse_level).iter().all(Result::is_err));
         assert!(parse_padding("1").is_err() && parse_padding("16385").is_err());
         assert_eq!(parse_padding("512").map(Padding::get), Ok(512));
     }

@@ -2,21 +2,25 @@
 
 mod address;
 mod args;
+mod environment;
 mod limits;
 mod role;
 pub mod setup;
 mod user;
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use thiserror::Error;
+use tracing::level_filters::LevelFilter;
 
 pub use address::{Address, AddressError};
 pub use args::{Args, Command, Name, Outgoing, SpipeArgs};
+pub use environment::{CommandLine, Environment};
 pub use limits::{
     CipherChoice, DrainTimeout, LimitError, MaxConnections, Prewarm, Refresh, Threads, Timeout,
-    parse_padding,
+    parse_level, parse_padding,
 };
 pub use role::Role;
 pub use user::{RunAs, RunAsError};
@@ -127,8 +131,8 @@ pub struct LogConfig {
     pub sink: LogSink,
     /// How each line is written.
     pub format: LogFormat,
-    /// From which level on.
-    pub level: tracing::Level,
+    /// From which level on; or nothing at all.
+    pub level: LevelFilter,
 }
 
 /// Where the log goes.
@@ -149,7 +153,11 @@ pub enum LogFormat {
     Json,
 }
 
-/// What is wrong with a command line.
+/// What the operator gave a value by: an option such as `-s`, or a variable
+/// such as `SPIPED_SOURCE`.
+pub type GivenBy = Cow<'static, str>;
+
+/// What is wrong with a command line, or with the environment behind it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConfigError {
     /// Neither -e nor -d.
@@ -157,61 +165,89 @@ pub enum ConfigError {
     NoRole,
     /// Two options that exclude each other.
     #[error("{0} and {1} exclude each other")]
-    Conflict(&'static str, &'static str),
+    Conflict(GivenBy, GivenBy),
     /// `-f`.
     #[error("-f is refused: every handshake has forward secrecy, there is no faster one without")]
     Fast,
     /// An option without which nothing can be done is not there.
     #[error("{0} is not given")]
     Missing(&'static str),
-    /// An option's value is no address.
-    #[error("{option}: {error}")]
-    Address {
-        /// The option.
-        option: &'static str,
-        /// What is wrong with it.
-        error: AddressError,
+    /// A value that is not to be had.
+    #[error("{by}: {error}")]
+    Value {
+        /// The option, or the variable.
+        by: GivenBy,
+        /// What is wrong with the value.
+        error: ValueError,
     },
-    /// An option's value is out of bounds.
-    #[error("{option}: {error}")]
-    Limit {
-        /// The option.
-        option: &'static str,
-        /// What is wrong with it.
-        error: LimitError,
-    },
+}
+
+/// What is wrong with a value.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ValueError {
+    /// No address.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// Out of bounds.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// Port 0 as a target.
-    #[error("-t: port 0 cannot be connected to")]
+    #[error("port 0 cannot be connected to")]
     TargetPort,
     /// -b with something else than an IP address.
-    #[error("-b: '{0}' is no IP address")]
+    #[error("'{0}' is no IP address")]
     Bind(String),
     /// --control with something else than a path.
-    #[error("--control: '{0}' is not the path of a unix socket")]
+    #[error("'{0}' is not the path of a unix socket")]
     Control(String),
     /// -u with something else than a user or group.
-    #[error("-u: {0}")]
+    #[error(transparent)]
     RunAs(#[from] RunAsError),
+    /// A variable for an option without a value, with something else than yes or no.
+    #[error("'{0}' is neither yes nor no")]
+    Flag(String),
+    /// Bytes that are no text.
+    #[error("'{0}' is not valid UTF-8")]
+    NotText(String),
 }
 
 impl ConfigError {
+    fn value(option: &'static str, error: impl Into<ValueError>) -> Self {
+        Self::Value { by: option.into(), error: error.into() }
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NoRole => "-e on the side of the clients, -d on the side of the server",
             Self::Missing("-k") => {
-                "make a key with 'spiped keygen PATH' and copy it to the other end"
+                "make a key with 'spiped keygen PATH' and copy it to the other end; an empty SPIPED_KEY gives none"
             }
-            Self::Address { error, .. } => error.hint(),
-            Self::TargetPort => "name the port the server listens on",
+            Self::Missing("-s") => {
+                "-s ADDRESS says where to listen, or SPIPED_SOURCE, which gives none if it is empty"
+            }
+            Self::Missing("-t") => {
+                "-t ADDRESS says where to connect to, or SPIPED_TARGET, which gives none if it is empty"
+            }
             Self::Fast => "leave it out; a connection costs one round trip and 0.2 ms of CPU",
+            Self::Value { error, .. } => error.hint(),
+            Self::Missing(_) | Self::Conflict(..) => "'--help' lists the options",
+        }
+    }
+}
+
+impl ValueError {
+    const fn hint(&self) -> &'static str {
+        match self {
+            Self::Address(error) => error.hint(),
+            Self::TargetPort => "name the port the server listens on",
             Self::Bind(_) => "write [1.2.3.4]:0, 1.2.3.4 or [::1]:0",
             Self::Control(_) => "write /run/spiped/name.control",
             Self::RunAs(_) => "name a user, or a group behind a colon",
-            Self::Missing(_) | Self::Limit { .. } | Self::Conflict(..) => {
-                "'--help' lists the options"
-            }
+            Self::Flag(_) => "1, yes, true or on; 0, no, false, off or nothing at all",
+            Self::NotText(_) => "only paths may have such bytes",
+            Self::Limit(_) => "'--help' lists the options",
         }
     }
 }
@@ -221,7 +257,7 @@ impl TryFrom<Args> for Config {
 
     fn try_from(args: Args) -> Result<Self, ConfigError> {
         let role = match (args.encrypt, args.decrypt) {
-            (true, true) => return Err(ConfigError::Conflict("-e", "-d")),
+            (true, true) => return Err(ConfigError::Conflict("-e".into(), "-d".into())),
             (true, false) => Role::Encrypt,
             (false, true) => Role::Decrypt,
             (false, false) => return Err(ConfigError::NoRole),
@@ -253,7 +289,7 @@ impl TryFrom<&Outgoing> for TunnelConfig {
         }
         let target = address("-t", args.target.as_deref())?;
         if target.port() == Some(0) {
-            return Err(ConfigError::TargetPort);
+            return Err(ConfigError::value("-t", ValueError::TargetPort));
         }
         Ok(Self {
             target,
@@ -270,7 +306,7 @@ impl TryFrom<&Outgoing> for TunnelConfig {
 
 fn refresh(args: &Args) -> Result<Refresh, ConfigError> {
     match (args.no_resolve, &args.resolve) {
-        (true, Some(_)) => Err(ConfigError::Conflict("-r", "-R")),
+        (true, Some(_)) => Err(ConfigError::Conflict("-r".into(), "-R".into())),
         (true, None) => Ok(Refresh::Never),
         (false, seconds) => Ok(limit("-r", seconds.as_deref(), str::parse)?.unwrap_or_default()),
     }
@@ -278,7 +314,7 @@ fn refresh(args: &Args) -> Result<Refresh, ConfigError> {
 
 fn prewarm(role: Role, args: &Args) -> Result<Prewarm, ConfigError> {
     match (role, limit("--prewarm", args.prewarm.as_deref(), str::parse)?) {
-        (Role::Decrypt, Some(_)) => Err(ConfigError::Conflict("-d", "--prewarm")),
+        (Role::Decrypt, Some(_)) => Err(ConfigError::Conflict("-d".into(), "--prewarm".into())),
         (_, sessions) => Ok(sessions.unwrap_or_default()),
     }
 }
@@ -293,7 +329,8 @@ fn process(args: &Args, source: Option<&Address>) -> Result<ProcessConfig, Confi
         }
         (None, Ground::Foreground) => None,
     };
-    let run_as = args.user.as_deref().map(str::parse).transpose()?;
+    let run_as = args.user.as_deref().map(str::parse).transpose();
+    let run_as = run_as.map_err(|error: RunAsError| ConfigError::value("-u", error))?;
     let control = args.control.as_deref().map(control).transpose()?;
     Ok(ProcessConfig { ground, pid_file, run_as, control })
 }
@@ -301,20 +338,21 @@ fn process(args: &Args, source: Option<&Address>) -> Result<ProcessConfig, Confi
 fn control(text: &str) -> Result<PathBuf, ConfigError> {
     match text.parse() {
         Ok(Address::Unix(path)) => Ok(path),
-        Err(error @ AddressError::PathTooLong(_)) => {
-            Err(ConfigError::Address { option: "--control", error })
-        }
-        _ => Err(ConfigError::Control(text.to_owned())),
+        Err(error @ AddressError::PathTooLong(_)) => Err(ConfigError::value("--control", error)),
+        _ => Err(ConfigError::value("--control", ValueError::Control(text.to_owned()))),
     }
 }
 
 fn log(args: &Args) -> Result<LogConfig, ConfigError> {
     let level = match (args.quiet, args.verbose) {
-        (true, true) => return Err(ConfigError::Conflict("--quiet", "--verbose")),
-        (true, false) => tracing::Level::WARN,
-        (false, true) => tracing::Level::DEBUG,
-        (false, false) => tracing::Level::INFO,
+        (true, true) => {
+            return Err(ConfigError::Conflict("--quiet".into(), "--verbose".into()));
+        }
+        (true, false) => LevelFilter::WARN,
+        (false, true) => LevelFilter::DEBUG,
+        (false, false) => LevelFilter::INFO,
     };
+    let level = limit("--log", args.log.as_deref(), parse_level)?.unwrap_or(level);
     // In the background there is no standard error to log to.
     let sink = if args.syslog || !args.foreground { LogSink::Syslog } else { LogSink::Stderr };
     let format = limit("--log-format", args.log_format.as_deref(), str::parse)?;
@@ -327,14 +365,14 @@ fn bind(text: &str) -> Result<SocketAddr, ConfigError> {
     match (ip, text.parse()) {
         (Ok(ip), _) => Ok(SocketAddr::new(ip, 0)),
         (Err(_), Ok(Address::Inet(address))) => Ok(address),
-        (Err(_), _) => Err(ConfigError::Bind(text.to_owned())),
+        (Err(_), _) => Err(ConfigError::value("-b", ValueError::Bind(text.to_owned()))),
     }
 }
 
 fn address(option: &'static str, text: Option<&str>) -> Result<Address, ConfigError> {
     text.ok_or(ConfigError::Missing(option))?
         .parse()
-        .map_err(|error| ConfigError::Address { option, error })
+        .map_err(|error: AddressError| ConfigError::value(option, error))
 }
 
 fn limit<T>(
@@ -342,5 +380,5 @@ fn limit<T>(
     text: Option<&str>,
     parse: impl Fn(&str) -> Result<T, LimitError>,
 ) -> Result<Option<T>, ConfigError> {
-    text.map(|text| parse(text).map_err(|error| ConfigError::Limit { option, error })).transpose()
+    text.map(|text| parse(text).map_err(|error| ConfigError::value(option, error))).transpose()
 }

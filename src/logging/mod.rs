@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tracing::{Level, Subscriber, error, warn};
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing::{Subscriber, error, warn};
 
 use self::queue::{Entry, Lines, Queue};
 use self::sink::{Kind, Sink};
@@ -37,8 +37,7 @@ impl Drop for Log {
     }
 }
 
-/// Starts the log. `SPIPED_LOG` in the environment goes before its level.
-/// From here on a panic is a line of it, too.
+/// Starts the log. From here on a panic is a line of it, too.
 ///
 /// # Errors
 /// When there can be no thread for it, or no further descriptor of standard error.
@@ -58,18 +57,14 @@ pub fn start(config: LogConfig) -> io::Result<Log> {
 #[derive(Clone, Copy)]
 struct Style {
     format: LogFormat,
-    level: Level,
+    level: LevelFilter,
     sink: Kind,
 }
 
 /// Turns events into lines of a queue.
 fn subscriber(style: Style, queue: Arc<Queue>) -> Box<dyn Subscriber + Send + Sync> {
-    let filter = EnvFilter::builder()
-        .with_default_directive(style.level.into())
-        .with_env_var("SPIPED_LOG")
-        .from_env_lossy();
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(style.level)
         .with_target(false)
         .with_ansi(style.sink == Kind::Terminal)
         // A log that cannot be written must not end a connection.
@@ -131,10 +126,13 @@ fn log_panic(info: &PanicHookInfo<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use tracing::Level;
+
     use super::queue::Line;
     use super::*;
 
-    const STYLE: Style = Style { format: LogFormat::Text, level: Level::INFO, sink: Kind::File };
+    const STYLE: Style =
+        Style { format: LogFormat::Text, level: LevelFilter::INFO, sink: Kind::File };
 
     #[test]
     fn a_panic_is_one_line_with_the_place_and_no_payload() {

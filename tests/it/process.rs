@@ -1,9 +1,11 @@
 //! The program as a process: in the background, with its pid file, as another
 //! user, its logs, and configured by the environment.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -13,7 +15,7 @@ use serde_json::Value;
 
 use crate::support::{
     Daemon, End, Folder, PATIENCE, Pipe, SPIPED, Server, connect, need, nobody, read_to_end,
-    round_trip, wait_until,
+    round_trip, wait_until, with_input,
 };
 
 /// A spiped in the background; ended by its process id when dropped.
@@ -102,10 +104,13 @@ fn id_in(pid_file: &Path) -> u32 {
     text.strip_suffix('\n').unwrap().parse().unwrap()
 }
 
-/// Whether it is there and no zombie, which nobody may reap in a container.
+/// Whether it is there and no zombie, which nobody may reap in a container. Files
+/// stay open, and locked, until its last thread has ended.
 fn is_running(id: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    let is_zombie = stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'));
+    let threads = fs::read_dir(format!("/proc/{id}/task")).map_or(0, Iterator::count);
+    !is_zombie || threads > 1
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -556,29 +561,39 @@ fn every_option_can_be_given_in_the_environment() {
     }
 }
 
-/// Each variable is read: a wrong value is refused in the name of its option.
+/// Each variable is read, and a wrong value is refused in the variable's own
+/// name: nobody has typed the option.
 #[test]
 fn variables_are_checked_as_options_are() {
     let folder = Folder::new();
     let key = folder.shared_key();
     let refused = [
-        ("SOURCE", "x", "-s: 'x' has no port"),
-        ("TARGET", "x:0", "-t: port 0"),
+        ("SOURCE", "x", "SPIPED_SOURCE: 'x' has no port"),
+        ("TARGET", "x:0", "SPIPED_TARGET: port 0"),
+        (
+            "TARGET",
+            "",
+            "-t is not given\nhint: -t ADDRESS says where to connect to, or SPIPED_TARGET",
+        ),
         ("KEY", "/none", "cannot read the key file /none"),
-        ("BIND", "x", "-b: 'x' is no IP address"),
-        ("TIMEOUT", "0", "-o: '0' is not"),
-        ("CIPHER", "rot13", "--cipher: 'rot13' is not"),
-        ("PAD", "1", "--pad: '1' is not"),
-        ("CONNECTIONS", "x", "-n: 'x' is not"),
+        ("KEY", "", "-k is not given"),
+        ("BIND", "x", "SPIPED_BIND: 'x' is no IP address"),
+        ("TIMEOUT", "0", "SPIPED_TIMEOUT: '0' is not"),
+        ("CIPHER", "rot13", "SPIPED_CIPHER: 'rot13' is not"),
+        ("PAD", "1", "SPIPED_PAD: '1' is not"),
+        ("CONNECTIONS", "x", "SPIPED_CONNECTIONS: 'x' is not"),
         ("PIDFILE", "/none/pid", "cannot write the process id to /none/pid"),
-        ("RESOLVE", "x", "-r: 'x' is not"),
-        ("USER", "a:b:c", "-u: 'a:b:c' is none of"),
-        ("CONTROL", "host:1", "--control: 'host:1' is not the path of a unix socket"),
+        ("RESOLVE", "x", "SPIPED_RESOLVE: 'x' is not"),
+        ("USER", "a:b:c", "SPIPED_USER: 'a:b:c' is none of"),
+        ("CONTROL", "host:1", "SPIPED_CONTROL: 'host:1' is not the path of a unix socket"),
         ("CONTROL", "/none/control", "cannot listen on /none/control"),
-        ("DRAIN_TIMEOUT", "-1", "--drain-timeout: '-1' is not"),
-        ("THREADS", "0", "--threads: '0' is not"),
-        ("LOG_FORMAT", "xml", "--log-format: 'xml' is not"),
-        ("ENCRYPT", "1", "-e and -d exclude each other"),
+        ("DRAIN_TIMEOUT", "-1", "SPIPED_DRAIN_TIMEOUT: '-1' is not"),
+        ("THREADS", "0", "SPIPED_THREADS: '0' is not"),
+        ("LOG_FORMAT", "xml", "SPIPED_LOG_FORMAT: 'xml' is not"),
+        ("LOG", "err", "SPIPED_LOG: 'err' is not a level of the log (off, error, warn, info or"),
+        ("ENCRYPT", "1", "SPIPED_ENCRYPT and SPIPED_DECRYPT exclude each other"),
+        ("QUIET", "0\r", "SPIPED_QUIET: '0\\r' is neither yes nor no"),
+        ("WAIT_FOR_DNS", "maybe", "SPIPED_WAIT_FOR_DNS: 'maybe' is neither yes nor no"),
     ];
     let good = [
         ("DECRYPT", "1"),
@@ -592,16 +607,108 @@ fn variables_are_checked_as_options_are() {
         let mut command = Command::new("timeout");
         command.args(["10", SPIPED]).envs(good.map(named)).envs([named((name, value))]);
         let said = text(&command.output().unwrap().stderr);
-        assert!(said.contains(reason), "{name}: {said}");
+        assert!(said.starts_with("spiped: ") && said.contains(reason), "{name}: {said}");
     }
+    // What is typed goes before a variable, be it wrong.
+    let mut typed = Command::new("timeout");
+    typed.args(["10", SPIPED, "-s", "x"]).envs(good.map(named)).env("SPIPED_SOURCE", "y");
+    let said = text(&typed.output().unwrap().stderr);
+    assert!(said.contains("spiped: -s: 'x' has no port"), "{said}");
     // Other commands are not disturbed.
     let made = folder.path("made.key");
     for command in ["keygen", "keyid"] {
+        let wrong = [("KEY", ""), ("QUIET", "maybe"), ("LOG", "?"), ("SOURCE", "x")].map(named);
         let mut command =
-            Command::new(SPIPED).arg(command).arg(&made).envs(good.map(named)).output();
+            Command::new(SPIPED).arg(command).arg(&made).envs(good.map(named)).envs(wrong).output();
         let output = command.as_mut().unwrap();
         assert!(output.status.success(), "{output:?}");
         assert_eq!(output.stdout.len(), 20, "{output:?}");
+    }
+}
+
+/// An empty variable gives nothing, as `NAME=${UNSET}` in a file of systemd's or a
+/// container's has it.
+#[test]
+fn an_empty_variable_is_as_none() {
+    let help = Command::new(SPIPED).arg("--help").output().unwrap().stdout;
+    let help = text(&help);
+    let variables: Vec<_> = help
+        .split("[env: ")
+        .skip(1)
+        .map(|rest| rest.split(['=', ']']).next().unwrap())
+        .filter(|name| *name != "SPIPED_FOREGROUND")
+        .collect();
+    assert!(variables.len() > 20 && variables.contains(&"SPIPED_KEY"), "{variables:?}");
+    let folder = Folder::new();
+    let target = Server::echo().address.to_string();
+    let mut command = Command::new(SPIPED);
+    command.env("SPIPED_FOREGROUND", "1").envs(variables.iter().map(|name| (name, "")));
+    command.args(["-d", "-s", "127.0.0.1:0", "-t", &target, "-k"]).arg(folder.shared_key());
+    let receiver = Daemon::spawn(command);
+    let mut command = Command::new(folder.spipe());
+    command.envs(variables.iter().map(|name| (name, ""))).arg("-k").arg(folder.shared_key());
+    command.args(["-t", &receiver.address.to_string()]);
+    let output = with_input(&mut command, b"through a pipe of defaults");
+    assert!(
+        output.status.success() && output.stdout == b"through a pipe of defaults",
+        "{output:?}"
+    );
+}
+
+/// What is quoted in an error must not command the terminal, nor begin a line.
+#[test]
+fn what_cannot_be_printed_is_escaped() {
+    let folder = Folder::new();
+    let start = |source: &OsStr, by: &str| {
+        let mut command = Command::new(SPIPED);
+        command.args(["-F", "-d", "-t", "127.0.0.1:1", "-k"]).arg(folder.shared_key());
+        match by {
+            "-s" => command.arg("-s").arg(source),
+            variable => command.env(variable, source),
+        };
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+        text(&output.stderr)
+    };
+    for by in ["-s", "SPIPED_SOURCE"] {
+        let said = start(OsStr::new("a\nb\u{1b}[31m\u{202e}:1"), by);
+        let escaped = r"'a\nb\u{1b}[31m\u{202e}' is neither an address nor a host name";
+        assert!(said.starts_with(&format!("spiped: {by}: {escaped}\nhint: ")), "{said:?}");
+        let said = start(OsStr::from_bytes(b"\xff:1"), by);
+        assert!(said.contains("is not valid UTF-8\nhint: "), "{said:?}");
+        assert!(by == "-s" || said.contains("SPIPED_SOURCE: "), "{said:?}");
+    }
+}
+
+/// The words of other programs are understood; those that are not stop the start,
+/// since a log that says nothing looks like a pipe that is well.
+#[test]
+fn the_level_of_the_log_is_understood_or_refused() {
+    let folder = Folder::new();
+    let key = folder.shared_key();
+    let cases = [
+        (["off", "None"], [false, false, false]),
+        (["error", " error"], [false, false, false]),
+        (["warn\r", "warning"], [false, false, true]),
+        (["INFO", "notice"], [false, true, true]),
+        (["all", "verbose"], [true, true, true]),
+    ];
+    for (level, expected) in cases.iter().flat_map(|(both, lines)| both.map(|one| (one, lines))) {
+        let address = source();
+        let arguments = ["-d", "-t", "127.0.0.1:1", "-k", key.to_str().unwrap(), "--log", level];
+        let daemon = Foreground::start(&arguments, address, Stdio::piped());
+        let mut stranger = connect(address);
+        stranger.write_all(b"PING\r\n").unwrap();
+        assert_eq!(read_to_end(&mut stranger).1, End::Reset);
+        let log = daemon.end_and_stderr();
+        let levels = ["DEBUG", "INFO", "WARN"];
+        assert_eq!(levels.map(|level| log.contains(level)), *expected, "{level:?}:\n{log}");
+    }
+    for level in ["warn,spiped=off", "4", "nothing"] {
+        let mut command = Command::new(SPIPED);
+        command.args(["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1", "-k"]).arg(&key);
+        let output = command.env("SPIPED_LOG", level).output().unwrap();
+        assert_failed(&output, 64, "is not a level of the log (off, error, warn, info or debug)");
     }
 }
 
