@@ -4,13 +4,13 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::libc::O_NOFOLLOW;
+use nix::libc::{O_NOCTTY, O_NOFOLLOW};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{
     ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, getpid, pipe, setsid,
@@ -114,14 +114,23 @@ pub enum PidFileError {
 }
 
 impl PidFile {
-    /// Writes the file; a stale one, which nobody has locked, is taken over.
+    /// Writes the file; a stale one, which nobody has locked, is taken over. A
+    /// device, such as /dev/null, is written to and is nobody's: `None`.
     ///
     /// # Errors
     /// When a running process holds it, or it can't be written.
-    pub fn write(path: &Path) -> Result<Self, PidFileError> {
+    pub fn write(path: &Path) -> Result<Option<Self>, PidFileError> {
         let failed = |error: io::Error| PidFileError::Write { path: path.into(), error };
         let mut file = loop {
-            let file = Self::lock(path)?;
+            let mut file = open(path).map_err(failed)?;
+            let kind = file.metadata().map_err(failed)?.file_type();
+            if kind.is_char_device() {
+                return writeln!(file, "{}", getpid()).map(|()| None).map_err(failed);
+            }
+            if !kind.is_file() {
+                return Err(failed(io::Error::other("it is no regular file")));
+            }
+            let file = Self::lock(path, file)?;
             // Who held it until now may have removed it since it was opened.
             if is_at(path, &file) {
                 break file;
@@ -131,21 +140,11 @@ impl PidFile {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", getpid()))
             .map_err(failed)?;
-        Ok(Self { file, path: path.into() })
+        Ok(Some(Self { file, path: path.into() }))
     }
 
-    fn lock(path: &Path) -> Result<Flock<File>, PidFileError> {
+    fn lock(path: &Path, file: File) -> Result<Flock<File>, PidFileError> {
         let failed = |error: io::Error| PidFileError::Write { path: path.into(), error };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644)
-            // In a folder of others, root must not follow their links.
-            .custom_flags(O_NOFOLLOW)
-            .open(path)
-            .map_err(failed)?;
         Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(mut file, error)| {
             if error != Errno::EWOULDBLOCK {
                 return failed(error.into());
@@ -156,6 +155,19 @@ impl PidFile {
             PidFileError::Held { path: path.into(), holder: holder.trim().into() }
         })
     }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o644)
+        // In a folder of others, root must not follow their links. Nor is a terminal
+        // to become the one of a daemon.
+        .custom_flags(O_NOFOLLOW | O_NOCTTY)
+        .open(path)
 }
 
 /// Whether the file is what stands at the path.

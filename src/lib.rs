@@ -20,8 +20,8 @@
 //! [`setup`] has systemd run an end, with one command; the pipe knows nothing of it.
 //!
 //! [`error`] is what the operator reads when the program cannot start,
-//! [`logging`] what it says afterwards; [`background`] and [`privileges`] are
-//! the process as a daemon of the old kind.
+//! [`logging`] what it says afterwards; [`background`], [`privileges`] and
+//! [`signals`] are the process as a daemon of the old kind.
 
 pub mod background;
 pub mod config;
@@ -34,3 +34,4 @@ pub mod privileges;
 pub mod protocol;
 pub mod rekey;
 pub mod setup;
+pub mod signals;

@@ -86,7 +86,7 @@ fn serve(config: &Config, start: Start, announcement: Option<Announcement>) -> R
         .map_err(|error| Error::System { what: "cannot start the log", error })?;
     let mut pid_file = None;
     daemon::run(config, key, start, || {
-        pid_file = config.process.pid_file.as_deref().map(PidFile::write).transpose()?;
+        pid_file = config.process.pid_file.as_deref().map(PidFile::write).transpose()?.flatten();
         if let Some(run_as) = run_as {
             privileges::drop_to(run_as)?;
         }

@@ -123,8 +123,8 @@ pub fn run(
     let source = Source::of(config, start.sockets)?;
     let runtime = one_thread_runtime().map_err(system("cannot start the event loop"))?;
     runtime.block_on(async {
-        let mut end = EndSignals::handle().map_err(system("cannot handle signals"))?;
         let reload = ReloadSignal::handle().map_err(system("cannot handle signals"))?;
+        let mut end = EndSignals::handle().map_err(system("cannot handle signals"))?;
         let control = config.process.control.as_deref().map(bind_control).transpose()?;
         let source = match config.dns {
             Dns::AtStart => select! {

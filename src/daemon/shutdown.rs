@@ -5,6 +5,9 @@ use std::io;
 use tokio::select;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tracing::info;
+
+use crate::signals::{next, unblock, unless_ignored};
 
 /// Tells whether the process is ending.
 #[derive(Clone)]
@@ -43,25 +46,38 @@ impl Shutdown {
 /// The signals that end the process. They are handled from here on, also as PID
 /// 1, to which the kernel delivers no signal that is not handled.
 pub(super) struct EndSignals {
-    term: Signal,
-    int: Signal,
+    term: Option<Signal>,
+    int: Option<Signal>,
 }
 
 impl EndSignals {
+    /// To be called once all other signals are handled: blocked ones come from
+    /// here on.
     pub(super) fn handle() -> io::Result<Self> {
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+        let signals = Self {
+            term: unless_ignored(SignalKind::terminate())?,
+            int: unless_ignored(SignalKind::interrupt())?,
+        };
+        unblock()?;
+        for (name, signal) in [("TERM", &signals.term), ("INT", &signals.int)] {
+            if signal.is_none() {
+                info!("{name} was ignored when this process was started, and stays ignored");
+            }
+        }
+        Ok(signals)
     }
 
     /// Waits for the next one; its name.
     pub(super) async fn next(&mut self) -> &'static str {
         select! {
-            _ = self.term.recv() => "TERM",
-            _ = self.int.recv() => "INT",
+            () = next(&mut self.term) => "TERM",
+            () = next(&mut self.int) => "INT",
         }
     }
 }
 
-/// HUP, which has the process read its key file again.
+/// HUP, which has the process read its key file again; also where it was ignored
+/// at the start: that ends nothing, which is all that nohup is for.
 pub(super) struct ReloadSignal(Signal);
 
 impl ReloadSignal {

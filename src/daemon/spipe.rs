@@ -9,11 +9,12 @@ use std::pin::pin;
 use std::thread::{self, JoinHandle};
 
 use tokio::select;
+use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc;
 
 use super::connection::connect;
 use super::relay::Relay;
-use super::shutdown::{EndSignals, ReloadSignal, shutdown};
+use super::shutdown::{EndSignals, shutdown};
 use super::stream::Stream;
 use super::system;
 use super::target::Target;
@@ -21,6 +22,7 @@ use super::workers::one_thread_runtime;
 use crate::config::{Keepalive, Refresh, Role, TunnelConfig};
 use crate::error::Error;
 use crate::protocol::SharedKey;
+use crate::signals::{next, unless_ignored};
 
 /// How a run of `spipe` that did not fail ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +56,13 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
         let mut relay = Relay::new(local, tunnel, session, config);
         let (trigger, shutdown) = shutdown();
         // ssh ends its proxy command this way: no failure for anybody.
-        let mut ends = EndSignals::handle().map_err(system("cannot handle signals"))?;
-        let mut hangup = ReloadSignal::handle().map_err(system("cannot handle signals"))?;
+        let cannot_handle = system("cannot handle signals");
+        let mut hangup = unless_ignored(SignalKind::hangup()).map_err(&cannot_handle)?;
+        let mut end = EndSignals::handle().map_err(&cannot_handle)?;
         let mut signal = pin!(async {
             select! {
-                name = ends.next() => if name == "INT" { 2 } else { 15 },
-                () = hangup.next() => 1,
+                name = end.next() => if name == "INT" { 2 } else { 15 },
+                () = next(&mut hangup) => 1,
             }
         });
         let mut relay = pin!(async {

@@ -9,12 +9,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::process;
 use tokio::runtime::Builder;
 use tokio::select;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind};
 
 use super::SetupError;
 use super::plan::Step;
 use super::systemd::{Activity, Failure, Unit, command, judge, run};
 use crate::new_file;
+use crate::signals::{next, unblock, unless_ignored};
 
 /// What has been done, as what takes it back.
 enum Undo {
@@ -145,26 +146,28 @@ fn not(path: &Path, error: &io::Error) -> String {
     format!("{}: {error}", path.display())
 }
 
-/// INT, TERM and HUP.
-struct Signals([(SignalKind, Signal); 3]);
+/// INT, TERM and HUP, but those that were ignored at the start.
+struct Signals([(SignalKind, Option<Signal>); 3]);
 
 impl Signals {
     fn watch() -> io::Result<Self> {
-        let watch = |kind| Ok::<_, io::Error>((kind, signal(kind)?));
-        Ok(Self([
+        let watch = |kind| Ok::<_, io::Error>((kind, unless_ignored(kind)?));
+        let signals = Self([
             watch(SignalKind::interrupt())?,
             watch(SignalKind::terminate())?,
             watch(SignalKind::hangup())?,
-        ]))
+        ]);
+        unblock()?;
+        Ok(signals)
     }
 
     /// The number of the first that comes.
     async fn any(&mut self) -> i32 {
         let [(int, on_int), (term, on_term), (hup, on_hup)] = &mut self.0;
         select! {
-            _ = on_int.recv() => int.as_raw_value(),
-            _ = on_term.recv() => term.as_raw_value(),
-            _ = on_hup.recv() => hup.as_raw_value(),
+            () = next(on_int) => int.as_raw_value(),
+            () = next(on_term) => term.as_raw_value(),
+            () = next(on_hup) => hup.as_raw_value(),
         }
     }
 }

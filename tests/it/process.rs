@@ -214,6 +214,86 @@ fn a_pid_file_belongs_to_one_process() {
     assert!(!folder.path("one.pid").exists());
 }
 
+/// As a real unit of systemd's has it. It is nobody's: any number may run so.
+#[test]
+fn a_device_as_the_pid_file_is_no_pid_file() {
+    let folder = Folder::new();
+    let key = folder.shared_key();
+    let null = || fs::metadata("/dev/null").unwrap();
+    let before = null();
+    let start = || Daemon::receiver(&key, nobody(), &["-p", "/dev/null"]);
+    let mut both = [start(), start()];
+    for daemon in &mut both {
+        daemon.signal("TERM");
+        assert!(daemon.wait().success());
+    }
+    assert_eq!((null().ino(), null().mode()), (before.ino(), before.mode()));
+    // In the background, too; nothing else has its number then.
+    need("ss", "iproute2");
+    let address = source();
+    let output = background(&folder, "-d", address, nobody(), &["-p", "/dev/null"]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let mut ss = Command::new("ss");
+    let listeners = ss.args(["-Hlntp", &format!("sport = {}", address.port())]).output().unwrap();
+    let listeners = text(&listeners.stdout);
+    let id = listeners.split("pid=").nth(1).unwrap().split(',').next().unwrap();
+    drop(Background { id: id.parse().unwrap(), address });
+
+    let fifo = folder.path("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let output = background(&folder, "-d", source(), nobody(), &["-p", "fifo"]);
+    assert_failed(&output, 73, "cannot write the process id to fifo: it is no regular file");
+}
+
+/// Runs `spiped -F` as a program that had `--block-signal` or `--ignore-signal`.
+fn with_signals(how: &str, key: &Path) -> Daemon {
+    need("env", "coreutils");
+    let mut command = Command::new("env");
+    command.args([how, SPIPED, "-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1", "-k"]);
+    Daemon::spawn({
+        command.arg(key);
+        command
+    })
+}
+
+/// Else only KILL would end it.
+#[test]
+fn signals_that_were_blocked_at_the_start_are_heard() {
+    let folder = Folder::new();
+    for end in ["TERM", "INT"] {
+        let key = folder.shared_key();
+        let mut daemon = with_signals("--block-signal=TERM,INT,HUP", &key);
+        daemon.signal("HUP");
+        daemon.log.wait_for("the key is read again");
+        daemon.signal(end);
+        assert!(daemon.wait().success());
+    }
+}
+
+/// A start script that has it so means it: `trap '' TERM`, or INT in a job of the
+/// background.
+#[test]
+fn what_was_ignored_at_the_start_stays_ignored() {
+    let folder = Folder::new();
+    for (ignored, end) in [("TERM", "INT"), ("INT", "TERM")] {
+        let key = folder.shared_key();
+        let mut daemon = with_signals(&format!("--ignore-signal={ignored}"), &key);
+        daemon.log.wait_for(&format!("{ignored} was ignored when this process was started"));
+        daemon.signal(ignored);
+        // Behind it in the same queue, and nohup has not been for this.
+        daemon.signal("HUP");
+        daemon.log.wait_for("the key is read again");
+        assert!(daemon.is_running());
+        daemon.signal(end);
+        assert!(daemon.wait().success());
+        assert_eq!(daemon.log.count(&format!("{ignored} received")), 0);
+    }
+    let mut nohup = with_signals("--ignore-signal=HUP", &folder.shared_key());
+    nohup.signal("HUP");
+    nohup.log.wait_for("the key is read again");
+    assert!(nohup.is_running());
+}
+
 #[test]
 fn in_the_foreground_there_is_a_pid_file_only_if_it_is_named() {
     let folder = Folder::new();

@@ -270,6 +270,30 @@ fn a_tunnel_that_is_cut_is_a_failure() {
     failed(&output(child), 69, "truncated: ");
 }
 
+/// `nohup spipe` outlives its terminal.
+#[test]
+fn a_hangup_ends_it_unless_it_was_ignored_at_the_start() {
+    let folder = Folder::new();
+    let receiver = Daemon::receiver(&folder.shared_key(), Server::echo().address, &[]);
+    for (how, code) in [("--default-signal=HUP", 129), ("--ignore-signal=HUP", 0)] {
+        let mut command = Command::new("env");
+        command.arg(how).arg(folder.spipe()).args(["-t", &receiver.address.to_string(), "-k"]);
+        command.arg(folder.shared_key()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(b"x").unwrap();
+        // From here on signals are handled.
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        signal(&child, "HUP");
+        if code == 0 {
+            stdin.write_all(b"y").unwrap();
+            child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+            drop(stdin);
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{how}");
+    }
+}
+
 /// ssh through a receiver before a real sshd: `ProxyCommand`.
 #[test]
 fn ssh_takes_it_for_its_proxy_command() {
