@@ -3,6 +3,7 @@
 
 use std::io;
 
+use nix::libc::{EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, ENOENT, EPERM};
 use thiserror::Error;
 
 use crate::background::PidFileError;
@@ -80,7 +81,7 @@ impl Error {
             Self::SetupConfig(error) => error.hint(),
             Self::Setup(error) => error.hint(),
             Self::KeyFile(error) => error.hint(),
-            Self::Listen { error, .. } => listen_hint(error),
+            Self::Listen { address, error } => listen_hint(address, error),
             Self::Activation(error) => error.hint(),
             Self::Rekey(error) => error.hint(),
             Self::Pipe { hint, .. } => hint,
@@ -175,17 +176,41 @@ const fn privileges_hint(error: &PrivilegesError) -> &'static str {
     }
 }
 
-fn listen_hint(error: &io::Error) -> &'static str {
-    const HINTS: [(io::ErrorKind, &str); 3] = [
-        (io::ErrorKind::AddrInUse, "another program listens there: 'ss -lntxp' names it"),
-        (io::ErrorKind::AddrNotAvailable, "no interface of this host has that address"),
-        (
-            io::ErrorKind::PermissionDenied,
-            "ports below 1024, and folders of others, need rights this user has not; a socket unit of systemd has them",
-        ),
-    ];
-    HINTS
-        .iter()
-        .find(|(kind, _)| *kind == error.kind())
-        .map_or("-s names the address to listen on", |(_, hint)| hint)
+fn listen_hint(address: &Address, error: &io::Error) -> &'static str {
+    let is_ipv6 = matches!(address, Address::Inet(inet) if inet.is_ipv6());
+    match error.raw_os_error() {
+        Some(EADDRINUSE) => "another program listens there: 'ss -lntxp' names it",
+        Some(EADDRNOTAVAIL) if is_ipv6 => {
+            "no interface of this host has that address, or IPv6 is off here: [0.0.0.0] is all of IPv4"
+        }
+        Some(EADDRNOTAVAIL) => "no interface of this host has that address",
+        Some(EAFNOSUPPORT) => {
+            "this kernel, or the unit's sandbox, has no IPv6: [0.0.0.0] is all of IPv4"
+        }
+        Some(EACCES | EPERM) => {
+            "ports below 1024, and folders of others, need rights this user has not; a socket unit of systemd has them"
+        }
+        Some(ENOENT) => "the folder of that path is not there: make it first",
+        None if matches!(address, Address::Host(..)) => {
+            "check the name after -s and the resolver; with -D it is waited for"
+        }
+        _ => "name another address after -s, or another path after --control",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_ipv6_is_told_so() {
+        let hint = |address: &str, number| {
+            let error = io::Error::from_raw_os_error(number);
+            let address = address.parse().unwrap();
+            Error::Listen { address, error }.hint().to_owned()
+        };
+        assert!(hint("[::]:1", EAFNOSUPPORT).contains("no IPv6"));
+        assert!(hint("[::1]:1", EADDRNOTAVAIL).contains("IPv6 is off here"));
+        assert!(!hint("127.0.0.9:1", EADDRNOTAVAIL).contains("IPv6"));
+    }
 }

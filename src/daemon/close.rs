@@ -4,6 +4,10 @@
 use std::io;
 use std::time::Duration;
 
+use nix::libc::{
+    EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, ECONNREFUSED, EMFILE, ENFILE, ENOBUFS, ENOENT, ENOMEM,
+    ENOSPC, EPERM,
+};
 use thiserror::Error;
 use tokio::task::yield_now;
 use tracing::Level;
@@ -51,6 +55,9 @@ pub(super) enum Close {
     /// The connection on this side's plaintext socket failed.
     #[error("the local peer's connection failed: {0}")]
     Local(io::Error),
+    /// The system has no room for a connection that was accepted.
+    #[error("the system has no room for a further connection: {0}")]
+    NoRoom(io::Error),
     /// A record was wrong.
     #[error("truncated: {0}")]
     Record(#[from] OpenError),
@@ -130,6 +137,31 @@ pub(super) enum ConnectError {
     TimedOut(Duration),
     #[error("target cannot be reached: {0}")]
     Unreachable(io::Error),
+    #[error("the system has no room for a connection to the target: {0}")]
+    NoRoom(io::Error),
+}
+
+/// Whether the system is short of what another socket takes: descriptors, memory,
+/// or room in epoll.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM | ENOSPC))
+}
+
+impl Close {
+    /// Why a socket that was accepted cannot be served.
+    pub(super) fn of_accepted(error: io::Error) -> Self {
+        if is_shortage(&error) { Self::NoRoom(error) } else { Self::Local(error) }
+    }
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(ECONNREFUSED) => Self::Refused,
+            _ if is_shortage(&error) => Self::NoRoom(error),
+            _ => Self::Unreachable(error),
+        }
+    }
 }
 
 impl Close {
@@ -152,6 +184,7 @@ impl Close {
             | Self::NoSession(_)
             | Self::Target(_)
             | Self::Limit(_)
+            | Self::NoRoom(_)
             | Self::Aborted(_)
             | Self::Truncated
             | Self::Tunnel(_)
@@ -161,13 +194,14 @@ impl Close {
     }
 
     /// What may help whoever reads the log.
-    pub(super) const fn hint(&self) -> Option<&'static str> {
+    pub(super) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Stranger(error) => error.hint(),
             Self::NoSession(error) => Some(error.hint()),
             Self::Target(error) => Some(error.hint()),
             Self::Aborted(reason) => abort_hint(*reason),
             Self::Limit(_) => Some("raise -n or the limit of file descriptors"),
+            Self::NoRoom(_) => Some(NO_ROOM),
             Self::Truncated | Self::Tunnel(_) | Self::Unused(Unused::Closed) => {
                 Some("the other end was stopped, or something between the two cut the connection")
             }
@@ -186,9 +220,9 @@ impl Close {
             Self::Target(error) => Some(match error {
                 ConnectError::Refused => AbortReason::TargetRefused,
                 ConnectError::TimedOut(_) => AbortReason::TargetTimedOut,
-                ConnectError::Unresolved(..) | ConnectError::Unreachable(_) => {
-                    AbortReason::TargetUnreachable
-                }
+                ConnectError::Unresolved(..)
+                | ConnectError::Unreachable(_)
+                | ConnectError::NoRoom(_) => AbortReason::TargetUnreachable,
             }),
             Self::Limit(_) => Some(AbortReason::ConnectionLimit),
             Self::Local(_) => Some(AbortReason::LocalPeerReset),
@@ -199,6 +233,7 @@ impl Close {
             Self::Finished
             | Self::Stranger(_)
             | Self::NoSession(_)
+            | Self::NoRoom(_)
             | Self::Unused(Unused::Closed)
             | Self::Aborted(_)
             | Self::Truncated
@@ -218,6 +253,9 @@ impl Stranger {
             Self::NotOurs(LooksLike::Spiped1) => {
                 Some("spiped 1.x speaks another protocol, both ends must be of this version")
             }
+            Self::NotOurs(LooksLike::ProxyProtocol) => Some(
+                "turn it off before this port: haproxy send-proxy, nginx proxy_protocol, AWS proxy_protocol_v2.enabled",
+            ),
             Self::NotOurs(_) => Some("only a sender ('spiped -e') connects to this port"),
             Self::Refused(HandshakeError::WrongKey) => {
                 Some("compare 'spiped keyid FILE' on both ends, they differ")
@@ -240,12 +278,12 @@ impl Stranger {
 }
 
 impl NoSession {
-    const fn hint(&self) -> &'static str {
+    fn hint(&self) -> &'static str {
         match self {
-            Self::Connect(ConnectError::Unresolved(..)) => {
-                "check the name after -t and the resolver"
+            Self::Connect(ConnectError::Refused | ConnectError::TimedOut(_)) => {
+                "is 'spiped -d' running there, and does no firewall stand between?"
             }
-            Self::Connect(_) => "is 'spiped -d' running there, and does no firewall stand between?",
+            Self::Connect(error) => error.hint(),
             Self::TimedOut(_) => {
                 "is it 'spiped -d' that listens there, and not another 'spiped -e'?"
             }
@@ -259,15 +297,34 @@ impl NoSession {
     }
 }
 
+const NO_ROOM: &str =
+    "raise LimitNOFILE= (ulimit -n), the sysctl fs.epoll.max_user_watches, or the memory there is";
+
 impl ConnectError {
-    const fn hint(&self) -> &'static str {
+    fn hint(&self) -> &'static str {
         match self {
             Self::Unresolved(..) => "check the name after -t and the resolver",
             Self::Refused => "is the server running, and does it listen on the address after -t?",
-            Self::TimedOut(_) | Self::Unreachable(_) => {
-                "check the address after -t, the route and the firewall"
-            }
+            Self::TimedOut(_) => "check the address after -t, the route and the firewall",
+            Self::Unreachable(error) => unreachable_hint(error),
+            Self::NoRoom(_) => NO_ROOM,
         }
+    }
+}
+
+fn unreachable_hint(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(EADDRNOTAVAIL) => {
+            "-b must name an address of this host; without -b, no local port is free, or IPv6 is off here"
+        }
+        Some(EAFNOSUPPORT) => {
+            "this kernel, or the unit's sandbox, has no IPv6: name an IPv4 address after -t"
+        }
+        Some(ENOENT) => "nothing is at the path after -t: is the server running?",
+        Some(EACCES | EPERM) => {
+            "this user may not: the mode of the socket after -t, or this host's own firewall, says so"
+        }
+        _ => "check the address after -t, the route and the firewall",
     }
 }
 
@@ -304,5 +361,48 @@ pub(super) async fn abort(tunnel: Stream, record: Option<[u8; OVERHEAD + 1]>) {
         };
         // Whether it arrived or not, the connection is over.
         let _told = Deadline::after(LINGER).bound(told).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::libc::{EHOSTUNREACH, ENOTCONN};
+
+    use super::*;
+
+    /// No room in epoll (`fs.epoll.max_user_watches`) is no fault of a peer's.
+    #[test]
+    fn a_system_without_room_is_told_apart_from_peers() {
+        let error = io::Error::from_raw_os_error;
+        for shortage in [ENOSPC, ENOMEM, EMFILE] {
+            let accepted = Close::of_accepted(error(shortage));
+            assert!(matches!(accepted, Close::NoRoom(_)), "{accepted}");
+            assert_eq!((accepted.level(), accepted.hint()), (Level::WARN, Some(NO_ROOM)));
+            let connected = Close::Target(error(shortage).into());
+            assert!(connected.to_string().contains("no room"), "{connected}");
+            assert_eq!(connected.hint(), Some(NO_ROOM));
+        }
+        assert!(matches!(Close::of_accepted(error(ENOTCONN)), Close::Local(_)));
+    }
+
+    #[test]
+    fn what_cannot_be_reached_has_the_hint_of_its_cause() {
+        let hint = |number| {
+            let error = || ConnectError::from(io::Error::from_raw_os_error(number));
+            let sender = NoSession::Connect(error()).hint();
+            (sender == error().hint()).then_some(sender)
+        };
+        let cases = [
+            (EADDRNOTAVAIL, "-b must name an address of this host"),
+            (EAFNOSUPPORT, "has no IPv6"),
+            (ENOENT, "nothing is at the path"),
+            (EACCES, "this user may not"),
+            (EHOSTUNREACH, "the route and the firewall"),
+        ];
+        for (number, part) in cases {
+            assert!(hint(number).is_some_and(|hint| hint.contains(part)), "{number}");
+        }
+        // For the sender, nobody there is no server but no receiver.
+        assert_eq!(hint(ECONNREFUSED), None);
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn run(shared: Arc<Shared>, accepted: Accepted) {
     let Accepted { id, socket, peer, stranger } = accepted;
     let mut facts = Facts::default();
     let close = match Stream::accepted(socket, shared.config.tunnel.keepalive) {
-        Err(error) => Close::Local(error),
+        Err(error) => Close::of_accepted(error),
         Ok(stream) => {
             // Boxed, so that what this takes is given back once it is open.
             let open = match stranger {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::libc::{
-    EBADF, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOTSOCK, EOPNOTSUPP, SOCK_CLOEXEC,
-    SOCK_NONBLOCK,
+    EADDRNOTAVAIL, EAFNOSUPPORT, EBADF, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOTSOCK,
+    EOPNOTSUPP, SOCK_CLOEXEC, SOCK_NONBLOCK,
 };
 use nix::sys::stat::{Mode, fchmod};
 use socket2::{SockAddr, Socket, Type};
@@ -52,11 +52,16 @@ pub(super) fn bind_all(addresses: &[SocketAddr]) -> io::Result<Vec<Listener>> {
     for address in addresses {
         match bind_inet(*address) {
             Ok(listener) => listeners.push(listener),
-            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => missing = error,
+            Err(error) if is_not_here(&error) => missing = error,
             Err(error) => return Err(error),
         }
     }
     if listeners.is_empty() { Err(missing) } else { Ok(listeners) }
+}
+
+/// No interface has the address, or the kernel knows nothing of its family.
+fn is_not_here(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EADDRNOTAVAIL | EAFNOSUPPORT))
 }
 
 fn bind_inet(address: SocketAddr) -> io::Result<Listener> {

@@ -49,7 +49,8 @@ impl Target {
         })
     }
 
-    /// Connects to it in time, by whichever of its addresses answers.
+    /// Connects to it in time, by whichever of its addresses answers. The look-up
+    /// of its name counts.
     pub(super) async fn connect(&self) -> Result<Stream, ConnectError> {
         let deadline = Deadline::after(self.limit);
         let connected = match &self.to {
@@ -114,11 +115,5 @@ async fn connect_to_any(
 }
 
 async fn connect_to(address: SockAddr, options: Options) -> Result<Stream, ConnectError> {
-    Stream::connect(&address, options).await.map_err(|error| {
-        if error.kind() == io::ErrorKind::ConnectionRefused {
-            ConnectError::Refused
-        } else {
-            ConnectError::Unreachable(error)
-        }
-    })
+    Stream::connect(&address, options).await.map_err(ConnectError::from)
 }

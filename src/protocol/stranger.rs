@@ -16,6 +16,8 @@ pub enum LooksLike {
     Ssh,
     /// Another greeting of a server that speaks first (MySQL, SMTP, FTP, …).
     Greeting,
+    /// The header of a load balancer that tells who its client is.
+    ProxyProtocol,
     /// The first message of Debian's spiped 1.x: 32 bytes, then it waits.
     Spiped1,
     /// Nothing known.
@@ -39,6 +41,7 @@ impl LooksLike {
         ];
         const REDIS: [&[u8]; 9] =
             [b"PING", b"ping", b"AUTH", b"INFO", b"HELLO", b"SYNC", b"PSYNC", b"+PONG", b"-ERR"];
+        const PROXY: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
         let starts = |known: &[&[u8]]| known.iter().any(|start| bytes.starts_with(start));
         match bytes {
             // RESP: a type, then a count or a text, up to CR LF.
@@ -46,6 +49,7 @@ impl LooksLike {
             _ if starts(&REDIS) => Self::Redis,
             _ if starts(&HTTP) => Self::Http,
             _ if starts(&[b"SSH-"]) => Self::Ssh,
+            _ if starts(&PROXY) => Self::ProxyProtocol,
             // A TLS record: alert or handshake, version 3.x.
             [0x15 | 0x16, 0x03, 0x00..=0x04, ..] => Self::Tls,
             // SMTP's and FTP's greeting, MySQL's (length, sequence 0, protocol 10).
@@ -64,6 +68,7 @@ impl fmt::Display for LooksLike {
             Self::Http => "http",
             Self::Ssh => "ssh",
             Self::Greeting => "a server's greeting",
+            Self::ProxyProtocol => "the proxy protocol",
             Self::Spiped1 => "spiped 1.x",
             Self::Unknown => "nothing known",
         })
@@ -76,7 +81,7 @@ mod tests {
 
     #[test]
     fn what_operators_connect_by_mistake_is_named() {
-        let cases: [(&[u8], LooksLike); 13] = [
+        let cases: [(&[u8], LooksLike); 15] = [
             (b"*1\r\n$4\r\nPING\r\n", LooksLike::Redis),
             (b"PING\r\n", LooksLike::Redis),
             (b"-ERR unknown command", LooksLike::Redis),
@@ -87,6 +92,12 @@ mod tests {
             (b"\x16\x03\x01\x02\x00\x01", LooksLike::Tls),
             (b"220 mail.example ESMTP", LooksLike::Greeting),
             (b"\x5b\x00\x00\x00\x0a5.5.5", LooksLike::Greeting),
+            (b"PROXY TCP4 192.0.2.1 192.0.2.2 50000 6379\r\n", LooksLike::ProxyProtocol),
+            // Version 2, and 32 bytes long.
+            (
+                b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x10\xc0\0\x02\x01\xc0\0\x02\x02\xc3\x50\x18\xeb\x04\0\x01\0",
+                LooksLike::ProxyProtocol,
+            ),
             (&[0xc5; 32], LooksLike::Spiped1),
             (&[0xc5; 33], LooksLike::Unknown),
             (b"", LooksLike::Unknown),

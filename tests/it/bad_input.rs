@@ -139,6 +139,7 @@ fn a_source_that_is_taken_is_named() {
     let unresolvable = ["-F", "-d", "-s", "no.such.name.invalid:1", "-t", "127.0.0.1:1", "-k"];
     let output = spiped(&[&unresolvable[..], &[key.to_str().unwrap()]].concat());
     refused(&output, 69, "cannot listen on no.such.name.invalid:1");
+    assert!(text(&output).contains("hint: check the name after -s"), "{}", text(&output));
 }
 
 #[test]

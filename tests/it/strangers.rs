@@ -1,17 +1,20 @@
 //! Who does not hold the key learns nothing, reaches no target, and costs
 //! one line in the log that says what it was.
 
+use std::fs;
 use std::io::Write;
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Daemon, End, Folder, Pipe, SPIPED, Server, connect, read_to_end, reset, round_trip, wait_until,
+    Daemon, End, Folder, Pipe, SPIPED, Server, connect, need, nobody, read_to_end, reset,
+    round_trip, wait_until,
 };
 
 #[test]
 fn what_is_not_our_protocol_is_closed_at_once_and_named() {
-    let cases: [(&[u8], &str, &str); 5] = [
+    let cases: [(&[u8], &str, &str); 6] = [
         (
             b"*1\r\n$4\r\nPING\r\n",
             "looks like plaintext redis",
@@ -20,6 +23,11 @@ fn what_is_not_our_protocol_is_closed_at_once_and_named() {
         (b"PING\r\n", "looks like plaintext redis", "redis clients connect to a sender"),
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "looks like http", "only a sender"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "looks like tls", "only a sender"),
+        (
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 5 6\r\n",
+            "like the proxy protocol",
+            "turn it off before",
+        ),
         (&[0xc5; 32], "looks like spiped 1.x", "speaks another protocol"),
     ];
     for (bytes, reason, hint) in cases {
@@ -32,6 +40,30 @@ fn what_is_not_our_protocol_is_closed_at_once_and_named() {
         let line = stage.logged(reason);
         assert!(line.contains(hint), "{line}");
         stage.still_serves();
+    }
+}
+
+/// A real load balancer that tells who its client is.
+#[test]
+fn the_proxy_protocol_of_haproxy_is_named() {
+    need("haproxy", "haproxy");
+    for version in ["send-proxy", "send-proxy-v2"] {
+        let folder = Folder::new();
+        let receiver = Daemon::receiver(&folder.shared_key(), nobody(), &[]);
+        let (address, to) = (nobody(), receiver.address);
+        let config = format!(
+            "defaults\n mode tcp\n timeout connect 5s\n timeout client 5s\n timeout server 5s\n\
+             listen pipe\n bind {address}\n server receiver {to} {version}\n"
+        );
+        fs::write(folder.path("haproxy.cfg"), config).unwrap();
+        let mut haproxy = Command::new("haproxy");
+        let mut haproxy =
+            haproxy.args(["-q", "-db", "-f"]).arg(folder.path("haproxy.cfg")).spawn().unwrap();
+        wait_until("haproxy listens", || TcpStream::connect(address).is_ok());
+        let line = receiver.log.wait_for("not our protocol, looks like the proxy protocol");
+        haproxy.kill().unwrap();
+        haproxy.wait().unwrap();
+        assert!(line.contains("haproxy send-proxy, nginx proxy_protocol"), "{line}");
     }
 }
 
@@ -134,7 +166,7 @@ fn silent_strangers_keep_no_keyed_peer_waiting() {
     let mut stage = Stage::new(&["-o", "600"]);
     // More than there are places for: those with 1024 descriptors are 128.
     stage.pipe.receiver = {
-        let mut command = std::process::Command::new("sh");
+        let mut command = Command::new("sh");
         let key = stage.folder.shared_key();
         let target = stage.target.address.to_string();
         command.args(["-c", "ulimit -n 1024; exec \"$@\"", "sh", SPIPED, "-F", "-d"]);

@@ -9,8 +9,10 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::net::namespaces_can_be;
-use crate::support::{Daemon, Folder, PATIENCE, Pipe, SPIPED, Server, round_trip, wait_until};
+use crate::support::net::{Net, namespaces_can_be};
+use crate::support::{
+    Daemon, End, Folder, PATIENCE, Pipe, SPIPED, Server, read_to_end, round_trip, wait_until,
+};
 
 /// A sender that is the first process of its namespace, as in a container.
 fn first_process(key: &str, target: &str) -> Daemon {
@@ -54,6 +56,32 @@ fn as_the_first_process_it_drains_and_ends() {
         drop(client);
         assert_eq!(sender.wait().code(), Some(0), "{signal}");
     }
+}
+
+/// A source, or a target, of IPv6 where that is turned off.
+#[test]
+fn a_host_without_ipv6_is_named_as_the_cause() {
+    if !namespaces_can_be("a host without IPv6") {
+        return;
+    }
+    Net::new().enter(|| {
+        std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
+        let folder = Folder::new();
+        let key = folder.shared_key();
+        let end = ["-F", "-d", "-s", "[::1]:0", "-t", "127.0.0.1:1", "-k"];
+        let output = Command::new(SPIPED).args(end).arg(&key).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(69), "{said}");
+        assert!(
+            said.contains("hint: no interface of this host has that address, or IPv6 is off"),
+            "{said}"
+        );
+
+        let sender = Daemon::sender(&key, "[::1]:1", &[]);
+        assert_eq!(read_to_end(&mut sender.connect()), (vec![], End::Reset));
+        let line = sender.log.wait_for("target cannot be reached: Cannot assign");
+        assert!(line.contains("or IPv6 is off here"), "{line}");
+    });
 }
 
 /// `-b`, as an address and with a port, at both ends.
