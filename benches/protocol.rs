@@ -1,9 +1,9 @@
 //! How long records and handshakes take, by criterion:
 //!
 //! ```sh
-//! cargo bench                         # with AWS-LC
-//! cargo bench --no-default-features   # in pure Rust
-//! cargo bench -- seal/aes             # only what has this in its name
+//! cargo bench                                                  # with AWS-LC
+//! cargo bench --no-default-features --features rust-crypto     # in pure Rust
+//! cargo bench -- seal/aes                                      # only what has this in its name
 //! ```
 //!
 //! The first run builds as for a release, which takes some minutes.

@@ -23,6 +23,11 @@
 //! [`logging`] what it says afterwards; [`background`], [`privileges`] and
 //! [`signals`] are the process as a daemon of the old kind.
 
+#[cfg(not(any(feature = "aws-lc", feature = "rust-crypto")))]
+compile_error!(
+    "nothing to seal records with: build with --features aws-lc, the default, or rust-crypto"
+);
+
 pub mod background;
 pub mod config;
 pub mod daemon;

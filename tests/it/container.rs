@@ -131,6 +131,19 @@ fn user() -> (u32, u32) {
     (user.parse().unwrap(), group.parse().unwrap())
 }
 
+/// What others put behind a tag later is not built with.
+#[test]
+fn each_base_image_is_named_by_its_digest() {
+    let images = instructions("FROM");
+    assert_eq!(images.len(), 2, "{images:?}");
+    for image in images.iter().filter(|image| *image != "scratch") {
+        let digest = image.split_once("@sha256:").map_or("", |(_, rest)| rest);
+        let digest = digest.split(' ').next().unwrap();
+        let is_hex = digest.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
+        assert!(digest.len() == 64 && is_hex, "{image}");
+    }
+}
+
 #[test]
 fn it_is_process_1_in_a_container_with_nothing_else() {
     if !namespaces_can_be("the container") {

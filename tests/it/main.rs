@@ -7,6 +7,8 @@
 
 mod bad_input;
 mod bench;
+// The build with AWS-LC is there before the other.
+#[cfg(not(feature = "aws-lc"))]
 mod builds;
 mod completions;
 // Units, packages and set-up are the same whatever seals the records: here and

@@ -14,8 +14,8 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::support::{
-    Daemon, End, Folder, PATIENCE, Pipe, SPIPED, Server, connect, need, nobody, read_to_end,
-    round_trip, wait_until, with_input,
+    Daemon, End, Folder, PATIENCE, Pipe, SPIPED, Server, connect, is_root, need, nobody,
+    read_to_end, round_trip, wait_until, with_input,
 };
 
 /// A spiped in the background; ended by its process id when dropped.
@@ -115,16 +115,6 @@ fn is_running(id: u32) -> bool {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_owned()).unwrap()
-}
-
-/// Says that a test is left out, where that is so.
-fn is_root() -> bool {
-    let is_root = nix::unistd::geteuid().is_root();
-    if !is_root {
-        // Not by eprintln, which is shown of failed tests only.
-        let _unwritten = writeln!(std::io::stderr(), "\n*** SKIPPED: needs root ***");
-    }
-    is_root
 }
 
 #[test]
@@ -320,7 +310,7 @@ fn in_the_foreground_there_is_a_pid_file_only_if_it_is_named() {
 /// it serves.
 #[test]
 fn it_becomes_another_user_for_good() {
-    if !is_root() {
+    if !is_root("becoming another user") {
         return;
     }
     let ids = |name: &str| {
@@ -362,7 +352,7 @@ fn the_key_may_belong_to_the_user_it_becomes() {
     let folder = Folder::new();
     fs::set_permissions(folder.path(""), fs::Permissions::from_mode(0o711)).unwrap();
     let key = folder.shared_key();
-    if !is_root() {
+    if !is_root("the key of another user") {
         return;
     }
     let uid = nix::unistd::User::from_name("nobody").unwrap().unwrap().uid.as_raw();
@@ -379,7 +369,7 @@ fn the_key_may_belong_to_the_user_it_becomes() {
 #[test]
 fn only_root_may_become_another_user() {
     need("setpriv", "util-linux");
-    if !is_root() {
+    if !is_root("who may become another user") {
         return;
     }
     let folder = Folder::new();
@@ -415,7 +405,7 @@ shift; exec "$@""#;
 #[test]
 fn syslog_gets_the_log_of_the_background_and_where_it_is_asked_for() {
     need("unshare", "util-linux");
-    if !is_root() {
+    if !is_root("syslog") {
         return;
     }
     let folder = Folder::new();

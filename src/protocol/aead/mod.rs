@@ -1,7 +1,8 @@
 //! Noise's cipher functions (section 12): one key, 64-bit nonces, 16-byte tags.
 //!
-//! Two implementations of the same four functions; the feature `aws-lc` says
-//! which of them seals records. The tests hold one against the other.
+//! Two implementations of the same four functions; the features `aws-lc` and
+//! `rust-crypto` say which of them seals records. The tests hold one against the
+//! other.
 
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -10,12 +11,12 @@ use super::suite::Suite;
 
 #[cfg(feature = "aws-lc")]
 mod aws_lc;
-#[cfg(any(not(feature = "aws-lc"), test))]
+#[cfg(any(all(feature = "rust-crypto", not(feature = "aws-lc")), test))]
 mod rust_crypto;
 
 #[cfg(feature = "aws-lc")]
 use aws_lc::Key;
-#[cfg(not(feature = "aws-lc"))]
+#[cfg(all(feature = "rust-crypto", not(feature = "aws-lc")))]
 use rust_crypto::Key;
 
 /// The length of a tag.

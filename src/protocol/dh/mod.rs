@@ -5,12 +5,12 @@
 
 #[cfg(feature = "aws-lc")]
 mod aws_lc;
-#[cfg(any(not(feature = "aws-lc"), test))]
+#[cfg(any(all(feature = "rust-crypto", not(feature = "aws-lc")), test))]
 mod dalek;
 
 #[cfg(feature = "aws-lc")]
 pub(super) use aws_lc::PrivateKey;
-#[cfg(not(feature = "aws-lc"))]
+#[cfg(all(feature = "rust-crypto", not(feature = "aws-lc")))]
 pub(super) use dalek::PrivateKey;
 
 #[cfg(test)]

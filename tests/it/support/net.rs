@@ -3,7 +3,6 @@
 //! in them.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::panic::resume_unwind;
 use std::process::{Child, Command, Stdio};
@@ -12,7 +11,7 @@ use std::thread;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::{Folder, Lines, need, signal};
+use super::{Folder, Lines, need, signal, skip};
 
 /// Whether namespaces can be made here at all; says what is not tested where
 /// they can't.
@@ -23,13 +22,7 @@ pub fn namespaces_can_be(tested: &str) -> bool {
             .output()
             .is_ok_and(|output| output.status.success());
     if !can {
-        let all = std::env::var_os("SPIPED_TEST_ALL");
-        assert!(all.is_none(), "not tested, since it needs root and namespaces: {tested}");
-        // Not by eprintln, which is shown of failed tests only.
-        let _unwritten = writeln!(
-            io::stderr(),
-            "\n*** SKIPPED: NOT tested, since it needs root and namespaces: {tested} ***"
-        );
+        skip("needs root and namespaces", tested);
     }
     can
 }
