@@ -24,9 +24,9 @@ pub enum ActivationError {
     #[error("the inherited descriptor {0} is not a TCP or unix socket that listens")]
     NotListening(RawFd),
     /// The option and the sockets say different things.
-    #[error("-s says {given}, but the inherited socket listens on {inherited}")]
+    #[error("the source is {given}, but the inherited socket listens on {inherited}")]
     Mismatch {
-        /// What -s says.
+        /// What -s, or its variable, says.
         given: Address,
         /// Where the sockets listen.
         inherited: String,
@@ -40,7 +40,9 @@ impl ActivationError {
         match self {
             Self::Take(_) => "LISTEN_FDS is to be set by systemd alone",
             Self::NotListening(_) => "in the .socket unit have ListenStream= only, and Accept=no",
-            Self::Mismatch { .. } => "leave -s out, or let it be what ListenStream= says",
+            Self::Mismatch { .. } => {
+                "leave -s and SPIPED_SOURCE out, or let them be what ListenStream= says"
+            }
         }
     }
 }

@@ -49,6 +49,7 @@ fn what_cannot_be_set_up_is_named() {
         (name("a%i"), "'a%i' is no name for a pipe"),
         (name("a\tb"), "is no name for a pipe"),
         (name(""), "'' is no name for a pipe"),
+        (name(r"a\x2db"), r"'a\x2db' is no name for a pipe"),
         (name(&long), "is no name for a pipe"),
         ("receive x".into(), "required arguments were not provided: --source <ADDRESS> --target"),
         (format!("receive x -s x -t {HERE}"), "--source: 'x' has no port"),

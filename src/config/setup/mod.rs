@@ -150,8 +150,11 @@ pub enum SetupConfigError {
 impl SetupConfigError {
     /// What to do about it.
     #[must_use]
-    pub const fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> &'static str {
         match self {
+            Self::Name(name) if name.contains('\\') => {
+                "write it as it is, such as a-b: what systemd-escape makes of it names no file"
+            }
             Self::Name(_) => {
                 "up to 64 letters, digits, - _ and . that begin with neither - nor ., such as redis"
             }

@@ -146,6 +146,12 @@ fn status_says_what_is_wrong() {
         host.must(&format!("systemctl disable --quiet {SEND}"));
         std::fs::rename(&away, &there).unwrap();
     }
+    // What systemd-escape makes of a name: for systemd it is a pattern, and no file.
+    write_conf(host, r"o\x2dut", "127.0.0.1:8000", "127.0.0.1:7000");
+    host.write_etc(r"o\x2dut.key", [3; 32], 0o600);
+    let status = fails(r"spiped-send@o\x2dut.service");
+    assert!(status.contains(r"Encrypted pipe of /etc/spiped/o\x2dut.conf and"), "{status}");
+
     host.write_etc("out.key", [3; 32], 0o640);
     let status = fails(SEND);
     let open = "the key file /etc/spiped/out.key is open to others than its owner (mode 0640)";

@@ -137,7 +137,7 @@ fn another_source_than_the_sockets_is_refused() {
     host.write_etc("out.conf", conf, 0o644);
     assert!(!host.run(&format!("systemctl start {SEND}.service")).status.success());
     let status = host.status(&format!("{SEND}.service"));
-    let reason = "Status: \"-s says [127.0.0.1]:8001, but the inherited socket listens on \
+    let reason = "Status: \"the source is [127.0.0.1]:8001, but the inherited socket listens on \
                   /run/spiped/out.socket, [127.0.0.1]:8000\"";
     assert!(status.contains(reason), "{status}");
 }

@@ -101,8 +101,9 @@ fn sockets_that_do_not_fit_are_refused() {
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
     let file = fs::File::open(key).unwrap();
     let no_socket = "is not a TCP or unix socket that listens";
-    let mismatch =
-        |source: &str| format!("-s says {source}, but the inherited socket listens on {there}");
+    let mismatch = |source: &str| {
+        format!("the source is {source}, but the inherited socket listens on {there}")
+    };
     let cases: [(&[BorrowedFd<'_>], &[&str], String); 5] = [
         (&[not_listening.as_fd()], &[], format!("descriptor 3 {no_socket}")),
         (&[listening.as_fd(), datagrams.as_fd()], &[], format!("descriptor 4 {no_socket}")),

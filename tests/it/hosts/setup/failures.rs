@@ -92,7 +92,7 @@ fn what_was_there_before_stays() {
     host.sh("systemd-run --quiet --unit clients \
              bash -c 'while :; do : < /dev/tcp/192.0.2.1/6390; done'");
     let bad = "spiped setup receive bad -s 192.0.2.1:6390 -t 127.0.0.1:6379";
-    let reason = "spiped-receive@bad.service does not start: --cipher: 'rot13'";
+    let reason = "spiped-receive@bad.service does not start: SPIPED_CIPHER: 'rot13'";
     for line in [bad, &format!("{bad} --socket")] {
         refused(&host.run(line), 64, reason);
         for unit in ["spiped-receive@bad.service", "spiped-receive@bad.socket"] {
