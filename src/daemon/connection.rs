@@ -230,9 +230,9 @@ fn log(
     (close, facts): (&Close, &Facts),
     took: Duration,
 ) {
-    let unsaid = match shared.log_limits.of(close).map(LogLimit::allow) {
+    let suppressed = match shared.log_limits.of(close).map(LogLimit::allow) {
         None => None,
-        Some(Some(unsaid)) => (unsaid > 0).then_some(unsaid),
+        Some(Some(suppressed)) => (suppressed > 0).then_some(suppressed),
         Some(None) => return,
     };
     let Facts { key_id, suite, sent, received } = facts;
@@ -242,7 +242,7 @@ fn log(
     let hint = close.hint();
     macro_rules! line {
         ($level:ident) => {
-            $level!(id, %peer, %target, key_id, suite, sent, received, ?took, unsaid, hint, "{close}")
+            $level!(id, %peer, %target, key_id, suite, sent, received, ?took, suppressed, hint, "{close}")
         };
     }
     match close.level() {

@@ -172,9 +172,9 @@ impl Listener {
                 match cause(&error) {
                     Cause::Peer => {}
                     Cause::Resources => {
-                        if let Some(unsaid) = starved.allow() {
+                        if let Some(suppressed) = starved.allow() {
                             warn!(
-                                unsaid,
+                                suppressed,
                                 hint =
                                     "raise the limit of file descriptors (LimitNOFILE=, ulimit -n)",
                                 "cannot accept a connection: {error}"

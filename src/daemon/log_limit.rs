@@ -23,7 +23,7 @@ struct State {
     /// When the second began that is counted.
     began: Option<Instant>,
     said: u32,
-    unsaid: u64,
+    suppressed: u64,
 }
 
 /// Those of the ends of connections, apart so that none hides another.
@@ -50,11 +50,11 @@ impl LogLimit {
             state.said = 0;
         }
         if state.said >= self.most {
-            state.unsaid = state.unsaid.saturating_add(1);
+            state.suppressed = state.suppressed.saturating_add(1);
             return None;
         }
         state.said = state.said.saturating_add(1);
-        Some(std::mem::take(&mut state.unsaid))
+        Some(std::mem::take(&mut state.suppressed))
     }
 }
 

@@ -190,7 +190,7 @@ fn repeated_failures_are_counted_and_not_all_said() {
     }
     wait_until("a line that counts the others", || {
         read_to_end(&mut pipe.connect());
-        pipe.sender.log.count("unsaid=") > 0 && pipe.receiver.log.count("unsaid=") > 0
+        pipe.sender.log.count("suppressed=") > 0 && pipe.receiver.log.count("suppressed=") > 0
     });
 }
 

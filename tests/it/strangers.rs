@@ -155,7 +155,7 @@ fn lines_about_strangers_are_rate_limited_and_counted() {
     assert!(lines <= 2 + usize::try_from(started.elapsed().as_secs()).unwrap(), "{lines} lines");
     wait_until("a line that counts the others", || {
         refuse();
-        stage.pipe.receiver.log.count("unsaid=") > 0
+        stage.pipe.receiver.log.count("suppressed=") > 0
     });
 }
 

@@ -116,7 +116,7 @@ fn beyond_the_limit(role: &str, reason: &str) {
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     assert!(lines <= 2 + usize::try_from(started.elapsed().as_secs()).unwrap(), "{lines} lines");
     wait_until("a line counts the others", || {
-        is_reset(sender.address) && at_limit.log.count("unsaid=") > 0
+        is_reset(sender.address) && at_limit.log.count("suppressed=") > 0
     });
     assert_eq!(server.accepted(), 5);
     drop(clients.pop());
