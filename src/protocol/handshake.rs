@@ -74,7 +74,15 @@ pub struct Initiator {
     e: PrivateKey,
 }
 
-/// The receiver's side, once it has read message 1: the handshake is over,
+/// Message 1, read by the receiver, whose tag fits a key. Nothing has been
+/// generated yet, and no Diffie-Hellman done.
+pub struct Greeting {
+    state: SymmetricState,
+    re: [u8; 32],
+    key_id: KeyId,
+}
+
+/// The receiver's side, once it has its answer: the handshake is over,
 /// but the peer is not yet proved live (message 1 may be a replay).
 pub struct Responder {
     /// Message 2, to be sent.
@@ -135,29 +143,15 @@ impl Initiator {
     }
 }
 
-impl Responder {
-    /// Reads message 1, trying each key in turn, and makes message 2.
-    ///
-    /// Nothing is generated and no Diffie-Hellman done before the tag fits.
+impl Greeting {
+    /// Reads message 1, trying each key in turn.
     ///
     /// # Errors
     /// When the message is none of ours, the suite is refused, or no key fits.
-    pub fn accept<'k, R: TryCryptoRng + ?Sized>(
+    pub fn read<'k>(
         message: &[u8; MESSAGE_1],
         keys: impl IntoIterator<Item = &'k SharedKey>,
         only: Option<Suite>,
-        random: &mut R,
-    ) -> Result<Self, HandshakeError> {
-        Self::accept_rekeying_every(REKEY_INTERVAL, message, keys, only, random)
-    }
-
-    /// As [`Responder::accept`]; another interval is for tests only.
-    pub(super) fn accept_rekeying_every<'k, R: TryCryptoRng + ?Sized>(
-        interval: u64,
-        message: &[u8; MESSAGE_1],
-        keys: impl IntoIterator<Item = &'k SharedKey>,
-        only: Option<Suite>,
-        random: &mut R,
     ) -> Result<Self, HandshakeError> {
         let ([suite], rest) = split(message);
         let suite = Suite::from_byte(suite).ok_or(HandshakeError::NotOurs)?;
@@ -165,18 +159,35 @@ impl Responder {
             return Err(HandshakeError::SuiteRefused(suite));
         }
         let (re, tag) = read_message(&rest);
-
-        let (mut state, key_id) = keys
-            .into_iter()
+        keys.into_iter()
             .find_map(|key| {
                 let mut state = SymmetricState::new(suite);
                 state.mix_key_and_hash(key.psk()); //               psk
                 state.mix_ephemeral(&re); //                        e
                 state.decrypt_and_hash(&tag).ok()?; //              payload: empty
-                Some((state, key.id()))
+                Some(Self { state, re, key_id: key.id() })
             })
-            .ok_or(HandshakeError::WrongKey)?;
+            .ok_or(HandshakeError::WrongKey)
+    }
 
+    /// Makes message 2.
+    ///
+    /// # Errors
+    /// When the peer's public key is degenerate, or `random` fails.
+    pub fn answer<R: TryCryptoRng + ?Sized>(
+        self,
+        random: &mut R,
+    ) -> Result<Responder, HandshakeError> {
+        self.answer_rekeying_every(REKEY_INTERVAL, random)
+    }
+
+    /// As [`Greeting::answer`]; another interval is for tests only.
+    pub(super) fn answer_rekeying_every<R: TryCryptoRng + ?Sized>(
+        self,
+        interval: u64,
+        random: &mut R,
+    ) -> Result<Responder, HandshakeError> {
+        let Self { mut state, re, key_id } = self;
         let e = generate_keypair(random)?;
         let public = e.public();
         state.mix_ephemeral(&public); //                            e
@@ -185,13 +196,29 @@ impl Responder {
 
         let mut reply = [0; MESSAGE_2];
         write_message(&mut reply, public, tag);
+        let suite = state.suite;
         let (receiving, sending) = state.split(interval);
         let session = Session {
             sealer: Sealer::new(sending),
             opener: Opener::of_responder(receiving),
             suite,
         };
-        Ok(Self { reply, key_id, session })
+        Ok(Responder { reply, key_id, session })
+    }
+}
+
+impl Responder {
+    /// Reads message 1 and makes message 2, without a look at what came before.
+    ///
+    /// # Errors
+    /// Those of [`Greeting::read`] and [`Greeting::answer`].
+    pub fn accept<'k, R: TryCryptoRng + ?Sized>(
+        message: &[u8; MESSAGE_1],
+        keys: impl IntoIterator<Item = &'k SharedKey>,
+        only: Option<Suite>,
+        random: &mut R,
+    ) -> Result<Self, HandshakeError> {
+        Greeting::read(message, keys, only)?.answer(random)
     }
 }
 
@@ -304,7 +331,9 @@ fn read_message(message: &[u8; MESSAGE_2]) -> ([u8; 32], [u8; TAG]) {
 }
 
 /// An array in two.
-fn split<const N: usize, const A: usize, const B: usize>(all: &[u8; N]) -> ([u8; A], [u8; B]) {
+pub(super) fn split<const N: usize, const A: usize, const B: usize>(
+    all: &[u8; N],
+) -> ([u8; A], [u8; B]) {
     const { assert!(A + B == N) }
     let (mut a, mut b) = ([0; A], [0; B]);
     let (head, tail) = all.split_at(A);

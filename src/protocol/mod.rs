@@ -17,8 +17,9 @@
 //!
 //! # The responder
 //!
-//! - **R1.** Read 49 bytes. A first byte that names no suite: close at once.
-//!   Try each key on the tag; none fits: close without an answer.
+//! - **R1.** Read 49 bytes. A first byte that names no suite, or a message that
+//!   came before: close at once. Try each key on the tag; none fits: close without
+//!   an answer. One fits: the message has come before from now on.
 //! - **R2.** Only now generate a key and do Diffie-Hellman; send
 //!   `e_R(32) ‖ tag(16)`, 48 bytes.
 //! - **R3.** Read the first record, of at most 21 bytes: OPEN, or one empty
@@ -45,6 +46,7 @@ mod hkdf;
 mod keys;
 mod opener;
 mod record;
+mod replay;
 mod sealer;
 mod stranger;
 mod suite;
@@ -53,13 +55,16 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
-pub use handshake::{HandshakeError, Initiator, MESSAGE_1, MESSAGE_2, Responder, Session};
+pub use handshake::{
+    Greeting, HandshakeError, Initiator, MESSAGE_1, MESSAGE_2, Responder, Session,
+};
 pub use keys::{KEY_FILE_MAX, KEY_FILE_MIN, KeyId, KeyLengthError, SharedKey};
 pub use opener::{OpenError, Opener, Record};
 pub use record::{
     AbortReason, HEADER, OVERHEAD, PADDED_COUNT, PREFIX, Padding, PaddingError, RECORD_MAX,
     RECORD_MAX_BEFORE_OPEN, SUFFIX,
 };
+pub use replay::ReplaySet;
 pub use sealer::{SealError, Sealer};
 pub use stranger::LooksLike;
 pub use suite::Suite;

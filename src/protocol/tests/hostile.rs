@@ -55,7 +55,7 @@ fn a_degenerate_public_key_ends_the_handshake() {
     assert_eq!(refused, Some(HandshakeError::DegenerateKey));
 }
 
-/// Message 1 may be replayed: each time it gets one reply, and a session in
+/// Message 1 may be replayed, where it is not known: each time it gets one reply, and a session in
 /// which nothing the attacker recorded is valid.
 #[test]
 fn a_replayed_handshake_never_opens() {

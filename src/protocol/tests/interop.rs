@@ -40,14 +40,8 @@ fn with_snow(suite: Suite, role: Ours, interval: u64) -> (Session, TransportStat
         let mut message_1 = [suite.byte(); MESSAGE_1];
         assert_eq!(snow.write_message(&[], &mut message_1[1..]).unwrap(), MESSAGE_1 - 1);
         let wrong_key_first = [&key(2), &key(1)];
-        let responder = Responder::accept_rekeying_every(
-            interval,
-            &message_1,
-            wrong_key_first,
-            None,
-            &mut SysRng,
-        )
-        .unwrap();
+        let greeting = Greeting::read(&message_1, wrong_key_first, None).unwrap();
+        let responder = greeting.answer_rekeying_every(interval, &mut SysRng).unwrap();
         assert_eq!(responder.key_id, key(1).id());
         assert_eq!(snow.read_message(&responder.reply, &mut buffer).unwrap(), 0);
         (responder.session, snow.into_transport_mode().unwrap())
