@@ -26,8 +26,13 @@ use super::stream::{Peer, register};
 /// down to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// How long to wait when the system has nothing left for a connection.
-const OUT_OF_RESOURCES: Duration = Duration::from_millis(50);
+/// How long to wait when the system has nothing left for a connection, or does not
+/// let us accept any.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How many connections in a row may be gone before they are accepted: more, and
+/// it is not they that are at fault.
+const GONE_IN_A_ROW: u32 = 100;
 
 /// How many connections are accepted before others get their turn.
 const BATCH: usize = 64;
@@ -148,43 +153,48 @@ impl Listener {
     }
 
     /// Accepts connections for ever and gives them away; the next one only
-    /// when the last is taken.
+    /// when the last is taken, which has to be soon.
     ///
     /// # Errors
     /// Only what leaves no hope: the listening socket itself is broken.
     pub(super) async fn accept(&self, take: impl AsyncFn(Socket, Peer)) -> io::Result<()> {
-        let starved = LogLimit::new(1);
+        let limit = LogLimit::new(1);
+        let mut is_said = false;
+        let mut gone_in_a_row = 0;
         loop {
             let mut ready = self.fd.readable().await?;
             for _ in 0..BATCH {
                 let Ok(accepted) =
                     ready.try_io(|fd| fd.get_ref().accept4(SOCK_NONBLOCK | SOCK_CLOEXEC))
                 else {
+                    gone_in_a_row = 0;
                     break;
                 };
                 let error = match accepted {
                     Ok((socket, peer)) => {
+                        (is_said, gone_in_a_row) = (false, 0);
                         take(socket, Peer::of(&peer)).await;
                         continue;
                     }
                     Err(error) => error,
                 };
-                match cause(&error) {
-                    Cause::Peer => {}
-                    Cause::Resources => {
-                        if let Some(suppressed) = starved.allow() {
-                            warn!(
-                                suppressed,
-                                hint =
-                                    "raise the limit of file descriptors (LimitNOFILE=, ulimit -n)",
-                                "cannot accept a connection: {error}"
-                            );
-                        }
-                        sleep(OUT_OF_RESOURCES).await;
-                        break;
-                    }
+                let hint = match cause(&error) {
                     Cause::Listener => return Err(error),
+                    Cause::Connection if gone_in_a_row < GONE_IN_A_ROW => {
+                        gone_in_a_row = gone_in_a_row.saturating_add(1);
+                        continue;
+                    }
+                    Cause::Connection => "does a sandbox or a firewall of this host forbid it?",
+                    Cause::Resources => {
+                        "raise the limit of file descriptors (LimitNOFILE=, ulimit -n)"
+                    }
+                };
+                if !is_said && let Some(suppressed) = limit.allow() {
+                    warn!(suppressed, hint, "cannot accept a connection: {error}");
+                    is_said = true;
                 }
+                sleep(PAUSE).await;
+                break;
             }
             // Others have their turn, also while connections keep coming.
             tokio::task::yield_now().await;
@@ -195,8 +205,9 @@ impl Listener {
 /// What an error of accept(2) comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    /// The connection that was to be accepted is gone.
-    Peer,
+    /// The connection that was to be accepted is gone; or, where that is so for
+    /// many in a row, something that this program does not know.
+    Connection,
     /// There is nothing left for another connection now.
     Resources,
     /// The listening socket is broken.
@@ -208,6 +219,6 @@ fn cause(error: &io::Error) -> Cause {
         Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) => Cause::Resources,
         Some(EBADF | EINVAL | ENOTSOCK | EOPNOTSUPP) => Cause::Listener,
         // accept(2): Linux passes on what befell the new connection.
-        _ => Cause::Peer,
+        _ => Cause::Connection,
     }
 }

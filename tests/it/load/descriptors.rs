@@ -129,3 +129,64 @@ fn is_served(sender: &Daemon) -> bool {
     let mut back = [0; 5];
     client.write_all(b"again").is_ok() && client.read_exact(&mut back).is_ok()
 }
+
+/// With what the kernel refuses for reasons of its own, and again at once, as a
+/// sandbox does: it says so, and does not spin.
+#[test]
+fn an_accept_that_is_forbidden_is_said_and_tried_in_peace() {
+    let folder = Folder::new();
+    let mut command = Command::new(crate::support::SPIPED);
+    command.args(["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:9", "-k"]);
+    command.arg(folder.shared_key());
+    forbid_accept(&mut command);
+    let mut receiver = Daemon::spawn(command);
+    let _waiting = receiver.connect();
+    let line = receiver.log.wait_for("cannot accept a connection: Operation not permitted");
+    assert!(line.contains("WARN") && line.contains("hint="), "{line}");
+    let used = processor_time(&receiver);
+    thread::sleep(WATCHED);
+    let used = processor_time(&receiver).saturating_sub(used);
+    println!("{used:?} of processor time in {WATCHED:?}");
+    assert!(used < WATCHED / 20, "{used:?}");
+    assert_eq!(receiver.log.count("cannot accept"), 1);
+    receiver.signal("TERM");
+    assert!(receiver.wait().success());
+}
+
+/// Has accept4(2) fail with EPERM in a process, by a filter of seccomp(2).
+fn forbid_accept(command: &mut Command) {
+    use nix::libc;
+    use std::os::unix::process::CommandExt;
+
+    let of = |code: u32, jump_true: u8, jump_false: u8, k: u32| libc::sock_filter {
+        code: u16::try_from(code).unwrap(),
+        jt: jump_true,
+        jf: jump_false,
+        k,
+    };
+    let accept = u32::try_from(libc::SYS_accept4).unwrap();
+    let forbidden = libc::SECCOMP_RET_ERRNO | u32::try_from(libc::EPERM).unwrap();
+    // The number of the call, which is the first of what a filter sees.
+    let mut filter = [
+        of(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        of(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, accept),
+        of(libc::BPF_RET | libc::BPF_K, 0, 0, forbidden),
+        of(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let install = move || {
+        let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+        nix::sys::prctl::set_no_new_privs()?;
+        #[expect(unsafe_code, reason = "neither std nor nix has seccomp")]
+        // SAFETY: the program and its filter live until the call has copied them.
+        let done = unsafe {
+            libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
+        };
+        nix::errno::Errno::result(done)?;
+        Ok(())
+    };
+    #[expect(unsafe_code, reason = "what is set between fork and exec")]
+    // SAFETY: it makes two system calls, and allocates nothing.
+    unsafe {
+        command.pre_exec(install)
+    };
+}
