@@ -6,11 +6,13 @@
 //!        or  refused: the key has 3 bytes, fewer than 32
 //! ```
 //!
-//! One at a time, and each only for a moment. Only root and the user of this
+//! A few at a time, and each only for a moment. Only root and the user of this
 //! process are heard, whatever the mode of the socket's file has become.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::getsockopt;
@@ -18,12 +20,14 @@ use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 use socket2::Socket;
+use tokio::task::JoinSet;
 use tracing::{error, warn};
 use zeroize::Zeroizing;
 
 use super::Shared;
 use super::deadline::Deadline;
 use super::listener::{Listener, bind_unix};
+use super::log_limit::LogLimit;
 use super::notify::reloading;
 use super::stream::Stream;
 use crate::config::Keepalive;
@@ -31,6 +35,8 @@ use crate::protocol::{KEY_FILE_MAX, SharedKey};
 
 /// How long one may take to say all of it.
 const LIMIT: Duration = Duration::from_secs(5);
+/// How many are heard at once: who is slow keeps no other waiting.
+const AT_ONCE: usize = 4;
 
 /// Where new keys come in.
 pub(super) struct Control(Listener);
@@ -45,35 +51,57 @@ impl Control {
     ///
     /// # Errors
     /// When the listening socket is broken.
-    pub(super) async fn serve(&self, shared: &Shared) -> io::Result<()> {
+    pub(super) async fn serve(&self, shared: &Arc<Shared>) -> io::Result<()> {
+        let heard = RefCell::new(JoinSet::new());
+        let limit = LogLimit::new(1);
         self.0
             .accept(async |socket, _| {
-                if let Err(error) = hear(socket, shared).await {
-                    warn!("a new key did not arrive: {error}");
+                let mut heard = heard.borrow_mut();
+                while heard.try_join_next().is_some() {}
+                let refused = if heard.len() >= AT_ONCE {
+                    Some(io::Error::other("so many others are being heard"))
+                } else {
+                    may_be_heard(&socket).err()
+                };
+                match refused {
+                    None => drop(heard.spawn(hear(socket, Arc::clone(shared)))),
+                    Some(error) => {
+                        if let Some(suppressed) = limit.allow() {
+                            warn!(suppressed, "a new key did not arrive: {error}");
+                        }
+                    }
                 }
             })
             .await
     }
 }
 
-async fn hear(socket: Socket, shared: &Shared) -> io::Result<()> {
-    let user = getsockopt(&socket, PeerCredentials)?.uid();
+fn may_be_heard(socket: &Socket) -> io::Result<()> {
+    let user = getsockopt(socket, PeerCredentials)?.uid();
     if user != 0 && user != geteuid().as_raw() {
         return Err(io::Error::other(format!("user {user} may not change it")));
     }
+    Ok(())
+}
+
+async fn hear(socket: Socket, shared: Arc<Shared>) {
+    let heard = Deadline::after(LIMIT).bound(take_key(socket, &shared)).await;
+    if let Err(error) = heard.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())) {
+        warn!("a new key did not arrive: {error}");
+    }
+}
+
+async fn take_key(socket: Socket, shared: &Shared) -> io::Result<()> {
     let stream = Stream::accepted(socket, Keepalive::Off)?;
-    let talk = async {
-        let content = read(&stream).await?;
-        let answer = match SharedKey::from_key_file(&content) {
-            Ok(key) => format!("ok {}\n", reloading(async { shared.replace_key(key) }).await),
-            Err(error) => {
-                error!(key_id = %shared.key().id(), "the key stays as it was: {error}");
-                format!("refused: {error}\n")
-            }
-        };
-        stream.write_all(answer.as_bytes()).await
+    let content = read(&stream).await?;
+    let answer = match SharedKey::from_key_file(&content) {
+        Ok(key) => format!("ok {}\n", reloading(async { shared.replace_key(key) }).await),
+        Err(error) => {
+            error!(key_id = %shared.key().id(), "the key stays as it was: {error}");
+            format!("refused: {error}\n")
+        }
     };
-    Deadline::after(LIMIT).bound(talk).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+    stream.write_all(answer.as_bytes()).await
 }
 
 /// The whole content of a key file, never a part of one.

@@ -69,6 +69,28 @@ fn a_new_key_by_rekey_is_for_new_connections() {
 }
 
 #[test]
+fn who_says_nothing_to_the_control_socket_keeps_no_other_waiting() {
+    let pipe = Rekeyed::start();
+    let connect = || UnixStream::connect(pipe.folder.path("receiver")).unwrap();
+    let mut slow: Vec<_> = (0..3).map(|_| connect()).collect();
+    let new = pipe.folder.key("new.key");
+    let output = pipe.rekey("receiver", &new);
+    assert_eq!(said(&output).trim(), key_id(&new));
+    // Nobody was cut short for it.
+    assert_eq!(pipe.receiver.log.count("did not arrive"), 0);
+    let key = fs::read(&new).unwrap();
+    let first = slow.first_mut().unwrap();
+    first.write_all(&[&32_u32.to_be_bytes()[..], &key].concat()).unwrap();
+    let mut answer = String::new();
+    first.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, format!("ok {}\n", key_id(&new)));
+
+    // Nor is it open to ever more.
+    slow.extend((0..10).map(|_| connect()));
+    pipe.receiver.log.wait_for("a new key did not arrive: so many others are being heard");
+}
+
+#[test]
 fn a_key_that_rekey_refuses_changes_nothing() {
     let mut pipe = Rekeyed::start();
     let file = |name: &str, content: &[u8], mode: u32| {
