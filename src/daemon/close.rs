@@ -40,6 +40,9 @@ pub(super) enum Close {
     /// The receiver has as many connections as it may.
     #[error("the connection limit of {0} is reached")]
     Limit(usize),
+    /// The key that the peer of a receiver has proved is not in force any more.
+    #[error("the key was replaced before the target was connected to")]
+    KeyReplaced,
     /// A session that was made ready ahead of need was never opened.
     #[error(transparent)]
     Unused(#[from] Unused),
@@ -77,7 +80,9 @@ pub(super) enum Stranger {
     #[error("not our protocol, looks like {0}")]
     NotOurs(LooksLike),
     #[error("{0}")]
-    Refused(HandshakeError),
+    Refused(#[from] HandshakeError),
+    #[error("its first message came before: a replay")]
+    Replayed,
     #[error("said nothing for {0:?}")]
     Silent(Duration),
     #[error(
@@ -96,6 +101,8 @@ pub(super) enum Stranger {
     Failed(io::Error),
     #[error("gave its place to newer peers that have not proved the key either")]
     Evicted,
+    #[error("got no place: too many peers of its address have not proved the key")]
+    NoPlace,
 }
 
 /// Why a session that was made ready ahead of need was never opened.
@@ -176,6 +183,7 @@ impl Close {
             Self::Stranger(Stranger::Probe) | Self::Unused(_) => Level::DEBUG,
             Self::Finished
             | Self::ShuttingDown
+            | Self::KeyReplaced
             | Self::Local(_)
             | Self::Aborted(
                 AbortReason::LocalPeerReset | AbortReason::ShuttingDown | AbortReason::KeyReplaced,
@@ -210,6 +218,7 @@ impl Close {
             Self::Finished
             | Self::Seal(_)
             | Self::ShuttingDown
+            | Self::KeyReplaced
             | Self::Unused(Unused::KeyReplaced | Unused::ShuttingDown) => None,
         }
     }
@@ -229,7 +238,7 @@ impl Close {
             Self::ShuttingDown | Self::Unused(Unused::ShuttingDown) => {
                 Some(AbortReason::ShuttingDown)
             }
-            Self::Unused(Unused::KeyReplaced) => Some(AbortReason::KeyReplaced),
+            Self::KeyReplaced | Self::Unused(Unused::KeyReplaced) => Some(AbortReason::KeyReplaced),
             Self::Finished
             | Self::Stranger(_)
             | Self::NoSession(_)
@@ -272,6 +281,12 @@ impl Stranger {
             Self::Unproved(_) | Self::GaveUp | Self::Record(_) | Self::Refused(_) => {
                 Some("a sender that was stopped, or a stranger who replays a recorded handshake")
             }
+            Self::Replayed => {
+                Some("somebody sends again what was recorded on the way; it gets no answer")
+            }
+            Self::NoPlace => Some(
+                "a flood from that address, or more senders behind it than there are places for",
+            ),
             Self::Evicted | Self::Probe => None,
         }
     }

@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::close::{Close, NoSession, Stranger, Unused, abort};
 use super::deadline::Deadline;
-use super::handshake::{first_record, initiate, respond};
+use super::handshake::{first_record, initiate, read_message_1, respond};
 use super::log_limit::LogLimit;
 use super::relay::Relay;
 use super::strangers::Place;
@@ -20,19 +20,48 @@ use super::stream::{Peer, Stream};
 use super::target::Target;
 use super::{ConnectionPlace, Shared, fastest_suite};
 use crate::config::TunnelConfig;
-use crate::protocol::{KeyId, Record, Session, SharedKey, Suite};
+use crate::protocol::{KeyId, Record, Responder, Session, SharedKey, Suite};
 
 /// How long handshakes may take that are under way when the drain begins.
 const LAST_HANDSHAKES: Duration = Duration::from_secs(1);
 
-/// A connection that was just accepted.
+/// A connection that was just accepted, and that nobody has looked at.
 pub(super) struct Accepted {
     /// Counts up from 1; the same in all log lines of a connection.
     pub(super) id: u64,
+    pub(super) at: Instant,
     pub(super) socket: Socket,
     pub(super) peer: Peer,
-    /// The place of a receiver's peer, until it proves the key.
-    pub(super) stranger: Option<Place>,
+}
+
+/// What it was let in for.
+pub(super) enum Entry {
+    /// A client of a sender.
+    Client(ConnectionPlace),
+    /// The peer of a receiver, until it proves the key.
+    Stranger(Place),
+}
+
+/// A socket, and the place that its descriptor is counted by. They are dropped in
+/// this order: whoever gets the place next finds the descriptor free.
+struct Counted<P> {
+    stream: Stream,
+    place: P,
+}
+
+impl<P> Counted<P> {
+    /// The same socket counted by another place; the one before is given back.
+    fn by<Q>(self, place: Q) -> Counted<Q> {
+        Counted { stream: self.stream, place }
+    }
+
+    /// Tells an authenticated peer why it gets nothing.
+    async fn refuse(self, session: Session, close: Close) -> Close {
+        let Self { stream, place } = self;
+        let close = refuse(stream, session, close).await;
+        drop(place);
+        close
+    }
 }
 
 /// What the log says of a connection beside why it ended.
@@ -46,44 +75,55 @@ struct Facts {
 }
 
 /// Serves one connection to its end, and logs it.
-pub(super) async fn run(shared: Arc<Shared>, accepted: Accepted) {
-    let started = Instant::now();
-    let Accepted { id, socket, peer, stranger } = accepted;
+pub(super) async fn run(shared: Arc<Shared>, accepted: Accepted, entry: Entry) {
+    let Accepted { id, at, socket, peer } = accepted;
     let mut facts = Facts::default();
-    let close = match Stream::accepted(socket, shared.config.tunnel.keepalive) {
-        Err(error) => Close::of_accepted(error),
-        Ok(stream) => {
-            // Boxed, so that what this takes is given back once it is open.
-            let open = match stranger {
-                None => Box::pin(send(&shared, stream, &mut facts)).await,
-                Some(place) => Box::pin(receive(&shared, stream, place, &mut facts)).await,
-            };
-            match open {
-                Err(close) => close,
-                Ok(mut open) => {
-                    let result = open.relay.run(shared.config.role, &shared.shutdown).await;
-                    (facts.sent, facts.received) = open.relay.bytes();
-                    // Boxed: else there were room for it for as long as it is open.
-                    Box::pin(open.relay.close(result)).await
-                }
-            }
+    let open = match (Stream::accepted(socket, shared.config.tunnel.keepalive), entry) {
+        (Err(error), _place) => Err(Close::of_accepted(error)),
+        // Boxed, so that what this takes is given back once it is open.
+        (Ok(stream), Entry::Client(place)) => {
+            let client = Counted { stream, place };
+            Box::pin(send(&shared, client, &mut facts)).await
+        }
+        (Ok(stream), Entry::Stranger(place)) => {
+            let stranger = Counted { stream, place };
+            Box::pin(receive(&shared, stranger, at, &mut facts)).await
         }
     };
-    log(&shared, (id, &peer), (&close, &facts), started.elapsed());
+    let close = match open {
+        Err(close) => close,
+        Ok(mut open) => {
+            let result = open.relay.run(shared.config.role, &shared.shutdown).await;
+            (facts.sent, facts.received) = open.relay.bytes();
+            // Boxed: else there were room for it for as long as it is open.
+            Box::pin(open.relay.close(result)).await
+        }
+    };
+    log(&shared, (id, &peer), (&close, &facts), at.elapsed());
+}
+
+/// Resets a connection that there is no place for, and logs it.
+pub(super) fn turn_away(shared: &Shared, accepted: Accepted, close: &Close) {
+    let Accepted { id, at, socket, peer } = accepted;
+    // Where it can't be set, the peer is gone already.
+    let _gone = socket.set_linger(Some(Duration::ZERO));
+    drop(socket);
+    log(shared, (id, &peer), (close, &Facts::default()), at.elapsed());
 }
 
 /// A connection that has all it needs.
-struct Open<'a> {
+struct Open {
     relay: Relay,
-    _place: ConnectionPlace<'a>,
+    /// After the sockets of the relay.
+    _place: ConnectionPlace,
 }
 
-impl<'a> Open<'a> {
+impl Open {
     /// Boxed: a future has room for each place that it is moved to.
     fn new(
         local: Stream,
         (tunnel, session): (Stream, Session),
-        place: ConnectionPlace<'a>,
+        place: ConnectionPlace,
         shared: &Shared,
     ) -> Box<Self> {
         let relay = Relay::new(local, tunnel, session, &shared.config.tunnel);
@@ -91,33 +131,46 @@ impl<'a> Open<'a> {
     }
 }
 
-/// The sender's end: `local` is the client.
-async fn send<'a>(
-    shared: &'a Shared,
-    local: Stream,
+/// The sender's end.
+async fn send(
+    shared: &Shared,
+    client: Counted<ConnectionPlace>,
     facts: &mut Facts,
-) -> Result<Box<Open<'a>>, Close> {
-    let place = shared.connection_place().ok_or(Close::Limit(shared.places.connections))?;
-    let (tunnel, session) = select! {
-        session = connect_to_receiver(shared, facts) => session?,
-        error = local.failed() => return Err(Close::Local(error)),
+) -> Result<Box<Open>, Close> {
+    let tunnel = select! {
+        tunnel = connect_to_receiver(shared, facts) => tunnel?,
+        error = client.stream.failed() => return Err(Close::Local(error)),
         () = shared.shutdown.begun() => return Err(Close::ShuttingDown),
     };
-    Ok(Open::new(local, (tunnel, session), place, shared))
+    Ok(Open::new(client.stream, tunnel, client.place, shared))
 }
 
+/// A session of the key that is in force once it is made: where that is replaced
+/// meanwhile, nothing has been said yet, and it is begun again.
 async fn connect_to_receiver(
     shared: &Shared,
     facts: &mut Facts,
 ) -> Result<(Stream, Session), Close> {
-    let key = shared.key();
-    facts.key_id = Some(key.id());
-    let tunnel = match shared.prewarmed.take(key.id()) {
-        Some(ready) => ready,
-        None => connect(&shared.target, &key, &shared.config.tunnel).await?,
-    };
-    facts.suite = Some(tunnel.1.suite);
-    Ok(tunnel)
+    let mut in_force = shared.key.subscribe();
+    loop {
+        let key = Arc::clone(&in_force.borrow_and_update());
+        facts.key_id = Some(key.id());
+        let connected = async {
+            match shared.prewarmed.take(key.id()) {
+                Some(ready) => Ok(ready),
+                None => connect(&shared.target, &key, &shared.config.tunnel).await,
+            }
+        };
+        select! {
+            biased;
+            _ = in_force.changed() => {}
+            tunnel = connected => {
+                let tunnel = tunnel?;
+                facts.suite = Some(tunnel.1.suite);
+                return Ok(tunnel);
+            }
+        }
+    }
 }
 
 /// Connects to a receiver and agrees on a session with it.
@@ -132,35 +185,44 @@ pub(super) async fn connect(
     Ok((tunnel, session))
 }
 
-/// The receiver's end: `tunnel` is a stranger until it proves the key.
-async fn receive<'a>(
-    shared: &'a Shared,
-    tunnel: Stream,
-    place: Place,
+/// The receiver's end: the peer is a stranger until it proves the key.
+async fn receive(
+    shared: &Arc<Shared>,
+    stranger: Counted<Place>,
+    accepted_at: Instant,
     facts: &mut Facts,
-) -> Result<Box<Open<'a>>, Close> {
-    let key = shared.key.subscribe();
+) -> Result<Box<Open>, Close> {
+    let mut key = shared.key.subscribe();
     let (mut session, record) = select! {
-        authenticated = authenticate(shared, &tunnel, &place, &key, facts) => authenticated?,
-        () = place.evicted() => return Err(Close::Stranger(Stranger::Evicted)),
+        proved = authenticate(shared, &stranger, &mut key, accepted_at, facts) => proved?,
+        () = stranger.place.evicted() => return Err(Close::Stranger(Stranger::Evicted)),
         () = handshakes_are_over(shared) => return Err(Close::ShuttingDown),
     };
-    drop(place);
     let Some(place) = shared.connection_place() else {
-        return Err(refuse(tunnel, session, Close::Limit(shared.places.connections)).await);
+        // It keeps its place among the strangers until it has heard that.
+        let Counted { stream, place } = stranger;
+        let close = shared.at_limit();
+        return Err(select! {
+            close = refuse(stream, session, close) => close,
+            () = place.evicted() => shared.at_limit(),
+        });
     };
+    let tunnel = stranger.by(place);
     if record == Record::Ready
-        && let Err(close) = opened_later(shared, &tunnel, &mut session, key).await
+        && let Err(close) = opened_later(shared, &tunnel.stream, &mut session, &mut key).await
     {
-        return Err(refuse(tunnel, session, close).await);
+        return Err(tunnel.refuse(session, close).await);
     }
     let connected = select! {
+        biased;
+        // The first look is before the target is opened.
+        _ = key.changed() => Err(Close::KeyReplaced),
         target = shared.target.connect() => target.map_err(Close::Target),
         () = shared.shutdown.begun() => Err(Close::ShuttingDown),
     };
     match connected {
-        Ok(local) => Ok(Open::new(local, (tunnel, session), place, shared)),
-        Err(close) => Err(refuse(tunnel, session, close).await),
+        Ok(local) => Ok(Open::new(local, (tunnel.stream, session), tunnel.place, shared)),
+        Err(close) => Err(tunnel.refuse(session, close).await),
     }
 }
 
@@ -170,7 +232,7 @@ async fn opened_later(
     shared: &Shared,
     tunnel: &Stream,
     session: &mut Session,
-    mut key: watch::Receiver<Arc<SharedKey>>,
+    key: &mut watch::Receiver<Arc<SharedKey>>,
 ) -> Result<(), Close> {
     select! {
         biased;
@@ -197,23 +259,27 @@ async fn handshakes_are_over(shared: &Shared) {
 /// deadline.
 async fn authenticate(
     shared: &Shared,
-    tunnel: &Stream,
-    place: &Place,
-    key: &watch::Receiver<Arc<SharedKey>>,
+    Counted { stream: tunnel, place }: &Counted<Place>,
+    key: &mut watch::Receiver<Arc<SharedKey>>,
+    accepted_at: Instant,
     facts: &mut Facts,
 ) -> Result<(Session, Record), Close> {
-    place.is_heard();
-    let deadline = Deadline::after(shared.config.tunnel.timeout.get());
+    place.mark_heard();
+    let deadline = Deadline::after_since(accepted_at, shared.config.tunnel.timeout.get());
+    let message_1 = read_message_1(tunnel, deadline).await?;
+    // Not before: one that has been replaced meanwhile is good for nothing.
+    let key = Arc::clone(&key.borrow_and_update());
     let only = shared.config.tunnel.cipher.0;
-    let key = Arc::clone(&key.borrow());
-    let (key_id, mut session) = respond(tunnel, from_ref(&*key), only, deadline).await?;
-    place.has_greeted();
+    let Responder { reply, key_id, mut session } =
+        respond(&message_1, from_ref(&*key), only, &shared.replays)?;
+    place.mark_greeted();
     facts.key_id = Some(key_id);
     facts.suite = Some(session.suite);
-    let record = deadline
-        .bound(first_record(tunnel, &mut session))
-        .await
-        .ok_or(Stranger::Unproved(deadline.limit))??;
+    let proof = async {
+        tunnel.write_all(&reply).await.map_err(Stranger::Failed)?;
+        first_record(tunnel, &mut session).await
+    };
+    let record = deadline.bound(proof).await.ok_or(Stranger::Unproved(deadline.limit))??;
     Ok((session, record))
 }
 

@@ -16,7 +16,12 @@ pub(super) struct Deadline {
 impl Deadline {
     /// A deadline that is so far from now.
     pub(super) fn after(limit: Duration) -> Self {
-        Self { limit, at: Instant::now().checked_add(limit) }
+        Self::after_since(Instant::now(), limit)
+    }
+
+    /// A deadline that is so far from then.
+    pub(super) fn after_since(then: Instant, limit: Duration) -> Self {
+        Self { limit, at: then.checked_add(limit) }
     }
 
     /// What `work` comes to; `None` when the deadline is over before.

@@ -1,14 +1,15 @@
 //! Drives the handshake over a socket; who is waited for, and for how long,
 //! is decided here, everything else in [`crate::protocol`].
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::close::{NoSession, Stranger};
 use super::deadline::Deadline;
 use super::stream::Stream;
 use crate::protocol::{
-    Initiator, KeyId, LooksLike, MESSAGE_1, MESSAGE_2, OVERHEAD, OpenError, RECORD_MAX_BEFORE_OPEN,
-    Record, Responder, Session, SharedKey, Suite,
+    Greeting, Initiator, LooksLike, MESSAGE_1, MESSAGE_2, OVERHEAD, OpenError,
+    RECORD_MAX_BEFORE_OPEN, Record, ReplaySet, Responder, Session, SharedKey, Suite,
 };
 use rand::rngs::SysRng;
 
@@ -45,32 +46,41 @@ pub(super) async fn initiate(
     }
 }
 
-/// The receiver's side, up to its answer. It reads at most 49 bytes and sends
-/// 48, and those only to a peer whose tag fits a key.
-pub(super) async fn respond(
+/// Reads message 1 and not a byte more; a first byte that is not ours ends it at
+/// once.
+pub(super) async fn read_message_1(
     tunnel: &Stream,
-    keys: &[SharedKey],
-    only: Option<Suite>,
     deadline: Deadline,
-) -> Result<(KeyId, Session), Stranger> {
+) -> Result<[u8; MESSAGE_1], Stranger> {
     let mut message_1 = [0; MESSAGE_1];
     let mut got = 0;
-    match deadline.bound(read_message_1(tunnel, &mut message_1, &mut got)).await {
-        Some(result) => result?,
-        None => return Err(out_of_time(message_1.get(..got), deadline.limit)),
+    match deadline.bound(read_all(tunnel, &mut message_1, &mut got)).await {
+        Some(result) => result.map(|()| message_1),
+        None => Err(out_of_time(message_1.get(..got), deadline.limit)),
     }
-    let responder =
-        Responder::accept(&message_1, keys, only, &mut SysRng).map_err(Stranger::Refused)?;
-    deadline
-        .bound(tunnel.write_all(&responder.reply))
-        .await
-        .ok_or(Stranger::Unproved(deadline.limit))?
-        .map_err(Stranger::Failed)?;
-    Ok((responder.key_id, responder.session))
 }
 
-/// Reads message 1; a first byte that is not ours ends it at once.
-async fn read_message_1(
+/// The receiver's side, from message 1 to its answer. What costs least comes first:
+/// neither garbage nor a replay costs a Diffie-Hellman, and a replay not even a look
+/// at the keys.
+pub(super) fn respond(
+    message_1: &[u8; MESSAGE_1],
+    keys: &[SharedKey],
+    only: Option<Suite>,
+    replays: &Mutex<ReplaySet>,
+) -> Result<Responder, Stranger> {
+    let replays = || replays.lock().unwrap_or_else(PoisonError::into_inner);
+    if replays().contains(message_1) {
+        return Err(Stranger::Replayed);
+    }
+    let greeting = Greeting::read(message_1, keys, only)?;
+    if !replays().insert(message_1, &mut SysRng)? {
+        return Err(Stranger::Replayed);
+    }
+    Ok(greeting.answer(&mut SysRng)?)
+}
+
+async fn read_all(
     tunnel: &Stream,
     message: &mut [u8; MESSAGE_1],
     got: &mut usize,

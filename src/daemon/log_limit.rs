@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use tracing::Level;
 
-use super::close::Close;
+use super::close::{Close, Stranger};
+use crate::protocol::HandshakeError;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -26,12 +27,24 @@ struct State {
     suppressed: u64,
 }
 
-/// Those of the ends of connections, apart so that none hides another.
+/// Those of the ends of connections, one for each kind: noise of one kind must not
+/// hide another.
 #[derive(Debug)]
 pub(super) struct LogLimits {
-    strangers: LogLimit,
+    wrong_key: LogLimit,
+    refused: LogLimit,
+    not_ours: LogLimit,
+    silent: LogLimit,
+    cut_short: LogLimit,
+    replayed: LogLimit,
+    unproved: LogLimit,
+    crowded: LogLimit,
     limit: LogLimit,
-    failures: LogLimit,
+    no_room: LogLimit,
+    no_session: LogLimit,
+    target: LogLimit,
+    aborted: LogLimit,
+    truncated: LogLimit,
 }
 
 impl LogLimit {
@@ -60,20 +73,61 @@ impl LogLimit {
 
 impl LogLimits {
     pub(super) fn new() -> Self {
-        Self { strangers: LogLimit::new(1), limit: LogLimit::new(1), failures: LogLimit::new(20) }
+        // What anybody can cause, and what only who has the key can.
+        let (seldom, often) = (|| LogLimit::new(1), || LogLimit::new(20));
+        Self {
+            wrong_key: seldom(),
+            refused: seldom(),
+            not_ours: seldom(),
+            silent: seldom(),
+            cut_short: seldom(),
+            replayed: seldom(),
+            unproved: seldom(),
+            crowded: seldom(),
+            limit: seldom(),
+            no_room: seldom(),
+            no_session: often(),
+            target: often(),
+            aborted: often(),
+            truncated: often(),
+        }
     }
 
     /// The limit for lines of this kind, if they have one.
     pub(super) fn of(&self, close: &Close) -> Option<&LogLimit> {
         if close.level() > Level::WARN {
-            None
-        } else if matches!(close, Close::Stranger(_)) {
-            Some(&self.strangers)
-        } else if matches!(close, Close::Limit(_)) {
-            Some(&self.limit)
-        } else {
-            Some(&self.failures)
+            return None;
         }
+        match close {
+            Close::Stranger(stranger) => self.of_stranger(stranger),
+            Close::Limit(_) => Some(&self.limit),
+            Close::NoRoom(_) => Some(&self.no_room),
+            Close::NoSession(_) => Some(&self.no_session),
+            Close::Target(_) => Some(&self.target),
+            Close::Aborted(_) => Some(&self.aborted),
+            Close::Truncated | Close::Tunnel(_) | Close::Record(_) | Close::Seal(_) => {
+                Some(&self.truncated)
+            }
+            Close::Finished
+            | Close::KeyReplaced
+            | Close::Unused(_)
+            | Close::Local(_)
+            | Close::ShuttingDown => None,
+        }
+    }
+
+    const fn of_stranger(&self, stranger: &Stranger) -> Option<&LogLimit> {
+        Some(match stranger {
+            Stranger::Probe => return None,
+            Stranger::Refused(HandshakeError::WrongKey) => &self.wrong_key,
+            Stranger::Refused(_) => &self.refused,
+            Stranger::NotOurs(_) => &self.not_ours,
+            Stranger::Silent(_) => &self.silent,
+            Stranger::Stalled { .. } | Stranger::Cut(_) | Stranger::Failed(_) => &self.cut_short,
+            Stranger::Replayed => &self.replayed,
+            Stranger::Unproved(_) | Stranger::GaveUp | Stranger::Record(_) => &self.unproved,
+            Stranger::Evicted | Stranger::NoPlace => &self.crowded,
+        })
     }
 }
 

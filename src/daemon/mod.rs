@@ -3,8 +3,8 @@
 //! A connection goes through the files like this:
 //!
 //! ```text
-//! source ─ listener ─ workers ─ connection ┬ strangers ─ handshake ┬ target ┬ relay ─ close
-//!                                          └ (sender:)     target ─┴────────┘   └ buffer
+//! source ─ listener ─ admission ┬ strangers ─ connection ┬ handshake ─ target ┬ relay ─ close
+//!                               └ (sender:) ─────────────┴ target ─ handshake ┘   └ buffer
 //! ```
 //!
 //! With `--prewarm`, the file of that name has been to target and handshake before.
@@ -17,7 +17,9 @@
 //! goes on.
 
 mod activation;
+mod admission;
 mod blocking;
+mod budget;
 mod buffer;
 mod close;
 mod connection;
@@ -42,16 +44,19 @@ mod workers;
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::select;
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use self::blocking::BlockingThread;
+use self::budget::Budget;
+use self::close::{Close, Stranger};
+use self::connection::{Accepted, turn_away};
 use self::control::Control;
 use self::log_limit::LogLimits;
-use self::notify::{Change, Notifier};
+use self::notify::Notifier;
 use self::places::Places;
 use self::prewarm::Prewarmed;
 use self::server::Server;
@@ -63,7 +68,7 @@ use self::workers::one_thread_runtime;
 use crate::config::{Address, Config, Dns};
 use crate::error::Error;
 use crate::key_file;
-use crate::protocol::{KeyId, SharedKey, Suite};
+use crate::protocol::{KeyId, ReplaySet, SharedKey, Suite};
 
 pub use self::activation::{ActivationError, Inherited};
 pub use self::notify::{Watchdog, tell_ready, tell_status};
@@ -78,9 +83,10 @@ struct Shared {
     files: BlockingThread,
     target: Target,
     places: Places,
-    connections: Semaphore,
+    budget: Budget<Accepted>,
     prewarmed: Prewarmed,
     strangers: Arc<Strangers>,
+    replays: Mutex<ReplaySet>,
     log_limits: LogLimits,
     notifier: Notifier,
     /// Begins with the first signal: who is not served yet will not be.
@@ -104,8 +110,8 @@ struct Doors {
     control: Option<Control>,
 }
 
-/// One of the connections there may be. It is given back before that is told.
-type ConnectionPlace<'a> = (SemaphorePermit<'a>, Change<'a>);
+/// One of the connections there may be, given back when dropped: after its sockets.
+struct ConnectionPlace(Arc<Shared>);
 
 /// One end of a pipe: binds the source and serves until TERM or INT. Calls
 /// `ready` once the source is bound; with `-D`, before its name resolves.
@@ -119,8 +125,8 @@ pub fn run(
     start: Start,
     ready: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let places = Places::from_limits(config);
     let source = Source::of(config, start.sockets)?;
+    let places = Places::from_limits(config, source.listeners());
     let runtime = one_thread_runtime().map_err(system("cannot start the event loop"))?;
     runtime.block_on(async {
         let reload = ReloadSignal::handle().map_err(system("cannot handle signals"))?;
@@ -185,15 +191,24 @@ impl Shared {
     }
 
     /// A place for a connection, unless all are taken.
-    fn connection_place(&self) -> Option<ConnectionPlace<'_>> {
-        let permit = self.connections.try_acquire().ok()?;
+    fn connection_place(self: &Arc<Self>) -> Option<ConnectionPlace> {
+        for parked in self.budget.open()? {
+            turn_away(self, parked, &Stranger::NoPlace.into());
+        }
         self.notifier.changed();
-        Some((permit, Change::of(&self.notifier)))
+        Some(ConnectionPlace(Arc::clone(self)))
     }
 
-    /// How many connections there are.
-    fn active(&self) -> usize {
-        self.places.connections.saturating_sub(self.connections.available_permits())
+    /// Why there is no place.
+    const fn at_limit(&self) -> Close {
+        Close::Limit(self.places.connections)
+    }
+}
+
+impl Drop for ConnectionPlace {
+    fn drop(&mut self) {
+        self.0.budget.close();
+        self.0.notifier.changed();
     }
 }
 

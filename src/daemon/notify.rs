@@ -42,9 +42,6 @@ pub(super) struct Notifier {
     changed: Notify,
 }
 
-/// Guard: tells that the status has changed when dropped.
-pub(super) struct Change<'a>(&'a Notifier);
-
 /// Tells that the start is over.
 pub fn tell_ready() {
     tell(&[Ready], Else::Later);
@@ -208,18 +205,6 @@ impl Notifier {
             sleep(INTERVAL).await;
             self.changed.notified().await;
         }
-    }
-}
-
-impl<'a> Change<'a> {
-    pub(super) fn of(notifier: &'a Notifier) -> Self {
-        Self(notifier)
-    }
-}
-
-impl Drop for Change<'_> {
-    fn drop(&mut self) {
-        self.0.changed();
     }
 }
 

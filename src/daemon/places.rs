@@ -7,11 +7,21 @@ use tracing::warn;
 use crate::config::{Config, Prewarm, Role};
 
 /// Descriptors of an open connection: the local socket and the tunnel.
-const PER_CONNECTION: usize = 2;
-/// Descriptors for standard input and output, signals, name look-ups, files.
-const RESERVED: usize = 20;
+pub(super) const PER_CONNECTION: usize = 2;
+/// Of a socket that listens: its own, and that of who was accepted last, until
+/// there is a place.
+const PER_LISTENER: usize = 2;
+/// Standard input and output (3), what watches for signals (2), the socket of
+/// `--control` and who is heard on it (5), the pid file, the log, what systemd is
+/// told by, the key file as it is read again, name look-ups, and some to spare.
+const RESERVED: usize = 24;
 /// Descriptors of each thread's runtime.
 const PER_THREAD: usize = 4;
+/// Connects that run beside the first one of their connection, where a name has
+/// many addresses, have one of so many descriptors.
+const SPARE_PART: usize = 32;
+/// More of them at once gain nothing.
+const SPARE_MAX: usize = 256;
 /// Sessions that are kept ready have one of so many descriptors at most.
 const PREWARMED_PART: usize = 4;
 /// More strangers than this serve nobody.
@@ -28,18 +38,26 @@ pub(super) struct Places {
     pub(super) strangers: usize,
     /// Sessions that are kept ready; those of a sender.
     pub(super) prewarmed: usize,
+    /// Descriptors for connects beside the first one of their connection.
+    pub(super) spare: usize,
+    /// Descriptors of connections, of which there may be fewer (`-n`).
+    pub(super) descriptors: usize,
 }
 
 impl Places {
-    /// Raises the soft limit of descriptors to the hard one, and shares them out.
-    pub(super) fn from_limits(config: &Config) -> Self {
+    /// Raises the soft limit of descriptors to the hard one, and shares them out,
+    /// where so many sockets listen.
+    pub(super) fn from_limits(config: &Config, listeners: usize) -> Self {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
         let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
             Ok(()) => hard,
             Err(_) => soft,
         };
         let descriptors = usize::try_from(limit).unwrap_or(usize::MAX);
-        let places = Self::within(descriptors, config.role, config.threads.get(), config.prewarm);
+        let fixed = RESERVED
+            .saturating_add(config.threads.get().saturating_mul(PER_THREAD))
+            .saturating_add(listeners.saturating_mul(PER_LISTENER));
+        let places = Self::within(descriptors, fixed, config.role, config.prewarm);
         if places.prewarmed < config.prewarm.get() {
             warn!(
                 hint = MORE_DESCRIPTORS,
@@ -62,20 +80,17 @@ impl Places {
         Self { connections: places.connections.min(asked), ..places }
     }
 
-    fn within(descriptors: usize, role: Role, threads: usize, prewarm: Prewarm) -> Self {
+    fn within(descriptors: usize, fixed: usize, role: Role, prewarm: Prewarm) -> Self {
         let strangers = match role {
             Role::Encrypt => 0,
             Role::Decrypt => (descriptors / 8).clamp(1, STRANGERS_MAX),
         };
         let prewarmed = prewarm.get().min(descriptors / PREWARMED_PART);
-        let taken = RESERVED
-            .saturating_add(threads.saturating_mul(PER_THREAD))
-            .saturating_add(strangers)
-            .saturating_add(prewarmed);
-        // A semaphore cannot count further than its own bound.
-        let connections = (descriptors.saturating_sub(taken) / PER_CONNECTION)
-            .clamp(1, tokio::sync::Semaphore::MAX_PERMITS);
-        Self { connections, strangers, prewarmed }
+        let spare = (descriptors / SPARE_PART).clamp(1, SPARE_MAX);
+        let taken = fixed.saturating_add(strangers).saturating_add(prewarmed).saturating_add(spare);
+        let connections = (descriptors.saturating_sub(taken) / PER_CONNECTION).max(1);
+        let descriptors = connections.saturating_mul(PER_CONNECTION);
+        Self { connections, strangers, prewarmed, spare, descriptors }
     }
 }
 
@@ -85,15 +100,17 @@ mod tests {
 
     #[test]
     fn descriptors_are_never_promised_twice() {
+        let fixed = RESERVED + 2 * PER_THREAD + PER_LISTENER;
         for descriptors in [64, 256, 1024, 20_000, 1 << 20] {
             for (role, prewarm) in
                 [(Role::Encrypt, "0"), (Role::Encrypt, "1000"), (Role::Decrypt, "0")]
             {
-                let places = Places::within(descriptors, role, 2, prewarm.parse().unwrap());
-                let beside = places.strangers + places.prewarmed;
-                let used = places.connections * PER_CONNECTION + beside;
-                assert!(used + RESERVED <= descriptors, "{places:?} of {descriptors}");
-                assert!(places.connections * 4 >= descriptors / 2 - RESERVED, "{places:?}");
+                let places = Places::within(descriptors, fixed, role, prewarm.parse().unwrap());
+                let beside = places.strangers + places.prewarmed + places.spare;
+                assert_eq!(places.descriptors, places.connections * PER_CONNECTION);
+                let used = places.descriptors + beside;
+                assert!(used + fixed <= descriptors, "{places:?} of {descriptors}");
+                assert!((places.connections + fixed) * 4 >= descriptors / 2, "{places:?}");
             }
         }
     }

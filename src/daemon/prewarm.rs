@@ -156,8 +156,8 @@ impl Keeper<'_> {
     /// Waits until something has happened.
     async fn next(&mut self) {
         select! {
-            _ = self.key.changed() => self.begin_anew(),
-            () = self.moves.next() => self.begin_anew(),
+            _ = self.key.changed() => self.begin_anew().await,
+            () = self.moves.next() => self.begin_anew().await,
             Some(made) = self.handshakes.join_next() => {
                 match made.unwrap_or_else(|panic| Err(NoSession::Failed(panic.into()).into())) {
                     Ok(ready) => {
@@ -212,16 +212,17 @@ impl Keeper<'_> {
         self.outage = Some(pause);
         select! {
             () = sleep(pause) => {}
-            _ = self.key.changed() => self.begin_anew(),
-            () = self.moves.next() => self.begin_anew(),
+            _ = self.key.changed() => self.begin_anew().await,
+            () = self.moves.next() => self.begin_anew().await,
         }
         while self.watches.try_join_next().is_some() {}
     }
 
     /// The key is another one, or the receiver elsewhere: what was made, or begun,
     /// is of no use, and an outage may be over.
-    fn begin_anew(&mut self) {
-        self.handshakes = JoinSet::new();
+    async fn begin_anew(&mut self) {
+        // Their sockets are closed before there are others.
+        self.handshakes.shutdown().await;
         self.shared.prewarmed.clear();
         self.outage = self.outage.and(Some(Duration::ZERO));
     }

@@ -2,18 +2,18 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use socket2::Socket;
 use tokio::select;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use super::admission::Admission;
 use super::blocking::BlockingThread;
-use super::connection::{self, Accepted};
+use super::budget::Budget;
 use super::control::Control;
 use super::listener::Listener;
 use super::log_limit::LogLimits;
@@ -26,7 +26,7 @@ use super::stream::Peer;
 use super::target::Target;
 use super::workers::Workers;
 use super::{Doors, Shared, system};
-use crate::config::{Config, Role};
+use crate::config::Config;
 use crate::error::Error;
 use crate::protocol::SharedKey;
 
@@ -51,11 +51,12 @@ impl Server {
             config: config.clone(),
             key: watch::Sender::new(Arc::new(key)),
             files: BlockingThread::start("files").map_err(&no_thread)?,
-            target: Target::new(&config.tunnel).map_err(&no_thread)?,
+            target: Target::new(&config.tunnel, places.spare).map_err(&no_thread)?,
             places,
-            connections: Semaphore::new(places.connections),
+            budget: Budget::new(places.connections, places.descriptors),
             prewarmed: Prewarmed::default(),
             strangers: Strangers::new(places.strangers),
+            replays: Mutex::default(),
             log_limits: LogLimits::new(),
             notifier: Notifier::from_env(),
             drain,
@@ -114,27 +115,14 @@ impl Server {
         mut end: EndSignals,
     ) -> Result<(), Error> {
         let (alive, mut all_ended) = mpsc::channel::<()>(1);
-        let next_id = AtomicU64::new(1);
-        let take = async |socket: Socket, peer: Peer| {
-            let id = next_id.fetch_add(1, Ordering::Relaxed);
-            let stranger = match self.shared.config.role {
-                Role::Encrypt => None,
-                Role::Decrypt => Some(self.shared.strangers.enter(&peer).await),
-            };
-            let accepted = Accepted { id, socket, peer, stranger };
-            // Boxed: each wrapper around a future has room for it twice.
-            let connection = Box::pin(connection::run(Arc::clone(&self.shared), accepted));
-            let alive = alive.clone();
-            self.workers.spawn(async move {
-                connection.await;
-                drop(alive);
-            });
-        };
+        let admission = Admission::new(&self.shared, &self.workers, alive);
+        let take = async |socket: Socket, peer: Peer| admission.admit(socket, peer).await;
         let limit = self.shared.config.drain_timeout.get();
         select! {
             result = accept_on_all(&listeners, &take) => {
                 result.map_err(system("cannot accept connections any more"))?;
             }
+            never = admission.admit_parked() => match never {},
             result = self.take_keys(control.as_ref()) => result?,
             never = prewarm::keep(&self.shared, &self.workers) => match never {},
             signal = end.next() => {
@@ -143,9 +131,8 @@ impl Server {
         }
         // From here on a connect is refused, and the socket's file is gone; a
         // socket of systemd's keeps who comes for the next process.
-        drop((listeners, control));
+        drop((listeners, control, admission));
         self.shared.prewarmed.clear();
-        drop(alive);
         self.drain.begin();
         self.shared.notifier.changed();
         notify::tell_stopping(&self.shared.draining(), limit.saturating_add(GOODBYE));
@@ -203,11 +190,11 @@ impl Shared {
         if self.drain.has_begun() {
             return self.draining();
         }
-        format!("{pipe}, key id {}: {}", self.key().id(), connections(self.active()))
+        format!("{pipe}, key id {}: {}", self.key().id(), connections(self.budget.connections()))
     }
 
     fn draining(&self) -> String {
-        format!("ending: {} still open", connections(self.active()))
+        format!("ending: {} still open", connections(self.budget.connections()))
     }
 }
 

@@ -57,6 +57,15 @@ impl Source {
         })
     }
 
+    /// How many sockets are to listen, as far as that is known.
+    pub(super) const fn listeners(&self) -> usize {
+        match self {
+            Self::Inet(_) | Self::Unix(_) | Self::Name(_) => 1,
+            Self::Inherited(sockets) => sockets.len(),
+            Self::Listening(listeners) => listeners.len(),
+        }
+    }
+
     pub(super) async fn listen(self) -> Result<Vec<Listener>, Error> {
         let refused = |address| |error| Error::Listen { address, error };
         match self {

@@ -24,6 +24,9 @@ use crate::error::Error;
 use crate::protocol::SharedKey;
 use crate::signals::{next, unless_ignored};
 
+/// Connects at once, beside the first one.
+const SPARE: usize = 16;
+
 /// How a run of `spipe` that did not fail ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -45,7 +48,7 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
     let (broken, mut breaks) = mpsc::channel(2);
     let output = copy_standard_streams(theirs, broken).map_err(system("cannot start a thread"))?;
     let ended = runtime.block_on(async {
-        let target = Target::new(config).map_err(system("cannot start a thread"))?;
+        let target = Target::new(config, SPARE).map_err(system("cannot start a thread"))?;
         let (tunnel, session) = select! {
             session = connect(&target, key, config) => session.map_err(failed)?,
             never = target.keep_resolved(Refresh::Never) => match never {},

@@ -6,29 +6,26 @@
 //! come the one that has been waiting longest, else of the others. Each keeps
 //! its place for a moment, though: many keyed peers at once, which are one
 //! source if a single sender makes them, must not take the places from each
-//! other. Until somebody's moment is over, the next is not let in.
+//! other. Until somebody's moment is over, there is no place for the next.
 
-use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use tokio::time::sleep;
-
-use super::stream::Peer;
 
 /// How long a peer keeps its place, at least, that says nothing; twice as long
 /// once its first message fits a key. Each one that has to go shortens it for
 /// the next, so that however many strangers come, who is behind them waits no
 /// longer than about 1.6 times this.
 const MOMENT: Duration = Duration::from_millis(300);
-/// How soon it is looked again for somebody whose moment is over.
-const RETRY: Duration = Duration::from_millis(1);
+/// The retry interval while there is no place.
+pub(super) const RETRY: Duration = Duration::from_millis(1);
 
 /// The pool.
 pub(super) struct Strangers {
-    waiting: Mutex<Waiting>,
+    pool: Mutex<Pool>,
     max: usize,
     max_per_source: usize,
     /// How many may be on their way out; beside the places.
@@ -37,24 +34,40 @@ pub(super) struct Strangers {
 
 /// A place in the pool, given back when dropped: after the peer's socket.
 pub(super) struct Place {
-    pool: Arc<Strangers>,
+    strangers: Arc<Strangers>,
     number: u64,
     evicted: Arc<Notify>,
 }
 
-struct Waiting {
-    /// Oldest first.
-    queue: VecDeque<Entry>,
-    per_source: HashMap<IpAddr, usize>,
+/// Why there is no place now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// This source address has as many as it may have.
+    Source(IpAddr),
+    /// All places are taken.
+    Pool,
+}
+
+struct Pool {
+    /// By number: the oldest first.
+    entries: BTreeMap<u64, Entry>,
+    sources: HashMap<IpAddr, Source>,
     next_number: u64,
     /// Peers that have lost their place, and whose sockets are still open.
     leaving: usize,
-    /// `MOMENT`, or what is left of it.
+    /// `MOMENT`, or what is left of it, before a peer gives way to any other.
+    moment: Duration,
+}
+
+/// A source address that has places.
+struct Source {
+    count: usize,
+    /// As that of the pool, before one of its peers gives way to another of them:
+    /// what one source does leaves the moment of others as it is.
     moment: Duration,
 }
 
 struct Entry {
-    number: u64,
     source: Option<IpAddr>,
     state: State,
     evicted: Arc<Notify>,
@@ -77,124 +90,139 @@ impl Strangers {
     pub(super) fn new(max: usize) -> Arc<Self> {
         let max_leaving = (max / 8).max(1);
         let max = max.saturating_sub(max_leaving).max(1);
-        let waiting = Waiting {
-            queue: VecDeque::new(),
-            per_source: HashMap::new(),
+        let pool = Pool {
+            entries: BTreeMap::new(),
+            sources: HashMap::new(),
             next_number: 0,
             leaving: 0,
             moment: MOMENT,
         };
         let max_per_source = max.div_ceil(2);
-        Arc::new(Self { waiting: waiting.into(), max, max_per_source, max_leaving })
+        Arc::new(Self { pool: pool.into(), max, max_per_source, max_leaving })
     }
 
-    /// Takes a place, from another stranger if need be, as soon as there is
-    /// one to be had.
-    pub(super) async fn enter(self: &Arc<Self>, peer: &Peer) -> Place {
-        loop {
-            if let Some(place) = self.try_enter(peer, Instant::now()) {
-                return place;
+    /// Takes a place, from another stranger if need be. `None` as a source is
+    /// one that may have them all.
+    pub(super) fn try_enter(
+        self: &Arc<Self>,
+        source: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<Place, Full> {
+        let mut pool = self.lock();
+        let is_rush = |count: usize| count >= self.max_per_source.div_ceil(2);
+        if !is_rush(pool.entries.len()) {
+            pool.moment = MOMENT;
+        }
+        let of_source = source.and_then(|ip| pool.sources.get_mut(&ip)).map_or(0, |source| {
+            if !is_rush(source.count) {
+                source.moment = MOMENT;
             }
-            sleep(RETRY).await;
-        }
-    }
-
-    fn try_enter(self: &Arc<Self>, peer: &Peer, now: Instant) -> Option<Place> {
-        let source = source(peer);
-        let mut waiting = self.lock();
-        // The rush is over.
-        if waiting.queue.len() < self.max_per_source.div_ceil(2) {
-            waiting.moment = MOMENT;
-        }
-        let of_source = source.and_then(|ip| waiting.per_source.get(&ip)).copied().unwrap_or(0);
-        let is_full = waiting.queue.len() >= self.max;
-        let has_room = if of_source >= self.max_per_source {
-            waiting.evict(self, now, |entry| entry.source == source)
-        } else {
-            !is_full || waiting.evict(self, now, |_| true)
+            source.count
+        });
+        let (full, among) = match source {
+            Some(ip) if of_source >= self.max_per_source => (Full::Source(ip), source),
+            _ if pool.entries.len() >= self.max => (Full::Pool, None),
+            _ => return Ok(pool.admit(self, source)),
         };
-        has_room.then(|| waiting.admit(self, source))
+        if pool.evict(self, among, now) { Ok(pool.admit(self, source)) } else { Err(full) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Pool> {
         // Nothing here panics half-way; a panic elsewhere must not end this.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Waiting {
-    fn admit(&mut self, pool: &Arc<Strangers>, source: Option<IpAddr>) -> Place {
-        let evicted = Arc::new(Notify::new());
-        self.next_number = self.next_number.wrapping_add(1);
-        let number = self.next_number;
-        let entry = Entry { number, source, state: State::Fresh, evicted: Arc::clone(&evicted) };
-        self.queue.push_back(entry);
+#[allow(clippy::arithmetic_side_effects, reason = "counts that go wrong must not pass unseen")]
+impl Pool {
+    fn admit(&mut self, strangers: &Arc<Strangers>, source: Option<IpAddr>) -> Place {
         if let Some(ip) = source {
-            let count = self.per_source.entry(ip).or_default();
-            *count = count.saturating_add(1);
+            self.sources.entry(ip).or_insert(Source { count: 0, moment: MOMENT }).count += 1;
         }
-        Place { pool: Arc::clone(pool), number, evicted }
+        let evicted = Arc::new(Notify::new());
+        self.next_number += 1;
+        let number = self.next_number;
+        let entry = Entry { source, state: State::Fresh, evicted: Arc::clone(&evicted) };
+        self.entries.insert(number, entry);
+        Place { strangers: Arc::clone(strangers), number, evicted }
     }
 
-    /// Frees the place of one whose moment is over; whether there was one, and
-    /// not too many are leaving already.
-    fn evict(&mut self, pool: &Strangers, now: Instant, among: impl Fn(&Entry) -> bool) -> bool {
-        if self.leaving >= pool.max_leaving {
+    /// Frees the place of one of this source, or of all, whose moment is over;
+    /// whether there was one, and not too many are leaving already.
+    fn evict(&mut self, strangers: &Strangers, source: Option<IpAddr>, now: Instant) -> bool {
+        if self.leaving >= strangers.max_leaving {
             return false;
         }
-        let moment = self.moment;
-        let is_silent_too_long = |entry: &Entry| match entry.state {
-            State::Silent(since) => now.duration_since(since) >= moment,
-            State::Fresh | State::Greeted(_) => false,
-        };
-        let is_late = |entry: &Entry| match entry.state {
-            State::Greeted(since) => now.duration_since(since) >= moment.saturating_mul(2),
-            State::Fresh | State::Silent(_) => false,
-        };
-        let evicted = self
-            .remove(|entry| among(entry) && is_silent_too_long(entry))
-            .or_else(|| self.remove(|entry| among(entry) && is_late(entry)));
-        let Some(entry) = evicted else { return false };
+        let Some(number) = self.who_goes(source, now) else { return false };
+        let Some(entry) = self.remove(number) else { return false };
         entry.evicted.notify_one();
-        self.leaving = self.leaving.saturating_add(1);
-        let turn = u32::try_from(pool.max_per_source).unwrap_or(u32::MAX);
-        let shorter = moment.saturating_sub(moment.checked_div(turn).unwrap_or(moment));
-        self.moment = if shorter < RETRY { Duration::ZERO } else { shorter };
+        self.leaving += 1;
+        let turn = u32::try_from(strangers.max_per_source).unwrap_or(u32::MAX);
+        let moment = self.moment_of(source);
+        let shorter = moment.saturating_sub(moment.checked_div(turn).unwrap_or(*moment));
+        *moment = if shorter < RETRY { Duration::ZERO } else { shorter };
+        // Of the one that is let in, the source stays.
+        if entry.source != source {
+            self.forget(entry.source);
+        }
         true
     }
 
-    fn remove(&mut self, which: impl Fn(&Entry) -> bool) -> Option<Entry> {
-        let index = self.queue.iter().position(which)?;
-        let entry = self.queue.remove(index)?;
-        if let Some(ip) = entry.source
-            && let Some(count) = self.per_source.get_mut(&ip)
-        {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.per_source.remove(&ip);
-            }
+    fn moment_of(&mut self, source: Option<IpAddr>) -> &mut Duration {
+        match source.and_then(|ip| self.sources.get_mut(&ip)) {
+            Some(source) => &mut source.moment,
+            None => &mut self.moment,
+        }
+    }
+
+    fn who_goes(&mut self, source: Option<IpAddr>, now: Instant) -> Option<u64> {
+        let moment = *self.moment_of(source);
+        let oldest = |is_over: &dyn Fn(State) -> bool| {
+            let mut entries = self.entries.iter();
+            let among = |entry: &Entry| source.is_none() || entry.source == source;
+            entries
+                .find(|(_, entry)| among(entry) && is_over(entry.state))
+                .map(|(number, _)| *number)
+        };
+        let is_silent_too_long =
+            |state| matches!(state, State::Silent(since) if now.duration_since(since) >= moment);
+        let is_late = |state| matches!(state, State::Greeted(since) if now.duration_since(since) >= 2 * moment);
+        oldest(&is_silent_too_long).or_else(|| oldest(&is_late))
+    }
+
+    /// To be followed by `forget`, once nobody of the source is let in.
+    fn remove(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&number)?;
+        if let Some(source) = entry.source.and_then(|ip| self.sources.get_mut(&ip)) {
+            source.count -= 1;
         }
         Some(entry)
+    }
+
+    /// Forgets a source that has no places any more.
+    fn forget(&mut self, source: Option<IpAddr>) {
+        if let Some(ip) = source
+            && self.sources.get(&ip).is_some_and(|source| source.count == 0)
+        {
+            self.sources.remove(&ip);
+        }
     }
 }
 
 impl Place {
-    /// It is looked from now on at what the peer says.
-    pub(super) fn is_heard(&self) {
+    /// What the peer says is looked at from now on.
+    pub(super) fn mark_heard(&self) {
         self.set(State::Silent(Instant::now()));
     }
 
     /// The peer's first message fits a key.
-    pub(super) fn has_greeted(&self) {
+    pub(super) fn mark_greeted(&self) {
         self.set(State::Greeted(Instant::now()));
     }
 
     fn set(&self, state: State) {
-        let mut waiting = self.pool.lock();
-        // They are in order. One that was evicted is not there any more.
-        if let Ok(index) = waiting.queue.binary_search_by_key(&self.number, |entry| entry.number)
-            && let Some(entry) = waiting.queue.get_mut(index)
-        {
+        // One that was evicted is not there any more.
+        if let Some(entry) = self.strangers.lock().entries.get_mut(&self.number) {
             entry.state = state;
         }
     }
@@ -206,36 +234,24 @@ impl Place {
 }
 
 impl Drop for Place {
+    #[allow(clippy::arithmetic_side_effects, reason = "counts that go wrong must not pass unseen")]
     fn drop(&mut self) {
-        let mut waiting = self.pool.lock();
-        if waiting.remove(|entry| entry.number == self.number).is_none() {
-            waiting.leaving = waiting.leaving.saturating_sub(1);
+        let mut pool = self.strangers.lock();
+        match pool.remove(self.number) {
+            Some(entry) => pool.forget(entry.source),
+            None => pool.leaving -= 1,
         }
     }
 }
 
-/// What counts as one source: an IPv4 address, an IPv6 network of 64 bits
-/// (what a single customer is given). Unix sockets are guarded by their mode.
-fn source(peer: &Peer) -> Option<IpAddr> {
-    match peer {
-        Peer::Unix => None,
-        Peer::Inet(address) => Some(match address.ip().to_canonical() {
-            v4 @ IpAddr::V4(_) => v4,
-            IpAddr::V6(v6) => {
-                let network = u128::from(v6) & (u128::MAX << 64);
-                IpAddr::V6(Ipv6Addr::from(network))
-            }
-        }),
-    }
-}
-
 #[cfg(test)]
-#[expect(clippy::arithmetic_side_effects, reason = "a test may fail that way")]
+#[allow(clippy::arithmetic_side_effects, reason = "a test may fail that way")]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
 
-    fn peer(text: &str) -> Peer {
-        Peer::Inet(text.parse().unwrap())
+    fn from(address: &str) -> Option<IpAddr> {
+        address.parse().ok()
     }
 
     fn with_places(count: usize) -> Arc<Strangers> {
@@ -253,25 +269,25 @@ mod tests {
     /// One that says nothing; it enters when the moment of all others is over.
     fn silent(pool: &Arc<Strangers>, text: &str) -> Place {
         let later = Instant::now() + 2 * MOMENT;
-        let place = pool.try_enter(&peer(text), later).unwrap();
-        place.is_heard();
+        let place = pool.try_enter(from(text), later).unwrap();
+        place.mark_heard();
         place
     }
 
     #[test]
     fn the_oldest_of_the_same_source_goes_first() {
         let pool = with_places(4);
-        let other = silent(&pool, "10.0.0.1:1");
-        let first = silent(&pool, "10.0.0.2:1");
-        let second = silent(&pool, "10.0.0.2:2");
-        let third = silent(&pool, "10.0.0.2:3");
+        let other = silent(&pool, "10.0.0.1");
+        let first = silent(&pool, "10.0.0.2");
+        let second = silent(&pool, "10.0.0.2");
+        let third = silent(&pool, "10.0.0.2");
         assert_eq!([&other, &first, &second, &third].map(is_evicted), [false, true, false, false]);
     }
 
     #[test]
     fn when_all_places_are_taken_the_oldest_goes() {
         let pool = with_places(4);
-        let places: Vec<Place> = (0..5).map(|i| silent(&pool, &format!("10.0.0.{i}:1"))).collect();
+        let places: Vec<Place> = (0..5).map(|i| silent(&pool, &format!("10.0.0.{i}"))).collect();
         let evicted: Vec<bool> = places.iter().map(is_evicted).collect();
         assert_eq!(evicted, [true, false, false, false, false]);
     }
@@ -279,14 +295,14 @@ mod tests {
     #[test]
     fn nobody_gives_way_before_its_moment_is_over() {
         let pool = with_places(2);
-        let next = peer("10.0.0.1:2");
-        let enters_at = |at: Instant| pool.try_enter(&next, at).is_some();
-        let first = pool.try_enter(&peer("10.0.0.1:1"), Instant::now()).unwrap();
+        let next = from("10.0.0.1");
+        let enters_at = |at: Instant| pool.try_enter(next, at).is_ok();
+        let first = pool.try_enter(from("10.0.0.1"), Instant::now()).unwrap();
         let later = Instant::now() + MOMENT;
         assert!(!enters_at(later), "nobody has looked yet at what it says");
-        first.has_greeted();
+        first.mark_greeted();
         assert!(!enters_at(later));
-        first.is_heard();
+        first.mark_heard();
         assert!(!enters_at(Instant::now()));
         assert!(enters_at(Instant::now() + MOMENT) && is_evicted(&first));
     }
@@ -294,13 +310,13 @@ mod tests {
     #[test]
     fn who_has_greeted_goes_after_who_is_silent() {
         let pool = with_places(2);
-        let greeted = silent(&pool, "10.0.0.1:1");
-        let silent_one = silent(&pool, "10.0.0.2:1");
-        greeted.has_greeted();
-        let _next = silent(&pool, "10.0.0.3:1");
+        let greeted = silent(&pool, "10.0.0.1");
+        let silent_one = silent(&pool, "10.0.0.2");
+        greeted.mark_greeted();
+        let _next = silent(&pool, "10.0.0.3");
         assert_eq!([&greeted, &silent_one].map(is_evicted), [false, true]);
         drop(silent_one);
-        let _later = silent(&pool, "10.0.0.3:2");
+        let _later = silent(&pool, "10.0.0.3");
         assert!(!is_evicted(&greeted));
     }
 
@@ -314,12 +330,12 @@ mod tests {
             let mut places = VecDeque::new();
             for _ in 0..5000 {
                 let place = loop {
-                    if let Some(place) = pool.try_enter(&peer("10.0.0.1:1"), now) {
+                    if let Ok(place) = pool.try_enter(from("10.0.0.1"), now) {
                         break place;
                     }
                     now += RETRY;
                 };
-                pool.lock().queue.back_mut().unwrap().state = State::Silent(now);
+                pool.lock().entries.last_entry().unwrap().get_mut().state = State::Silent(now);
                 places.push_back(place);
                 let _left = places.pop_front_if(|oldest| is_evicted(oldest));
             }
@@ -332,46 +348,57 @@ mod tests {
     #[test]
     fn who_has_to_go_is_waited_for() {
         let pool = with_places(8);
-        let mut places: Vec<Place> = (0..4).map(|_| silent(&pool, "10.0.0.1:1")).collect();
-        places.push(silent(&pool, "10.0.0.1:1"));
-        let next = peer("10.0.0.1:1");
+        let mut places: Vec<Place> = (0..4).map(|_| silent(&pool, "10.0.0.1")).collect();
+        places.push(silent(&pool, "10.0.0.1"));
+        let next = from("10.0.0.1");
         let later = Instant::now() + 2 * MOMENT;
-        assert!(pool.try_enter(&next, later).is_none());
+        assert!(pool.try_enter(next, later).is_err());
         drop(places.remove(0));
-        assert!(pool.try_enter(&next, later).is_some());
+        assert!(pool.try_enter(next, later).is_ok());
     }
 
     #[test]
     fn after_a_rush_there_is_a_whole_moment_again() {
         for max in [1, 4, 100] {
             let pool = Strangers::new(max);
+            let source = from("10.0.0.1");
             let mut rush = VecDeque::new();
             for _ in 0..2 * max {
-                rush.push_back(silent(&pool, "10.0.0.1:1"));
+                rush.push_back(silent(&pool, "10.0.0.1"));
                 let _left = rush.pop_front_if(|oldest| is_evicted(oldest));
             }
-            assert!(pool.lock().moment < MOMENT);
+            assert!(*pool.lock().moment_of(source) < MOMENT);
             drop(rush);
-            let _next = silent(&pool, "10.0.0.1:1");
-            assert_eq!(pool.lock().moment, MOMENT);
+            let _next = silent(&pool, "10.0.0.1");
+            assert_eq!(*pool.lock().moment_of(source), MOMENT);
         }
     }
 
-    #[tokio::test]
-    async fn places_are_given_back() {
-        let pool = with_places(2);
-        for _ in 0..10 {
-            let place = pool.enter(&peer("10.0.0.1:1")).await;
-            assert!(!is_evicted(&place));
+    /// Nor may any of them lose its place sooner.
+    #[test]
+    fn a_rush_of_one_source_shortens_no_other_ones_moment() {
+        let pool = with_places(8);
+        let mut rush = VecDeque::new();
+        for _ in 0..1000 {
+            rush.push_back(silent(&pool, "10.0.0.1"));
+            let _left = rush.pop_front_if(|oldest| is_evicted(oldest));
         }
-        let waiting = pool.lock();
-        assert!(waiting.queue.is_empty() && waiting.per_source.is_empty());
+        assert_eq!(*pool.lock().moment_of(from("10.0.0.1")), Duration::ZERO);
+        let _others: Vec<_> = (0..4).map(|_| silent(&pool, "10.0.0.2")).collect();
+        let next = pool.try_enter(from("10.0.0.2"), Instant::now());
+        assert_eq!(next.err(), Some(Full::Source("10.0.0.2".parse().unwrap())));
+        let next = pool.try_enter(from("10.0.0.3"), Instant::now());
+        assert_eq!(next.err(), Some(Full::Pool));
     }
 
     #[test]
-    fn an_ipv6_network_counts_as_one_source() {
-        assert_eq!(source(&peer("[2001:db8::1]:1")), source(&peer("[2001:db8::2]:1")));
-        assert_ne!(source(&peer("[2001:db8::1]:1")), source(&peer("[2001:db8:0:1::1]:1")));
-        assert_eq!(source(&peer("[::ffff:10.0.0.1]:1")), source(&peer("10.0.0.1:1")));
+    fn places_are_given_back() {
+        let pool = with_places(2);
+        for _ in 0..10 {
+            let place = pool.try_enter(from("10.0.0.1"), Instant::now()).unwrap();
+            assert!(!is_evicted(&place));
+        }
+        let pool = pool.lock();
+        assert!(pool.entries.is_empty() && pool.sources.is_empty() && pool.leaving == 0);
     }
 }

@@ -1,15 +1,17 @@
 //! The way out: one of the target's addresses is connected to.
 
 use std::convert::Infallible;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use socket2::SockAddr;
 use tokio::select;
-use tokio::task::JoinSet;
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::close::ConnectError;
@@ -26,6 +28,8 @@ pub(super) struct Target {
     to: To,
     options: Options,
     limit: Duration,
+    /// Descriptors for connects beside the first one of their connection.
+    spare: Semaphore,
 }
 
 enum To {
@@ -35,9 +39,12 @@ enum To {
 }
 
 impl Target {
+    /// With so many descriptors for connects beside the first one of each
+    /// connection, to a name that has several addresses.
+    ///
     /// # Errors
     /// When there can be no thread to look its name up.
-    pub(super) fn new(config: &TunnelConfig) -> io::Result<Self> {
+    pub(super) fn new(config: &TunnelConfig, spare: usize) -> io::Result<Self> {
         Ok(Self {
             to: match &config.target {
                 Address::Inet(address) => To::Inet(*address),
@@ -46,6 +53,7 @@ impl Target {
             },
             options: Options { bind: config.bind, keepalive: config.keepalive },
             limit: config.timeout.get(),
+            spare: Semaphore::new(spare),
         })
     }
 
@@ -66,7 +74,7 @@ impl Target {
                     .await
                     .unwrap_or_else(|| Err(format!("no answer in {:?}", self.limit)))
                     .map_err(unresolved)?;
-                deadline.bound(connect_to_any(addresses, self.options)).await
+                deadline.bound(connect_to_any(addresses, self.options, &self.spare)).await
             }
         };
         connected.unwrap_or(Err(ConnectError::TimedOut(self.limit)))
@@ -91,27 +99,70 @@ impl Target {
 
 /// Tries the addresses in order: the next as soon as one fails, or does not
 /// answer for a moment. The first to connect is taken.
+///
+/// A connection may have one descriptor for this. To try a second address beside
+/// the first takes a spare one; where there is none, it waits until the first has
+/// failed, or one is given back.
 async fn connect_to_any(
     addresses: Vec<SocketAddr>,
     options: Options,
+    spare: &Semaphore,
 ) -> Result<Stream, ConnectError> {
-    let mut attempts = JoinSet::new();
+    let own = Semaphore::new(1);
+    let mut attempts = Vec::new();
     let mut rest = addresses.into_iter().peekable();
+    let mut spacing = Duration::ZERO;
     let mut failed = ConnectError::Unreachable(io::ErrorKind::NotFound.into());
     loop {
-        if let Some(address) = rest.next() {
-            attempts.spawn(connect_to(address.into(), options));
-        }
+        let descriptor = async {
+            sleep(spacing).await;
+            select! {
+                biased;
+                own = own.acquire() => own,
+                spare = spare.acquire() => spare,
+            }
+        };
         select! {
-            attempt = attempts.join_next() => match attempt {
-                Some(Ok(Ok(stream))) => return Ok(stream),
-                Some(Ok(Err(error))) => failed = error,
-                Some(Err(error)) => failed = ConnectError::Unreachable(error.into()),
-                None => return Err(failed),
+            (connected, descriptor) = first_to_end(&mut attempts), if !attempts.is_empty() => match connected {
+                Ok(stream) => {
+                    // The others are closed before this one is the connection's own.
+                    drop(attempts);
+                    drop(descriptor);
+                    return Ok(stream);
+                }
+                Err(error) => {
+                    drop(descriptor);
+                    failed = error;
+                    spacing = Duration::ZERO;
+                }
             },
-            () = sleep(SPACING), if rest.peek().is_some() => {}
+            Ok(descriptor) = descriptor, if rest.peek().is_some() => {
+                if let Some(address) = rest.next() {
+                    attempts.push(Box::pin(async move {
+                        (connect_to(address.into(), options).await, descriptor)
+                    }));
+                }
+                spacing = SPACING;
+            }
+            else => return Err(failed),
         }
     }
+}
+
+/// What the first of them comes to that ends.
+async fn first_to_end<F: Future + Unpin>(attempts: &mut Vec<F>) -> F::Output {
+    poll_fn(|context| {
+        let ended = attempts.iter_mut().enumerate().find_map(|(index, attempt)| {
+            match Pin::new(attempt).poll(context) {
+                Poll::Ready(output) => Some((index, output)),
+                Poll::Pending => None,
+            }
+        });
+        let Some((index, output)) = ended else { return Poll::Pending };
+        drop(attempts.remove(index));
+        Poll::Ready(output)
+    })
+    .await
 }
 
 async fn connect_to(address: SockAddr, options: Options) -> Result<Stream, ConnectError> {

@@ -128,8 +128,8 @@ fn a_reflected_record_is_refused() {
     assert_eq!(wire.seen().1, End::Reset);
 }
 
-/// Recorded whole and played again, a connection gets one answer of 48 bytes
-/// and no target.
+/// Recorded whole and played again, a connection gets no answer; from a process
+/// that has not seen it, the same key's, one of 48 bytes; and no target from either.
 #[test]
 fn a_replayed_connection_reaches_no_target() {
     let folder = Folder::new();
@@ -143,11 +143,20 @@ fn a_replayed_connection_reaches_no_target() {
     assert_eq!(read_to_end(&mut client).1, End::Clean);
     assert_eq!(seen.recv_timeout(PATIENCE).unwrap(), (b"pay 100".to_vec(), End::Clean));
 
-    let mut replay = receiver.connect();
-    replay.write_all(&hop.recorded().0).unwrap();
-    let (answer, end) = read_to_end(&mut replay);
+    let replay = |receiver: &Daemon| {
+        let mut replay = receiver.connect();
+        replay.write_all(&hop.recorded().0).unwrap();
+        read_to_end(&mut replay)
+    };
+    assert_eq!(replay(&receiver), (vec![], End::Reset));
+    let line = receiver.log.wait_for("WARN its first message came before: a replay");
+    assert!(line.contains("hint=") && !line.contains("key_id="), "{line}");
+
+    let other = Daemon::receiver(&folder.shared_key(), target.address, &["-o", "1"]);
+    let (answer, end) = replay(&other);
     assert!(answer.len() <= 48 && end == End::Reset, "{answer:?}, {end:?}");
-    receiver.log.wait_for("its first record is wrong: a record failed authentication");
+    other.log.wait_for("its first record is wrong: a record failed authentication");
+    assert_eq!(replay(&other), (vec![], End::Reset));
     assert_eq!(target.accepted(), 1);
 }
 

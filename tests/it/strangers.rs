@@ -2,14 +2,20 @@
 //! one line in the log that says what it was.
 
 use std::fs;
-use std::io::Write;
-use std::net::{Shutdown, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rand::rngs::SysRng;
+use spiped::protocol::{
+    AbortReason, Initiator, MESSAGE_1, MESSAGE_2, Record, Responder, SharedKey, Suite,
+};
+
 use crate::support::{
-    Daemon, End, Folder, Pipe, SPIPED, Server, connect, need, nobody, read_to_end, reset,
-    round_trip, wait_until,
+    Daemon, End, EndWhenDropped, Folder, Pipe, SPIPED, Server, connect, need, nobody, patient,
+    read_to_end, reset, round_trip, wait_until,
 };
 
 #[test]
@@ -159,6 +165,96 @@ fn lines_about_strangers_are_rate_limited_and_counted() {
     });
 }
 
+/// Noise of one kind hides no line of another: a sender with a wrong key is found.
+#[test]
+fn a_wrong_key_is_named_whatever_others_say() {
+    let stage = Stage::new(&[]);
+    let receiver = &stage.pipe.receiver;
+    let refuse = |bytes: &[u8]| {
+        let mut stranger = receiver.connect();
+        let _reset = stranger.write_all(bytes);
+        read_to_end(&mut stranger);
+    };
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _end = EndWhenDropped(&is_over);
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                refuse(b"PING\r\n");
+            }
+        });
+        receiver.log.wait_for("looks like plaintext redis");
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(100));
+            refuse(&[3; 49]);
+        }
+    });
+    assert!(receiver.log.count("WARN the key does not fit") > 0);
+}
+
+/// A connection that was open before, and says its first message afterwards, needs
+/// the new key.
+#[test]
+fn a_key_that_was_replaced_opens_nothing_more() {
+    let stage = Stage::new(&["-o", "30"]);
+    let mut stranger = stage.pipe.receiver.connect();
+    let old = stage.replace_key();
+    let (_initiator, message_1) = Initiator::start(Suite::Aes256Gcm, &old, &mut SysRng).unwrap();
+    stranger.write_all(&message_1).unwrap();
+    assert_eq!(read_to_end(&mut stranger), (vec![], End::Reset));
+    stage.logged("the key does not fit");
+    stage.still_serves();
+}
+
+/// Nor one that has come as far as the proof.
+#[test]
+fn a_key_that_was_replaced_in_a_handshake_reaches_no_target() {
+    let stage = Stage::new(&["-o", "30"]);
+    let old = stage.key();
+    let mut peer = stage.pipe.receiver.connect();
+    let (initiator, message_1) = Initiator::start(Suite::Aes256Gcm, &old, &mut SysRng).unwrap();
+    peer.write_all(&message_1).unwrap();
+    let mut message_2 = [0; MESSAGE_2];
+    peer.read_exact(&mut message_2).unwrap();
+    let mut session = initiator.finish(&message_2).unwrap();
+    stage.replace_key();
+    peer.write_all(&session.sealer.open().unwrap()).unwrap();
+    let (mut abort, _end) = read_to_end(&mut peer);
+    let reason = session.opener.open(&mut abort).unwrap();
+    assert_eq!(reason, Record::Abort(AbortReason::KeyReplaced));
+    let line = stage.pipe.receiver.log.wait_for("the key was replaced before the target");
+    assert!(line.contains("INFO"), "{line}");
+    stage.still_serves();
+}
+
+/// A sender whose key is replaced in a handshake begins it again, with the new one:
+/// nothing has been said yet.
+#[test]
+fn a_sender_whose_key_is_replaced_begins_again() {
+    let folder = Folder::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let sender = Daemon::sender(&folder.shared_key(), address, &["-o", "30"]);
+    let _client = sender.connect();
+    let message_1 = || {
+        let mut stream = patient(listener.accept().unwrap().0);
+        let mut message_1 = [0; MESSAGE_1];
+        stream.read_exact(&mut message_1).unwrap();
+        (stream, message_1)
+    };
+    let (mut with_old, _message_1) = message_1();
+    fs::copy(folder.key("new.key"), folder.shared_key()).unwrap();
+    sender.signal("HUP");
+    let (_with_new, message_1) = message_1();
+    let new = key_of(&folder);
+    assert!(Responder::accept(&message_1, [&new], None, &mut SysRng).is_ok());
+    assert_eq!(read_to_end(&mut with_old), (vec![], End::Reset));
+}
+
+fn key_of(folder: &Folder) -> SharedKey {
+    SharedKey::from_key_file(&fs::read(folder.shared_key()).unwrap()).unwrap()
+}
+
 /// The places of strangers are not those of who holds the key; the oldest
 /// stranger gives its own up.
 #[test]
@@ -197,6 +293,22 @@ impl Stage {
         let target = Server::echo();
         let pipe = Pipe::with(&folder, target.address, options);
         Self { folder, target, pipe }
+    }
+
+    /// The key of both ends.
+    fn key(&self) -> SharedKey {
+        key_of(&self.folder)
+    }
+
+    /// Gives both ends another key. Returns the old one.
+    fn replace_key(&self) -> SharedKey {
+        let old = self.key();
+        fs::copy(self.folder.key("new.key"), self.folder.shared_key()).unwrap();
+        for end in [&self.pipe.receiver, &self.pipe.sender] {
+            end.signal("HUP");
+            end.log.wait_for("the key is read again");
+        }
+        old
     }
 
     /// The line about the stranger: it names the peer, the reason and a hint.

@@ -6,7 +6,11 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{is_reset, limited_with, processor_time, raise_own_limit, talk, talkers};
+use rand::rngs::SysRng;
+use spiped::protocol::{Initiator, MESSAGE_2, SharedKey, Suite};
+
+use super::{is_reset, limited, limited_with, processor_time, raise_own_limit, talk, talkers};
+use crate::support::net::{NOBODY, Resolver, ip, namespaces_can_be};
 use crate::support::{Daemon, Folder, Pipe, Server, need, patient, wait_until};
 
 /// How long a starved end is watched.
@@ -73,9 +77,9 @@ fn a_limit_beyond_the_descriptors_is_cut_down() {
     let more = ["-n", "1000"];
     let receiver = limited_with(64, "-d", &key, server.address, &more);
     let sender = limited_with(64, "-e", &key, receiver.address, &more);
-    receiver.log.wait_for("64 file descriptors allow 14 connections, not the 1000 of -n");
-    sender.log.wait_for("64 file descriptors allow 18 connections, not the 1000 of -n");
-    let mut clients = talkers(&sender, 14);
+    receiver.log.wait_for("64 file descriptors allow 10 connections, not the 1000 of -n");
+    sender.log.wait_for("64 file descriptors allow 14 connections, not the 1000 of -n");
+    let mut clients = talkers(&sender, 10);
     for _ in 0..20 {
         assert!(is_reset(sender.address), "more are served than there is room for");
     }
@@ -128,6 +132,93 @@ fn is_served(sender: &Daemon) -> bool {
     let mut client = patient(TcpStream::connect(sender.address).unwrap());
     let mut back = [0; 5];
     client.write_all(b"again").is_ok() && client.read_exact(&mut back).is_ok()
+}
+
+/// Peers that hold the key, come when all connections are taken, and stay when
+/// they have been told so: they take no descriptors that others were promised.
+#[test]
+fn refused_key_holders_stay_within_the_descriptors() {
+    const DESCRIPTORS: usize = 256;
+    let folder = Folder::new();
+    let server = Server::echo();
+    let key = folder.shared_key();
+    let receiver = limited(DESCRIPTORS, "-d", &key, server.address);
+    let sender = Daemon::sender(&key, receiver.address, &[]);
+    let line = receiver.log.wait_for("listening on");
+    let count = line.split("connections=").nth(1).unwrap().parse().unwrap();
+    let mut clients = talkers(&sender, count);
+    let full = receiver.descriptors();
+
+    let key = SharedKey::from_key_file(&std::fs::read(&key).unwrap()).unwrap();
+    let mut most = 0;
+    let refused: Vec<_> = (0..60)
+        .filter_map(|_| {
+            let refused = key_holder(&receiver, &key);
+            most = most.max(receiver.descriptors());
+            refused
+        })
+        .collect();
+    receiver.log.wait_for(&format!("the connection limit of {count} is reached"));
+    println!(
+        "{count} connections: {full} descriptors; with {} that were refused at most {most}",
+        refused.len()
+    );
+    assert!(most <= full + DESCRIPTORS / 8, "{most} descriptors");
+    drop(clients.pop());
+    wait_until("there is room for one again", || is_served(&sender));
+    assert_eq!(receiver.log.count("target cannot be reached"), 0);
+    assert_eq!(receiver.log.count("cannot accept"), 0);
+    drop(refused);
+}
+
+/// A peer that has proved the key, and does not close whatever it is told; `None`
+/// where it got no place.
+fn key_holder(receiver: &Daemon, key: &SharedKey) -> Option<TcpStream> {
+    let mut stream = receiver.connect();
+    let (initiator, message_1) = Initiator::start(Suite::Aes256Gcm, key, &mut SysRng).unwrap();
+    let mut message_2 = [0; MESSAGE_2];
+    stream.write_all(&message_1).and_then(|()| stream.read_exact(&mut message_2)).ok()?;
+    let mut session = initiator.finish(&message_2).unwrap();
+    stream.write_all(&session.sealer.open().unwrap()).ok()?;
+    Some(stream)
+}
+
+/// A name with 20 addresses that do not answer: each is tried, but never so many
+/// at once that there are more descriptors than connections were promised.
+#[test]
+fn connects_to_many_addresses_stay_within_the_descriptors() {
+    const DESCRIPTORS: usize = 512;
+    const CLIENTS: usize = 30;
+    if !namespaces_can_be("connects to many addresses at once") {
+        return;
+    }
+    Resolver::with(|resolver| {
+        ip("link add void0 type veth peer name void1");
+        ip("address add 192.0.2.1/24 dev void0");
+        ip("link set void0 up");
+        ip("link set void1 up");
+        let silent: Vec<_> = (2..22).map(|last| format!("192.0.2.{last}")).collect();
+        for address in &silent {
+            ip(&format!("neighbour add {address} lladdr {NOBODY} nud permanent dev void0"));
+        }
+        resolver.say(&silent.iter().map(String::as_str).collect::<Vec<_>>());
+        resolver.start();
+        let key = resolver.folder.shared_key();
+        let sender = limited_with(DESCRIPTORS, "-e", &key, "target.test:6379", &["-o", "4"]);
+        sender.log.wait_for("the name target.test resolves");
+        let idle = sender.descriptors();
+        let clients: Vec<_> = (0..CLIENTS).map(|_| sender.connect()).collect();
+        let mut most = 0;
+        wait_until("they are given up", || {
+            most = most.max(sender.descriptors());
+            sender.log.count("target did not answer in 4s") > 0
+        });
+        println!("{CLIENTS} connects to 20 silent addresses: {idle} to {most} descriptors");
+        assert!(most > idle + 2 * CLIENTS, "one address after the other");
+        assert!(most <= idle + 2 * CLIENTS + DESCRIPTORS / 32, "{most} descriptors");
+        drop(clients);
+        wait_until("all are given back", || sender.descriptors() == idle);
+    });
 }
 
 /// With what the kernel refuses for reasons of its own, and again at once, as a

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::{is_reset, talk, talkers};
-use crate::support::{Folder, Pipe, Server, round_trip};
+use crate::support::{EndWhenDropped, Folder, Pipe, Server, round_trip};
 
 /// Open connections keep the keys they agreed on; new ones need the new key.
 #[test]
@@ -57,12 +57,4 @@ fn while_clients_talk(pipe: &Pipe, work: impl FnOnce()) {
         work();
     });
     talk(&mut clients, b"after");
-}
-
-struct EndWhenDropped<'a>(&'a AtomicBool);
-
-impl Drop for EndWhenDropped<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

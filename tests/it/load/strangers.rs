@@ -1,6 +1,7 @@
 //! Thousands of peers without the key.
 
-use std::io::Write;
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use super::{knob, limited_with, raise_own_limit};
-use crate::support::{Daemon, Folder, Pipe, Server, round_trip, wait_until};
+use super::{knob, limited_with, raise_own_limit, talk};
+use crate::support::{Daemon, EndWhenDropped, Folder, Pipe, Server, round_trip, wait_until};
 
 /// With as many descriptors, an eighth of them is for strangers.
 const DESCRIPTORS: usize = 8192;
@@ -55,6 +56,89 @@ fn crowd(from: fn(usize) -> Ipv4Addr) {
     drop(strangers);
     wait_until("all is given back", || pipe.receiver.descriptors() == descriptors);
     println!("afterwards {} KiB", pipe.receiver.resident_kib());
+}
+
+/// Where an attacker comes from; others are on 127.0.0.1.
+const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
+
+/// More silent peers of one address than it has places for: those beyond it are
+/// parked, and while they wait, and before any of them had to go, others are
+/// served.
+#[test]
+fn who_is_beyond_the_quota_of_its_address_keeps_no_other_waiting() {
+    raise_own_limit(2000);
+    let folder = Folder::new();
+    let target = Server::echo();
+    let key = folder.shared_key();
+    // 128 places for strangers, 56 of them for one address.
+    let receiver = limited_with(1024, "-d", &key, target.address, &["-o", "60"]);
+    let pipe = Pipe { sender: Daemon::sender(&key, receiver.address, &[]), receiver };
+    round_trip(&mut pipe.connect(), b"warm");
+
+    let mut waits = Vec::new();
+    let mut undisturbed = 0;
+    for _ in 0..10 {
+        let strangers: Vec<_> =
+            (0..200).map(|_| stranger(ATTACKER, pipe.receiver.address, 0)).collect();
+        let started = Instant::now();
+        round_trip(&mut pipe.connect(), b"let me in");
+        waits.push(started.elapsed());
+        // All are there still: nobody's moment was over, and none was turned away.
+        if strangers.iter().all(is_open) {
+            undisturbed += 1;
+        }
+        assert!(pipe.receiver.descriptors() >= 200, "they are not all accepted");
+        drop(strangers);
+        wait_until("they are gone", || pipe.receiver.descriptors() < 60);
+    }
+    waits.sort();
+    println!("beside 200 strangers of one address others waited {waits:?}");
+    // A machine that is busy elsewhere may need longer than a moment, but not always.
+    assert!(undisturbed > 0, "others waited until strangers had to go: {waits:?}");
+    assert_eq!(pipe.receiver.log.count("got no place"), 0);
+}
+
+/// Whoever comes all the time, from one address, takes no descriptors that
+/// connections need.
+#[test]
+fn who_is_parked_gives_way_to_connections() {
+    let folder = Folder::new();
+    let target = Server::echo();
+    let key = folder.shared_key();
+    let receiver = limited_with(256, "-d", &key, target.address, &["-o", "60"]);
+    let sender = Daemon::sender(&key, receiver.address, &[]);
+    let line = receiver.log.wait_for("listening on");
+    let count: usize = line.split("connections=").nth(1).unwrap().parse().unwrap();
+    let is_over = AtomicBool::new(false);
+    let mut most = 0;
+    thread::scope(|scope| {
+        let _end = EndWhenDropped(&is_over);
+        scope.spawn(|| {
+            let mut strangers = VecDeque::new();
+            while !is_over.load(Ordering::Relaxed) {
+                strangers.push_back(stranger(ATTACKER, receiver.address, 0));
+                if strangers.len() > 400 {
+                    strangers.pop_front();
+                }
+            }
+        });
+        let mut clients = Vec::new();
+        for _ in 0..count {
+            let mut client = sender.connect();
+            round_trip(&mut client, b"let me in");
+            clients.push(client);
+            most = most.max(receiver.descriptors());
+        }
+        talk(&mut clients, b"still");
+    });
+    println!("{count} connections beside a flood: at most {most} descriptors");
+    assert_eq!(target.accepted(), count);
+    assert_eq!(receiver.log.count("cannot accept") + receiver.log.count("cannot be reached"), 0);
+}
+
+fn is_open(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
 /// Strangers connect, as fast as they can, and stay; a client connects all

@@ -12,6 +12,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -358,6 +359,15 @@ pub fn wait_until_within(limit: Duration, what: &str, mut condition: impl FnMut(
     while !condition() {
         assert!(Instant::now() < end, "not in {limit:?}: {what}");
         thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Tells a thread of a test to end, also when the test fails.
+pub struct EndWhenDropped<'a>(pub &'a AtomicBool);
+
+impl Drop for EndWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
