@@ -3,7 +3,7 @@
 
 use std::io;
 
-use nix::libc::{EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, ENOENT, EPERM};
+use nix::libc::{EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EBADF, EISDIR, ENOENT, EPERM};
 use thiserror::Error;
 
 use crate::background::PidFileError;
@@ -98,6 +98,12 @@ impl Error {
             // What clone(2) says where there may be no further task.
             Self::System { error, .. } if error.kind() == io::ErrorKind::WouldBlock => {
                 "raise the limit of threads (TasksMax=, the container's pids limit, ulimit -u)"
+            }
+            Self::System { error, .. } if error.kind() == io::ErrorKind::StorageFull => {
+                "make room where it is written to"
+            }
+            Self::System { error, .. } if matches!(error.raw_os_error(), Some(EBADF | EISDIR)) => {
+                "it must be a file, a pipe, a socket or a terminal, open for that"
             }
             Self::System { .. } => "the system is short of something, its log may say of what",
         }

@@ -2,7 +2,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::new_file;
 use crate::protocol::{KEY_FILE_MAX, KEY_FILE_MIN, KeyId, KeyLengthError, SharedKey};
+use crate::stdio::Stdin;
 
 /// Why a key file was not read or not made. Never holds any of its content.
 #[derive(Debug, Error)]
@@ -178,12 +178,7 @@ impl NewKey {
 /// The content of the key file at `path`, which has been checked.
 fn content(path: &Path, user: Option<u32>) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     if path == Path::new("-") {
-        // Not by way of its buffer, which would not be wiped.
-        let input = io::stdin()
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(|error| KeyFileError::Read { path: path.into(), error })?;
-        return read_all(path, File::from(input));
+        return read_all(path, Stdin);
     }
     // Without O_NONBLOCK a named pipe would keep us waiting for its writer.
     let file = OpenOptions::new()

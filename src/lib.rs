@@ -21,7 +21,8 @@
 //!
 //! [`error`] is what the operator reads when the program cannot start,
 //! [`logging`] what it says afterwards; [`background`], [`privileges`] and
-//! [`signals`] are the process as a daemon of the old kind.
+//! [`signals`] are the process as a daemon of the old kind; [`stdio`] is what it
+//! was handed.
 
 #[cfg(not(any(feature = "aws-lc", feature = "rust-crypto")))]
 compile_error!(
@@ -40,3 +41,4 @@ pub mod protocol;
 pub mod rekey;
 pub mod setup;
 pub mod signals;
+pub mod stdio;

@@ -16,6 +16,7 @@ use spiped::config::setup::{Setup, SetupCommand};
 use spiped::config::{Args, Command, CommandLine, Config, Ground, Name, SpipeArgs, TunnelConfig};
 use spiped::daemon::{Ended, Inherited, Start, Watchdog};
 use spiped::error::Error;
+use spiped::stdio::Stdout;
 use spiped::{daemon, key_file, logging, privileges, rekey, setup};
 
 fn main() -> ExitCode {
@@ -145,7 +146,8 @@ fn usage(error: &clap::Error) -> Result<(), Error> {
 }
 
 fn print(text: &dyn fmt::Display) -> Result<(), Error> {
-    write!(io::stdout(), "{text}")
+    Stdout
+        .write_all(text.to_string().as_bytes())
         .map_err(|error| Error::System { what: "cannot write to standard output", error })
 }
 

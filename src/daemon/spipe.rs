@@ -1,16 +1,16 @@
 //! `spipe`: standard input and output as the local end of a pipe.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::Shutdown as Half;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::select;
 use tokio::signal::unix::SignalKind;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::connection::connect;
 use super::relay::Relay;
@@ -23,6 +23,7 @@ use crate::config::{Keepalive, Refresh, Role, TunnelConfig};
 use crate::error::Error;
 use crate::protocol::SharedKey;
 use crate::signals::{next, unless_ignored};
+use crate::stdio::{Stdin, Stdout};
 
 /// Connects at once, beside the first one.
 const SPARE: usize = 16;
@@ -46,8 +47,8 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
     // A terminal, a file or a pipe: threads can read each, a runtime cannot.
     let (ours, theirs) = UnixStream::pair().map_err(system("cannot make a socket"))?;
     let (broken, mut breaks) = mpsc::channel(2);
-    let output = copy_standard_streams(theirs, broken).map_err(system("cannot start a thread"))?;
-    let ended = runtime.block_on(async {
+    let written = copy_standard_streams(theirs, broken).map_err(system("cannot start a thread"))?;
+    runtime.block_on(async {
         let target = Target::new(config, SPARE).map_err(system("cannot start a thread"))?;
         let (tunnel, session) = select! {
             session = connect(&target, key, config) => session.map_err(failed)?,
@@ -72,44 +73,47 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
             let result = relay.run(Role::Encrypt, &shutdown).await;
             relay.close(result).await
         });
-        select! {
-            close = &mut relay => {
-                if close.is_clean() { Ok(Ended::Cleanly) } else { Err(failed(close)) }
-            }
+        let close = select! {
+            close = &mut relay => close,
             number = &mut signal => {
                 trigger.begin();
                 relay.await;
-                Ok(Ended::BySignal(number))
+                return Ok(Ended::BySignal(number));
             }
             // Never a clean end for the server, which has got half of it.
             Some(error) = breaks.recv() => {
                 trigger.begin();
                 relay.await;
-                Err(error)
+                return Err(error);
             }
+        };
+        // However it ended: what has come is still written, if its reader reads.
+        select! {
+            _ = written => {}
+            number = &mut signal => return Ok(Ended::BySignal(number)),
         }
-    })?;
-    if ended == Ended::Cleanly && output.join().is_err() {
-        unreachable!("copying does not panic");
-    }
-    breaks.try_recv().map_or(Ok(ended), Err)
+        if !close.is_clean() {
+            return Err(failed(close));
+        }
+        breaks.try_recv().map_or(Ok(Ended::Cleanly), Err)
+    })
 }
 
 /// A thread that reads standard input for as long as there is some, and one
 /// that writes standard output until the end of the stream. What fails of the
-/// two is told; the socket between them and the relay then stays open.
+/// two is told.
+///
+/// Once nothing is written any more, the socket between them and the relay comes
+/// back: it stays open, so that the relay does not take it for an end.
 fn copy_standard_streams(
     socket: UnixStream,
     broken: mpsc::Sender<Error>,
-) -> io::Result<JoinHandle<UnixStream>> {
+) -> io::Result<oneshot::Receiver<UnixStream>> {
     let mut to_tunnel = socket.try_clone()?;
-    let mut from_tunnel = socket;
-    // Not by way of `io::stdout`, which holds back what comes after the last
-    // end of line: a prompt, or most of a binary protocol.
-    let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let from_tunnel = socket;
     let tell = broken.clone();
     thread::Builder::new().name("stdin".into()).spawn(move || {
-        match copy(io::stdin().lock(), &mut to_tunnel) {
+        match copy(Stdin, &mut to_tunnel) {
             // What befalls the tunnel, the relay tells.
             Ok(()) | Err(CopyError::Write(_)) => drop(to_tunnel.shutdown(Half::Write)),
             Err(CopyError::Read(error)) => {
@@ -118,14 +122,34 @@ fn copy_standard_streams(
             }
         }
     })?;
+    let (writing, written) = oneshot::channel();
     thread::Builder::new().name("stdout".into()).spawn(move || {
-        if let Err(CopyError::Write(error)) = copy(&mut from_tunnel, &mut stdout) {
+        if let Err(error) = write_standard_output(&from_tunnel) {
             let error = system("cannot write to standard output")(error);
             let _nobody_asks = broken.blocking_send(error);
         }
-        // Kept open, so that the relay does not take it for an end.
-        from_tunnel
-    })
+        let _nobody_asks = writing.send(from_tunnel);
+    })?;
+    Ok(written)
+}
+
+/// Writes all that comes, and passes on its end: standard input may go on for as
+/// long as it likes.
+fn write_standard_output(mut from_tunnel: &UnixStream) -> io::Result<()> {
+    match copy(&mut from_tunnel, &mut Stdout) {
+        Err(CopyError::Write(error)) => Err(error),
+        // The whole connection is over; if it failed, that is told before the end.
+        Ok(()) | Err(CopyError::Read(_)) if is_hung_up(from_tunnel)? => Ok(()),
+        Ok(()) | Err(CopyError::Read(_)) => Stdout.end(),
+    }
+}
+
+/// Whether both directions of a unix socket are over, and not just this one.
+fn is_hung_up(socket: &UnixStream) -> io::Result<bool> {
+    let mut polled = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+    poll(&mut polled, PollTimeout::ZERO)?;
+    let [socket] = polled;
+    Ok(socket.revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)))
 }
 
 /// Which side of a copy failed.

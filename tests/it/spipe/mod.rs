@@ -1,5 +1,8 @@
 //! `spipe`: standard input and output through a real receiver.
 
+mod ends;
+mod ssh;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -13,7 +16,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::support::{
-    Daemon, End, Folder, PATIENCE, Server, need, nobody, noise, read_to_end, signal, wait_until,
+    Daemon, End, Folder, PATIENCE, Server, nobody, noise, read_to_end, signal, wait_until,
 };
 
 /// A spipe to a receiver, with pipes.
@@ -291,105 +294,5 @@ fn a_hangup_ends_it_unless_it_was_ignored_at_the_start() {
             drop(stdin);
         }
         assert_eq!(child.wait().unwrap().code(), Some(code), "{how}");
-    }
-}
-
-/// ssh through a receiver before a real sshd: `ProxyCommand`.
-#[test]
-fn ssh_takes_it_for_its_proxy_command() {
-    for (program, package) in
-        [("sshd", "openssh-server"), ("ssh", "openssh-client"), ("ssh-keygen", "openssh-client")]
-    {
-        need(program, package);
-    }
-    let folder = Folder::new();
-    let sshd = Sshd::start(&folder);
-    let receiver = Daemon::receiver(&folder.shared_key(), sshd.address, &[]);
-    let proxy = format!(
-        "ProxyCommand={} -t %h:{} -k {}",
-        folder.spipe().display(),
-        receiver.address.port(),
-        folder.shared_key().display(),
-    );
-    let ssh = |command: &str, input: &[u8]| {
-        let known = format!("UserKnownHostsFile={}", folder.path("known").display());
-        let mut child = Command::new("ssh")
-            .args(["-F", "none", "-o", &proxy, "-o", &known, "-o", "StrictHostKeyChecking=no"])
-            .args(["-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-i"])
-            .arg(folder.path("user"))
-            .args(["127.0.0.1", command])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.to_owned();
-        let writer = thread::spawn(move || stdin.write_all(&input));
-        let output = child.wait_with_output().unwrap();
-        writer.join().unwrap().unwrap();
-        output
-    };
-    let hello = ssh("echo hello; exit 7", b"");
-    assert_eq!((hello.status.code(), &hello.stdout[..]), (Some(7), &b"hello\n"[..]), "{hello:?}");
-    let content = noise(4, 5_000_000);
-    let back = ssh("cat", &content);
-    assert!(back.status.success() && back.stdout == content, "{:?}", back.stderr);
-    // ssh ends its proxy command by a signal, unless both directions have ended
-    // before: nothing to warn of.
-    let ends = ["the other end is shutting down", " closed id="];
-    wait_until("both have ended", || {
-        ends.map(|end| receiver.log.count(end)).iter().sum::<usize>() == 2
-    });
-    assert_eq!(receiver.log.count("WARN"), 0);
-}
-
-/// A real sshd on a port of loopback, which lets this user in by a key.
-struct Sshd {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Sshd {
-    fn start(folder: &Folder) -> Self {
-        for key in ["host", "user"] {
-            let made = Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-                .arg(folder.path(key))
-                .status();
-            assert!(made.unwrap().success());
-        }
-        // Where sshd, started by root, gives up its rights.
-        let _exists = fs::create_dir("/run/sshd");
-        let address = nobody();
-        let config = format!(
-            "ListenAddress {address}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
-             UsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\n",
-            folder.path("host").display(),
-            folder.path("user.pub").display(),
-        );
-        fs::write(folder.path("sshd.conf"), config).unwrap();
-        let program = Command::new("sh")
-            .args(["-c", "PATH=$PATH:/usr/sbin:/sbin; command -v sshd"])
-            .output()
-            .unwrap()
-            .stdout;
-        // It starts itself again for each connection: by an absolute path.
-        let child = Command::new(String::from_utf8(program).unwrap().trim())
-            .args(["-D", "-e", "-f"])
-            .arg(folder.path("sshd.conf"))
-            .stderr(File::create(folder.path("sshd.log")).unwrap())
-            .spawn()
-            .unwrap();
-        let sshd = Self { child, address };
-        wait_until("sshd listens", || std::net::TcpStream::connect(address).is_ok());
-        sshd
-    }
-}
-
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _status = self.child.wait();
     }
 }
