@@ -33,7 +33,7 @@ pub(crate) struct Handshake {
 
 impl Handshake {
     pub(crate) fn new(suite: Suite) -> Self {
-        let key = SharedKey::from_key_file(&KEY_FILE).unwrap();
+        let key = SharedKey::from_key_file(&KEY_FILE, Box::new([0; 32])).unwrap();
         let (_, message_1) = Initiator::start(suite, &key, &mut SameBytes(2)).unwrap();
         let responder = Responder::accept(&message_1, [&key], None, &mut SameBytes(3)).unwrap();
         Self { suite, key, message_1, message_2: responder.reply }

@@ -132,7 +132,9 @@ fn cases() -> Vec<String> {
         counted(&mut || drop(handshake.responder()));
         names.push(format!("{suite}, responder"));
     }
-    counted(&mut || drop(SharedKey::from_key_file(black_box(&KEY_FILE)).unwrap()));
+    counted(&mut || {
+        drop(SharedKey::from_key_file(black_box(&KEY_FILE), Box::new([0; 32])).unwrap());
+    });
     names.push("key file".to_owned());
     names
 }

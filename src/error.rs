@@ -146,7 +146,7 @@ const fn key_file_code(error: &KeyFileError) -> u8 {
             NO_PERMISSION
         }
         KeyFileError::Exists(_) | KeyFileError::Write { .. } => CANNOT_CREATE,
-        KeyFileError::Randomness(_) => OS,
+        KeyFileError::Randomness(_) | KeyFileError::Memory(_) => OS,
     }
 }
 

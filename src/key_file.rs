@@ -10,8 +10,8 @@ use nix::unistd::geteuid;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
+use crate::memory::{KeyMemory, SecretBytes};
 use crate::new_file;
 use crate::protocol::{KEY_FILE_MAX, KEY_FILE_MIN, KeyId, KeyLengthError, SharedKey};
 use crate::stdio::Stdin;
@@ -68,6 +68,9 @@ pub enum KeyFileError {
     /// The system gave no random bytes.
     #[error("the system gave no random bytes: {0}")]
     Randomness(String),
+    /// The system gave no memory.
+    #[error("no memory is left for the key: {0}")]
+    Memory(io::Error),
 }
 
 impl KeyFileError {
@@ -89,6 +92,7 @@ impl KeyFileError {
             Self::Exists(_) => "choose another path, or move the old key away once no end uses it",
             Self::Write { .. } => "check that the folder exists and that this user may write to it",
             Self::Randomness(_) => "try again once the system has started",
+            Self::Memory(_) => "raise the limit of memory (MemoryMax=, ulimit -v)",
         }
     }
 }
@@ -108,7 +112,7 @@ pub fn read(path: &Path, user: Option<u32>) -> Result<SharedKey, KeyFileError> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_content(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+pub fn read_content(path: &Path) -> Result<SecretBytes, KeyFileError> {
     let content = content(path, None)?;
     derive(path, &content)?;
     Ok(content)
@@ -126,7 +130,7 @@ pub fn generate(path: &Path) -> Result<KeyId, KeyFileError> {
 
 /// The content of a key file that is not there yet; wiped when dropped.
 pub struct NewKey {
-    content: Zeroizing<Vec<u8>>,
+    content: SecretBytes,
     id: KeyId,
 }
 
@@ -136,9 +140,9 @@ impl NewKey {
     /// # Errors
     /// When the system has none.
     pub fn generate() -> Result<Self, KeyFileError> {
-        let mut content = Zeroizing::new(vec![0; KEY_FILE_MIN]);
+        let mut content = SecretBytes::zeroed(KEY_FILE_MIN).map_err(KeyFileError::Memory)?;
         SysRng
-            .try_fill_bytes(content.as_mut_slice())
+            .try_fill_bytes(&mut content)
             .map_err(|error| KeyFileError::Randomness(error.to_string()))?;
         let id = derive(Path::new("-"), &content)?.id();
         Ok(Self { content, id })
@@ -176,7 +180,7 @@ impl NewKey {
 }
 
 /// The content of the key file at `path`, which has been checked.
-fn content(path: &Path, user: Option<u32>) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+fn content(path: &Path, user: Option<u32>) -> Result<SecretBytes, KeyFileError> {
     if path == Path::new("-") {
         return read_all(path, Stdin);
     }
@@ -191,7 +195,8 @@ fn content(path: &Path, user: Option<u32>) -> Result<Zeroizing<Vec<u8>>, KeyFile
 }
 
 fn derive(path: &Path, content: &[u8]) -> Result<SharedKey, KeyFileError> {
-    SharedKey::from_key_file(content)
+    let memory = KeyMemory::new().map_err(KeyFileError::Memory)?;
+    SharedKey::from_key_file(content, memory)
         .map_err(|error| KeyFileError::Length { path: path.into(), error })
 }
 
@@ -222,9 +227,9 @@ fn is_credential(path: &Path) -> bool {
 }
 
 /// Reads all of it into a buffer that is wiped, however this ends.
-fn read_all(path: &Path, mut from: impl Read) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+fn read_all(path: &Path, mut from: impl Read) -> Result<SecretBytes, KeyFileError> {
     // One byte more than there may be, so that a longer file is noticed.
-    let mut content = Zeroizing::new(vec![0; KEY_FILE_MAX.saturating_add(1)]);
+    let mut content = SecretBytes::zeroed(KEY_FILE_MAX + 1).map_err(KeyFileError::Memory)?;
     let mut length = 0_usize;
     while let Some(room) = content.get_mut(length..).filter(|room| !room.is_empty()) {
         match from.read(room) {

@@ -15,7 +15,7 @@
 //! 4. [`protocol`]: the handshake and the records. Bytes in, bytes out; knows
 //!    no socket, clock or file, and is handed its randomness.
 //!
-//! [`rekey`] hands a running daemon another key.
+//! [`rekey`] hands a running daemon another key; [`memory`] is where keys are kept.
 //!
 //! [`setup`] has systemd run an end, with one command; the pipe knows nothing of it.
 //!
@@ -35,6 +35,7 @@ pub mod daemon;
 pub mod error;
 pub mod key_file;
 pub mod logging;
+pub mod memory;
 pub mod new_file;
 pub mod privileges;
 pub mod protocol;

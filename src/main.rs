@@ -17,9 +17,14 @@ use spiped::config::{Args, Command, CommandLine, Config, Ground, Name, SpipeArgs
 use spiped::daemon::{Ended, Inherited, Start, Watchdog};
 use spiped::error::Error;
 use spiped::stdio::Stdout;
-use spiped::{daemon, key_file, logging, privileges, rekey, setup};
+use spiped::{daemon, key_file, logging, memory, privileges, rekey, setup};
 
 fn main() -> ExitCode {
+    // Before a key is there to be seen.
+    if let Err(error) = memory::forbid_inspection() {
+        let what = "cannot close this process to others";
+        return end(Err(Error::System { what, error: error.into() }));
+    }
     if is_named_spipe() {
         return spipe().unwrap_or_else(|error| end(Err(error)));
     }
@@ -70,6 +75,7 @@ fn pipe(config: &Config) -> ExitCode {
     };
     match config.process.ground {
         Ground::Foreground => end(told(serve(config, start, None))),
+        // Before the key is read: the parent never has it.
         Ground::Background => match detach() {
             Ok(Detached::Parent(code)) => code,
             Ok(Detached::Child(announcement)) => end(serve(config, start, Some(announcement))),

@@ -7,6 +7,7 @@ use nix::unistd::{
 use thiserror::Error;
 
 use crate::config::RunAs;
+use crate::memory;
 
 /// Why the process did not become whom it should.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -31,7 +32,8 @@ pub enum PrivilegesError {
 }
 
 /// Becomes whom `-u` names: supplementary groups, group, user, in this order;
-/// then proves that there is no way back.
+/// then proves that there is no way back, and closes the process to that user's
+/// others again.
 ///
 /// # Errors
 /// When there is nobody of that name, or any step is refused.
@@ -46,7 +48,8 @@ pub fn drop_to(run_as: &RunAs) -> Result<(), PrivilegesError> {
     if let Some(user) = &user {
         setresuid(user.uid, user.uid, user.uid).map_err(refused("setuid"))?;
     }
-    prove_no_way_back(gid, user.map(|user| user.uid))
+    prove_no_way_back(gid, user.map(|user| user.uid))?;
+    memory::forbid_inspection().map_err(refused("prctl(PR_SET_DUMPABLE)"))
 }
 
 /// The number of the user that `-u` names, if it names one.

@@ -22,7 +22,6 @@ use nix::unistd::geteuid;
 use socket2::Socket;
 use tokio::task::JoinSet;
 use tracing::{error, warn};
-use zeroize::Zeroizing;
 
 use super::Shared;
 use super::deadline::Deadline;
@@ -31,6 +30,7 @@ use super::log_limit::LogLimit;
 use super::notify::reloading;
 use super::stream::Stream;
 use crate::config::Keepalive;
+use crate::memory::{KeyMemory, SecretBytes};
 use crate::protocol::{KEY_FILE_MAX, SharedKey};
 
 /// How long one may take to say all of it.
@@ -94,7 +94,7 @@ async fn hear(socket: Socket, shared: Arc<Shared>) {
 async fn take_key(socket: Socket, shared: &Shared) -> io::Result<()> {
     let stream = Stream::accepted(socket, Keepalive::Off)?;
     let content = read(&stream).await?;
-    let answer = match SharedKey::from_key_file(&content) {
+    let answer = match SharedKey::from_key_file(&content, KeyMemory::new()?) {
         Ok(key) => format!("ok {}\n", reloading(async { shared.replace_key(key) }).await),
         Err(error) => {
             error!(key_id = %shared.key().id(), "the key stays as it was: {error}");
@@ -105,14 +105,14 @@ async fn take_key(socket: Socket, shared: &Shared) -> io::Result<()> {
 }
 
 /// The whole content of a key file, never a part of one.
-async fn read(stream: &Stream) -> io::Result<Zeroizing<Vec<u8>>> {
+async fn read(stream: &Stream) -> io::Result<SecretBytes> {
     let mut length = [0; 4];
     read_exact(stream, &mut length).await?;
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
     if length > KEY_FILE_MAX {
         return Err(io::Error::other("it is too long"));
     }
-    let mut content = Zeroizing::new(vec![0; length]);
+    let mut content = SecretBytes::zeroed(length)?;
     read_exact(stream, &mut content).await?;
     Ok(content)
 }

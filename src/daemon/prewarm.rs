@@ -294,7 +294,8 @@ mod tests {
     /// Also before the watch has noticed that the others are of no use.
     #[tokio::test]
     async fn only_a_good_session_is_taken() {
-        let [key, old] = [1, 2].map(|byte| SharedKey::from_key_file(&[byte; 32]).unwrap());
+        let [key, old] =
+            [1, 2].map(|byte| SharedKey::from_key_file(&[byte; 32], Box::new([0; 32])).unwrap());
         let pool = Prewarmed::default();
         let mut receivers = vec![];
         for (number, key) in (0..).zip([&key, &old, &key, &key]) {

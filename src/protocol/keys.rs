@@ -1,9 +1,10 @@
 //! The shared key: what is derived from a key file, once, at the start.
 
 use std::fmt;
+use std::ops::DerefMut;
 
 use thiserror::Error;
-use zeroize::Zeroizing;
+use zeroize::Zeroize;
 
 use super::hkdf::hkdf_sha256;
 
@@ -20,7 +21,7 @@ const SALT: &[u8] = b"spiped-2 key file";
 /// Wiped when dropped; neither cloned nor compared. `Debug` shows the id only.
 pub struct SharedKey {
     /// Boxed, so that moving the key leaves no copy behind.
-    psk: Box<Zeroizing<[u8; 32]>>,
+    psk: Box<dyn DerefMut<Target = [u8; 32]> + Send + Sync>,
     id: KeyId,
 }
 
@@ -48,15 +49,21 @@ impl SharedKey {
     /// key id = HKDF-SHA256(salt = "spiped-2 key file", ikm = file, info = "key id")[8]
     /// ```
     ///
+    /// It is kept in `memory`, which is handed in: nothing here can ask a system
+    /// not to swap it.
+    ///
     /// # Errors
     /// When there are fewer than 32 bytes or more than 64 KiB.
-    pub fn from_key_file(content: &[u8]) -> Result<Self, KeyLengthError> {
+    pub fn from_key_file(
+        content: &[u8],
+        memory: impl DerefMut<Target = [u8; 32]> + Send + Sync + 'static,
+    ) -> Result<Self, KeyLengthError> {
         match content.len() {
             short if short < KEY_FILE_MIN => return Err(KeyLengthError::TooShort(short)),
             long if long > KEY_FILE_MAX => return Err(KeyLengthError::TooLong),
             _ => {}
         }
-        let mut key = Self { psk: Box::new(Zeroizing::new([0; 32])), id: KeyId([0; 8]) };
+        let mut key = Self { psk: Box::new(memory), id: KeyId([0; 8]) };
         hkdf_sha256(SALT, content, b"psk", key.psk.as_mut_slice());
         hkdf_sha256(SALT, content, b"key id", &mut key.id.0);
         Ok(key)
@@ -71,6 +78,12 @@ impl SharedKey {
     /// Noise's pre-shared key; for the handshake only.
     pub(super) fn psk(&self) -> &[u8; 32] {
         &self.psk
+    }
+}
+
+impl Drop for SharedKey {
+    fn drop(&mut self) {
+        self.psk.zeroize();
     }
 }
 

@@ -21,6 +21,7 @@ mod load;
 mod log;
 mod man_in_the_middle;
 mod manual;
+mod memory;
 mod network;
 #[cfg(feature = "aws-lc")]
 mod packages;

@@ -241,7 +241,8 @@ fn a_session_of_a_key_that_is_replaced_is_not_opened() {
     let folder = Folder::new();
     let target = Server::echo();
     let receiver = Daemon::receiver(&folder.shared_key(), target.address, &[]);
-    let key = SharedKey::from_key_file(&fs::read(folder.shared_key()).unwrap()).unwrap();
+    let content = fs::read(folder.shared_key()).unwrap();
+    let key = SharedKey::from_key_file(&content, Box::new([0; 32])).unwrap();
     let session = || {
         let (initiator, message_1) = Initiator::start(Suite::Aes256Gcm, &key, &mut SysRng).unwrap();
         let mut tunnel = connect(receiver.address);

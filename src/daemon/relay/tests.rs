@@ -21,7 +21,7 @@ fn pair() -> (Stream, UnixStream) {
 }
 
 fn sessions() -> (Session, Session) {
-    let key = SharedKey::from_key_file(&[1; 32]).unwrap();
+    let key = SharedKey::from_key_file(&[1; 32], Box::new([0; 32])).unwrap();
     let (initiator, message_1) = Initiator::start(Suite::Aes256Gcm, &key, &mut SysRng).unwrap();
     let responder = Responder::accept(&message_1, &[key], None, &mut SysRng).unwrap();
     (initiator.finish(&responder.reply).unwrap(), responder.session)

@@ -41,7 +41,7 @@ fn a_key_that_differs_in_one_byte_does_not_fit() {
     let (_, message) = Initiator::start(Suite::Aes256Gcm, &key(1), &mut SysRng).unwrap();
     let mut file = [1; 32];
     file[31] ^= 1;
-    let other = SharedKey::from_key_file(&file).unwrap();
+    let other = SharedKey::from_key_file(&file, Box::new([0; 32])).unwrap();
     assert_ne!(other.id(), key(1).id());
     let refused = Responder::accept(&message, [&other], None, &mut SysRng).err();
     assert_eq!(refused, Some(HandshakeError::WrongKey));

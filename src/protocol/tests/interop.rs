@@ -137,7 +137,7 @@ fn a_suite_that_is_not_accepted_is_refused() {
 #[test]
 fn key_derivation_gives_the_documented_bytes() {
     let file: Vec<u8> = (0..32).collect();
-    let key = SharedKey::from_key_file(&file).unwrap();
+    let key = SharedKey::from_key_file(&file, Box::new([0; 32])).unwrap();
     assert_eq!(key.id().to_string(), "2d1c-ac55-32f2-0f3c");
     assert_eq!(hex(key.psk()), "c44c8114ddccafb67a686e96cf5d01b5538e9d60b3795f73296b072683589e8d");
 }

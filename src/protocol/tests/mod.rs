@@ -16,7 +16,7 @@ use super::*;
 
 /// A key like `dd` would make, of one repeated byte.
 fn key(byte: u8) -> SharedKey {
-    SharedKey::from_key_file(&[byte; 32]).unwrap()
+    SharedKey::from_key_file(&[byte; 32], Box::new([0; 32])).unwrap()
 }
 
 /// Two sessions of one handshake: the initiator's and the responder's.
