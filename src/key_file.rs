@@ -30,7 +30,7 @@ pub enum KeyFileError {
     /// It is a folder, a pipe, a device or a socket.
     #[error("the key file {} is not a regular file", .0.display())]
     NotRegular(PathBuf),
-    /// Its group or all others may read or write it.
+    /// Others may read or write it: all, or its group.
     #[error("the key file {} is open to others than its owner (mode {mode:04o})", path.display())]
     Mode {
         /// The file.
@@ -39,7 +39,7 @@ pub enum KeyFileError {
         mode: u32,
     },
     /// Somebody else could replace its content.
-    #[error("the key file {} belongs to user {owner}, neither to this user nor to root", path.display())]
+    #[error("the key file {} belongs to user {owner}, who could replace the key", path.display())]
     Owner {
         /// The file.
         path: PathBuf,
@@ -84,8 +84,12 @@ impl KeyFileError {
             Self::NotRegular(_) => {
                 "give the path of a plain file, or - to read the key from standard input"
             }
-            Self::Mode { .. } => "chmod 600 the file; if others could read it, make a new key",
-            Self::Owner { .. } => "chown the file to the user that runs spiped, or to root",
+            Self::Mode { .. } => {
+                "chmod 600 the file, or mount it as root's with mode 0440; if others could read it, make a new key"
+            }
+            Self::Owner { .. } => {
+                "chown the file to root or to the user that runs spiped, or run spiped as its owner"
+            }
             Self::Length { .. } => {
                 "make a key with 'spiped keygen PATH' or 'dd if=/dev/urandom of=PATH bs=32 count=1'"
             }
@@ -97,23 +101,49 @@ impl KeyFileError {
     }
 }
 
-/// Reads the key at `path`; `-` is standard input. `user` is the number of the
-/// user this process is going to be, who may own the file as well.
+/// Who may own a key file: whoever does could replace the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owners {
+    /// Anybody: the key is looked at, and not used.
+    Anybody,
+    /// Root and the user of this process.
+    Own,
+    /// They, and the user of this number, who runs the daemon.
+    OwnOr(u32),
+    /// Root and the user of this number.
+    User(u32),
+}
+
+impl Owners {
+    fn include(self, owner: u32) -> bool {
+        let is_own = || owner == geteuid().as_raw();
+        owner == 0
+            || match self {
+                Self::Anybody => true,
+                Self::Own => is_own(),
+                Self::OwnOr(user) => owner == user || is_own(),
+                Self::User(user) => owner == user,
+            }
+    }
+}
+
+/// Reads the key at `path`; `-` is standard input.
 ///
 /// # Errors
 /// When it can't be read, or is refused: shorter than 32 bytes, longer than
-/// 64 KiB, not a regular file, open to group or others, or owned by another
-/// user than root, this one or `user`.
-pub fn read(path: &Path, user: Option<u32>) -> Result<SharedKey, KeyFileError> {
-    derive(path, &content(path, user)?)
+/// 64 KiB, not a regular file, of another owner, or open to others. A group may
+/// read a file of root's, which has no other way to let in one user: such is a
+/// volume of secrets in Kubernetes, and what systemd gives its units.
+pub fn read(path: &Path, owners: Owners) -> Result<SharedKey, KeyFileError> {
+    derive(path, &content(path, owners)?)
 }
 
 /// What is in the file at `path`, if it is a good key; `-` is standard input.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_content(path: &Path) -> Result<SecretBytes, KeyFileError> {
-    let content = content(path, None)?;
+pub fn read_content(path: &Path, owners: Owners) -> Result<SecretBytes, KeyFileError> {
+    let content = content(path, owners)?;
     derive(path, &content)?;
     Ok(content)
 }
@@ -153,7 +183,7 @@ impl NewKey {
     /// # Errors
     /// As [`read`] has them.
     pub fn copy_of(path: &Path) -> Result<Self, KeyFileError> {
-        let content = content(path, None)?;
+        let content = content(path, Owners::Own)?;
         let id = derive(path, &content)?.id();
         Ok(Self { content, id })
     }
@@ -180,7 +210,7 @@ impl NewKey {
 }
 
 /// The content of the key file at `path`, which has been checked.
-fn content(path: &Path, user: Option<u32>) -> Result<SecretBytes, KeyFileError> {
+fn content(path: &Path, owners: Owners) -> Result<SecretBytes, KeyFileError> {
     if path == Path::new("-") {
         return read_all(path, Stdin);
     }
@@ -190,7 +220,7 @@ fn content(path: &Path, user: Option<u32>) -> Result<SecretBytes, KeyFileError> 
         .custom_flags(O_NONBLOCK)
         .open(path)
         .map_err(|error| KeyFileError::Read { path: path.into(), error })?;
-    check_owner_and_mode(path, &file, user)?;
+    check_owner_and_mode(path, &file, owners)?;
     read_all(path, file)
 }
 
@@ -201,29 +231,22 @@ fn derive(path: &Path, content: &[u8]) -> Result<SharedKey, KeyFileError> {
 }
 
 /// Of the open file, not of the path: what is checked is what is read.
-fn check_owner_and_mode(path: &Path, file: &File, user: Option<u32>) -> Result<(), KeyFileError> {
+fn check_owner_and_mode(path: &Path, file: &File, owners: Owners) -> Result<(), KeyFileError> {
     let metadata =
         file.metadata().map_err(|error| KeyFileError::Read { path: path.into(), error })?;
     if !metadata.is_file() {
         return Err(KeyFileError::NotRegular(path.into()));
     }
     let owner = metadata.uid();
-    if ![Some(0), Some(geteuid().as_raw()), user].contains(&Some(owner)) {
+    if !owners.include(owner) {
         return Err(KeyFileError::Owner { path: path.into(), owner });
     }
     let mode = metadata.mode() & 0o7777;
-    let forbidden = if is_credential(path) { 0o037 } else { 0o077 };
+    let forbidden = if owner == 0 { 0o037 } else { 0o077 };
     if mode & forbidden != 0 {
         return Err(KeyFileError::Mode { path: path.into(), mode });
     }
     Ok(())
-}
-
-/// systemd gives a unit its credentials in a folder of the unit's own, and
-/// lets its user read them by an ACL, which shows as the group's read bit.
-fn is_credential(path: &Path) -> bool {
-    std::env::var_os("CREDENTIALS_DIRECTORY")
-        .is_some_and(|folder| !folder.is_empty() && path.parent() == Some(Path::new(&folder)))
 }
 
 /// Reads all of it into a buffer that is wiped, however this ends.
@@ -263,11 +286,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("redis.key");
         let id = generate(&path).unwrap();
-        assert_eq!(read(&path, None).unwrap().id(), id);
+        assert_eq!(read(&path, Owners::Own).unwrap().id(), id);
         let metadata = std::fs::metadata(&path).unwrap();
         assert_eq!((metadata.len(), metadata.mode() & 0o7777), (32, 0o600));
         assert!(matches!(generate(&path), Err(KeyFileError::Exists(_))));
-        assert_eq!(read(&path, None).unwrap().id(), id);
+        assert_eq!(read(&path, Owners::Own).unwrap().id(), id);
         assert_ne!(generate(&folder.path().join("other.key")).unwrap(), id);
     }
 
@@ -276,7 +299,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for (length, good) in [(0, false), (31, false), (32, true), (65_536, true), (65_537, false)]
         {
-            let result = read(&file(&folder, length, 0o600), None);
+            let result = read(&file(&folder, length, 0o600), Owners::Own);
             assert_eq!(result.is_ok(), good, "{length}");
             if let Err(error) = result {
                 assert!(matches!(error, KeyFileError::Length { .. }), "{error}");
@@ -287,11 +310,27 @@ mod tests {
     #[test]
     fn a_file_open_to_others_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        for mode in [0o644, 0o640, 0o660, 0o604, 0o602, 0o610] {
-            let error = read(&file(&folder, 32, mode), None).err().unwrap();
+        for mode in [0o644, 0o660, 0o604, 0o602, 0o610, 0o620] {
+            let error = read(&file(&folder, 32, mode), Owners::Own).err().unwrap();
             assert!(matches!(error, KeyFileError::Mode { mode: m, .. } if m == mode), "{error}");
         }
-        assert!(read(&file(&folder, 32, 0o400), None).is_ok());
+        assert!(read(&file(&folder, 32, 0o400), Owners::Own).is_ok());
+        // A group may read what is root's.
+        for mode in [0o640, 0o440] {
+            let result = read(&file(&folder, 32, mode), Owners::Own);
+            assert_eq!(result.is_ok(), geteuid().is_root(), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn root_may_always_own_a_key_and_others_where_they_are_named() {
+        let own = geteuid().as_raw();
+        let other = own.saturating_add(1);
+        let included = |owners: Owners| [0, own, other].map(|owner| owners.include(owner));
+        assert_eq!(included(Owners::Anybody), [true; 3]);
+        assert_eq!(included(Owners::Own), [true, true, false]);
+        assert_eq!(included(Owners::OwnOr(other)), [true; 3]);
+        assert_eq!(included(Owners::User(other)), [true, own == 0, true]);
     }
 
     #[test]
@@ -300,7 +339,7 @@ mod tests {
         let pipe = folder.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
         for path in [folder.path(), &pipe, Path::new("/dev/zero")] {
-            let error = read(path, None).err().unwrap();
+            let error = read(path, Owners::Own).err().unwrap();
             assert!(matches!(error, KeyFileError::NotRegular(_)), "{error}");
         }
     }

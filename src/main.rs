@@ -16,8 +16,9 @@ use spiped::config::setup::{Setup, SetupCommand};
 use spiped::config::{Args, Command, CommandLine, Config, Ground, Name, SpipeArgs, TunnelConfig};
 use spiped::daemon::{Ended, Inherited, Start, Watchdog};
 use spiped::error::Error;
+use spiped::key_file::{self, Owners};
 use spiped::stdio::Stdout;
-use spiped::{daemon, key_file, logging, memory, privileges, rekey, setup};
+use spiped::{daemon, logging, memory, privileges, rekey, setup};
 
 fn main() -> ExitCode {
     // Before a key is there to be seen.
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
     };
     match args.command {
         Some(Command::Keygen { path }) => end(keygen(&path)),
-        Some(Command::Keyid { path }) => end(told(keyid(&path))),
+        Some(Command::Keyid { path, user }) => end(told(keyid(&path, user.as_deref()))),
         Some(Command::Rekey { socket, key }) => {
             end(rekey::rekey(&socket, &key).and_then(|id| print(&format_args!("{id}\n"))))
         }
@@ -59,7 +60,7 @@ fn spipe() -> Result<ExitCode, Error> {
         Err(error) => return usage(&error).map(|()| ExitCode::SUCCESS),
     };
     let config = environment.check(TunnelConfig::try_from(&args.outgoing))?;
-    let key = key_file::read(&config.key, None)?;
+    let key = key_file::read(&config.key, Owners::Own)?;
     Ok(match daemon::spipe(&config, &key)? {
         Ended::Cleanly => ExitCode::SUCCESS,
         // As a shell has it.
@@ -88,7 +89,7 @@ fn pipe(config: &Config) -> ExitCode {
 fn serve(config: &Config, start: Start, announcement: Option<Announcement>) -> Result<(), Error> {
     let run_as = config.process.run_as.as_ref();
     let user = run_as.map(privileges::user_id).transpose()?.flatten();
-    let key = key_file::read(&config.tunnel.key, user)?;
+    let key = key_file::read(&config.tunnel.key, user.map_or(Owners::Own, Owners::OwnOr))?;
     let _log = logging::start(config.log)
         .map_err(|error| Error::System { what: "cannot start the log", error })?;
     let mut pid_file = None;
@@ -113,8 +114,9 @@ fn keygen(path: &Path) -> Result<(), Error> {
     print(&format_args!("{id}\n"))
 }
 
-fn keyid(path: &Path) -> Result<(), Error> {
-    let key = key_file::read(path, None)?;
+fn keyid(path: &Path, user: Option<&str>) -> Result<(), Error> {
+    let user = user.map(privileges::user_of_name).transpose()?;
+    let key = key_file::read(path, user.map_or(Owners::Anybody, Owners::User))?;
     print(&format_args!("{}\n", key.id()))
 }
 

@@ -57,8 +57,15 @@ pub fn drop_to(run_as: &RunAs) -> Result<(), PrivilegesError> {
 /// # Errors
 /// When there is none of that name.
 pub fn user_id(run_as: &RunAs) -> Result<Option<u32>, PrivilegesError> {
-    let user = run_as.user.as_deref().map(find_user).transpose()?;
-    Ok(user.map(|user| user.uid.as_raw()))
+    run_as.user.as_deref().map(user_of_name).transpose()
+}
+
+/// The number of a user, by name or number.
+///
+/// # Errors
+/// When there is none of that name.
+pub fn user_of_name(name: &str) -> Result<u32, PrivilegesError> {
+    Ok(find_user(name)?.uid.as_raw())
 }
 
 fn prove_no_way_back(gid: Option<Gid>, uid: Option<Uid>) -> Result<(), PrivilegesError> {

@@ -1,10 +1,10 @@
 //! `spiped rekey`: hands a running spiped another key, on the socket of its
 //! `--control` (see `daemon/control.rs`).
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use nix::libc::{O_NOFOLLOW, O_PATH};
 use thiserror::Error;
 
 use crate::error::Error;
-use crate::key_file;
+use crate::key_file::{self, Owners};
 
 /// How long the other process may let us wait.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -61,28 +61,35 @@ impl RekeyError {
 /// Checks and reads the key file, and has it taken by the process behind the
 /// socket. Returns the id of the key that is in force there now.
 ///
+/// The file may belong to that process's user, too: it gets nothing that was not
+/// its own.
+///
 /// # Errors
 /// When the key file is refused, here or there, or nobody answers.
-pub fn rekey(socket: &Path, key: &Path) -> Result<String, Error> {
-    let content = key_file::read_content(key)?;
+pub fn rekey(path: &Path, key: &Path) -> Result<String, Error> {
+    let unreached = |error| RekeyError::Connect { socket: path.into(), error };
+    let (socket, user) = open_socket(path).map_err(unreached)?;
+    // First the key, which may be long in coming: the other end does not wait.
+    let content = key_file::read_content(key, Owners::OwnOr(user))?;
     let mut stream =
-        connect(socket).map_err(|error| RekeyError::Connect { socket: socket.into(), error })?;
+        UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).map_err(unreached)?;
     let answer = ask(&mut stream, &content)
-        .map_err(|error| RekeyError::NoAnswer { socket: socket.into(), error })?;
+        .map_err(|error| RekeyError::NoAnswer { socket: path.into(), error })?;
     match answer.strip_prefix("ok ") {
         Some(id) => Ok(id.to_owned()),
         None => Err(RekeyError::Refused(answer).into()),
     }
 }
 
-/// Connects to the socket itself, never to where a link leads: the folder is
-/// that of the daemon, which could have its key go to another one.
-fn connect(socket: &Path) -> io::Result<UnixStream> {
-    let there = OpenOptions::new().read(true).custom_flags(O_PATH | O_NOFOLLOW).open(socket)?;
-    if !there.metadata()?.file_type().is_socket() {
+/// The file of a unix socket itself, and its owner; never where a link leads: the
+/// folder may be another user's, who could have it lead to another's socket.
+pub(crate) fn open_socket(path: &Path) -> io::Result<(File, u32)> {
+    let file = OpenOptions::new().read(true).custom_flags(O_PATH | O_NOFOLLOW).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.file_type().is_socket() {
         return Err(io::Error::other("it is not a socket"));
     }
-    UnixStream::connect(format!("/proc/self/fd/{}", there.as_raw_fd()))
+    Ok((file, metadata.uid()))
 }
 
 fn ask(stream: &mut UnixStream, content: &[u8]) -> io::Result<String> {

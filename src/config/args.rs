@@ -196,6 +196,9 @@ pub enum Command {
     Keyid {
         /// The key file; - reads the key from standard input
         path: PathBuf,
+        /// Refuse a file that belongs to neither this user nor root [default: anybody may own it]
+        #[arg(short = 'u', long)]
+        user: Option<String>,
     },
     /// Have systemd run an end of a pipe, now and at every boot
     #[command(arg_required_else_help = false)]

@@ -15,10 +15,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::fcntl::AtFlags;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::stat::Mode;
-use nix::unistd::geteuid;
+use nix::unistd::{Uid, fchownat, geteuid};
 use socket2::Socket;
 use tokio::task::JoinSet;
 use tracing::{error, warn};
@@ -32,6 +33,7 @@ use super::stream::Stream;
 use crate::config::Keepalive;
 use crate::memory::{KeyMemory, SecretBytes};
 use crate::protocol::{KEY_FILE_MAX, SharedKey};
+use crate::rekey::open_socket;
 
 /// How long one may take to say all of it.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -42,9 +44,15 @@ const AT_ONCE: usize = 4;
 pub(super) struct Control(Listener);
 
 impl Control {
-    /// Listens at `path`, for its owner alone.
-    pub(super) fn bind(path: &Path) -> io::Result<Self> {
-        Ok(Self(bind_unix(path, Mode::S_IRUSR | Mode::S_IWUSR)?))
+    /// Listens at `path`, for its owner alone: this user, or the one whom this
+    /// process is going to be.
+    pub(super) fn bind(path: &Path, user: Option<u32>) -> io::Result<Self> {
+        let listener = bind_unix(path, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        // Only root becomes another one; who is not root is told so later.
+        if let Some(user) = user.filter(|_| geteuid().is_root()) {
+            give(path, user)?;
+        }
+        Ok(Self(listener))
     }
 
     /// Takes new keys for ever.
@@ -74,6 +82,13 @@ impl Control {
             })
             .await
     }
+}
+
+/// Gives the socket's file to the user: never what a link leads to, nor what is
+/// no socket.
+fn give(path: &Path, user: u32) -> io::Result<()> {
+    let (file, _) = open_socket(path)?;
+    Ok(fchownat(file, c"", Some(Uid::from_raw(user)), None, AtFlags::AT_EMPTY_PATH)?)
 }
 
 fn may_be_heard(socket: &Socket) -> io::Result<()> {

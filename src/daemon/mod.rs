@@ -65,9 +65,10 @@ use self::source::Source;
 use self::strangers::Strangers;
 use self::target::Target;
 use self::workers::one_thread_runtime;
-use crate::config::{Address, Config, Dns};
+use crate::config::{Address, Config, Dns, ProcessConfig};
 use crate::error::Error;
-use crate::key_file;
+use crate::key_file::{self, Owners};
+use crate::privileges;
 use crate::protocol::{KeyId, ReplaySet, SharedKey, Suite};
 
 pub use self::activation::{ActivationError, Inherited};
@@ -131,7 +132,7 @@ pub fn run(
     runtime.block_on(async {
         let reload = ReloadSignal::handle().map_err(system("cannot handle signals"))?;
         let mut end = EndSignals::handle().map_err(system("cannot handle signals"))?;
-        let control = config.process.control.as_deref().map(bind_control).transpose()?;
+        let control = bind_control(&config.process)?;
         let source = match config.dns {
             Dns::AtStart => select! {
                 listeners = source.listen() => Source::Listening(listeners?),
@@ -146,9 +147,12 @@ pub fn run(
     })
 }
 
-fn bind_control(path: &Path) -> Result<Control, Error> {
-    Control::bind(path)
-        .map_err(|error| Error::Listen { address: Address::Unix(path.into()), error })
+fn bind_control(process: &ProcessConfig) -> Result<Option<Control>, Error> {
+    let Some(path) = &process.control else { return Ok(None) };
+    let user = process.run_as.as_ref().map(privileges::user_id).transpose()?.flatten();
+    let control = Control::bind(path, user)
+        .map_err(|error| Error::Listen { address: Address::Unix(path.clone()), error })?;
+    Ok(Some(control))
 }
 
 impl Shared {
@@ -165,7 +169,7 @@ impl Shared {
             warn!("the key came by standard input and cannot be read again");
             return;
         }
-        match self.files.run(move || Ok(key_file::read(&path, None))).await {
+        match self.files.run(move || Ok(key_file::read(&path, Owners::Own))).await {
             Ok(Ok(key)) => {
                 self.replace_key(key);
             }

@@ -11,7 +11,7 @@ use super::SetupError;
 use super::systemd::{Activity, State, Unit};
 use crate::config::setup::{Activation, End, Setup};
 use crate::config::{Address, Role};
-use crate::key_file::{self, NewKey};
+use crate::key_file::{self, NewKey, Owners};
 use crate::protocol::KeyId;
 
 const FOLDER: &str = "/etc/spiped";
@@ -109,7 +109,7 @@ impl Plan {
     fn key(&mut self, end: &End, given: Option<NewKey>) -> Result<KeyId, SetupError> {
         let path = Path::new(FOLDER).join(format!("{}.key", end.name));
         if self.is_there(&path) {
-            let there = key_file::read(&path, None)?.id();
+            let there = key_file::read(&path, Owners::Own)?.id();
             return match given.map(|key| key.id()) {
                 Some(given) if given != there => Err(SetupError::OtherKey { path, there, given }),
                 _ => Ok(there),

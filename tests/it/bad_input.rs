@@ -9,8 +9,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Daemon, End, Folder, Pipe, SPIPED, Server, is_root, nobody, read_to_end, round_trip,
-    wait_until, with_input, write_and_read_to_end,
+    Daemon, End, Folder, Pipe, SPIPED, Server, nobody, read_to_end, round_trip, wait_until,
+    with_input, write_and_read_to_end,
 };
 
 #[test]
@@ -71,17 +71,6 @@ fn keys_that_are_no_keys_are_refused() {
         let daemon = ["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1", "-k", path];
         refused(&spiped(&daemon), code, reason);
     }
-}
-
-#[test]
-fn a_key_of_another_user_is_refused() {
-    if !is_root("a key that was given away") {
-        return;
-    }
-    let folder = Folder::new();
-    let key = folder.shared_key();
-    std::os::unix::fs::chown(&key, Some(12_345), None).unwrap();
-    refused(&spiped(&["keyid", key.to_str().unwrap()]), 77, "belongs to user 12345");
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod completions;
 mod container;
 #[cfg(feature = "aws-lc")]
 mod hosts;
+mod key_files;
 mod load;
 mod log;
 mod man_in_the_middle;

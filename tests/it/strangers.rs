@@ -252,7 +252,7 @@ fn a_sender_whose_key_is_replaced_begins_again() {
 }
 
 fn key_of(folder: &Folder) -> SharedKey {
-    SharedKey::from_key_file(&fs::read(folder.shared_key()).unwrap()).unwrap()
+    SharedKey::from_key_file(&fs::read(folder.shared_key()).unwrap(), Box::new([0; 32])).unwrap()
 }
 
 /// The places of strangers are not those of who holds the key; the oldest

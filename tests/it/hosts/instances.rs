@@ -152,9 +152,9 @@ fn status_says_what_is_wrong() {
     let status = fails(r"spiped-send@o\x2dut.service");
     assert!(status.contains(r"Encrypted pipe of /etc/spiped/o\x2dut.conf and"), "{status}");
 
-    host.write_etc("out.key", [3; 32], 0o640);
+    host.write_etc("out.key", [3; 32], 0o644);
     let status = fails(SEND);
-    let open = "the key file /etc/spiped/out.key is open to others than its owner (mode 0640)";
+    let open = "the key file /etc/spiped/out.key is open to others than its owner (mode 0644)";
     assert!(status.contains(&format!("Status: \"{open}\"")), "{status}");
     host.write_etc("out.key", [3; 31], 0o600);
     let status = fails(SEND);

@@ -82,10 +82,16 @@ fn the_units_refuse_keys_that_differ_or_are_open_to_others() {
     assert_eq!(lines.len(), 1, "{log}");
     assert!(lines[0].contains("compare 'spiped keyid"), "{log}");
 
-    server.write_etc("redis.key", [3; 32], 0o640);
+    server.write_etc("redis.key", [3; 32], 0o644);
     assert!(!server.run(&format!("systemctl restart {RECEIVE}")).status.success());
     let log = server.log(RECEIVE);
-    assert!(log.contains("redis.key is open to others than its owner (mode 0640)"), "{log}");
+    assert!(log.contains("redis.key is open to others than its owner (mode 0644)"), "{log}");
+
+    server.must("chmod 600 /etc/spiped/redis.key");
+    server.must("chown 65534 /etc/spiped/redis.key");
+    assert!(!server.run(&format!("systemctl restart {RECEIVE}")).status.success());
+    let log = server.log(RECEIVE);
+    assert!(log.contains("redis.key belongs to user 65534"), "{log}");
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn refused_key_holders_stay_within_the_descriptors() {
     let mut clients = talkers(&sender, count);
     let full = receiver.descriptors();
 
-    let key = SharedKey::from_key_file(&std::fs::read(&key).unwrap()).unwrap();
+    let key = SharedKey::from_key_file(&std::fs::read(&key).unwrap(), Box::new([0; 32])).unwrap();
     let mut most = 0;
     let refused: Vec<_> = (0..60)
         .filter_map(|_| {

@@ -205,7 +205,7 @@ fn what_stands_for_something_else_is_refused() {
     assert_eq!(listing(host), before);
     assert_eq!((key_id(host, "out"), key_id(host, "redis")), ids);
 
-    host.must("chmod 0640 /etc/spiped/redis.key");
+    host.must("chmod 0644 /etc/spiped/redis.key");
     refused(&host.run(RECEIVE), 77, "the key file /etc/spiped/redis.key is open to others");
     host.must("mv /etc/spiped/redis.key /root");
     let running = "spiped-receive@redis.service is running, but /etc/spiped/redis.key is not there";

@@ -1,0 +1,154 @@
+//! Whose key file is taken, and with what mode.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use nix::unistd::geteuid;
+
+use crate::support::{Daemon, Folder, SPIPED, Server, need, round_trip, wait_until};
+
+const NOBODY: u32 = 65534;
+
+/// A folder, with the program, that other users reach; nothing without root, who
+/// alone can give files away.
+fn shared_folder() -> Option<Folder> {
+    need("setpriv", "util-linux");
+    if !geteuid().is_root() {
+        println!("*** SKIPPED: needs root ***");
+        return None;
+    }
+    let folder = Folder::new();
+    fs::set_permissions(folder.path("."), PermissionsExt::from_mode(0o755)).unwrap();
+    fs::copy(SPIPED, folder.path("spiped")).unwrap();
+    Some(folder)
+}
+
+/// The program as the user nobody.
+fn as_nobody(folder: &Folder) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(folder.path("spiped"));
+    command
+}
+
+fn key(folder: &Folder, name: &str, (owner, group): (u32, u32), mode: u32) -> PathBuf {
+    let path = folder.path(name);
+    fs::copy(folder.shared_key(), &path).unwrap();
+    fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+    chown(&path, Some(owner), Some(group)).unwrap();
+    path
+}
+
+fn receiver(mut command: Command, key: &Path, target: &Server) -> Command {
+    command.args(["-F", "-d", "-s", "127.0.0.1:0", "-t", &target.address.to_string(), "-k"]);
+    command.arg(key);
+    command
+}
+
+fn refused(output: &Output, reason: &str, hint: &str) {
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(77), "{said}");
+    assert!(said.contains(reason) && said.contains(hint), "{said}");
+}
+
+/// As Kubernetes mounts a secret for a container whose group is `fsGroup`: no
+/// other owner or mode can be had there.
+#[test]
+fn a_volume_of_secrets_is_read_by_its_group() {
+    let Some(folder) = shared_folder() else { return };
+    fs::create_dir(folder.path("..2026_11")).unwrap();
+    key(&folder, "..2026_11/key", (0, NOBODY), 0o440);
+    symlink("..2026_11", folder.path("..data")).unwrap();
+    symlink("..data/key", folder.path("key")).unwrap();
+    let target = Server::echo();
+    let receiver = Daemon::spawn(receiver(as_nobody(&folder), &folder.path("key"), &target));
+    let sender = Daemon::sender(&folder.shared_key(), receiver.address, &[]);
+    round_trip(&mut sender.connect(), b"with the key of the volume");
+    // Kubernetes puts another in its place.
+    receiver.signal("HUP");
+    receiver.log.wait_for("the key is read again");
+}
+
+/// The rule of libpq: a group may read what is root's; nobody else anything.
+#[test]
+fn a_key_file_is_as_closed_as_its_owner_can_have_it() {
+    let Some(folder) = shared_folder() else { return };
+    let target = Server::echo();
+    let hint = "or mount it as root's with mode 0440";
+    for mode in [0o460, 0o450, 0o444, 0o644, 0o642] {
+        let path = key(&folder, "roots", (0, NOBODY), mode);
+        let output = receiver(as_nobody(&folder), &path, &target).output().unwrap();
+        refused(&output, &format!("(mode {mode:04o})"), hint);
+    }
+    for mode in [0o440, 0o640, 0o604] {
+        let path = key(&folder, "own", (NOBODY, NOBODY), mode);
+        let output = receiver(as_nobody(&folder), &path, &target).output().unwrap();
+        refused(&output, &format!("(mode {mode:04o})"), hint);
+    }
+    for (owner, mode) in [(0, 0o440), (0, 0o640), (NOBODY, 0o400), (NOBODY, 0o600)] {
+        let path = key(&folder, "good", (owner, NOBODY), mode);
+        let _listens = Daemon::spawn(receiver(as_nobody(&folder), &path, &target));
+    }
+}
+
+/// Only who uses the key has to trust its owner.
+#[test]
+fn root_sees_the_id_of_anybodys_key_and_uses_none_of_them() {
+    let Some(folder) = shared_folder() else { return };
+    let path = key(&folder, "its.key", (NOBODY, NOBODY), 0o600);
+    let keyid = |more: &[&str], path: &Path| {
+        Command::new(SPIPED).arg("keyid").args(more).arg(path).output().unwrap()
+    };
+    let ours = keyid(&["-u", "root"], &folder.shared_key());
+    assert!(ours.status.success(), "{ours:?}");
+    assert_eq!(keyid(&[], &path).stdout, ours.stdout);
+    assert_eq!(keyid(&["-u", "nobody"], &path).stdout, ours.stdout);
+    assert_eq!(keyid(&["-u", "nobody"], &folder.shared_key()).stdout, ours.stdout);
+    let (reason, hint) = ("belongs to user 65534", "or run spiped as its owner");
+    refused(&keyid(&["-u", "root"], &path), reason, hint);
+    assert_eq!(keyid(&["-u", "no-such-user"], &path).status.code(), Some(67));
+    let output = receiver(Command::new(SPIPED), &path, &Server::echo()).output().unwrap();
+    refused(&output, reason, hint);
+    // A mode that lets others in is told of anybody's.
+    let open = key(&folder, "open", (NOBODY, NOBODY), 0o640);
+    refused(&keyid(&[], &open), "(mode 0640)", "make a new key");
+}
+
+/// The daemon became another user after root had made its socket: that user, who
+/// may own the key, and root change the key, and nobody else.
+#[test]
+fn the_user_of_a_daemon_and_root_rekey_it() {
+    let Some(folder) = shared_folder() else { return };
+    let its_folder = folder.path("run");
+    fs::create_dir(&its_folder).unwrap();
+    let control = its_folder.join("control");
+    let its_key = key(&folder, "its.key", (NOBODY, NOBODY), 0o600);
+    let others_key = key(&folder, "others.key", (12345, 12345), 0o600);
+    let mut command = Command::new(folder.path("spiped"));
+    command.args(["-u", "nobody", "--control"]).arg(&control);
+    let target = Server::echo();
+    let daemon = Daemon::spawn(receiver(command, &folder.shared_key(), &target));
+    let metadata = fs::metadata(&control).unwrap();
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+
+    let rekey = |mut command: Command, key: &Path| {
+        command.arg("rekey").arg(&control).arg(key).output().unwrap()
+    };
+    let by_its_user = rekey(as_nobody(&folder), &its_key);
+    assert!(by_its_user.status.success(), "{by_its_user:?}");
+    let by_root = rekey(Command::new(SPIPED), &its_key);
+    assert!(by_root.status.success(), "{by_root:?}");
+    assert!(rekey(Command::new(SPIPED), &folder.shared_key()).status.success());
+    wait_until("all three are told of", || daemon.log.count("the key is read again") == 3);
+
+    let anothers = rekey(Command::new(SPIPED), &others_key);
+    refused(&anothers, "belongs to user 12345", "hint: chown");
+    let mut another = Command::new("setpriv");
+    another.args(["--reuid=12345", "--regid=12345", "--clear-groups"]).arg(folder.path("spiped"));
+    let by_another = rekey(another, &others_key);
+    assert_eq!(by_another.status.code(), Some(69), "{by_another:?}");
+    assert_eq!(daemon.log.count("the key is read again"), 3);
+    let sender = Daemon::sender(&folder.shared_key(), daemon.address, &[]);
+    round_trip(&mut sender.connect(), b"with root's last word");
+}
