@@ -7,7 +7,7 @@ use std::io::IoSlice;
 use std::mem;
 use std::ops::Range;
 
-use crate::protocol::OVERHEAD;
+use crate::protocol::{OVERHEAD, RECORD_MAX};
 
 /// The most data in one record that we send: 16 KiB less what `PADDED` needs.
 pub(super) const RECORD_PLAINTEXT: usize = 1 + 16 * 1024;
@@ -27,12 +27,20 @@ const LARGE: usize = OVERHEAD + RECORDS * RECORD;
 const LARGE_LENT_MAX: usize = 128;
 /// Buffers of each size that a thread keeps ready.
 const SMALL_KEPT: usize = 64;
+const RECORD_KEPT: usize = 8;
 const LARGE_KEPT: usize = 8;
 
-/// How large a buffer a flow wants, by how full the last one was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Parts of the stream up to this length are moved up to the part before them:
+/// that costs less than a part of its own in the write.
+const MOVED_UP: usize = 1024;
+
+/// The size of a buffer; how large a one a flow wants, by how full the last was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Size {
     Small,
+    /// Just enough for the largest record there may be, 64 KiB. Ours are smaller:
+    /// only a record of another implementation needs it.
+    Record,
     Large,
 }
 
@@ -49,13 +57,19 @@ struct Storage {
 
 struct Pool {
     small: Vec<Storage>,
+    record: Vec<Storage>,
     large: Vec<Storage>,
     large_lent: usize,
 }
 
 thread_local! {
     static POOL: RefCell<Pool> = const {
-        RefCell::new(Pool { small: Vec::new(), large: Vec::new(), large_lent: 0 })
+        RefCell::new(Pool {
+            small: Vec::new(),
+            record: Vec::new(),
+            large: Vec::new(),
+            large_lent: 0,
+        })
     };
 }
 
@@ -71,18 +85,23 @@ impl Buffer {
     /// lent already.
     pub(super) fn lend(size: Size) -> Self {
         POOL.with_borrow_mut(|pool| match size {
-            Size::Large if pool.large_lent < LARGE_LENT_MAX => pool.lend_large(),
-            Size::Large | Size::Small => pool.lend_small(),
+            Size::Small => pool.lend_small(),
+            Size::Record => pool.lend_record(),
+            Size::Large => pool.lend_large().unwrap_or_else(|| pool.lend_small()),
         })
     }
 
-    /// Borrows a large buffer however many are lent: a record needs it.
-    pub(super) fn lend_for_large_record() -> Self {
+    /// Borrows a large buffer, unless many are lent already.
+    pub(super) fn lend_large() -> Option<Self> {
         POOL.with_borrow_mut(Pool::lend_large)
     }
 
-    pub(super) fn is_large(&self) -> bool {
-        self.0.bytes.len() == LARGE
+    pub(super) fn size(&self) -> Size {
+        match self.0.bytes.len() {
+            LARGE => Size::Large,
+            RECORD_MAX => Size::Record,
+            _ => Size::Small,
+        }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -93,10 +112,17 @@ impl Buffer {
         &mut self.0.bytes
     }
 
-    /// Notes a part of the buffer to be written after those noted before.
+    /// Notes a part of the buffer to be written after those noted before, which
+    /// also stand before it.
     pub(super) fn push_unwritten(&mut self, part: Range<usize>) {
-        if !part.is_empty() {
-            self.0.unwritten.push_back(part);
+        match self.0.unwritten.back_mut() {
+            _ if part.is_empty() => {}
+            Some(last) if part.len() <= MOVED_UP => {
+                let end = last.end.saturating_add(part.len());
+                self.0.bytes.copy_within(part, last.end);
+                last.end = end;
+            }
+            _ => self.0.unwritten.push_back(part),
         }
     }
 
@@ -145,17 +171,28 @@ impl Pool {
         Buffer(self.small.pop().unwrap_or_else(|| Storage::new(SMALL)))
     }
 
-    fn lend_large(&mut self) -> Buffer {
+    /// However many are lent: whoever wants it has received so much of a record
+    /// that no small one has room for it.
+    fn lend_record(&mut self) -> Buffer {
+        Buffer(self.record.pop().unwrap_or_else(|| Storage::new(RECORD_MAX)))
+    }
+
+    fn lend_large(&mut self) -> Option<Buffer> {
+        if self.large_lent == LARGE_LENT_MAX {
+            return None;
+        }
         self.large_lent = self.large_lent.saturating_add(1);
-        Buffer(self.large.pop().unwrap_or_else(|| Storage::new(LARGE)))
+        Some(Buffer(self.large.pop().unwrap_or_else(|| Storage::new(LARGE))))
     }
 
     fn take_back(&mut self, storage: Storage) {
-        let (kept, most) = if storage.bytes.len() == LARGE {
-            self.large_lent = self.large_lent.saturating_sub(1);
-            (&mut self.large, LARGE_KEPT)
-        } else {
-            (&mut self.small, SMALL_KEPT)
+        let (kept, most) = match storage.bytes.len() {
+            LARGE => {
+                self.large_lent = self.large_lent.saturating_sub(1);
+                (&mut self.large, LARGE_KEPT)
+            }
+            RECORD_MAX => (&mut self.record, RECORD_KEPT),
+            _ => (&mut self.small, SMALL_KEPT),
         };
         if kept.len() < most {
             kept.push(storage);
@@ -170,11 +207,16 @@ mod tests {
     #[test]
     fn buffers_are_lent_again_and_large_ones_are_bounded() {
         let lent: Vec<Buffer> = (0..=LARGE_LENT_MAX).map(|_| Buffer::lend(Size::Large)).collect();
-        assert_eq!(lent.iter().filter(|buffer| buffer.is_large()).count(), LARGE_LENT_MAX);
-        assert!(Buffer::lend_for_large_record().is_large());
-        drop(lent);
+        let large = lent.iter().filter(|buffer| buffer.size() == Size::Large).count();
+        assert_eq!(large, LARGE_LENT_MAX);
+        assert!(Buffer::lend_large().is_none());
+        // A record that needs one gets one, and no more than that.
+        let records: Vec<Buffer> = (0..=RECORD_KEPT).map(|_| Buffer::lend(Size::Record)).collect();
+        assert!(records.iter().all(|buffer| buffer.bytes().len() == RECORD_MAX));
+        drop((lent, records));
         POOL.with_borrow(|pool| {
-            assert_eq!((pool.large_lent, pool.large.len(), pool.small.len()), (0, LARGE_KEPT, 1));
+            assert_eq!((pool.large_lent, pool.large.len()), (0, LARGE_KEPT));
+            assert_eq!((pool.small.len(), pool.record.len()), (1, RECORD_KEPT));
         });
     }
 
@@ -183,14 +225,31 @@ mod tests {
         let mut buffer = Buffer::lend(Size::Small);
         buffer.bytes_mut().get_mut(..6).unwrap().copy_from_slice(b"abcdef");
         buffer.push_unwritten(0..2);
-        buffer.push_unwritten(3..6);
-        buffer.push_unwritten(4..4);
+        buffer.push_unwritten(4000..4000);
+        buffer.push_unwritten(4096..8192);
         buffer.written(3);
-        assert!(buffer.has_unwritten());
         let mut slices = [IoSlice::new(&[]); 4];
-        let count = buffer.unwritten_slices(&mut slices);
-        assert_eq!((count, &*slices[0]), (1, b"ef".as_slice()));
-        buffer.written(2);
+        assert_eq!(buffer.unwritten_slices(&mut slices), 1);
+        assert_eq!(slices[0].len(), 4095);
+        buffer.written(4095);
         assert!(!buffer.has_unwritten());
+    }
+
+    /// Thousands of parts of one byte are one write.
+    #[test]
+    fn small_parts_are_moved_up_to_the_part_before_them() {
+        let mut buffer = Buffer::lend(Size::Small);
+        for (byte, number) in buffer.bytes_mut().iter_mut().zip(0_u8..=255) {
+            *byte = number;
+        }
+        for start in [3, 23, 43] {
+            buffer.push_unwritten(start..start + 1);
+        }
+        buffer.push_unwritten(60..63);
+        buffer.push_unwritten(100..100 + MOVED_UP + 1);
+        let mut slices = [IoSlice::new(&[]); 4];
+        assert_eq!(buffer.unwritten_slices(&mut slices), 2);
+        assert_eq!(&*slices[0], [3, 23, 43, 60, 61, 62]);
+        assert_eq!(slices[1].len(), MOVED_UP + 1);
     }
 }

@@ -170,6 +170,11 @@ impl Stream {
         Ok(())
     }
 
+    /// Waits until there may be room to write.
+    pub(super) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.fd.poll_write_ready(context).map_ok(|_guard| ())
+    }
+
     /// One write, as soon as there is room; how many bytes of all the parts it
     /// wrote, never 0.
     pub(super) fn poll_write(

@@ -7,10 +7,11 @@ use std::task::{Context, Poll, ready};
 use crate::daemon::buffer::{Buffer, SMALL, Size};
 use crate::daemon::close::Close;
 use crate::daemon::stream::Stream;
-use crate::protocol::{AbortReason, HEADER, OpenError, Opener, Record};
+use crate::protocol::{AbortReason, OpenError, Opener, Record};
 
 use super::awake::Awake;
-use super::{Turn, poll_write};
+use super::poll_write;
+use super::turn::{RECORDS_OPENED, Turn};
 
 /// The direction from the tunnel to the local socket.
 pub(super) struct Inbound {
@@ -20,11 +21,14 @@ pub(super) struct Inbound {
     is_ended: bool,
     /// Bytes of the stream, after opening.
     bytes: u64,
-    /// Held while not all of what was opened is written, or only part of a
-    /// record has come; once the former is, it begins with the latter.
+    /// Held while not all of what came is opened and written; at last it begins
+    /// with the part of a record that has come.
     held: Option<Buffer>,
     /// Where in the buffer the bytes stand that came and are not yet opened.
     unopened: Range<usize>,
+    /// Whether whole records may be among them: more came than a turn opens.
+    is_more_left: bool,
+    turn: Turn,
 }
 
 /// What the records of one read came to.
@@ -40,12 +44,27 @@ enum Opened {
 
 impl Inbound {
     pub(super) const fn new(opener: Opener) -> Self {
-        Self { opener, size: Size::Small, is_ended: false, bytes: 0, held: None, unopened: 0..0 }
+        Self {
+            opener,
+            size: Size::Small,
+            is_ended: false,
+            bytes: 0,
+            held: None,
+            unopened: 0..0,
+            is_more_left: false,
+            turn: Turn::new(),
+        }
     }
 
     /// How many bytes of the stream came this way.
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// How much room it holds while it waits.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.held.as_ref().map_or(0, |buffer| buffer.bytes().len())
     }
 
     /// Opens whatever `tunnel` gives into `local`, until END; then ends the
@@ -56,26 +75,32 @@ impl Inbound {
         (tunnel, local): (&Stream, &Stream),
         awake: &mut Awake,
     ) -> Poll<Result<(), Close>> {
-        let mut turn = Turn::new();
+        self.turn.begin();
         loop {
             ready!(self.poll_write(context, local))?;
             if self.is_ended {
                 return Poll::Ready(local.shutdown_write().map_err(Close::Local));
             }
-            ready!(turn.poll(context));
-            let ready = ready!(tunnel.poll_readable(context)).map_err(Close::Tunnel)?;
-            let mut buffer = self.buffer()?;
-            let room = buffer.bytes_mut().get_mut(self.unopened.end..).unwrap_or_default();
-            let wanted = room.len();
-            match ready.read(room).map_err(Close::Tunnel)? {
-                Some(0) => return Poll::Ready(Err(Close::Truncated)),
-                Some(count) => {
-                    self.size = Size::after(count, wanted);
-                    self.unopened.end = self.unopened.end.saturating_add(count);
-                    awake.moved(count);
-                    turn.moved(count);
+            let ready = if self.is_more_left {
+                None
+            } else {
+                Some(ready!(tunnel.poll_readable(context)).map_err(Close::Tunnel)?)
+            };
+            ready!(self.turn.poll_next(context, self.size));
+            let mut buffer = self.buffer();
+            if let Some(ready) = ready {
+                let room = buffer.bytes_mut().get_mut(self.unopened.end..).unwrap_or_default();
+                let wanted = room.len();
+                match ready.read(room).map_err(Close::Tunnel)? {
+                    Some(0) => return Poll::Ready(Err(Close::Truncated)),
+                    Some(count) => {
+                        self.size = Size::after(count, wanted);
+                        self.unopened.end = self.unopened.end.saturating_add(count);
+                        awake.moved(count);
+                        self.turn.has_read(count);
+                    }
+                    None => {}
                 }
-                None => {}
             }
             let opened = self.open(&mut buffer)?;
             self.held = Some(buffer);
@@ -91,8 +116,10 @@ impl Inbound {
     /// the rest does.
     fn poll_write(&mut self, context: &mut Context<'_>, local: &Stream) -> Poll<Result<(), Close>> {
         if let Some(buffer) = &mut self.held {
-            ready!(poll_write(context, buffer, local)).map_err(Close::Local)?;
-            self.keep();
+            ready!(poll_write(context, buffer, local, &mut self.turn)).map_err(Close::Local)?;
+            if !self.is_more_left {
+                self.keep();
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -102,30 +129,34 @@ impl Inbound {
         poll_fn(|context| self.poll_write(context, local)).await
     }
 
-    /// The buffer that the next read goes into, behind a partial record.
-    fn buffer(&mut self) -> Result<Buffer, Close> {
+    /// The buffer that the next read goes into, behind what is not yet opened.
+    fn buffer(&mut self) -> Buffer {
         let Some(buffer) = self.held.take() else {
             self.unopened = 0..0;
-            return Ok(Buffer::lend(self.size));
+            return Buffer::lend(self.size);
         };
-        let partial = buffer.bytes().get(self.unopened.clone()).unwrap_or_default();
-        let needed = self.opener.record_length(partial)?.unwrap_or(HEADER);
-        Ok(if needed > buffer.bytes().len() {
-            self.move_into(Buffer::lend_for_large_record(), &buffer)
-        } else if self.size == Size::Large && !buffer.is_large() {
-            self.move_into(Buffer::lend(Size::Large), &buffer)
+        // A small one that is full of part of a record, since ours fit.
+        let is_too_small = self.unopened.len() == buffer.bytes().len();
+        if self.size == Size::Large
+            && buffer.size() != Size::Large
+            && let Some(large) = Buffer::lend_large()
+        {
+            self.move_into(large, &buffer)
+        } else if is_too_small {
+            self.move_into(Buffer::lend(Size::Record), &buffer)
         } else {
             buffer
-        })
+        }
     }
 
-    /// Keeps the part of a record that has come, in a small buffer if it fits.
+    /// Keeps the part of a record that has come, in the smallest buffer it fits.
     fn keep(&mut self) {
         let Some(mut buffer) = self.held.take().filter(|_| !self.unopened.is_empty()) else {
             return;
         };
-        self.held = Some(if buffer.is_large() && self.unopened.len() < SMALL {
-            self.move_into(Buffer::lend(Size::Small), &buffer)
+        let enough = if self.unopened.len() <= SMALL { Size::Small } else { Size::Record };
+        self.held = Some(if buffer.size() > enough {
+            self.move_into(Buffer::lend(enough), &buffer)
         } else {
             buffer.bytes_mut().copy_within(self.unopened.clone(), 0);
             self.unopened = 0..self.unopened.len();
@@ -143,10 +174,17 @@ impl Inbound {
         to
     }
 
-    /// Opens all whole records of the buffer in place.
+    /// Opens the whole records of the buffer in place, as many as a turn may.
     fn open(&mut self, buffer: &mut Buffer) -> Result<Opened, Close> {
         let mut opened = Opened::More;
+        let mut count = 0;
         loop {
+            // After END only what ends the connection can come.
+            self.is_more_left = count == RECORDS_OPENED && opened == Opened::More;
+            if self.is_more_left {
+                break;
+            }
+            count = count.saturating_add(1);
             let bytes = buffer.bytes_mut().get_mut(self.unopened.clone()).unwrap_or_default();
             let Some(length) = self.opener.record_length(bytes)? else {
                 break;
@@ -172,6 +210,7 @@ impl Inbound {
                 Record::Open | Record::Ready => return Err(OpenError::Violation.into()),
             }
             self.unopened.start = start.saturating_add(length);
+            self.turn.has_opened();
         }
         Ok(opened)
     }

@@ -38,6 +38,7 @@ mod outbound;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -48,7 +49,7 @@ use std::time::Duration;
 use tokio::task::{unconstrained, yield_now};
 use tokio::time::sleep;
 
-use super::buffer::{Buffer, RECORD_PLAINTEXT};
+use super::buffer::Buffer;
 use super::close::{Close, abort};
 use super::deadline::Deadline;
 use super::shutdown::Shutdown;
@@ -59,12 +60,10 @@ use crate::protocol::Session;
 use self::awake::Awake;
 use self::inbound::Inbound;
 use self::outbound::Outbound;
+use self::turn::Turn;
 
 /// How long what came last may take to be passed on, once a side has failed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// After how many bytes a direction lets the others on its thread go on: its
-/// own sockets may be ready for ever.
-const TURN: usize = 1024 * 1024;
 /// How many parts go into one write.
 const PARTS: usize = 32;
 
@@ -198,38 +197,22 @@ impl Relay {
     }
 }
 
-/// Writes all that is noted in a buffer.
-fn poll_write(context: &mut Context<'_>, buffer: &mut Buffer, to: &Stream) -> Poll<io::Result<()>> {
+/// Writes all that is noted in a buffer, in turns.
+fn poll_write(
+    context: &mut Context<'_>,
+    buffer: &mut Buffer,
+    to: &Stream,
+    turn: &mut Turn,
+) -> Poll<io::Result<()>> {
     while buffer.has_unwritten() {
+        ready!(to.poll_writable(context))?;
+        ready!(turn.poll(context, buffer.size()));
         let mut parts = [IoSlice::new(&[]); PARTS];
         let count = buffer.unwritten_slices(&mut parts);
         let written = ready!(to.poll_write(context, parts.get(..count).unwrap_or_default()))?;
         buffer.written(written);
     }
     Poll::Ready(Ok(()))
-}
-
-/// The bytes that a direction may still move before others have their turn. A
-/// small read costs about as much as one of 16 KiB.
-struct Turn(usize);
-
-impl Turn {
-    const fn new() -> Self {
-        Self(TURN)
-    }
-
-    fn moved(&mut self, bytes: usize) {
-        self.0 = self.0.saturating_sub(bytes.max(RECORD_PLAINTEXT));
-    }
-
-    /// Pending, with the others to go first, once it is over.
-    fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.0 > 0 {
-            return Poll::Ready(());
-        }
-        wake_after_the_others(context);
-        Poll::Pending
-    }
 }
 
 /// Has the runtime poll the task again, once it has looked at all sockets.

@@ -3,14 +3,17 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
+use tokio::task::yield_now;
+
 use crate::daemon::buffer::{Buffer, Size};
 use crate::daemon::close::Close;
 use crate::daemon::stream::Stream;
 use crate::protocol::{OVERHEAD, Padding, SealError, Sealer};
 
 use super::awake::Awake;
+use super::poll_write;
 use super::slots::Slots;
-use super::{Turn, poll_write};
+use super::turn::Turn;
 
 /// The direction from the local socket into the tunnel.
 pub(super) struct Outbound {
@@ -24,12 +27,14 @@ pub(super) struct Outbound {
     /// Held while records in it are not all written: nothing can be sealed
     /// before they are.
     held: Option<Buffer>,
+    turn: Turn,
 }
 
 impl Outbound {
     pub(super) fn new(sealer: Sealer, padding: Option<Padding>) -> Self {
         let slots = Slots::new(padding);
-        Self { sealer, slots, size: Size::Small, is_ended: false, bytes: 0, held: None }
+        let turn = Turn::new();
+        Self { sealer, slots, size: Size::Small, is_ended: false, bytes: 0, held: None, turn }
     }
 
     /// How many bytes of the stream went this way.
@@ -71,14 +76,14 @@ impl Outbound {
         (local, tunnel): (&Stream, &Stream),
         awake: &mut Awake,
     ) -> Poll<Result<(), Close>> {
-        let mut turn = Turn::new();
+        self.turn.begin();
         loop {
             ready!(self.poll_write(context, tunnel))?;
             if self.is_ended {
                 return Poll::Ready(Ok(()));
             }
-            ready!(turn.poll(context));
             let ready = ready!(local.poll_readable(context)).map_err(Close::Local)?;
+            ready!(self.turn.poll_next(context, self.size));
             let mut buffer = Buffer::lend(self.size);
             match self.slots.read(ready, &mut buffer).map_err(Close::Local)? {
                 None => {}
@@ -91,7 +96,7 @@ impl Outbound {
                     self.size = Size::after(count, self.slots.capacity(&buffer));
                     self.seal(buffer, count)?;
                     awake.moved(count);
-                    turn.moved(count);
+                    self.turn.has_read(count);
                 }
             }
         }
@@ -109,6 +114,7 @@ impl Outbound {
                 return Ok(());
             }
             self.seal(buffer, count)?;
+            yield_now().await;
         }
     }
 
@@ -148,7 +154,7 @@ impl Outbound {
         tunnel: &Stream,
     ) -> Poll<Result<(), Close>> {
         if let Some(buffer) = &mut self.held {
-            ready!(poll_write(context, buffer, tunnel)).map_err(Close::Tunnel)?;
+            ready!(poll_write(context, buffer, tunnel, &mut self.turn)).map_err(Close::Tunnel)?;
             self.held = None;
         }
         Poll::Ready(Ok(()))

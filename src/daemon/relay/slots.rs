@@ -3,7 +3,7 @@
 use std::io::{self, IoSliceMut};
 use std::ops::Range;
 
-use crate::daemon::buffer::{Buffer, RECORD_PLAINTEXT, RECORDS};
+use crate::daemon::buffer::{Buffer, RECORD_PLAINTEXT, RECORDS, Size};
 use crate::daemon::stream::Readable;
 use crate::protocol::{HEADER, PADDED_COUNT, PREFIX, Padding, SUFFIX, SealError, Sealer};
 
@@ -42,7 +42,7 @@ impl Slots {
 
     /// How much payload one read into this buffer can bring.
     pub(super) fn capacity(&self, buffer: &Buffer) -> usize {
-        self.payload.saturating_mul(if buffer.is_large() { RECORDS } else { 1 })
+        self.payload.saturating_mul(if buffer.size() == Size::Large { RECORDS } else { 1 })
     }
 
     /// One read into the payloads of the slots.
@@ -52,7 +52,7 @@ impl Slots {
         buffer: &mut Buffer,
     ) -> io::Result<Option<usize>> {
         let wanted = self.capacity(buffer);
-        let is_large = buffer.is_large();
+        let is_large = buffer.size() == Size::Large;
         let mut slots = buffer
             .bytes_mut()
             .chunks_exact_mut(self.stride)
