@@ -92,8 +92,8 @@ fn run(load: &Load, peer: &Peer, streams: Streams) -> Result<Moved> {
     Ok(Moved { bytes: back + there, time, cpu: tunnel.cpu_since(before)? })
 }
 
-/// A connection that is through to the server.
-fn greet(tunnel: &Tunnel, id: usize) -> Result<TcpStream> {
+/// A connection that is through to the server, which knows its number.
+pub(super) fn greet(tunnel: &Tunnel, id: usize) -> Result<TcpStream> {
     let mut stream = connect(tunnel)?;
     let hello = u64::try_from(id)?.to_le_bytes();
     stream.write_all(&hello)?;
@@ -102,14 +102,20 @@ fn greet(tunnel: &Tunnel, id: usize) -> Result<TcpStream> {
     if back == hello { Ok(stream) } else { Err("the first bytes are not what was sent".into()) }
 }
 
+/// The server's part of it.
+pub(super) fn greeted(stream: &mut TcpStream) -> Result<usize> {
+    let mut hello = [0; 8];
+    stream.read_exact(&mut hello)?;
+    stream.write_all(&hello)?;
+    Ok(u64::from_le_bytes(hello).try_into()?)
+}
+
 /// Accepts all, and returns how many bytes they brought.
 fn serve(listener: &TcpListener, streams: Streams) -> Result<(usize, Vec<TcpStream>)> {
     let mut connections = Vec::new();
     for _ in 0..streams.connections {
         let mut stream = accept(listener)?;
-        let mut hello = [0; 8];
-        stream.read_exact(&mut hello)?;
-        stream.write_all(&hello)?;
+        greeted(&mut stream)?;
         connections.push(stream);
     }
     // In the order they came, which is the order they were made.

@@ -2,6 +2,7 @@
 //! and says its figures.
 
 mod bulk;
+mod crowd;
 mod idle;
 mod ping;
 mod redis;
@@ -66,6 +67,7 @@ pub const MEASURES: &[Measure] = &[
     Measure { name: "idle", of: Of::Tunnels, run: idle::memory },
     Measure { name: "held", of: Of::Ours, run: idle::held },
     Measure { name: "many", of: Of::Lasting, run: bulk::many },
+    Measure { name: "crowd", of: Of::Lasting, run: crowd::run },
     Measure { name: "redis-many", of: Of::Lasting, run: redis::many },
     Measure { name: "threads", of: Of::Ours, run: bulk::threads },
 ];

@@ -1,7 +1,7 @@
 //! 64 bytes there and back again.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ fn run(load: &Load, peer: &Peer, pause: Duration) -> Result<(Vec<Duration>, Dura
     let listener = listen()?;
     let tunnel = peer.start(&load.folder, listener.local_addr()?)?;
     // It ends with the connection, however that ends.
-    thread::spawn(move || echo(&listener));
+    thread::spawn(move || echo(accept(&listener)?));
     let mut stream = connect(&tunnel)?;
     let mut place = Place::start(0);
     for _ in 0..WARM_UP {
@@ -51,7 +51,7 @@ fn run(load: &Load, peer: &Peer, pause: Duration) -> Result<(Vec<Duration>, Dura
     Ok((times, tunnel.cpu_since(before)?))
 }
 
-fn exchange(stream: &mut TcpStream, place: &mut Place) -> Result<Duration> {
+pub(super) fn exchange(stream: &mut TcpStream, place: &mut Place) -> Result<Duration> {
     let started = Instant::now();
     stream.write_all(place.next().get(..SIZE).unwrap_or_default())?;
     let mut back = [0; SIZE];
@@ -61,8 +61,8 @@ fn exchange(stream: &mut TcpStream, place: &mut Place) -> Result<Duration> {
     Ok(time)
 }
 
-fn echo(listener: &TcpListener) -> Result<()> {
-    let mut stream = accept(listener)?;
+/// Sends all back until the connection ends.
+pub(super) fn echo(mut stream: TcpStream) -> Result<()> {
     let mut bytes = [0; SIZE];
     loop {
         stream.read_exact(&mut bytes)?;
