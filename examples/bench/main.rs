@@ -74,7 +74,7 @@ struct Arguments {
     /// How many idle connections ours has to hold
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000)]
     held: usize,
-    /// Only these measures: bulk, both-ways, ping, sparse, redis, short, idle, held, many, crowd, redis-many, threads
+    /// Only these measures: bulk, both-ways, ping, busy, sparse, redis, short, idle, held, many, crowd, redis-many, threads
     #[arg(long, value_name = "MEASURES", value_delimiter = ',')]
     only: Vec<String>,
     /// Only these peers, such as ours,haproxy,direct

@@ -160,9 +160,9 @@ pub struct Outgoing {
     #[arg(long, value_name = "BYTES", env = "SPIPED_PAD")]
     pub pad: Option<String>,
 
-    /// Sleep at once when there is nothing to read: slower answers, a little less CPU
-    #[arg(long, env = "SPIPED_NO_POLLING", value_parser = FalseyValueParser::new())]
-    pub no_polling: bool,
+    /// Stay awake for a moment after a small read: only for hosts with idle cores
+    #[arg(long, env = "SPIPED_POLLING", value_parser = FalseyValueParser::new())]
+    pub polling: bool,
 
     /// Require forward secrecy: accepted, and always so
     #[arg(short = 'g', long)]

@@ -78,10 +78,10 @@ pub struct TunnelConfig {
 /// How the next bytes of a conversation are waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiting {
-    /// Awake for a moment, where that pays; then asleep.
-    Awake,
-    /// `--no-polling`: asleep at once.
+    /// Asleep at once.
     Asleep,
+    /// `--polling`: awake for a moment, where that pays; then asleep.
+    Awake,
 }
 
 /// Whether the peers of idle connections are probed.
@@ -297,7 +297,7 @@ impl TryFrom<&Outgoing> for TunnelConfig {
             bind: args.bind.as_deref().map(bind).transpose()?,
             timeout: limit("-o", args.timeout.as_deref(), str::parse)?.unwrap_or_default(),
             keepalive: if args.no_keepalive { Keepalive::Off } else { Keepalive::On },
-            waiting: if args.no_polling { Waiting::Asleep } else { Waiting::Awake },
+            waiting: if args.polling { Waiting::Awake } else { Waiting::Asleep },
             cipher: limit("--cipher", args.cipher.as_deref(), str::parse)?.unwrap_or_default(),
             padding: limit("--pad", args.pad.as_deref(), parse_padding)?,
         })

@@ -2,6 +2,7 @@
 //! and says its figures.
 
 mod bulk;
+mod busy;
 mod crowd;
 mod idle;
 mod ping;
@@ -61,6 +62,7 @@ pub const MEASURES: &[Measure] = &[
     Measure { name: "bulk", of: Of::All, run: bulk::one_and_four },
     Measure { name: "both-ways", of: Of::All, run: bulk::both_ways },
     Measure { name: "ping", of: Of::All, run: ping::continuous },
+    Measure { name: "busy", of: Of::All, run: busy::run },
     Measure { name: "sparse", of: Of::All, run: ping::sparse },
     Measure { name: "redis", of: Of::Lasting, run: redis::fifty },
     Measure { name: "short", of: Of::Lasting, run: short::run },

@@ -18,9 +18,14 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// One exchange after the other.
 pub fn continuous(load: &Load, peer: &Peer) -> Result<Values> {
-    let (mut times, _cpu) = run(load, peer, Duration::ZERO)?;
+    let mut times = continuous_times(load, peer)?;
     let mut microseconds = |part| percentile(&mut times, part).as_secs_f64() * 1e6;
     Ok(vec![("ping/p50", microseconds(0.5)), ("ping/p99", microseconds(0.99))])
+}
+
+/// How long each of them took.
+pub(super) fn continuous_times(load: &Load, peer: &Peer) -> Result<Vec<Duration>> {
+    Ok(run(load, peer, Duration::ZERO)?.0)
 }
 
 /// One exchange each few milliseconds.

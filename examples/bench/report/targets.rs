@@ -38,6 +38,13 @@ type Row = (&'static str, &'static [&'static str], Against, Bound, f64);
 
 const BULK_CPU: &[&str] = &["bulk-1/cpu", "bulk-4/cpu", "both-ways/cpu"];
 const BULK_SPEED: &[&str] = &["bulk-1/speed", "bulk-4/speed", "both-ways/speed"];
+#[rustfmt::skip]
+const BUSY: &[&str] = &[
+    "busy-0/p50", "busy-0/p90", "busy-0/p99", "busy-0/p99.9",
+    "busy-1/p50", "busy-1/p90", "busy-1/p99", "busy-1/p99.9",
+    "busy-2/p50", "busy-2/p90", "busy-2/p99", "busy-2/p99.9",
+    "busy-4/p50", "busy-4/p90", "busy-4/p99", "busy-4/p99.9",
+];
 const REDIS_CPU: &[&str] = &["redis/cpu", "redis-p16/cpu", "redis-4k/cpu"];
 const REDIS_SPEED: &[&str] = &["redis/speed", "redis-p16/speed", "redis-4k/speed"];
 
@@ -51,8 +58,10 @@ const TARGETS: &[Row] = &[
     ("", BULK_SPEED, Peer("haproxy"), AtLeast, 1.2),
     ("", &["ping/p50"], AddedBy("haproxy"), AtMost, 0.6),
     ("", &["ping/p99"], AddedBy("haproxy"), AtMost, 1.0),
-    // A build of that name: --ours 'without-polling=PATH OPTION'.
+    // Whether --polling may be had on this host, where builds have these names:
+    // --ours 'polling=PATH --polling' --ours without-polling=PATH.
     ("", &["sparse/cpu"], Peer("without-polling"), AtMost, 1.1),
+    ("", BUSY, Peer("without-polling"), AtMost, 1.2),
     ("", REDIS_CPU, Peer("haproxy"), AtMost, 0.9),
     ("", REDIS_SPEED, Peer("haproxy"), AtLeast, 1.0),
     ("", REDIS_CPU, Peer("ssh"), AtMost, 1.0),

@@ -1,17 +1,30 @@
-//! Staying awake for a moment after a small read, since waking a core that
-//! sleeps takes longer than all else that a short request costs.
+//! `--polling`: staying awake for a moment after a small read, where waking a core
+//! that sleeps takes longer than all else that a short request costs.
 //!
-//! Measured: a 64-byte exchange takes 0.4 times as long where one follows
-//! another. What makes it cost nothing elsewhere:
+//! What keeps the cost low:
 //!
-//! - The core is offered to others each time that we ask: without
-//!   `sched_yield` the slowest exchanges get slower.
+//! - The core is offered to others each time that we ask.
+//! - Where another program then has it for long, the whole process sleeps at once
+//!   for the next seconds: on a host with other work `sched_yield` gives the core
+//!   away for milliseconds, while who sleeps is woken soon.
 //! - A wait in vain is followed by fewer: on sparse traffic soon one in
 //!   [`SKIPPED_MAX`]. Only a long run of reads makes up for one.
 //! - It is over, and for long, when another connection of the thread reads
 //!   something: where there are many, there is something to do.
+//!
+//! # Why it is no default
+//!
+//! It helps on a host that is idle, whose cores wake slowly (64 bytes there and
+//! back in 0.4 of the time) and that has more of them than processes which wait for
+//! each other. With a core that wakes fast the median is the same, and the slowest
+//! of a thousand take 20 times as long. Beside two busy loops on two cores the median
+//! went from 60 µs to 4 ms. Giving up keeps the median, but not the slowest: neither
+//! after a long `sched_yield`, nor after any involuntary switch, nor without yielding
+//! at all, giving up after a gap between two looks. `scripts/bench --only busy` tells.
 
 use std::cell::Cell;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Context;
 use std::time::{Duration, Instant};
 use std::{mem, thread};
@@ -32,6 +45,13 @@ const SKIPPED_IN_A_CROWD: u32 = 4096;
 /// connection has behind it before its first wait: short ones never wait. A
 /// request and its answer alone are two.
 const RUN: u32 = 16;
+/// Offering the core takes longer than this only where another program takes it.
+const CORE_LOST: Duration = Duration::from_micros(50);
+/// How long nothing in the process stays awake then.
+const CORE_LOST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Until when nothing stays awake.
+static PAUSE: Pause = Pause(AtomicU64::new(0));
 
 thread_local! {
     /// How often connections of this thread have read.
@@ -80,9 +100,35 @@ impl Awake {
         if mem::take(&mut self.has_moved) {
             self.window.moved();
         }
-        if self.window.is_open() {
+        if self.window.is_open() && !PAUSE.lasts(Instant::now()) {
+            let before = Instant::now();
             thread::yield_now();
+            PAUSE.core_was_away(before.elapsed());
             wake_after_the_others(context);
+        }
+    }
+}
+
+/// Its end, in milliseconds since the first use of it.
+struct Pause(AtomicU64);
+
+impl Pause {
+    fn millis(at: Instant) -> u64 {
+        static FIRST_USE: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let since = at.saturating_duration_since(*FIRST_USE);
+        since.as_millis().try_into().unwrap_or(u64::MAX)
+    }
+
+    fn lasts(&self, now: Instant) -> bool {
+        Self::millis(now) < self.0.load(Ordering::Relaxed)
+    }
+
+    /// Begins where that was too long.
+    fn core_was_away(&self, away: Duration) {
+        if away > CORE_LOST {
+            let now = Self::millis(Instant::now());
+            let pause = CORE_LOST_PAUSE.as_millis().try_into().unwrap_or(u64::MAX);
+            self.0.store(now.saturating_add(pause), Ordering::Relaxed);
         }
     }
 }
@@ -153,6 +199,17 @@ mod tests {
         assert!(waits(&mut window, 20) >= 3);
         let later = waits(&mut window, 25_600);
         assert!((90..=110).contains(&later), "{later}");
+    }
+
+    #[test]
+    fn nothing_stays_awake_once_another_program_had_the_core() {
+        let pause = Pause(AtomicU64::new(0));
+        let now = Instant::now();
+        pause.core_was_away(CORE_LOST);
+        assert!(!pause.lasts(now));
+        pause.core_was_away(CORE_LOST * 2);
+        assert!(pause.lasts(Instant::now()));
+        assert!(!pause.lasts(now + 2 * CORE_LOST_PAUSE));
     }
 
     #[test]
