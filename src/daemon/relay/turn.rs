@@ -24,9 +24,10 @@ use tokio::task::{JoinHandle, yield_now};
 
 use crate::daemon::buffer::{RECORD_PLAINTEXT, Size};
 
-/// How many bytes a direction moves in one turn: what a large buffer holds. Less
-/// costs more system calls for each byte, and more is no cheaper.
-const TURN: usize = 256 * 1024;
+/// How many bytes a direction moves in one turn. Half as many cost bulk about 5 %
+/// more processor time, twice as many save 2 %; who is small waits for one turn at
+/// each socket on the way.
+const TURN: usize = 512 * 1024;
 /// How many records are opened in one turn: with a byte in each, opening takes
 /// the time, not moving.
 pub(super) const RECORDS_OPENED: usize = 512;
