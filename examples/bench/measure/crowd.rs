@@ -22,8 +22,6 @@ use crate::pattern::{CHUNK, Place};
 use crate::peers::{Peer, Tunnel};
 
 const FLOWS: usize = 300;
-/// How long the many run before anything is measured.
-const WARM_UP: Duration = Duration::from_millis(300);
 /// After so many exchanges comes a new connection.
 const EXCHANGES: usize = 8;
 
@@ -59,7 +57,8 @@ pub fn run(load: &Load, peer: &Peer) -> Result<Values> {
     let many: Vec<Flow> =
         (0..flows).map(|number| Ok((number, greet(&tunnel, number)?))).collect::<Result<_>>()?;
     many.into_iter().try_for_each(|flow| to_send.send(flow))?;
-    thread::sleep(WARM_UP);
+    // Until what lies in the sockets is no more at the end than at the beginning.
+    thread::sleep(load.time * 2);
 
     let (cpu, bytes) = (tunnel.cpu()?, moved.bytes.load(Ordering::Relaxed));
     let mut times = Times::measure(load.time, &tunnel, flows)?;
