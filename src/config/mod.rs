@@ -194,6 +194,12 @@ pub enum ValueError {
     /// Port 0 as a target.
     #[error("port 0 cannot be connected to")]
     TargetPort,
+    /// The target is where we listen.
+    #[error("{0} leads back to {1}, which this end listens on")]
+    Loop(Address, String),
+    /// The target is where we connect from.
+    #[error("{0} is the target itself")]
+    BoundToTarget(SocketAddr),
     /// -b with something else than an IP address.
     #[error("'{0}' is no IP address")]
     Bind(String),
@@ -214,6 +220,11 @@ pub enum ValueError {
 impl ConfigError {
     fn value(option: &'static str, error: impl Into<ValueError>) -> Self {
         Self::Value { by: option.into(), error: error.into() }
+    }
+
+    /// The target is what this end listens on.
+    pub(crate) fn leads_back(target: &Address, source: String) -> Self {
+        Self::value("-t", ValueError::Loop(target.clone(), source))
     }
 
     /// What to do about it.
@@ -242,6 +253,8 @@ impl ValueError {
         match self {
             Self::Address(error) => error.hint(),
             Self::TargetPort => "name the port the server listens on",
+            Self::Loop(..) => "with -e name the receiver after -t, with -d the server",
+            Self::BoundToTarget(_) => "leave out its port",
             Self::Bind(_) => "write [1.2.3.4]:0, 1.2.3.4 or [::1]:0",
             Self::Control(_) => "write /run/spiped/name.control",
             Self::RunAs(_) => "name a user, or a group behind a colon",
@@ -263,9 +276,14 @@ impl TryFrom<Args> for Config {
             (false, false) => return Err(ConfigError::NoRole),
         };
         let source = args.source.as_deref().map(|text| address("-s", Some(text))).transpose()?;
+        let tunnel = TunnelConfig::try_from(&args.outgoing)?;
+        // What else leads back is seen when the source is bound.
+        if source.as_ref() == Some(&tunnel.target) {
+            return Err(ConfigError::leads_back(&tunnel.target, tunnel.target.to_string()));
+        }
         Ok(Self {
             role,
-            tunnel: TunnelConfig::try_from(&args.outgoing)?,
+            tunnel,
             dns: if args.wait_for_dns { Dns::Wait } else { Dns::AtStart },
             refresh: refresh(&args)?,
             connections: limit("-n", args.connections.as_deref(), str::parse)?.unwrap_or_default(),
@@ -291,10 +309,14 @@ impl TryFrom<&Outgoing> for TunnelConfig {
         if target.port() == Some(0) {
             return Err(ConfigError::value("-t", ValueError::TargetPort));
         }
+        let bind = args.bind.as_deref().map(bind).transpose()?;
+        if let Some(bind) = bind.filter(|bind| target == Address::Inet(*bind)) {
+            return Err(ConfigError::value("-b", ValueError::BoundToTarget(bind)));
+        }
         Ok(Self {
             target,
             key: args.key.clone().ok_or(ConfigError::Missing("-k"))?,
-            bind: args.bind.as_deref().map(bind).transpose()?,
+            bind,
             timeout: limit("-o", args.timeout.as_deref(), str::parse)?.unwrap_or_default(),
             keepalive: if args.no_keepalive { Keepalive::Off } else { Keepalive::On },
             waiting: if args.polling { Waiting::Awake } else { Waiting::Asleep },

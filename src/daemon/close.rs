@@ -2,6 +2,7 @@
 //! the other end is told.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use nix::libc::{
@@ -70,6 +71,9 @@ pub(super) enum Close {
     /// This process is ending.
     #[error("shutting down")]
     ShuttingDown,
+    /// This process has connected to itself.
+    #[error("a loop: the target leads back to the source")]
+    Loop,
 }
 
 /// What a receiver's peer did instead of proving that it holds the key.
@@ -144,6 +148,8 @@ pub(super) enum ConnectError {
     TimedOut(Duration),
     #[error("target cannot be reached: {0}")]
     Unreachable(io::Error),
+    #[error("the address after -b, {0}, cannot be used: {1}")]
+    Bind(IpAddr, io::Error),
     #[error("the system has no room for a connection to the target: {0}")]
     NoRoom(io::Error),
 }
@@ -191,6 +197,7 @@ impl Close {
             Self::Stranger(_)
             | Self::NoSession(_)
             | Self::Target(_)
+            | Self::Loop
             | Self::Limit(_)
             | Self::NoRoom(_)
             | Self::Aborted(_)
@@ -215,6 +222,7 @@ impl Close {
             }
             Self::Record(_) => Some("something between the two ends altered the stream"),
             Self::Local(_) => Some("a client that gave up or a server that restarted does this"),
+            Self::Loop => Some("-t must name the other end or the server, not what -s listens on"),
             Self::Finished
             | Self::Seal(_)
             | Self::ShuttingDown
@@ -231,6 +239,7 @@ impl Close {
                 ConnectError::TimedOut(_) => AbortReason::TargetTimedOut,
                 ConnectError::Unresolved(..)
                 | ConnectError::Unreachable(_)
+                | ConnectError::Bind(..)
                 | ConnectError::NoRoom(_) => AbortReason::TargetUnreachable,
             }),
             Self::Limit(_) => Some(AbortReason::ConnectionLimit),
@@ -243,6 +252,7 @@ impl Close {
             | Self::Stranger(_)
             | Self::NoSession(_)
             | Self::NoRoom(_)
+            | Self::Loop
             | Self::Unused(Unused::Closed)
             | Self::Aborted(_)
             | Self::Truncated
@@ -320,6 +330,9 @@ impl ConnectError {
         match self {
             Self::Unresolved(..) => "check the name after -t and the resolver",
             Self::Refused => "is the server running, and does it listen on the address after -t?",
+            Self::Bind(..) => {
+                "-b must be an address of this host, IPv4 or IPv6 as the target's is; leave out its port, which only one connection can have"
+            }
             Self::TimedOut(_) => "check the address after -t, the route and the firewall",
             Self::Unreachable(error) => unreachable_hint(error),
             Self::NoRoom(_) => NO_ROOM,
@@ -330,7 +343,7 @@ impl ConnectError {
 fn unreachable_hint(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(EADDRNOTAVAIL) => {
-            "-b must name an address of this host; without -b, no local port is free, or IPv6 is off here"
+            "no local port is free (net.ipv4.ip_local_port_range; an address after -b has ports of its own), or IPv6 is off here"
         }
         Some(EAFNOSUPPORT) => {
             "this kernel, or the unit's sandbox, has no IPv6: name an IPv4 address after -t"
@@ -348,7 +361,7 @@ const fn abort_hint(reason: AbortReason) -> Option<&'static str> {
         AbortReason::TargetRefused | AbortReason::TargetTimedOut => {
             Some("is the server behind the receiver running? the receiver's log names its address")
         }
-        AbortReason::TargetUnreachable => Some("check the receiver's -t; its log says more"),
+        AbortReason::TargetUnreachable => Some("check the receiver's -t and -b; its log says more"),
         AbortReason::ConnectionLimit => Some("raise -n at the receiver"),
         AbortReason::KeyReplaced => {
             Some("the client that connects again gets the new key's session")
@@ -408,7 +421,7 @@ mod tests {
             (sender == error().hint()).then_some(sender)
         };
         let cases = [
-            (EADDRNOTAVAIL, "-b must name an address of this host"),
+            (EADDRNOTAVAIL, "no local port is free"),
             (EAFNOSUPPORT, "has no IPv6"),
             (ENOENT, "nothing is at the path"),
             (EACCES, "this user may not"),

@@ -14,6 +14,7 @@ use super::close::{Close, NoSession, Stranger, Unused, abort};
 use super::deadline::Deadline;
 use super::handshake::{first_record, initiate, read_message_1, respond};
 use super::log_limit::LogLimit;
+use super::loops::is_own;
 use super::relay::Relay;
 use super::strangers::Place;
 use super::stream::{Peer, Stream};
@@ -78,8 +79,8 @@ struct Facts {
 pub(super) async fn run(shared: Arc<Shared>, accepted: Accepted, entry: Entry) {
     let Accepted { id, at, socket, peer } = accepted;
     let mut facts = Facts::default();
-    let open = match (Stream::accepted(socket, shared.config.tunnel.keepalive), entry) {
-        (Err(error), _place) => Err(Close::of_accepted(error)),
+    let open = match (accept(&shared, socket, &peer), entry) {
+        (Err(close), _place) => Err(close),
         // Boxed, so that what this takes is given back once it is open.
         (Ok(stream), Entry::Client(place)) => {
             let client = Counted { stream, place };
@@ -111,6 +112,13 @@ pub(super) fn turn_away(shared: &Shared, accepted: Accepted, close: &Close) {
     log(shared, (id, &peer), (close, &Facts::default()), at.elapsed());
 }
 
+fn accept(shared: &Shared, socket: Socket, peer: &Peer) -> Result<Stream, Close> {
+    let is_own = is_own(&socket, peer).map_err(Close::Local)?;
+    let stream =
+        Stream::accepted(socket, shared.config.tunnel.keepalive).map_err(Close::of_accepted)?;
+    if is_own { Err(Close::Loop) } else { Ok(stream) }
+}
+
 /// A connection that has all it needs.
 struct Open {
     relay: Relay,
@@ -140,6 +148,7 @@ async fn send(
     let tunnel = select! {
         tunnel = connect_to_receiver(shared, facts) => tunnel?,
         error = client.stream.failed() => return Err(Close::Local(error)),
+        error = client.stream.abandoned() => return Err(Close::Local(error)),
         () = shared.shutdown.begun() => return Err(Close::ShuttingDown),
     };
     Ok(Open::new(client.stream, tunnel, client.place, shared))

@@ -20,7 +20,9 @@ use tracing::warn;
 
 use super::activation::display;
 use super::log_limit::LogLimit;
+use super::loops::leads_back;
 use super::stream::{Peer, register};
+use crate::config::Address;
 
 /// Connections the kernel keeps for us until we accept them; it cuts this
 /// down to `net.core.somaxconn`.
@@ -150,6 +152,11 @@ impl Listener {
     /// Where it listens; the port is the one the system chose if 0 was asked for.
     pub(super) fn name(&self) -> String {
         display(&self.address)
+    }
+
+    /// Whether who connects to `target` is accepted here.
+    pub(super) fn is_at(&self, target: &Address) -> bool {
+        leads_back(target, self.fd.get_ref(), &self.address)
     }
 
     /// Accepts connections for ever and gives them away; the next one only

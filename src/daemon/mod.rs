@@ -28,6 +28,7 @@ mod deadline;
 mod handshake;
 mod listener;
 mod log_limit;
+mod loops;
 mod notify;
 mod places;
 mod prewarm;
@@ -135,7 +136,7 @@ pub fn run(
         let control = bind_control(&config.process)?;
         let source = match config.dns {
             Dns::AtStart => select! {
-                listeners = source.listen() => Source::Listening(listeners?),
+                listeners = source.listen(&config.tunnel.target) => Source::Listening(listeners?),
                 _signal = end.next() => return Ok(()),
             },
             Dns::Wait => source,

@@ -75,8 +75,9 @@ impl Server {
     ) -> Result<(), Error> {
         let serve = async {
             let Doors { source, control } = doors;
+            let target = &self.shared.config.tunnel.target;
             let listeners = select! {
-                listeners = source.listen_once_resolved() => listeners?,
+                listeners = source.listen_once_resolved(target) => listeners?,
                 result = self.take_keys(control.as_ref()) => return result,
                 _signal = end.next() => return Ok(()),
             };

@@ -66,7 +66,12 @@ impl Source {
         }
     }
 
-    pub(super) async fn listen(self) -> Result<Vec<Listener>, Error> {
+    /// Listens, unless connections to `target` would be accepted here.
+    pub(super) async fn listen(self, target: &Address) -> Result<Vec<Listener>, Error> {
+        unless_led_back(self.listen_anyhow().await?, target)
+    }
+
+    async fn listen_anyhow(self) -> Result<Vec<Listener>, Error> {
         let refused = |address| |error| Error::Listen { address, error };
         match self {
             Self::Listening(listeners) => Ok(listeners),
@@ -85,8 +90,11 @@ impl Source {
     }
 
     /// As `listen`, and looks the name up until that succeeds.
-    pub(super) async fn listen_once_resolved(self) -> Result<Vec<Listener>, Error> {
-        let Self::Name(name) = self else { return self.listen().await };
+    pub(super) async fn listen_once_resolved(
+        self,
+        target: &Address,
+    ) -> Result<Vec<Listener>, Error> {
+        let Self::Name(name) = self else { return self.listen(target).await };
         let mut is_said = false;
         let addresses = loop {
             match name.resolve().await {
@@ -97,10 +105,18 @@ impl Source {
             is_said = true;
             sleep(UNRESOLVED).await;
         };
-        bind_all(&addresses).map_err(|error| {
+        let listeners = bind_all(&addresses).map_err(|error| {
             let address = Address::Host(name.host, name.port);
             Error::Listen { address, error }
-        })
+        })?;
+        unless_led_back(listeners, target)
+    }
+}
+
+fn unless_led_back(listeners: Vec<Listener>, target: &Address) -> Result<Vec<Listener>, Error> {
+    match listeners.iter().find(|listener| listener.is_at(target)) {
+        None => Ok(listeners),
+        Some(listener) => Err(ConfigError::leads_back(target, listener.name()).into()),
     }
 }
 

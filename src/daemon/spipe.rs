@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::thread;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::SockRef;
 use tokio::select;
 use tokio::signal::unix::SignalKind;
 use tokio::sync::{mpsc, oneshot};
@@ -111,6 +112,8 @@ fn copy_standard_streams(
 ) -> io::Result<oneshot::Receiver<UnixStream>> {
     let mut to_tunnel = socket.try_clone()?;
     let from_tunnel = socket;
+    // Where that is a socket, what is sent as urgent stays in its place in the stream.
+    let _no_socket = SockRef::from(&io::stdin()).set_out_of_band_inline(true);
     let tell = broken.clone();
     thread::Builder::new().name("stdin".into()).spawn(move || {
         match copy(Stdin, &mut to_tunnel) {

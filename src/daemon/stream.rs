@@ -1,11 +1,15 @@
 //! One socket, TCP or unix, driven by readiness.
 //!
-//! After a short read or write the readiness is cleared, so that no system
-//! call is spent on being told to wait.
+//! After a short write the readiness is cleared, so that no system call is spent
+//! on being told to wait; so it is after most short reads, see [`read`].
+
+mod read;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::future::poll_fn;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::pin::pin;
@@ -16,11 +20,17 @@ use std::time::Duration;
 use nix::libc::{self, EAGAIN, EINPROGRESS};
 use nix::sys::socket::getsockopt;
 use nix::{getsockopt_impl, sockopt_impl};
-use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
-use tokio::io::Interest;
-use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, Ready};
 
+use super::loops::{Ends, Outgoing};
 use crate::config::Keepalive;
+
+pub(super) use self::read::Readable;
+
+/// What a connected socket is watched for.
+const EVENTS: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 
 /// How long to wait before trying a unix socket again whose backlog is full;
 /// unlike TCP, the kernel gives no event for that.
@@ -35,12 +45,20 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
 /// The same for a peer that owes us acknowledgements.
 const UNACKNOWLEDGED: Duration = Duration::from_mins(1);
 /// How often it is looked at whether it does.
-pub(super) const CHECK: Duration = Duration::from_secs(15);
+pub(super) const CHECK: Duration =
+    if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(15) };
+/// For how many checks, a minute, a peer on a unix socket may be gone: one on TCP
+/// is found out after about as long.
+pub(super) const GONE: u32 = 4;
 
 /// A connected socket. TCP ones have Nagle's algorithm off, and are reset when
 /// they are dropped before their end was written.
 pub(super) struct Stream {
+    /// Noted where the connection was made to this host, and forgotten before
+    /// the socket is closed.
+    outgoing: Option<Outgoing>,
     fd: AsyncFd<Socket>,
+    is_unix: bool,
     keepalive: Keepalive,
     /// Whether the kernel ends it for what is not acknowledged.
     is_bounded: AtomicBool,
@@ -51,14 +69,6 @@ pub(super) struct Stream {
 /// the throughput on pacing. Every kernel has it and lets every user have it.
 const LOCAL_CONGESTION_CONTROL: &[u8] = b"reno";
 
-/// How sockets are made.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Options {
-    /// The local address of a connection that is made.
-    pub(super) bind: Option<SocketAddr>,
-    pub(super) keepalive: Keepalive,
-}
-
 /// Who is at the other end, for the log.
 #[derive(Clone, Debug)]
 pub(super) enum Peer {
@@ -66,19 +76,22 @@ pub(super) enum Peer {
     Unix,
 }
 
-/// There may be something to read.
-pub(super) struct Readable<'a>(AsyncFdReadyGuard<'a, Socket>);
-
 impl Stream {
     /// Takes an accepted, non-blocking socket; to be called on the runtime that
     /// is going to drive it.
     pub(super) fn accepted(socket: Socket, keepalive: Keepalive) -> io::Result<Self> {
-        suit_the_path(&socket);
-        Self::new(socket, keepalive)
+        if is_of_this_host(&socket) {
+            suit_this_host(&socket);
+        }
+        Self::new(socket, keepalive, None)
     }
 
-    fn new(socket: Socket, keepalive: Keepalive) -> io::Result<Self> {
-        let keepalive = if socket.domain()? == Domain::UNIX {
+    fn new(socket: Socket, keepalive: Keepalive, outgoing: Option<Outgoing>) -> io::Result<Self> {
+        // What is sent as urgent stays in its place in the stream: a server may
+        // need it, and on the tunnel a byte would be missing.
+        socket.set_out_of_band_inline(true)?;
+        let is_unix = socket.domain()? == Domain::UNIX;
+        let keepalive = if is_unix {
             Keepalive::Off
         } else {
             socket.set_tcp_nodelay(true)?;
@@ -88,16 +101,17 @@ impl Stream {
         if keepalive == Keepalive::On {
             socket.set_tcp_keepalive(&KEEPALIVE)?;
         }
-        let fd = register(socket, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self { fd, keepalive, is_bounded: AtomicBool::new(false) })
+        let fd = register(socket, EVENTS)?;
+        Ok(Self { outgoing, fd, is_unix, keepalive, is_bounded: AtomicBool::new(false) })
     }
 
-    /// Connects; how long that may take is the caller's to say.
-    pub(super) async fn connect(address: &SockAddr, options: Options) -> io::Result<Self> {
-        let socket = Socket::new(address.domain(), Type::STREAM.nonblocking(), None)?;
-        if let Some(local) = options.bind.filter(|_| !address.is_unix()) {
-            socket.bind(&local.into())?;
-        }
+    /// Connects a non-blocking socket; how long that may take is the caller's to
+    /// say.
+    pub(super) async fn connect(
+        socket: Socket,
+        address: &SockAddr,
+        keepalive: Keepalive,
+    ) -> io::Result<Self> {
         loop {
             match socket.connect(address) {
                 Ok(()) => break,
@@ -108,11 +122,24 @@ impl Stream {
                 Err(error) => return Err(error),
             }
         }
-        let stream = Self::new(socket, options.keepalive)?;
+        let ends = Ends::of(&socket, address)?;
+        // Where nobody listens on a port that the system may give to outgoing
+        // connections, one can be given the very port that it connects to: TCP then
+        // connects it to itself, and the server that is down cannot start again.
+        if ends.is_some_and(Ends::are_one) {
+            // Else the port stays in use for another minute (TIME_WAIT).
+            socket.set_linger(Some(Duration::ZERO))?;
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        // At once, since its other end may be accepted here already.
+        let outgoing = ends.and_then(Outgoing::note);
+        let stream = Self::new(socket, keepalive, outgoing)?;
         stream.fd.writable().await?.retain_ready();
         match stream.fd.get_ref().take_error()? {
             None => {
-                suit_the_path(stream.fd.get_ref());
+                if stream.outgoing.is_some() {
+                    suit_this_host(stream.fd.get_ref());
+                }
                 Ok(stream)
             }
             Some(error) => Err(error),
@@ -125,7 +152,8 @@ impl Stream {
         &self,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<Readable<'_>>> {
-        self.fd.poll_read_ready(context).map_ok(Readable)
+        let is_unix = self.is_unix;
+        self.fd.poll_read_ready(context).map_ok(|guard| Readable { guard, is_unix })
     }
 
     /// The same, to be awaited.
@@ -220,14 +248,34 @@ impl Stream {
 
     /// Whether the peer has ended its stream, read or not.
     pub(super) fn is_ended_by_peer(&self) -> bool {
-        // Not by the place of who waits to read, which stays in it.
-        let mut ready = pin!(self.fd.readable());
+        self.knows(Interest::READABLE, Ready::is_read_closed)
+    }
+
+    /// Whether the peer of a unix socket has closed it. So it seems, too, when each
+    /// side has ended its own stream.
+    pub(super) fn is_closed_by_peer(&self) -> bool {
+        self.is_unix && self.knows(Interest::WRITABLE, Ready::is_write_closed)
+    }
+
+    fn knows(&self, interest: Interest, what: fn(Ready) -> bool) -> bool {
+        // Not by the place of who waits to read or write, which stays in it.
+        let mut ready = pin!(self.fd.ready(interest));
         let mut context = Context::from_waker(Waker::noop());
         match ready.as_mut().poll(&mut context) {
-            Poll::Ready(Ok(guard)) => guard.ready().is_read_closed(),
+            Poll::Ready(Ok(guard)) => what(guard.ready()),
             Poll::Ready(Err(_)) => true,
             Poll::Pending => false,
         }
+    }
+
+    /// Waits until the peer of a unix socket has been gone for a minute.
+    pub(super) async fn abandoned(&self) -> io::Error {
+        let mut checks = 0_u32;
+        while checks < GONE {
+            tokio::time::sleep(CHECK).await;
+            checks = if self.is_closed_by_peer() { checks.saturating_add(1) } else { 0 };
+        }
+        io::ErrorKind::BrokenPipe.into()
     }
 
     /// Waits until something can be read, be it the end of the stream or an
@@ -248,7 +296,7 @@ impl Stream {
 
     /// Has the runtime that this is called on drive it from now on.
     pub(super) fn moved_here(self) -> io::Result<Self> {
-        let fd = register(self.fd.into_inner(), Interest::READABLE | Interest::WRITABLE)?;
+        let fd = register(self.fd.into_inner(), EVENTS)?;
         Ok(Self { fd, ..self })
     }
 
@@ -290,42 +338,6 @@ impl Stream {
     }
 }
 
-impl Readable<'_> {
-    /// One read; `None` when there was nothing after all.
-    pub(super) fn read(self, into: &mut [u8]) -> io::Result<Option<usize>> {
-        self.read_with(into.len(), |mut socket| socket.read(into))
-    }
-
-    /// One read into several places, `wanted` bytes in all.
-    pub(super) fn read_vectored(
-        self,
-        into: &mut [IoSliceMut<'_>],
-        wanted: usize,
-    ) -> io::Result<Option<usize>> {
-        self.read_with(wanted, |mut socket| socket.read_vectored(into))
-    }
-
-    fn read_with(
-        mut self,
-        wanted: usize,
-        read: impl FnOnce(&Socket) -> io::Result<usize>,
-    ) -> io::Result<Option<usize>> {
-        match self.0.try_io(|fd| read(fd.get_ref())) {
-            Ok(Ok(count)) => {
-                // All there was has been read. The end of the stream stays
-                // readable: it is not cleared by this.
-                if count < wanted {
-                    self.0.clear_ready();
-                }
-                Ok(Some(count))
-            }
-            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
-            Ok(Err(error)) => Err(error),
-            Err(_would_block) => Ok(None),
-        }
-    }
-}
-
 /// A message of several parts costs the kernel more than a plain one.
 fn write(mut socket: &Socket, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     match parts {
@@ -334,14 +346,17 @@ fn write(mut socket: &Socket, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     }
 }
 
-/// Chooses the congestion control of a connection within this host.
-fn suit_the_path(socket: &Socket) {
+/// Whether an accepted connection is one within this host.
+fn is_of_this_host(socket: &Socket) -> bool {
     let ip = |address: io::Result<SockAddr>| address.ok()?.as_socket().map(|inet| inet.ip());
     let peer = ip(socket.peer_addr());
-    if peer.is_some_and(|peer| peer.is_loopback() || Some(peer) == ip(socket.local_addr())) {
-        // It is only slower without.
-        let _refused = socket.set_tcp_congestion(LOCAL_CONGESTION_CONTROL);
-    }
+    peer.is_some_and(|peer| peer.is_loopback() || Some(peer) == ip(socket.local_addr()))
+}
+
+/// Chooses the congestion control of a connection within this host.
+fn suit_this_host(socket: &Socket) {
+    // It is only slower without.
+    let _refused = socket.set_tcp_congestion(LOCAL_CONGESTION_CONTROL);
 }
 
 sockopt_impl!(
@@ -383,86 +398,5 @@ impl fmt::Display for Peer {
             Self::Inet(address) => write!(f, "{address}"),
             Self::Unix => f.write_str("unix-socket"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OPTIONS: Options = Options { bind: None, keepalive: Keepalive::On };
-
-    /// A listening socket, and a stream connected to it with its other end.
-    async fn pair() -> (Stream, Stream) {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = SockAddr::from(listener.local_addr().unwrap());
-        let connected = Stream::connect(&address, OPTIONS).await.unwrap();
-        let accepted = Socket::from(listener.accept().unwrap().0);
-        accepted.set_nonblocking(true).unwrap();
-        (connected, Stream::accepted(accepted, Keepalive::On).unwrap())
-    }
-
-    #[tokio::test]
-    async fn nagle_is_off_on_accepted_and_on_connected_sockets() {
-        let (connected, accepted) = pair().await;
-        assert!(connected.fd.get_ref().tcp_nodelay().unwrap());
-        assert!(accepted.fd.get_ref().tcp_nodelay().unwrap());
-    }
-
-    #[tokio::test]
-    async fn what_stays_on_this_host_is_not_paced() {
-        let (connected, accepted) = pair().await;
-        for stream in [connected, accepted] {
-            assert!(stream.fd.get_ref().tcp_congestion().unwrap().starts_with(b"reno\0"));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_reset_is_noticed_without_reading() {
-        let (connected, accepted) = pair().await;
-        drop(connected);
-        assert_eq!(accepted.failed().await.kind(), io::ErrorKind::ConnectionReset);
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_no_clean_end_for_the_peer() {
-        let (connected, accepted) = pair().await;
-        let task = tokio::spawn(async move {
-            let _held = connected;
-            tokio::task::yield_now().await;
-            panic!("a bug in one connection");
-        });
-        assert!(task.await.unwrap_err().is_panic());
-        assert_eq!(accepted.failed().await.kind(), io::ErrorKind::ConnectionReset);
-    }
-
-    /// What came before the end of the stream is read, then the end itself,
-    /// though the readiness was cleared in between.
-    #[tokio::test]
-    async fn the_end_is_read_after_a_short_read() {
-        let (connected, accepted) = pair().await;
-        connected.write_all(b"last").await.unwrap();
-        connected.shutdown_write().unwrap();
-        let mut bytes = [0; 100];
-        assert_eq!(accepted.readable().await.unwrap().read(&mut bytes).unwrap(), Some(4));
-        assert_eq!(accepted.readable().await.unwrap().read(&mut bytes).unwrap(), Some(0));
-    }
-
-    #[tokio::test]
-    async fn input_is_awaited_and_left_there() {
-        let (connected, accepted) = pair().await;
-        connected.write_all(b"x").await.unwrap();
-        poll_fn(|context| accepted.poll_has_input(context)).await;
-        assert_eq!(accepted.try_read(&mut [0; 9]).unwrap(), Some(1));
-        assert_eq!(accepted.try_read(&mut [0; 9]).unwrap(), None);
-    }
-
-    #[tokio::test]
-    async fn nobody_listening_is_refused() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = SockAddr::from(listener.local_addr().unwrap());
-        drop(listener);
-        let error = Stream::connect(&address, OPTIONS).await.err().unwrap();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -9,7 +9,9 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use socket2::SockAddr;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
+use socket2::{SockAddr, Socket, Type};
 use tokio::select;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
@@ -17,11 +19,19 @@ use tokio::time::sleep;
 use super::close::ConnectError;
 use super::deadline::Deadline;
 use super::resolver::{Moves, Name};
-use super::stream::{Options, Stream};
-use crate::config::{Address, Refresh, TunnelConfig};
+use super::stream::Stream;
+use crate::config::{Address, Keepalive, Refresh, TunnelConfig};
 
 /// How long one address may keep the next one waiting (RFC 8305, section 5).
 const SPACING: Duration = Duration::from_millis(250);
+
+/// How connections to it are made.
+#[derive(Clone, Copy, Debug)]
+struct Options {
+    /// Their local address.
+    bind: Option<SocketAddr>,
+    keepalive: Keepalive,
+}
 
 /// The target, with what is known of its name.
 pub(super) struct Target {
@@ -166,5 +176,19 @@ async fn first_to_end<F: Future + Unpin>(attempts: &mut Vec<F>) -> F::Output {
 }
 
 async fn connect_to(address: SockAddr, options: Options) -> Result<Stream, ConnectError> {
-    Stream::connect(&address, options).await.map_err(ConnectError::from)
+    let socket = Socket::new(address.domain(), Type::STREAM.nonblocking(), None)?;
+    if let Some(local) = options.bind.filter(|_| !address.is_unix()) {
+        bind(&socket, local).map_err(|error| ConnectError::Bind(local.ip(), error))?;
+    }
+    Ok(Stream::connect(socket, &address, options.keepalive).await?)
+}
+
+/// Gives a socket its local address.
+fn bind(socket: &Socket, local: SocketAddr) -> io::Result<()> {
+    if local.port() == 0 {
+        // The port is chosen when the target is known: one port then serves a
+        // connection to each target. Else all targets of this host share the ports.
+        let _fewer_ports = setsockopt(socket, IpBindAddressNoPort, &true);
+    }
+    socket.bind(&local.into())
 }

@@ -20,6 +20,7 @@ mod hosts;
 mod key_files;
 mod load;
 mod log;
+mod loops;
 mod man_in_the_middle;
 mod manual;
 mod memory;

@@ -19,6 +19,14 @@ fn untouched_everything_arrives_and_ends_cleanly() {
     assert_eq!(wire.seen(), (b"all of it".to_vec(), End::Clean));
 }
 
+/// Urgent data would be left out of the stream, or hold it up.
+#[test]
+fn bytes_that_are_made_urgent_on_the_wire_change_nothing() {
+    let wire = Wire::with(|_| Box::new(|unit| vec![Act::Urge(unit.bytes)]));
+    assert_eq!(wire.send(b"all of it"), End::Clean);
+    assert_eq!(wire.seen(), (b"all of it".to_vec(), End::Clean));
+}
+
 #[test]
 fn a_handshake_that_is_cut_at_any_byte_opens_nothing() {
     for (way, length) in [(Way::ToReceiver, 49), (Way::ToSender, 48)] {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::support::hop::Hop;
 use crate::support::{
     Daemon, End, Folder, PATIENCE, Pipe, SPIPED, Server, noise, patient, read_to_end, reset,
-    round_trip, signal, wait_until,
+    round_trip, say_urgently, signal, wait_until,
 };
 use sha2::{Digest, Sha256};
 
@@ -137,6 +137,26 @@ fn a_client_that_resets_after_half_closing_is_noticed() {
     wait_until("the server is reached", || server.accepted() == 1);
     reset(client);
     reports.recv_timeout(PATIENCE).unwrap();
+}
+
+/// A byte in between is sent as urgent (`MSG_OOB`): Linux ends a read before it.
+#[test]
+fn urgent_data_is_carried_in_its_place_and_holds_up_nothing() {
+    let (accepted, at_server) = channel();
+    let server = Server::start(move |stream| accepted.send(stream).unwrap());
+    let folder = Folder::new();
+    let pipe = Pipe::to(&folder, server.address);
+    let client = pipe.connect();
+    let far = at_server.recv_timeout(PATIENCE).unwrap();
+    for (from, end, mut to) in [(&client, &pipe.sender, &far), (&far, &pipe.receiver, &client)] {
+        // So that it finds all of it at once.
+        end.signal("STOP");
+        say_urgently(from);
+        end.signal("CONT");
+        let mut heard = [0; 7];
+        to.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"abcd!ef");
+    }
 }
 
 #[test]

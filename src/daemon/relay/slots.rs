@@ -51,7 +51,6 @@ impl Slots {
         ready: Readable<'_>,
         buffer: &mut Buffer,
     ) -> io::Result<Option<usize>> {
-        let wanted = self.capacity(buffer);
         let is_large = buffer.size() == Size::Large;
         let mut slots = buffer
             .bytes_mut()
@@ -60,7 +59,7 @@ impl Slots {
         if is_large {
             let mut payloads: [_; RECORDS] =
                 std::array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
-            ready.read_vectored(&mut payloads, wanted)
+            ready.read_vectored(&mut payloads)
         } else {
             ready.read(slots.next().unwrap_or_default())
         }

@@ -3,4 +3,5 @@
 
 mod dead_peers;
 mod dns;
+mod ports;
 mod process;

@@ -5,7 +5,7 @@ mod ssh;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Output, Stdio};
@@ -16,7 +16,8 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::support::{
-    Daemon, End, Folder, PATIENCE, Server, nobody, noise, read_to_end, signal, wait_until,
+    Daemon, End, Folder, PATIENCE, Server, connect, nobody, noise, read_to_end, say_urgently,
+    signal, wait_until,
 };
 
 /// A spipe to a receiver, with pipes.
@@ -91,6 +92,26 @@ fn standard_output_may_be_a_socket_and_is_not_held_back() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let child = spipe(&folder, receiver.address).stdout(OwnedFd::from(theirs)).spawn().unwrap();
     assert_eq!(read_some(ours, 10), b"password: ");
+    succeeded(child);
+}
+
+/// As inetd has it: a byte that is sent as urgent keeps its place.
+#[test]
+fn standard_input_may_be_a_socket_with_urgent_data() {
+    let folder = Folder::new();
+    let receiver = Daemon::receiver(&folder.shared_key(), Server::echo().address, &[]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = connect(listener.local_addr().unwrap());
+    let theirs = listener.accept().unwrap().0;
+    let mut child = spipe(&folder, receiver.address).stdin(OwnedFd::from(theirs)).spawn().unwrap();
+    // It reads by now.
+    (&ours).write_all(b"first").unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut back = [0; 5];
+    stdout.read_exact(&mut back).unwrap();
+    say_urgently(&ours);
+    assert_eq!(read_some(stdout, 7), b"abcd!ef");
+    drop(ours);
     succeeded(child);
 }
 

@@ -6,6 +6,8 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use socket2::SockRef;
+
 /// Which way something goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -27,6 +29,8 @@ pub struct Unit {
 pub enum Act {
     /// Sends bytes on.
     Forward(Vec<u8>),
+    /// Sends bytes on, one of them as urgent data.
+    Urge(Vec<u8>),
     /// Sends bytes back to where the unit came from.
     Reflect(Vec<u8>),
     /// Ends this way, as TCP does cleanly.
@@ -130,6 +134,11 @@ impl OneWay {
     fn act(&mut self, act: Act) -> bool {
         match act {
             Act::Forward(bytes) => self.to.write_all(&bytes).is_ok(),
+            Act::Urge(bytes) => {
+                let (urgent, rest) = bytes.split_at(bytes.len() / 2);
+                let sent = SockRef::from(&self.to).send_out_of_band(urgent);
+                sent.is_ok_and(|count| count == urgent.len()) && self.to.write_all(rest).is_ok()
+            }
             Act::Reflect(bytes) => self.from.write_all(&bytes).is_ok(),
             Act::End => {
                 let _gone = self.to.shutdown(Shutdown::Write);

@@ -424,6 +424,14 @@ pub fn noise(seed: u64, count: usize) -> Vec<u8> {
     bytes
 }
 
+/// Says abcd!ef, of which the ! is urgent data.
+pub fn say_urgently(stream: &TcpStream) {
+    let socket = socket2::SockRef::from(stream);
+    assert_eq!(socket.send(b"abc").unwrap(), 3);
+    assert_eq!(socket.send_out_of_band(b"d!").unwrap(), 2);
+    assert_eq!(socket.send(b"ef").unwrap(), 2);
+}
+
 /// Closes a connection by a reset.
 pub fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
