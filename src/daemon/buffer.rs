@@ -131,6 +131,11 @@ impl Buffer {
         !self.0.unwritten.is_empty()
     }
 
+    /// How many bytes are still to be written.
+    pub(super) fn unwritten(&self) -> usize {
+        self.0.unwritten.iter().map(Range::len).sum()
+    }
+
     /// Fills `slices` with the next parts to be written; how many there are.
     pub(super) fn unwritten_slices<'b>(&'b self, slices: &mut [IoSlice<'b>]) -> usize {
         let parts = self.0.unwritten.iter().filter_map(|part| self.0.bytes.get(part.clone()));
@@ -228,6 +233,7 @@ mod tests {
         buffer.push_unwritten(4000..4000);
         buffer.push_unwritten(4096..8192);
         buffer.written(3);
+        assert_eq!(buffer.unwritten(), 4095);
         let mut slices = [IoSlice::new(&[]); 4];
         assert_eq!(buffer.unwritten_slices(&mut slices), 1);
         assert_eq!(slices[0].len(), 4095);

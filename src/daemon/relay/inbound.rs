@@ -124,9 +124,15 @@ impl Inbound {
         Poll::Ready(Ok(()))
     }
 
-    /// What came before an ABORT: it is still good.
+    /// Whether END has come, whatever is still to be written before it.
+    pub(super) const fn is_ended(&self) -> bool {
+        self.is_ended
+    }
+
+    /// What came before the connection failed: it is still good, and so is its end.
     pub(super) async fn write_rest(&mut self, local: &Stream) -> Result<(), Close> {
-        poll_fn(|context| self.poll_write(context, local)).await
+        poll_fn(|context| self.poll_write(context, local)).await?;
+        if self.is_ended { local.shutdown_write().map_err(Close::Local) } else { Ok(()) }
     }
 
     /// The buffer that the next read goes into, behind what is not yet opened.
@@ -174,26 +180,24 @@ impl Inbound {
         to
     }
 
-    /// Opens the whole records of the buffer in place, as many as a turn may.
+    /// Opens the whole records of the buffer in place, as many as a turn may, up to
+    /// END or ABORT: what is behind END waits until END was acted upon, be it in the
+    /// same buffer or not.
     fn open(&mut self, buffer: &mut Buffer) -> Result<Opened, Close> {
-        let mut opened = Opened::More;
-        let mut count = 0;
-        loop {
-            // After END only what ends the connection can come.
-            self.is_more_left = count == RECORDS_OPENED && opened == Opened::More;
-            if self.is_more_left {
-                break;
-            }
-            count = count.saturating_add(1);
+        self.is_more_left = false;
+        for _ in 0..RECORDS_OPENED {
             let bytes = buffer.bytes_mut().get_mut(self.unopened.clone()).unwrap_or_default();
             let Some(length) = self.opener.record_length(bytes)? else {
-                break;
+                return Ok(Opened::More);
             };
             let Some(record) = bytes.get_mut(..length) else {
-                break;
+                return Ok(Opened::More);
             };
             let start = self.unopened.start;
-            match self.opener.open(record)? {
+            let record = self.opener.open(record)?;
+            self.unopened.start = start.saturating_add(length);
+            self.turn.has_opened();
+            match record {
                 Record::Opened => {}
                 Record::Data(range) => {
                     self.bytes =
@@ -201,34 +205,41 @@ impl Inbound {
                     let at = |offset: usize| start.saturating_add(offset);
                     buffer.push_unwritten(at(range.start)..at(range.end));
                 }
-                Record::End => opened = Opened::End,
-                Record::Abort(reason) => {
-                    opened = Opened::Abort(reason);
-                    break;
-                }
+                Record::End => return Ok(Opened::End),
+                Record::Abort(reason) => return Ok(Opened::Abort(reason)),
                 // The opener lets neither come here.
                 Record::Open | Record::Ready => return Err(OpenError::Violation.into()),
             }
-            self.unopened.start = start.saturating_add(length);
-            self.turn.has_opened();
         }
-        Ok(opened)
+        self.is_more_left = true;
+        Ok(Opened::More)
     }
 
-    /// What came after END, while this side was still sending: only a failure
-    /// can, and an ABORT says which.
-    pub(super) fn after_end(&mut self, tunnel: &Stream) -> Close {
-        let mut buffer = Buffer::lend(Size::Small);
-        match tunnel.try_read(buffer.bytes_mut()) {
-            Err(error) => Close::Tunnel(error),
-            Ok(count) => {
-                self.unopened = 0..count.unwrap_or(0);
-                match self.open(&mut buffer) {
-                    Ok(Opened::Abort(reason)) => Close::Aborted(reason),
-                    Ok(Opened::More | Opened::End) => Close::Truncated,
-                    Err(close) => close,
+    /// An error once something is wrong after END, while this side is still sending:
+    /// an ABORT says what. Never ready otherwise.
+    pub(super) fn poll_after_end(
+        &mut self,
+        context: &mut Context<'_>,
+        tunnel: &Stream,
+    ) -> Poll<Result<(), Close>> {
+        loop {
+            // What came with END is in the buffer already.
+            if let Some(mut buffer) = self.held.take() {
+                if let Opened::Abort(reason) = self.open(&mut buffer)? {
+                    return Poll::Ready(Err(Close::Aborted(reason)));
                 }
+                self.held = Some(buffer);
+                self.keep();
             }
+            let ready = ready!(tunnel.poll_readable(context)).map_err(Close::Tunnel)?;
+            let mut buffer = self.buffer();
+            let room = buffer.bytes_mut().get_mut(self.unopened.end..).unwrap_or_default();
+            match ready.read(room).map_err(Close::Tunnel)? {
+                Some(0) => return Poll::Ready(Err(Close::Truncated)),
+                Some(count) => self.unopened.end = self.unopened.end.saturating_add(count),
+                None => {}
+            }
+            self.held = Some(buffer);
         }
     }
 }

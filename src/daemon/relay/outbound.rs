@@ -47,6 +47,12 @@ impl Outbound {
         self.held.is_some()
     }
 
+    /// How much was read, and how much of it is still to be written: it differs
+    /// from what it was before if anything has moved.
+    pub(super) fn progress(&self) -> (u64, usize) {
+        (self.bytes, self.held.as_ref().map_or(0, Buffer::unwritten))
+    }
+
     /// The initiator's first words: OPEN, with what the client has already said.
     pub(super) fn open(&mut self, local: &Stream) -> Result<(), Close> {
         let mut buffer = Buffer::lend(Size::Small);

@@ -1,25 +1,52 @@
-//! What cannot be brought about from outside.
+//! What cannot be brought about from outside, or not in a moment.
 
 use super::turn::RECORDS_OPENED;
 use super::*;
 use std::io::{Read, Write};
+use std::net::{Shutdown as Half, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::thread;
+use std::time::Instant;
 
 use rand::rngs::SysRng;
+use socket2::{SockRef, Socket};
+use tokio::time::timeout;
 
 use crate::config::{Keepalive, Waiting};
 use crate::daemon::shutdown::shutdown;
+use crate::daemon::stream::GONE;
 use crate::protocol::{
     AbortReason, Initiator, OVERHEAD, Opener, RECORD_MAX, Record, Responder, Sealer, SharedKey,
     Suite,
 };
 
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// A stream of the runtime, and its other end.
 fn pair() -> (Stream, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    ours.set_nonblocking(true).unwrap();
-    (Stream::accepted(ours.into(), Keepalive::Off).unwrap(), theirs)
+    (stream(ours), theirs)
+}
+
+/// The same over TCP.
+fn tcp_pair() -> (Stream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+    (stream(listener.accept().unwrap().0), theirs)
+}
+
+fn stream(socket: impl Into<Socket>) -> Stream {
+    let socket = socket.into();
+    socket.set_nonblocking(true).unwrap();
+    Stream::accepted(socket, Keepalive::On).unwrap()
+}
+
+/// A tunnel that takes little before it is read.
+fn narrow_tunnel() -> (Stream, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    SockRef::from(&ours).set_send_buffer_size(4096).unwrap();
+    (stream(ours), theirs)
 }
 
 fn sessions() -> (Session, Session) {
@@ -29,52 +56,181 @@ fn sessions() -> (Session, Session) {
     (initiator.finish(&responder.reply).unwrap(), responder.session)
 }
 
-/// Opens the first of the records; what it says, and its bytes.
-fn open_first(opener: &mut Opener, records: &mut Vec<u8>) -> (Record, Vec<u8>) {
-    let length = opener.record_length(records).unwrap().unwrap();
-    let mut record: Vec<_> = records.drain(..length).collect();
-    (opener.open(&mut record).unwrap(), record)
-}
-
-/// It had gone before the first byte of the client came to it.
-#[tokio::test]
-async fn the_last_words_of_a_server_that_is_gone_arrive() {
+/// The relay of a receiver, and the session of its sender, which has said OPEN.
+fn relay(local: Stream, tunnel: Stream) -> (Relay, Session) {
     let (mut initiator, mut responder) = sessions();
     let mut open = initiator.sealer.open().unwrap();
     assert_eq!(responder.opener.open(&mut open), Ok(Record::Open));
-    let (tunnel, mut sender) = pair();
-    let mut data = [0; OVERHEAD + 1];
-    initiator.sealer.seal_data(&mut data).unwrap();
-    sender.write_all(&data).unwrap();
-    let (local, mut server) = pair();
-    server.write_all(b"-ERR").unwrap();
-    drop(server);
-
-    let heard = thread::spawn(move || {
-        let mut records = Vec::new();
-        sender.read_to_end(&mut records).unwrap();
-        records
-    });
-    let mut relay = Relay {
+    let relay = Relay {
         local,
         tunnel,
         outbound: Outbound::new(responder.sealer, None),
         inbound: Inbound::new(responder.opener),
         awake: Awake::new(Waiting::Asleep),
     };
-    let (_trigger, shutdown) = shutdown();
-    let result = relay.run(Role::Decrypt, &shutdown).await;
-    assert!(matches!(result, Err(Close::Local(_))));
-    assert!(matches!(relay.close(result).await, Close::Local(_)));
+    (relay, initiator)
+}
 
-    let mut records = heard.join().unwrap();
-    assert_eq!(open_first(&mut initiator.opener, &mut records).0, Record::Opened);
-    let (Record::Data(range), data) = open_first(&mut initiator.opener, &mut records) else {
-        panic!("no data");
-    };
-    assert_eq!(data.get(range), Some(&b"-ERR"[..]));
-    let reset = Record::Abort(AbortReason::LocalPeerReset);
-    assert_eq!(open_first(&mut initiator.opener, &mut records).0, reset);
+/// Runs it to its end.
+async fn run(mut relay: Relay) -> Close {
+    let (_trigger, shutdown) = shutdown();
+    let result = timeout(PATIENCE, relay.run(Role::Decrypt, &shutdown)).await;
+    relay.close(result.expect("it does not end")).await
+}
+
+/// A record with one byte of the stream.
+fn data(session: &mut Session, byte: u8) -> [u8; OVERHEAD + 1] {
+    let mut record = [0; OVERHEAD + 1];
+    // Behind the header and the kind.
+    *record.get_mut(3).unwrap() = byte;
+    session.sealer.seal_data(&mut record).unwrap();
+    record
+}
+
+fn read_all(mut from: impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// What whole records say: the stream, and what else came.
+fn open_all(opener: &mut Opener, mut records: &mut [u8]) -> (Vec<u8>, Vec<Record>) {
+    let (mut stream, mut others) = (Vec::new(), Vec::new());
+    while !records.is_empty() {
+        let length = opener.record_length(records).unwrap().unwrap();
+        let (record, rest) = records.split_at_mut(length);
+        let said = opener.open(record).unwrap();
+        if let Record::Data(range) = said {
+            stream.extend_from_slice(record.get(range).unwrap());
+        } else {
+            others.push(said);
+        }
+        records = rest;
+    }
+    (stream, others)
+}
+
+const RESET: Record = Record::Abort(AbortReason::LocalPeerReset);
+
+/// It had gone before the first byte of the client came to it.
+#[tokio::test]
+async fn the_last_words_of_a_server_that_is_gone_arrive() {
+    let ((local, mut server), (tunnel, mut sender)) = (pair(), pair());
+    let (relay, mut session) = relay(local, tunnel);
+    sender.write_all(&data(&mut session, b'x')).unwrap();
+    server.write_all(b"-ERR").unwrap();
+    drop(server);
+    let heard = thread::spawn(move || read_all(sender));
+    assert!(matches!(run(relay).await, Close::Local(_)));
+    let said = open_all(&mut session.opener, &mut heard.join().unwrap());
+    assert_eq!(said, (b"-ERR".to_vec(), vec![Record::Opened, RESET]));
+}
+
+/// Whether END and the ABORT behind it come together, apart or cut in two: the
+/// server has its whole stream, and the log the reason.
+#[tokio::test]
+async fn an_abort_behind_the_end_of_a_stream_leaves_it_complete() {
+    for apart in [0, 7, OVERHEAD + 1, OVERHEAD + 8] {
+        let ((local, mut server), (tunnel, mut sender)) = (tcp_pair(), pair());
+        let (relay, mut session) = relay(local, tunnel);
+        let stream = data(&mut session, b'x');
+        let end = session.sealer.end().unwrap();
+        let abort = session.sealer.abort(AbortReason::LocalPeerReset).unwrap();
+        let mut records = [&stream[..], &end, &abort].concat();
+        let rest = records.split_off(records.len() - apart);
+        sender.write_all(&records).unwrap();
+        let heard = thread::spawn(move || {
+            let mut heard = Vec::new();
+            // Where all of END has come, the rest comes when it was acted upon.
+            if rest.len() <= abort.len() {
+                server.read_to_end(&mut heard).unwrap();
+            }
+            sender.write_all(&rest).unwrap();
+            server.read_to_end(&mut heard).unwrap();
+            // Whatever is read of them ends later.
+            (heard, server, sender)
+        });
+        let close = run(relay).await;
+        assert!(matches!(close, Close::Aborted(AbortReason::LocalPeerReset)), "{apart}: {close}");
+        assert_eq!(heard.join().unwrap().0, b"x", "{apart}");
+    }
+}
+
+/// What it has sent arrives, with its end; the server has a minute to act upon it.
+#[tokio::test]
+async fn a_unix_peer_that_is_gone_does_not_keep_its_connection() {
+    let ((local, mut client), (tunnel, receiver)) = (pair(), pair());
+    let (relay, mut session) = relay(local, tunnel);
+    client.write_all(b"last").unwrap();
+    drop(client);
+    let heard = thread::spawn(move || read_all(receiver));
+    let since = Instant::now();
+    assert!(matches!(run(relay).await, Close::Local(_)));
+    assert!(since.elapsed() >= CHECK * GONE, "{:?}", since.elapsed());
+    let said = open_all(&mut session.opener, &mut heard.join().unwrap());
+    assert_eq!(said, (b"last".to_vec(), vec![Record::Opened, Record::End, RESET]));
+}
+
+#[tokio::test]
+async fn a_unix_peer_that_half_closes_is_not_taken_for_gone() {
+    let ((local, client), (tunnel, mut receiver)) = (pair(), pair());
+    let (relay, mut session) = relay(local, tunnel);
+    client.shutdown(Half::Write).unwrap();
+    let answered = thread::spawn(move || {
+        thread::sleep(CHECK * (3 * GONE));
+        receiver.write_all(&data(&mut session, b'x')).unwrap();
+        receiver.write_all(&session.sealer.end().unwrap()).unwrap();
+        read_all(client)
+    });
+    assert!(matches!(run(relay).await, Close::Finished));
+    assert_eq!(answered.join().unwrap(), b"x");
+}
+
+/// The other end hangs, too: what is left will never be sent.
+#[tokio::test]
+async fn a_peer_that_is_gone_is_given_up_when_nothing_moves() {
+    let ((local, mut client), (tunnel, _receiver)) = (pair(), narrow_tunnel());
+    let (relay, _session) = relay(local, tunnel);
+    client.write_all(&vec![b'x'; 100_000]).unwrap();
+    drop(client);
+    let since = Instant::now();
+    assert!(matches!(run(relay).await, Close::Local(_)));
+    assert!(since.elapsed() >= CHECK * GONE, "{:?}", since.elapsed());
+}
+
+/// It closed long ago, and on TCP a probe has found that out.
+#[tokio::test]
+async fn what_a_peer_had_sent_arrives_however_slow_the_tunnel() {
+    let stream = vec![b'x'; 40_000];
+    let (unix, mut client) = pair();
+    client.write_all(&stream).unwrap();
+    drop(client);
+    let (tcp, mut client) = tcp_pair();
+    client.write_all(&stream).unwrap();
+    client.shutdown(Half::Write).unwrap();
+    while !tcp.is_ended_by_peer() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    // What comes after that, where nobody is there any more.
+    SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    for local in [unix, tcp] {
+        let (tunnel, mut receiver) = narrow_tunnel();
+        let (relay, mut session) = relay(local, tunnel);
+        let heard = thread::spawn(move || {
+            let (mut all, mut some) = (Vec::new(), [0; 1000]);
+            while let Ok(count @ 1..) = receiver.read(&mut some) {
+                all.extend_from_slice(some.get(..count).unwrap());
+                thread::sleep(CHECK / 4);
+            }
+            all
+        });
+        let close = run(relay).await;
+        assert!(matches!(close, Close::Local(_)), "{close}");
+        let said = open_all(&mut session.opener, &mut heard.join().unwrap());
+        assert_eq!(said.0.len(), stream.len());
+        assert_eq!(said.1, [Record::Opened, Record::End, RESET], "{close}");
+    }
 }
 
 /// A receiver's direction out of the tunnel, past OPEN, and the sender's sealer.

@@ -3,6 +3,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +12,9 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::net::{Cable, namespaces_can_be};
 use crate::support::redis::Redis;
-use crate::support::{Daemon, Folder, Pipe, Server, noise, round_trip, wait_until};
+use crate::support::{
+    Daemon, Folder, Pipe, Server, noise, round_trip, wait_until, wait_until_within,
+};
 
 /// A dead peer is noticed after about a minute; this is the latest, also on a
 /// machine that others load.
@@ -195,6 +198,52 @@ fn a_target_that_does_not_read_for_longer_than_a_minute_is_not_cut() {
     client.write_all(b"GET k\r\n").unwrap();
     expect(&mut client, format!("${}\r\n", value.len()).as_bytes());
     expect(&mut client, &value);
+}
+
+/// A peer on a unix socket, at either end, that gives up while the other side
+/// says nothing: a server that hangs, a client that keeps its connection.
+#[test]
+fn who_is_gone_from_a_unix_socket_is_noticed_in_about_a_minute() {
+    const CLIENTS: usize = 10;
+    let folder = Folder::new();
+    let path = |name: &str| folder.path(name).to_str().unwrap().to_owned();
+    let key = path("redis.key");
+    let (target, source) = (path("target.sock"), path("source.sock"));
+    let server = UnixListener::bind(&target).unwrap();
+    let receiver = Daemon::receiver(&folder.shared_key(), &target, &[]);
+    let tunnel = receiver.address.to_string();
+    let sender = Daemon::start(&["-e", "-s", &source, "-t", &tunnel, "-k", &key]);
+
+    let ends = [&sender, &receiver];
+    let free = ends.map(Daemon::descriptors);
+    let mut hanging = Vec::new();
+    let mut clients = Vec::new();
+    for number in 0..2 * CLIENTS {
+        let mut client = UnixStream::connect(&source).unwrap();
+        client.write_all(b"PING\r\n").unwrap();
+        let mut accepted = server.accept().unwrap().0;
+        if number < CLIENTS {
+            hanging.push(accepted);
+        } else {
+            accepted.read_exact(&mut [0; 6]).unwrap();
+            clients.push(client);
+        }
+    }
+    let gone = Instant::now();
+    // What they said has arrived, and its end, although they waited for nothing.
+    for connection in &mut hanging {
+        connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut said = Vec::new();
+        connection.read_to_end(&mut said).unwrap();
+        assert_eq!(said, b"PING\r\n");
+    }
+    wait_until_within(NOTICED, "all is given back", || ends.map(Daemon::descriptors) == free);
+    println!("all is given back after {:?}", gone.elapsed());
+    assert!(gone.elapsed() > Duration::from_secs(45), "too soon for a server that is only slow");
+    for end in ends {
+        assert_eq!(end.log.count("local peer's connection failed: broken pipe"), CLIENTS);
+        assert_eq!(end.log.count("the peer beyond the tunnel reset its connection"), CLIENTS);
+    }
 }
 
 fn expect(stream: &mut TcpStream, bytes: &[u8]) {
