@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use nix::libc::{self, EAGAIN, EINPROGRESS};
+use nix::libc::{self, EAGAIN, ECONNREFUSED, EINPROGRESS};
 use nix::sys::socket::getsockopt;
 use nix::{getsockopt_impl, sockopt_impl};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive};
@@ -129,7 +129,7 @@ impl Stream {
         if ends.is_some_and(Ends::are_one) {
             // Else the port stays in use for another minute (TIME_WAIT).
             socket.set_linger(Some(Duration::ZERO))?;
-            return Err(io::ErrorKind::ConnectionRefused.into());
+            return Err(io::Error::from_raw_os_error(ECONNREFUSED));
         }
         // At once, since its other end may be accepted here already.
         let outgoing = ends.and_then(Outgoing::note);
