@@ -77,6 +77,8 @@ impl Server {
             let Doors { source, control } = doors;
             let target = &self.shared.config.tunnel.target;
             let listeners = select! {
+                // Who is bound already serves, and ends as such.
+                biased;
                 listeners = source.listen_once_resolved(target) => listeners?,
                 result = self.take_keys(control.as_ref()) => return result,
                 _signal = end.next() => return Ok(()),
