@@ -236,8 +236,15 @@ fn a_sender_whose_key_is_replaced_begins_again() {
     let address = listener.local_addr().unwrap();
     let sender = Daemon::sender(&folder.shared_key(), address, &["-o", "30"]);
     let _client = sender.connect();
+    listener.set_nonblocking(true).unwrap();
     let message_1 = || {
-        let mut stream = patient(listener.accept().unwrap().0);
+        let mut came = None;
+        wait_until("the sender connects", || {
+            came = listener.accept().ok();
+            came.is_some()
+        });
+        let mut stream = patient(came.unwrap().0);
+        stream.set_nonblocking(false).unwrap();
         let mut message_1 = [0; MESSAGE_1];
         stream.read_exact(&mut message_1).unwrap();
         (stream, message_1)
