@@ -164,6 +164,10 @@ fn status_says_what_is_wrong() {
     host.start("start", RECEIVE);
     write_conf(host, "out", "127.0.0.1:7000", "127.0.0.1:7000");
     let status = fails(SEND);
+    let itself = "SPIPED_TARGET: [127.0.0.1]:7000 leads back to [127.0.0.1]:7000, which this end";
+    assert!(status.contains(&format!("Status: \"{itself} listens on\"")), "{status}");
+    write_conf(host, "out", "127.0.0.1:7000", "127.0.0.1:7001");
+    let status = fails(SEND);
     let taken = "cannot listen on [127.0.0.1]:7000: Address already in use";
     assert!(status.contains(&format!("Status: \"{taken} ")), "{status}");
 

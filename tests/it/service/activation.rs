@@ -109,7 +109,7 @@ fn sockets_that_do_not_fit_are_refused() {
         (&[listening.as_fd(), datagrams.as_fd()], &[], format!("descriptor 4 {no_socket}")),
         (&[file.as_fd()], &[], format!("descriptor 3 {no_socket}")),
         (&[listening.as_fd()], &["-s", "/run/other"], mismatch("/run/other")),
-        (&[listening.as_fd()], &["-s", "127.0.0.1:1"], mismatch("[127.0.0.1]:1")),
+        (&[listening.as_fd()], &["-s", "127.0.0.1:2"], mismatch("[127.0.0.1]:2")),
     ];
     for (sockets, more, reason) in cases {
         let fixed = ["-d", "-t", "127.0.0.1:1", "-k", key];
