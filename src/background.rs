@@ -179,9 +179,11 @@ fn is_at(path: &Path, file: &File) -> bool {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if !self.path.is_symlink() && is_at(&self.path, &self.file) {
-            // Where another user may not remove it, its lock still ends here.
-            let _left = std::fs::remove_file(&self.path);
+        let is_ours = !self.path.is_symlink() && is_at(&self.path, &self.file);
+        if is_ours && std::fs::remove_file(&self.path).is_err() {
+            // After -u this user may not. The number, which some other process will
+            // have, must not stay there for a kill.
+            let _left = self.file.set_len(0);
         }
     }
 }

@@ -117,7 +117,11 @@ impl Error {
             Self::Setup(error) => setup_code(error),
             Self::KeyFile(error) => key_file_code(error),
             Self::Rekey(RekeyError::Refused(_)) => DATA,
-            Self::Privileges(PrivilegesError::NoUser(_) | PrivilegesError::NoGroup(_)) => NO_USER,
+            Self::Privileges(
+                PrivilegesError::NoUser(_)
+                | PrivilegesError::NoGroup(_)
+                | PrivilegesError::NoGroupOf(_),
+            ) => NO_USER,
             Self::Privileges(_) => NO_PERMISSION,
             Self::Listen { .. }
             | Self::Pipe { .. }
@@ -140,7 +144,7 @@ const NO_PERMISSION: u8 = 77;
 
 const fn key_file_code(error: &KeyFileError) -> u8 {
     match error {
-        KeyFileError::Read { .. } => NO_INPUT,
+        KeyFileError::Read { .. } | KeyFileError::NoneCame => NO_INPUT,
         KeyFileError::Length { .. } => DATA,
         KeyFileError::NotRegular(_) | KeyFileError::Mode { .. } | KeyFileError::Owner { .. } => {
             NO_PERMISSION
@@ -176,6 +180,7 @@ fn setup_code(error: &SetupError) -> u8 {
 const fn privileges_hint(error: &PrivilegesError) -> &'static str {
     match error {
         PrivilegesError::NoUser(_) => "name a user of this system, or its number",
+        PrivilegesError::NoGroupOf(_) => "name its group as well: USER:GROUP",
         PrivilegesError::NoGroup(_) => "name a group of this system, or its number",
         PrivilegesError::Refused { .. } => "only root can become another user",
         PrivilegesError::WayBack => "a fault of the system; nothing is served like this",
@@ -185,6 +190,9 @@ const fn privileges_hint(error: &PrivilegesError) -> &'static str {
 fn listen_hint(address: &Address, error: &io::Error) -> &'static str {
     let is_ipv6 = matches!(address, Address::Inet(inet) if inet.is_ipv6());
     match error.raw_os_error() {
+        Some(EADDRINUSE) if matches!(address, Address::Unix(_)) => {
+            "another program listens there, or what is there is no socket: 'ls -l' and 'ss -lxp' tell"
+        }
         Some(EADDRINUSE) => "another program listens there: 'ss -lntxp' names it",
         Some(EADDRNOTAVAIL) if is_ipv6 => {
             "no interface of this host has that address, or IPv6 is off here: [0.0.0.0] is all of IPv4"

@@ -54,6 +54,9 @@ pub enum KeyFileError {
         /// Which of the two.
         error: KeyLengthError,
     },
+    /// Standard input ended without a byte.
+    #[error("no key came by standard input")]
+    NoneCame,
     /// `keygen` found something at that path.
     #[error("{} exists and is not overwritten", .0.display())]
     Exists(PathBuf),
@@ -91,8 +94,9 @@ impl KeyFileError {
                 "chown the file to root or to the user that runs spiped, or run spiped as its owner"
             }
             Self::Length { .. } => {
-                "make a key with 'spiped keygen PATH' or 'dd if=/dev/urandom of=PATH bs=32 count=1'"
+                "make a key with 'spiped keygen PATH'; if this is a key, it was not copied as it is"
             }
+            Self::NoneCame => "give the content of a key file: '< FILE' behind the command",
             Self::Exists(_) => "choose another path, or move the old key away once no end uses it",
             Self::Write { .. } => "check that the folder exists and that this user may write to it",
             Self::Randomness(_) => "try again once the system has started",
@@ -212,7 +216,8 @@ impl NewKey {
 /// The content of the key file at `path`, which has been checked.
 fn content(path: &Path, owners: Owners) -> Result<SecretBytes, KeyFileError> {
     if path == Path::new("-") {
-        return read_all(path, Stdin);
+        let content = read_all(path, Stdin)?;
+        return if content.is_empty() { Err(KeyFileError::NoneCame) } else { Ok(content) };
     }
     // Without O_NONBLOCK a named pipe would keep us waiting for its writer.
     let file = OpenOptions::new()

@@ -15,6 +15,9 @@ pub enum PrivilegesError {
     /// There is no such user.
     #[error("there is no user '{0}'")]
     NoUser(String),
+    /// The user is a number that no account has, so its group is not known.
+    #[error("no user of this system has the number {0}, so its group is not known")]
+    NoGroupOf(Uid),
     /// There is no such group.
     #[error("there is no group '{0}'")]
     NoGroup(String),
@@ -40,15 +43,19 @@ pub enum PrivilegesError {
 pub fn drop_to(run_as: &RunAs) -> Result<(), PrivilegesError> {
     let user = run_as.user.as_deref().map(find_user).transpose()?;
     let group = run_as.group.as_deref().map(find_group).transpose()?;
-    let gid = group.or(user.as_ref().map(|user| user.gid));
+    let gid = match (group, user) {
+        (Some(group), _) => Some(group),
+        (None, None) => None,
+        (None, Some(user)) => Some(user.group.ok_or(PrivilegesError::NoGroupOf(user.id))?),
+    };
     if let Some(gid) = gid {
         setgroups(&[gid]).map_err(refused("setgroups"))?;
         setresgid(gid, gid, gid).map_err(refused("setgid"))?;
     }
-    if let Some(user) = &user {
-        setresuid(user.uid, user.uid, user.uid).map_err(refused("setuid"))?;
+    if let Some(user) = user {
+        setresuid(user.id, user.id, user.id).map_err(refused("setuid"))?;
     }
-    prove_no_way_back(gid, user.map(|user| user.uid))?;
+    prove_no_way_back(gid, user.map(|user| user.id))?;
     memory::forbid_inspection().map_err(refused("prctl(PR_SET_DUMPABLE)"))
 }
 
@@ -65,7 +72,7 @@ pub fn user_id(run_as: &RunAs) -> Result<Option<u32>, PrivilegesError> {
 /// # Errors
 /// When there is none of that name.
 pub fn user_of_name(name: &str) -> Result<u32, PrivilegesError> {
-    Ok(find_user(name)?.uid.as_raw())
+    Ok(find_user(name)?.id.as_raw())
 }
 
 fn prove_no_way_back(gid: Option<Gid>, uid: Option<Uid>) -> Result<(), PrivilegesError> {
@@ -89,13 +96,23 @@ fn refused(step: &'static str) -> impl Fn(Errno) -> PrivilegesError {
     move |error| PrivilegesError::Refused { step, error }
 }
 
-fn find_user(name: &str) -> Result<User, PrivilegesError> {
-    let by_number = || name.parse().ok().map(Uid::from_raw).map(User::from_uid);
-    User::from_name(name)
-        .ok()
-        .flatten()
-        .or_else(|| by_number()?.ok().flatten())
-        .ok_or_else(|| PrivilegesError::NoUser(name.to_owned()))
+/// Whom a process can become: a number may have no account, as in a container.
+#[derive(Clone, Copy)]
+struct Whom {
+    id: Uid,
+    /// The account's own.
+    group: Option<Gid>,
+}
+
+fn find_user(name: &str) -> Result<Whom, PrivilegesError> {
+    let of_account = |user: User| Whom { id: user.uid, group: Some(user.gid) };
+    if let Ok(Some(user)) = User::from_name(name) {
+        return Ok(of_account(user));
+    }
+    let id = name.parse().map(Uid::from_raw);
+    let id = id.map_err(|_| PrivilegesError::NoUser(name.to_owned()))?;
+    let account = User::from_uid(id).ok().flatten().map(of_account);
+    Ok(account.unwrap_or(Whom { id, group: None }))
 }
 
 fn find_group(name: &str) -> Result<Gid, PrivilegesError> {

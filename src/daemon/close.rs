@@ -310,7 +310,7 @@ impl NoSession {
             }
             Self::Connect(error) => error.hint(),
             Self::TimedOut(_) => {
-                "is it 'spiped -d' that listens there, and not another 'spiped -e'?"
+                "is it 'spiped -d' that listens there, not the server itself, nor another 'spiped -e'?"
             }
             Self::Closed(_) => "usually the keys differ: compare 'spiped keyid FILE' on both ends",
             Self::Failed(_) => {

@@ -68,7 +68,7 @@ use self::target::Target;
 use self::workers::one_thread_runtime;
 use crate::config::{Address, Config, Dns, ProcessConfig};
 use crate::error::Error;
-use crate::key_file::{self, Owners};
+use crate::key_file::{self, KeyFileError, Owners};
 use crate::privileges;
 use crate::protocol::{KeyId, ReplaySet, SharedKey, Suite};
 
@@ -175,7 +175,13 @@ impl Shared {
                 self.replace_key(key);
             }
             Ok(Err(error)) => {
-                error!(key_id = %self.key().id(), hint = error.hint(), "the key stays as it was: {error}");
+                let hint = match (&error, &self.config.process.run_as) {
+                    (KeyFileError::Read { .. }, Some(_)) => {
+                        "after -u this user may not read it: use 'spiped rekey', or restart"
+                    }
+                    _ => error.hint(),
+                };
+                error!(key_id = %self.key().id(), hint, "the key stays as it was: {error}");
             }
             Err(error) => error!(key_id = %self.key().id(), "the key stays as it was: {error}"),
         }

@@ -37,7 +37,6 @@ pub use systemd::{Failure, Unit};
 
 use crate::config::setup::{Run, Setup};
 use crate::key_file::{KeyFileError, NewKey};
-use crate::protocol::KeyLengthError;
 
 /// Sets it up, or with `--dry-run` only looks; what the operator is told.
 ///
@@ -70,8 +69,6 @@ fn given_key(path: &Path) -> Result<NewKey, SetupError> {
         return Err(SetupError::KeyFromTerminal);
     }
     NewKey::copy_of(path).map_err(|error| {
-        let is_empty =
-            matches!(error, KeyFileError::Length { error: KeyLengthError::TooShort(0), .. });
-        if is_input && is_empty { SetupError::NoKeyCame } else { error.into() }
+        if matches!(error, KeyFileError::NoneCame) { SetupError::NoKeyCame } else { error.into() }
     })
 }

@@ -327,6 +327,8 @@ fn it_becomes_another_user_for_good() {
         (format!("{nobody_uid}"), nobody_uid, its_group),
         (format!("{nobody_uid}:{daemon_group}"), nobody_uid, daemon_group),
         (":12345".to_owned(), 0, 12345),
+        // As in a container: nobody has an account.
+        ("4242424:4242425".to_owned(), 4_242_424, 4_242_425),
     ];
     let target = Server::echo();
     for (user, uid, gid) in cases {
@@ -344,6 +346,23 @@ fn it_becomes_another_user_for_good() {
             round_trip(&mut connect(sender.address), b"with the key it has");
         }
     }
+    let folder = Folder::new();
+    let output = background(&folder, "-d", source(), nobody(), &["-u", "4242424"]);
+    assert_failed(&output, 67, "no user of this system has the number 4242424");
+}
+
+/// The number would be that of some other process by and by.
+#[test]
+fn a_pid_file_that_may_not_be_removed_is_emptied() {
+    if !is_root("a folder that another user may not write to") {
+        return;
+    }
+    let folder = Folder::new();
+    let daemon = Background::start(&folder, "-d", nobody(), &["-u", "nobody", "-p", "pid"]);
+    daemon.end();
+    assert_eq!(fs::read(folder.path("pid")).unwrap(), b"");
+    let daemon = Background::start(&folder, "-d", nobody(), &["-u", "nobody", "-p", "pid"]);
+    daemon.end();
 }
 
 /// Then HUP can read it again.
