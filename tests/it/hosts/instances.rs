@@ -183,7 +183,11 @@ fn status_says_what_is_wrong() {
             status.contains(reason) || status.contains("failed in the handshake")
         });
     }
-    // And what they do, while they can.
+    serves_as_its_status_says(host);
+}
+
+/// And what they do, while they can.
+fn serves_as_its_status_says(host: &Host) {
     let status = host.status(RECEIVE);
     let does = "Status: \"receiver on [127.0.0.1]:7000 to [127.0.0.1]:6379, key id ";
     assert!(status.contains(does) && status.contains(": 0 connections\""), "{status}");
