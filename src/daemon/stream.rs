@@ -238,8 +238,8 @@ impl Stream {
         if self.keepalive == Keepalive::Off {
             return Ok(());
         }
-        let info = getsockopt(self.fd.get_ref(), TcpInfo)?;
-        let is_owing = info.tcpi_unacked > 0 || info.tcpi_probes > 1;
+        let [_, _, _, probes, .., u1, u2, u3, u4] = getsockopt(self.fd.get_ref(), TcpInfo)?;
+        let is_owing = [u1, u2, u3, u4] != [0; 4] || probes > 1;
         if self.is_bounded.swap(is_owing, Ordering::Relaxed) != is_owing {
             self.fd.get_ref().set_tcp_user_timeout(is_owing.then_some(UNACKNOWLEDGED))?;
         }
@@ -360,12 +360,14 @@ fn suit_this_host(socket: &Socket) {
 }
 
 sockopt_impl!(
-    /// `TCP_INFO`: what the kernel knows of a connection.
+    /// `TCP_INFO`: what the kernel knows of a connection. Only the beginning of
+    /// `struct tcp_info`, up to `tcpi_unacked`: the whole of it is longer with each
+    /// kernel, and an older one has less to give than is asked for.
     TcpInfo,
     GetOnly,
     libc::IPPROTO_TCP,
     libc::TCP_INFO,
-    libc::tcp_info
+    [u8; 28]
 );
 
 /// Has the runtime that this is called on watch a socket.

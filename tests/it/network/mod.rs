@@ -3,5 +3,6 @@
 
 mod dead_peers;
 mod dns;
+mod kernel;
 mod ports;
 mod process;
