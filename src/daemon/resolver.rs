@@ -65,12 +65,14 @@ impl Name {
     pub(super) async fn addresses(&self) -> Result<Vec<SocketAddr>, String> {
         let mut failure = self.failure.subscribe();
         loop {
+            // Before what is known: an answer that comes in between is a change.
+            let failed = failure.borrow_and_update().clone();
             let known = self.known.borrow().clone();
             if !known.is_empty() {
                 return Ok(known);
             }
-            if let Some(failure) = &*failure.borrow_and_update() {
-                return Err(failure.clone());
+            if let Some(failed) = failed {
+                return Err(failed);
             }
             if failure.changed().await.is_err() {
                 // Its sender is ours.

@@ -3,12 +3,15 @@
 //!
 //! When all places are taken, or all that one source address may have, one
 //! peer gives up its own to the next: of those whose first message has not
-//! come the one that has been waiting longest, else of the others. Each keeps
+//! come the one that has been waiting longest, else of the others; the other way
+//! round where the others have more than half of the places, as those have who play
+//! recorded messages: else whoever is just coming would have to go. Each keeps
 //! its place for a moment, though: many keyed peers at once, which are one
 //! source if a single sender makes them, must not take the places from each
 //! other. Until somebody's moment is over, there is no place for the next.
 
 use std::collections::{BTreeMap, HashMap};
+use std::mem;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -52,6 +55,8 @@ struct Pool {
     /// By number: the oldest first.
     entries: BTreeMap<u64, Entry>,
     sources: HashMap<IpAddr, Source>,
+    /// Those whose first message fits a key.
+    greeted: usize,
     next_number: u64,
     /// Peers that have lost their place, and whose sockets are still open.
     leaving: usize,
@@ -62,6 +67,8 @@ struct Pool {
 /// A source address that has places.
 struct Source {
     count: usize,
+    /// Those whose first message fits a key.
+    greeted: usize,
     /// As that of the pool, before one of its peers gives way to another of them:
     /// what one source does leaves the moment of others as it is.
     moment: Duration,
@@ -93,6 +100,7 @@ impl Strangers {
         let pool = Pool {
             entries: BTreeMap::new(),
             sources: HashMap::new(),
+            greeted: 0,
             next_number: 0,
             leaving: 0,
             moment: MOMENT,
@@ -137,7 +145,10 @@ impl Strangers {
 impl Pool {
     fn admit(&mut self, strangers: &Arc<Strangers>, source: Option<IpAddr>) -> Place {
         if let Some(ip) = source {
-            self.sources.entry(ip).or_insert(Source { count: 0, moment: MOMENT }).count += 1;
+            self.sources
+                .entry(ip)
+                .or_insert(Source { count: 0, greeted: 0, moment: MOMENT })
+                .count += 1;
         }
         let evicted = Arc::new(Notify::new());
         self.next_number += 1;
@@ -187,16 +198,39 @@ impl Pool {
         let is_silent_too_long =
             |state| matches!(state, State::Silent(since) if now.duration_since(since) >= moment);
         let is_late = |state| matches!(state, State::Greeted(since) if now.duration_since(since) >= 2 * moment);
-        oldest(&is_silent_too_long).or_else(|| oldest(&is_late))
+        let (count, greeted) = match source.and_then(|ip| self.sources.get(&ip)) {
+            Some(source) => (source.count, source.greeted),
+            None => (self.entries.len(), self.greeted),
+        };
+        if greeted > count / 2 {
+            oldest(&is_late).or_else(|| oldest(&is_silent_too_long))
+        } else {
+            oldest(&is_silent_too_long).or_else(|| oldest(&is_late))
+        }
     }
 
     /// To be followed by `forget`, once nobody of the source is let in.
     fn remove(&mut self, number: u64) -> Option<Entry> {
         let entry = self.entries.remove(&number)?;
+        let greeted = usize::from(entry.state.is_greeted());
+        self.greeted -= greeted;
         if let Some(source) = entry.source.and_then(|ip| self.sources.get_mut(&ip)) {
             source.count -= 1;
+            source.greeted -= greeted;
         }
         Some(entry)
+    }
+
+    fn set(&mut self, number: u64, state: State) {
+        // One that was evicted is not there any more.
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        let was_greeted = mem::replace(&mut entry.state, state).is_greeted();
+        let of_source = entry.source.and_then(|ip| self.sources.get_mut(&ip));
+        let of_source = of_source.map(|source| &mut source.greeted);
+        for greeted in of_source.into_iter().chain([&mut self.greeted]) {
+            *greeted -= usize::from(was_greeted);
+            *greeted += usize::from(state.is_greeted());
+        }
     }
 
     /// Forgets a source that has no places any more.
@@ -206,6 +240,12 @@ impl Pool {
         {
             self.sources.remove(&ip);
         }
+    }
+}
+
+impl State {
+    const fn is_greeted(self) -> bool {
+        matches!(self, Self::Greeted(_))
     }
 }
 
@@ -221,10 +261,7 @@ impl Place {
     }
 
     fn set(&self, state: State) {
-        // One that was evicted is not there any more.
-        if let Some(entry) = self.strangers.lock().entries.get_mut(&self.number) {
-            entry.state = state;
-        }
+        self.strangers.lock().set(self.number, state);
     }
 
     /// Waits until the place has been given to another.
@@ -318,6 +355,22 @@ mod tests {
         drop(silent_one);
         let _later = silent(&pool, "10.0.0.3");
         assert!(!is_evicted(&greeted));
+    }
+
+    /// Who plays recorded messages holds no place for good, and none of theirs is
+    /// worth more than that of one who is just coming.
+    #[test]
+    fn who_is_coming_stays_where_most_have_greeted() {
+        let pool = with_places(8);
+        let players: Vec<Place> = (0..7).map(|i| silent(&pool, &format!("10.0.0.{i}"))).collect();
+        players.iter().for_each(Place::mark_greeted);
+        let coming = silent(&pool, "10.0.1.1");
+        let later = Instant::now() + 3 * MOMENT;
+        let next = pool.try_enter(from("10.0.1.2"), later).unwrap();
+        assert!(is_evicted(&players[0]) && !is_evicted(&coming));
+        drop((players, coming, next));
+        let pool = pool.lock();
+        assert_eq!((pool.greeted, pool.entries.len(), pool.sources.len()), (0, 0, 0));
     }
 
     /// However small the pool, and however many they are.

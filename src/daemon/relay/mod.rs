@@ -168,6 +168,9 @@ impl Relay {
     async fn last_words(&mut self, close: &Close) -> Result<(), Close> {
         if matches!(close, Close::Local(_)) {
             self.outbound.send_rest(&self.local, &self.tunnel).await
+        } else if matches!(close, Close::ShuttingDown) {
+            // ABORT can only follow whole records.
+            self.outbound.write_held(&self.tunnel).await
         } else if matches!(close, Close::Aborted(_))
             || self.inbound.is_ended() && matches!(close, Close::Tunnel(_) | Close::Truncated)
         {

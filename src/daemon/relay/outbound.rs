@@ -112,7 +112,10 @@ impl Outbound {
     /// refuses says why, and closes without having read all.
     pub(super) async fn send_rest(&mut self, local: &Stream, tunnel: &Stream) -> Result<(), Close> {
         loop {
-            poll_fn(|context| self.poll_write(context, tunnel)).await?;
+            self.write_held(tunnel).await?;
+            if self.is_ended {
+                return Ok(());
+            }
             let mut buffer = Buffer::lend(Size::Small);
             let payload = buffer.bytes_mut().get_mut(self.slots.payload()).unwrap_or_default();
             let count = local.try_read(payload).map_err(Close::Local)?.unwrap_or(0);
@@ -122,6 +125,11 @@ impl Outbound {
             self.seal(buffer, count)?;
             yield_now().await;
         }
+    }
+
+    /// Writes the records that are sealed, so that one can follow them.
+    pub(super) async fn write_held(&mut self, tunnel: &Stream) -> Result<(), Close> {
+        poll_fn(|context| self.poll_write(context, tunnel)).await
     }
 
     /// The ABORT that tells the other end why this one gives up; `None` where
