@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -103,6 +103,9 @@ pub enum PidFileError {
         /// What it says of the process.
         holder: String,
     },
+    /// What is in it is no process id: it is some other file, perhaps a precious one.
+    #[error("{} holds something else than a process id, and is left as it is", .0.display())]
+    Foreign(PathBuf),
     /// The system refuses.
     #[error("cannot write the process id to {}: {error}", path.display())]
     Write {
@@ -136,6 +139,9 @@ impl PidFile {
                 break file;
             }
         };
+        if !is_pid_file(&file).map_err(failed)? {
+            return Err(PidFileError::Foreign(path.into()));
+        }
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", getpid()))
@@ -163,11 +169,20 @@ fn open(path: &Path) -> io::Result<File> {
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(0o644)
+        // Who may read it could lock it.
+        .mode(0o600)
         // In a folder of others, root must not follow their links. Nor is a terminal
         // to become the one of a daemon.
         .custom_flags(O_NOFOLLOW | O_NOCTTY)
         .open(path)
+}
+
+/// Whether the file is empty, or begins with a line that is a number.
+fn is_pid_file(file: &File) -> io::Result<bool> {
+    let mut start = [0; 32];
+    let count = file.read_at(&mut start, 0)?;
+    let line = start.split_at(count).0.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(count == 0 || !line.is_empty() && line.iter().all(u8::is_ascii_digit))
 }
 
 /// Whether the file is what stands at the path.

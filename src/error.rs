@@ -3,7 +3,9 @@
 
 use std::io;
 
-use nix::libc::{EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EBADF, EISDIR, ENOENT, EPERM};
+use nix::libc::{
+    EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EBADF, EISDIR, EMFILE, ENOENT, EPERM,
+};
 use thiserror::Error;
 
 use crate::background::PidFileError;
@@ -89,11 +91,17 @@ impl Error {
             Self::PidFile(PidFileError::Held { .. }) => {
                 "end that process first, or name another file with -p"
             }
+            Self::PidFile(PidFileError::Foreign(_)) => {
+                "name another file with -p; if nobody needs this one, remove it first"
+            }
             Self::PidFile(PidFileError::Write { .. }) => {
                 "name a file this user may write with -p, or stay in the foreground with -F"
             }
             Self::System { error, .. } if error.kind() == io::ErrorKind::BrokenPipe => {
                 "whoever read it has ended"
+            }
+            Self::System { error, .. } if error.raw_os_error() == Some(EMFILE) => {
+                "raise the limit of file descriptors (LimitNOFILE=, ulimit -n)"
             }
             // What clone(2) says where there may be no further task.
             Self::System { error, .. } if error.kind() == io::ErrorKind::WouldBlock => {
@@ -127,7 +135,7 @@ impl Error {
             | Self::Pipe { .. }
             | Self::Rekey(RekeyError::Connect { .. } | RekeyError::NoAnswer { .. })
             | Self::PidFile(PidFileError::Held { .. }) => UNAVAILABLE,
-            Self::PidFile(PidFileError::Write { .. }) => CANNOT_CREATE,
+            Self::PidFile(PidFileError::Foreign(_) | PidFileError::Write { .. }) => CANNOT_CREATE,
             Self::System { .. } => OS,
         }
     }

@@ -18,16 +18,18 @@ use spiped::daemon::{Ended, Inherited, Start, Watchdog};
 use spiped::error::Error;
 use spiped::key_file::{self, Owners};
 use spiped::stdio::Stdout;
-use spiped::{daemon, logging, memory, privileges, rekey, setup};
+use spiped::{daemon, logging, memory, privileges, rekey, setup, signals};
 
 fn main() -> ExitCode {
+    // What cannot be written is an error, and does not end this process.
+    signals::ignore_file_size();
     // Before a key is there to be seen.
     if let Err(error) = memory::forbid_inspection() {
         let what = "cannot close this process to others";
         return end(Err(Error::System { what, error: error.into() }));
     }
     if is_named_spipe() {
-        return spipe().unwrap_or_else(|error| end(Err(error)));
+        return spipe_and_end();
     }
     let CommandLine { args, environment } = match CommandLine::<Args>::read() {
         Ok(line) => line,
@@ -51,6 +53,21 @@ fn main() -> ExitCode {
 /// One binary, two names: `spipe` is a link to `spiped`.
 fn is_named_spipe() -> bool {
     std::env::args_os().next().is_some_and(|name| Path::new(&name).ends_with("spipe"))
+}
+
+/// Whoever else holds a socket that is standard output: its reader sees the end.
+fn spipe_and_end() -> ExitCode {
+    match spipe() {
+        Ok(code) => code,
+        Err(error) => {
+            let is_of_stream = matches!(error, Error::Pipe { .. });
+            let code = end(Err(error));
+            if is_of_stream {
+                Stdout.end_socket();
+            }
+            code
+        }
+    }
 }
 
 /// Standard input and output through a pipe.

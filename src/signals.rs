@@ -6,7 +6,7 @@ use std::ptr;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::signal::{SigSet, Signal as Number};
+use nix::sys::signal::{SigHandler, SigSet, Signal as Number, signal as set_signal};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Handles a signal from here on, unless it was ignored at the start: `trap '' TERM`
@@ -35,6 +35,15 @@ pub async fn next(signal: &mut Option<Signal>) {
 pub fn unblock() -> io::Result<()> {
     let ours = [Number::SIGTERM, Number::SIGINT, Number::SIGHUP, Number::SIGCHLD];
     Ok(SigSet::from_iter(ours).thread_unblock()?)
+}
+
+/// Has a write beyond the limit of a file's size (`ulimit -f`) fail, where the
+/// system's signal for it would end the process with all its connections.
+pub fn ignore_file_size() {
+    #[expect(unsafe_code, reason = "there is no safe way to ignore a signal")]
+    // SAFETY: to ignore a signal runs no code of ours when it comes.
+    let ignored = unsafe { set_signal(Number::SIGXFSZ, SigHandler::SigIgn) };
+    debug_assert!(ignored.is_ok(), "it is a signal that can be ignored");
 }
 
 fn is_ignored(kind: SignalKind) -> io::Result<bool> {

@@ -46,10 +46,15 @@ impl Stdout {
     /// # Errors
     /// When `/dev/null` cannot take its place.
     pub fn end(self) -> io::Result<()> {
-        // Fails where it is no socket, or one whose peer is gone already.
-        let _no_socket = SockRef::from(&io::stdout()).shutdown(Shutdown::Write);
+        self.end_socket();
         let null = OpenOptions::new().write(true).open("/dev/null")?;
         Ok(dup2_stdout(null)?)
+    }
+
+    /// Shuts standard output down if it is a socket: others may hold it, too.
+    pub fn end_socket(&self) {
+        // Fails where it is no socket, or one whose peer is gone already.
+        let _no_socket = SockRef::from(&io::stdout()).shutdown(Shutdown::Write);
     }
 }
 

@@ -128,7 +128,7 @@ pub fn run(
     ready: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(), Error> {
     let source = Source::of(config, start.sockets)?;
-    let places = Places::from_limits(config, source.listeners());
+    let places = Places::from_limits(config, source.listeners())?;
     let runtime = one_thread_runtime().map_err(system("cannot start the event loop"))?;
     runtime.block_on(async {
         let reload = ReloadSignal::handle().map_err(system("cannot handle signals"))?;

@@ -1,10 +1,14 @@
 //! How many connections there may be: as many as file descriptors allow,
 //! shared out at the start so that no connection meets a lack of them.
 
+use std::io;
+
+use nix::libc::EMFILE;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::warn;
 
 use crate::config::{Config, Prewarm, Role};
+use crate::error::Error;
 
 /// Descriptors of an open connection: the local socket and the tunnel.
 pub(super) const PER_CONNECTION: usize = 2;
@@ -47,16 +51,15 @@ pub(super) struct Places {
 impl Places {
     /// Raises the soft limit of descriptors to the hard one, and shares them out,
     /// where so many sockets listen.
-    pub(super) fn from_limits(config: &Config, listeners: usize) -> Self {
-        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-        let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-            Ok(()) => hard,
-            Err(_) => soft,
-        };
-        let descriptors = usize::try_from(limit).unwrap_or(usize::MAX);
+    ///
+    /// # Errors
+    /// When not even one connection can be served.
+    pub(super) fn from_limits(config: &Config, listeners: usize) -> Result<Self, Error> {
         let fixed = RESERVED
             .saturating_add(config.threads.get().saturating_mul(PER_THREAD))
             .saturating_add(listeners.saturating_mul(PER_LISTENER));
+        // And one for a stranger, one to spare.
+        let descriptors = raise_limit(fixed.saturating_add(PER_CONNECTION + 2))?;
         let places = Self::within(descriptors, fixed, config.role, config.prewarm);
         if places.prewarmed < config.prewarm.get() {
             warn!(
@@ -67,7 +70,7 @@ impl Places {
             );
         }
         let Some(asked) = config.connections.0 else {
-            return places;
+            return Ok(places);
         };
         let asked = usize::try_from(asked.get()).unwrap_or(usize::MAX);
         if asked > places.connections {
@@ -77,7 +80,7 @@ impl Places {
                 places.connections
             );
         }
-        Self { connections: places.connections.min(asked), ..places }
+        Ok(Self { connections: places.connections.min(asked), ..places })
     }
 
     fn within(descriptors: usize, fixed: usize, role: Role, prewarm: Prewarm) -> Self {
@@ -92,6 +95,24 @@ impl Places {
         let descriptors = connections.saturating_mul(PER_CONNECTION);
         Self { connections, strangers, prewarmed, spare, descriptors }
     }
+}
+
+/// Raises the soft limit of descriptors to the hard one; how many there may be.
+///
+/// # Errors
+/// When that is fewer than are needed.
+pub(super) fn raise_limit(needed: usize) -> Result<usize, Error> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    };
+    let descriptors = usize::try_from(limit).unwrap_or(usize::MAX);
+    if descriptors < needed {
+        let error = io::Error::from_raw_os_error(EMFILE);
+        return Err(Error::System { what: "not one connection can be served", error });
+    }
+    Ok(descriptors)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use tokio::signal::unix::SignalKind;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::connect;
+use super::places::raise_limit;
 use super::relay::Relay;
 use super::shutdown::{EndSignals, shutdown};
 use super::stream::Stream;
@@ -26,6 +27,8 @@ use crate::protocol::SharedKey;
 use crate::signals::{next, unless_ignored};
 use crate::stdio::{Stdin, Stdout};
 
+/// Descriptors without which nothing can be begun.
+const DESCRIPTORS: usize = 16;
 /// Connects at once, beside the first one.
 const SPARE: usize = 16;
 
@@ -44,6 +47,7 @@ pub enum Ended {
 /// # Errors
 /// When the receiver can't be reached, or the stream did not end cleanly.
 pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
+    raise_limit(DESCRIPTORS)?;
     let runtime = one_thread_runtime().map_err(system("cannot start the event loop"))?;
     // A terminal, a file or a pipe: threads can read each, a runtime cannot.
     let (ours, theirs) = UnixStream::pair().map_err(system("cannot make a socket"))?;
@@ -96,7 +100,11 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
         if !close.is_clean() {
             return Err(failed(close));
         }
-        breaks.try_recv().map_or(Ok(Ended::Cleanly), Err)
+        if let Ok(error) = breaks.try_recv() {
+            return Err(error);
+        }
+        Stdout.end_socket();
+        Ok(Ended::Cleanly)
     })
 }
 

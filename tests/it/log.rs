@@ -183,6 +183,17 @@ fn a_syslog_that_is_not_read_holds_up_no_connection() {
     assert!(std::str::from_utf8(&line[..count]).unwrap().contains("receiver listening on"));
 }
 
+/// The system's signal for a file that is too large would end the process.
+#[test]
+fn a_log_file_that_may_not_grow_holds_up_no_connection() {
+    let folder = Folder::new();
+    let log = File::create(folder.path("log")).unwrap();
+    let own_limit = "shift; ulimit -f 1; exec \"$@\"";
+    let stage = Stage::new(log, &["sh", "-c", own_limit, "sh"], &[]);
+    stage.serves_all();
+    stage.receiver.end();
+}
+
 /// Nor may it keep what is wrong at the start from ending.
 #[test]
 fn a_start_that_fails_ends_though_nobody_reads_why() {

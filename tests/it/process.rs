@@ -204,6 +204,20 @@ fn a_pid_file_belongs_to_one_process() {
     assert!(!folder.path("one.pid").exists());
 }
 
+/// A mistyped -p must not cost a key.
+#[test]
+fn a_file_that_is_no_pid_file_is_left_as_it_is() {
+    let folder = Folder::new();
+    fs::write(folder.path("notes"), "precious").unwrap();
+    for name in ["redis.key", "notes"] {
+        let before = fs::read(folder.path(name)).unwrap();
+        let output = background(&folder, "-d", source(), nobody(), &["-p", name]);
+        let reason = format!("{name} holds something else than a process id");
+        assert_failed(&output, 73, &reason);
+        assert_eq!(fs::read(folder.path(name)).unwrap(), before);
+    }
+}
+
 /// As a real unit of systemd's has it. It is nobody's: any number may run so.
 #[test]
 fn a_device_as_the_pid_file_is_no_pid_file() {

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use spiped::protocol::{Initiator, MESSAGE_2, SharedKey, Suite};
 
 use super::{is_reset, limited, limited_with, processor_time, raise_own_limit, talk, talkers};
 use crate::support::net::{NOBODY, Resolver, ip, namespaces_can_be};
-use crate::support::{Daemon, Folder, Pipe, Server, need, patient, wait_until};
+use crate::support::{Daemon, Folder, Pipe, SPIPED, Server, need, patient, wait_until};
 
 /// How long a starved end is watched.
 const WATCHED: Duration = Duration::from_millis(1500);
@@ -85,6 +85,48 @@ fn a_limit_beyond_the_descriptors_is_cut_down() {
     }
     talk(&mut clients, b"still");
     assert_eq!(sender.log.count("cannot accept") + receiver.log.count("cannot accept"), 0);
+}
+
+/// However few: it serves, or says so and ends with the code for it.
+#[test]
+fn a_start_without_enough_descriptors_says_so() {
+    let folder = Folder::new();
+    let server = Server::echo();
+    let receiver = Daemon::receiver(&folder.shared_key(), server.address, &[]);
+    let mut starts = 0;
+    for limit in (4..12).chain((12..64).step_by(4)) {
+        let start = |program: &str, more: &[&str]| {
+            let mut command = Command::new("sh");
+            let script = format!("ulimit -n {limit}; exec \"$@\"");
+            command.args(["-c", &script, "sh", program]).args(more);
+            let target = receiver.address.to_string();
+            command.args(["-t", &target, "-k"]).arg(folder.shared_key());
+            command
+        };
+        let spipe = folder.spipe();
+        let mut spipe = start(spipe.to_str().unwrap(), &[]);
+        let output = spipe.stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!([Some(0), Some(66), Some(71)].contains(&output.status.code()), "{limit}: {said}");
+        assert!(!said.contains("panic"), "{limit}: {said}");
+
+        let options = ["-F", "-e", "-s", "127.0.0.1:0", "--threads", "2"];
+        let mut daemon = Daemon::launch(start(SPIPED, &options));
+        wait_until("it serves or has ended", || {
+            daemon.log.count(" listening on ") > 0 || !daemon.is_running()
+        });
+        if daemon.is_running() {
+            starts += 1;
+            daemon.wait_until_listening();
+            crate::support::round_trip(&mut daemon.connect(), b"served");
+        } else {
+            assert!([Some(66), Some(71)].contains(&daemon.wait().code()), "{limit}");
+            daemon.log.wait_for("hint: ");
+            assert_eq!(daemon.log.count("panic"), 0, "{limit}");
+            assert_eq!(starts, 0, "fewer were enough");
+        }
+    }
+    assert!(starts > 0);
 }
 
 #[test]
@@ -226,7 +268,7 @@ fn connects_to_many_addresses_stay_within_the_descriptors() {
 #[test]
 fn an_accept_that_is_forbidden_is_said_and_tried_in_peace() {
     let folder = Folder::new();
-    let mut command = Command::new(crate::support::SPIPED);
+    let mut command = Command::new(SPIPED);
     command.args(["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:9", "-k"]);
     command.arg(folder.shared_key());
     forbid_accept(&mut command);

@@ -91,6 +91,27 @@ fn one_socket_may_be_all_standard_streams() {
     }
 }
 
+/// Others may hold the socket, too, so that its last descriptor here closes nothing.
+#[test]
+fn a_socket_as_standard_output_is_ended_whichever_direction_ends_last() {
+    let folder = Folder::new();
+    let key = folder.shared_key();
+    let (server, arrived) = server(b"bye\n".to_vec());
+    let receiver = Daemon::receiver(&key, server.address, &[]);
+    let down = Daemon::receiver(&key, crate::support::nobody(), &[]);
+    for (target, answer, code) in [(&receiver, &b"bye\n"[..], 0), (&down, b"", 69)] {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut command = spipe(&folder, target.address);
+        command.stdin(Stdio::null()).stdout(OwnedFd::from(theirs.try_clone().unwrap()));
+        let mut child = command.spawn().unwrap();
+        assert_eq!(all_of(ours), answer);
+        wait_until("spipe ends", || child.try_wait().unwrap().is_some());
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        drop(theirs);
+    }
+    assert_eq!(arrived.recv_timeout(PATIENCE).unwrap(), b"");
+}
+
 /// What failed is not ended as if it were well: the message still gets out.
 #[test]
 fn a_failure_is_told_where_standard_error_is_the_same_socket() {
