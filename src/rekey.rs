@@ -5,11 +5,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::libc::{O_NOFOLLOW, O_PATH};
+use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
 use crate::error::Error;
@@ -18,7 +18,7 @@ use crate::key_file::{self, Owners};
 /// How long the other process may let us wait.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest answer there is.
-const ANSWER_MAX: u64 = 1024;
+const ANSWER_MAX: usize = 1024;
 
 /// Why a running spiped has not got another key.
 #[derive(Debug, Error)]
@@ -71,9 +71,8 @@ pub fn rekey(path: &Path, key: &Path) -> Result<String, Error> {
     let (socket, user) = open_socket(path).map_err(unreached)?;
     // First the key, which may be long in coming: the other end does not wait.
     let content = key_file::read_content(key, Owners::OwnOr(user))?;
-    let mut stream =
-        UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).map_err(unreached)?;
-    let answer = ask(&mut stream, &content)
+    let stream = connect(&socket).map_err(unreached)?;
+    let answer = ask(&stream, &content)
         .map_err(|error| RekeyError::NoAnswer { socket: path.into(), error })?;
     match answer.strip_prefix("ok ") {
         Some(id) => Ok(id.to_owned()),
@@ -92,14 +91,37 @@ pub(crate) fn open_socket(path: &Path) -> io::Result<(File, u32)> {
     Ok((file, metadata.uid()))
 }
 
-fn ask(stream: &mut UnixStream, content: &[u8]) -> io::Result<String> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn connect(socket: &File) -> io::Result<Socket> {
+    let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Also of the connect, where the other process does not accept.
     stream.set_write_timeout(Some(PATIENCE))?;
+    stream.connect(&SockAddr::unix(format!("/proc/self/fd/{}", socket.as_raw_fd()))?)?;
+    Ok(stream)
+}
+
+fn ask(mut stream: &Socket, content: &[u8]) -> io::Result<String> {
+    let started = Instant::now();
     let length = u32::try_from(content.len()).map_err(io::Error::other)?;
     stream.write_all(&length.to_be_bytes())?;
     stream.write_all(content)?;
-    let mut answer = String::new();
-    stream.take(ANSWER_MAX).read_to_string(&mut answer)?;
+    let mut answer = Vec::new();
+    let mut part = [0; ANSWER_MAX];
+    while answer.len() < ANSWER_MAX {
+        // In all, however little comes at a time.
+        let left = PATIENCE.saturating_sub(started.elapsed());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut part) {
+            Ok(0) => break,
+            Ok(count) => answer.extend_from_slice(part.split_at(count).0),
+            // When the time is over, too.
+            Err(error) if is_to_be_tried_again(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let answer = String::from_utf8(answer).map_err(|_| io::ErrorKind::InvalidData)?;
     // Without the end of its line it is half an answer.
     let answer = answer.strip_suffix('\n').ok_or(io::ErrorKind::UnexpectedEof)?;
     // It goes to root's terminal, and to the log.
@@ -107,4 +129,8 @@ fn ask(stream: &mut UnixStream, content: &[u8]) -> io::Result<String> {
         return Err(io::ErrorKind::InvalidData.into());
     }
     Ok(answer.to_owned())
+}
+
+fn is_to_be_tried_again(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
 }

@@ -197,6 +197,24 @@ fn the_control_socket_is_no_link_and_its_answer_is_one_line() {
     assert_eq!(pipe.receiver.log.count("the key is read again"), 0);
 }
 
+/// A daemon that is stuck, or was taken over, must not keep root waiting.
+#[test]
+fn an_answer_that_drips_is_not_waited_for() {
+    let pipe = Rekeyed::start();
+    let listener = UnixListener::bind(pipe.folder.path("drips")).unwrap();
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    let other = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let a_while = std::time::Duration::from_millis(500);
+        while is_done.recv_timeout(a_while).is_err() && socket.write_all(b"o").is_ok() {}
+    });
+    let refused = pipe.rekey("drips", &pipe.folder.shared_key());
+    let _ended = done.send(());
+    other.join().unwrap();
+    assert_eq!(refused.status.code(), Some(69), "{refused:?}");
+    assert!(said(&refused).contains("timed out"), "{refused:?}");
+}
+
 /// What a killed one leaves behind is replaced; what is listened on is not.
 #[test]
 fn a_stale_control_socket_is_replaced() {
