@@ -2,10 +2,11 @@
 //! will: so many a second of each kind, and the next one says how many were left
 //! out.
 
+use std::mem;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tracing::Level;
+use tracing::{Level, warn};
 
 use super::close::{Close, Stranger};
 use crate::protocol::HandshakeError;
@@ -68,7 +69,12 @@ impl LogLimit {
             return None;
         }
         state.said = state.said.saturating_add(1);
-        Some(std::mem::take(&mut state.suppressed))
+        Some(mem::take(&mut state.suppressed))
+    }
+
+    /// How many were left out that no line has counted yet.
+    fn rest(&self) -> u64 {
+        mem::take(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).suppressed)
     }
 }
 
@@ -92,6 +98,25 @@ impl LogLimits {
             target: often(),
             aborted: often(),
             truncated: often(),
+        }
+    }
+
+    /// Counts, at the end, what no further line of its kind will count.
+    pub(super) fn say_rest(&self) {
+        let Self { wrong_key, refused, not_ours, silent, cut_short, replayed, .. } = self;
+        let Self { unproved, crowded, limit, no_room, loops, .. } = self;
+        let Self { no_session, target, aborted, truncated, .. } = self;
+        let suppressed: u64 = [
+            [wrong_key, refused, not_ours, silent, cut_short],
+            [replayed, unproved, crowded, limit, no_room],
+            [loops, no_session, target, aborted, truncated],
+        ]
+        .iter()
+        .flatten()
+        .map(|limit| limit.rest())
+        .sum();
+        if suppressed > 0 {
+            warn!(suppressed, "further lines of connections were left out");
         }
     }
 

@@ -1,4 +1,4 @@
-//! The pipe as a daemon; the only folder that knows tokio.
+//! The pipe as a daemon: the only folder that knows sockets and time.
 //!
 //! A connection goes through the files like this:
 //!

@@ -140,6 +140,7 @@ impl Server {
         self.shared.notifier.changed();
         notify::tell_stopping(&self.shared.draining(), limit.saturating_add(GOODBYE));
         self.drain(&mut all_ended, &mut end).await;
+        self.shared.log_limits.say_rest();
         Ok(())
     }
 

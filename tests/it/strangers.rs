@@ -163,6 +163,10 @@ fn lines_about_strangers_are_rate_limited_and_counted() {
         refuse();
         stage.pipe.receiver.log.count("suppressed=") > 0
     });
+    // And those that no further line counts, at the end.
+    (0..strangers).for_each(|_| refuse());
+    stage.pipe.receiver.signal("TERM");
+    stage.pipe.receiver.log.wait_for("further lines of connections were left out suppressed=");
 }
 
 /// Noise of one kind hides no line of another: a sender with a wrong key is found.
