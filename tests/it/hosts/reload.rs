@@ -98,7 +98,7 @@ fn an_encrypted_key_is_used_and_reloaded() {
 
     // Not for this host, or cut off.
     host.sh("echo rubbish > /etc/spiped/redis.key.cred");
-    is_refused(host, "the key has 0 bytes, fewer than 32");
+    is_refused(host, "no key came by standard input");
 }
 
 /// It asks for the time it needs, if that is more than the unit's.
