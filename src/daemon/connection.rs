@@ -75,32 +75,39 @@ struct Facts {
     received: u64,
 }
 
-/// Serves one connection to its end, and logs it.
-pub(super) async fn run(shared: Arc<Shared>, accepted: Accepted, entry: Entry) {
+/// Serves one connection to its end, and logs it. Taken apart first: an async
+/// function would keep room for its parameters beside what it makes of them.
+pub(super) fn run(
+    shared: Arc<Shared>,
+    accepted: Accepted,
+    entry: Entry,
+) -> impl Future<Output = ()> + Send {
     let Accepted { id, at, socket, peer } = accepted;
-    let mut facts = Facts::default();
-    let open = match (accept(&shared, socket, &peer), entry) {
-        (Err(close), _place) => Err(close),
-        // Boxed, so that what this takes is given back once it is open.
-        (Ok(stream), Entry::Client(place)) => {
-            let client = Counted { stream, place };
-            Box::pin(send(&shared, client, &mut facts)).await
-        }
-        (Ok(stream), Entry::Stranger(place)) => {
-            let stranger = Counted { stream, place };
-            Box::pin(receive(&shared, stranger, at, &mut facts)).await
-        }
-    };
-    let close = match open {
-        Err(close) => close,
-        Ok(mut open) => {
-            let result = open.relay.run(shared.config.role, &shared.shutdown).await;
-            (facts.sent, facts.received) = open.relay.bytes();
-            // Boxed: else there were room for it for as long as it is open.
-            Box::pin(open.relay.close(result)).await
-        }
-    };
-    log(&shared, (id, &peer), (&close, &facts), at.elapsed());
+    async move {
+        let mut facts = Facts::default();
+        let open = match (accept(&shared, socket, &peer), entry) {
+            (Err(close), _place) => Err(close),
+            // Boxed, so that what this takes is given back once it is open.
+            (Ok(stream), Entry::Client(place)) => {
+                let client = Counted { stream, place };
+                Box::pin(send(&shared, client, &mut facts)).await
+            }
+            (Ok(stream), Entry::Stranger(place)) => {
+                let stranger = Counted { stream, place };
+                Box::pin(receive(&shared, stranger, at, &mut facts)).await
+            }
+        };
+        let close = match open {
+            Err(close) => close,
+            Ok(mut open) => {
+                let result = open.relay.run(shared.config.role, &shared.shutdown).await;
+                (facts.sent, facts.received) = open.relay.bytes();
+                // Boxed so that the open connection's future keeps no room for it.
+                Box::pin(open.relay.close(result)).await
+            }
+        };
+        log(&shared, (id, &peer), (&close, &facts), at.elapsed());
+    }
 }
 
 /// Resets a connection that there is no place for, and logs it.

@@ -60,10 +60,10 @@ thread_local! {
 
 /// What the directions of a connection tell of their reads.
 pub(super) struct Awake {
-    waiting: Waiting,
     /// Whether one has read little since it was last asked.
     has_moved: bool,
-    window: Window,
+    /// None without the option, which is so for most: they need no room for it.
+    window: Option<Box<Window>>,
 }
 
 /// When to begin, and when to give up.
@@ -83,13 +83,14 @@ struct Since {
 }
 
 impl Awake {
-    pub(super) const fn new(waiting: Waiting) -> Self {
-        Self { waiting, has_moved: false, window: Window::new() }
+    pub(super) fn new(waiting: Waiting) -> Self {
+        let window = (waiting == Waiting::Awake).then(|| Box::new(Window::new()));
+        Self { has_moved: false, window }
     }
 
     /// A direction has read so many bytes.
     pub(super) fn moved(&mut self, bytes: usize) {
-        if self.waiting == Waiting::Awake {
+        if self.window.is_some() {
             READS.set(READS.get().wrapping_add(1));
             self.has_moved = bytes < BULK;
         }
@@ -97,10 +98,11 @@ impl Awake {
 
     /// Keeps the task awake while it pays; to be called after the directions.
     pub(super) fn keep(&mut self, context: &mut Context<'_>) {
+        let Some(window) = &mut self.window else { return };
         if mem::take(&mut self.has_moved) {
-            self.window.moved();
+            window.moved();
         }
-        if self.window.is_open() && !PAUSE.lasts(Instant::now()) {
+        if window.is_open() && !PAUSE.lasts(Instant::now()) {
             let before = Instant::now();
             thread::yield_now();
             PAUSE.core_was_away(before.elapsed());

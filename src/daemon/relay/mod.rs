@@ -76,6 +76,8 @@ pub(super) struct Relay {
     outbound: Outbound,
     inbound: Inbound,
     awake: Awake,
+    /// What is known of the end of the local peer.
+    peer: LocalPeer,
 }
 
 impl Relay {
@@ -91,6 +93,7 @@ impl Relay {
             outbound: Outbound::new(session.sealer, config.padding),
             inbound: Inbound::new(session.opener),
             awake: Awake::new(config.waiting),
+            peer: LocalPeer::default(),
         }
     }
 
@@ -117,12 +120,11 @@ impl Relay {
     }
 
     async fn relay_both(&mut self, shutdown: &Shutdown) -> Result<(), Close> {
-        let Self { local, tunnel, outbound, inbound, awake } = self;
+        let Self { local, tunnel, outbound, inbound, awake, peer } = self;
         let (local, tunnel) = (&*local, &*tunnel);
         let mut failing = pin!(local.failed());
         let mut ending = pin!(shutdown.begun());
         let mut check = pin!(sleep(CHECK));
-        let mut peer = LocalPeer::default();
         let (mut sent, mut received, mut was_ended) = (false, false, false);
         let both = poll_fn(|context| {
             received = received || inbound.poll(context, (tunnel, local), awake)?.is_ready();

@@ -67,6 +67,7 @@ fn relay(local: Stream, tunnel: Stream) -> (Relay, Session) {
         outbound: Outbound::new(responder.sealer, None),
         inbound: Inbound::new(responder.opener),
         awake: Awake::new(Waiting::Asleep),
+        peer: LocalPeer::default(),
     };
     (relay, initiator)
 }
@@ -260,7 +261,11 @@ impl Inbound {
             .await;
             let opened = usize::try_from(self.bytes().saturating_sub(before)).unwrap();
             // What the turn before has left, and one read.
-            assert!(opened < 2 * RECORDS_OPENED || opened == RECORD_MAX - OVERHEAD, "{opened}");
+            assert!(
+                u32::try_from(opened).unwrap() < 2 * RECORDS_OPENED
+                    || opened == RECORD_MAX - OVERHEAD,
+                "{opened}"
+            );
             yield_now().await;
         }
     }
