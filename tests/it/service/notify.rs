@@ -171,9 +171,7 @@ fn one_stuck_thread_starves_the_watchdog() {
     command.args(["-s", "127.0.0.1:0", "--threads", "3"]).env("WATCHDOG_USEC", "400000");
     let daemon = Daemon::spawn(command);
     manager.until("WATCHDOG=1");
-    let threads = threads_named(&daemon, |name| name.starts_with("spiped"));
-    assert_eq!(threads.len(), 3);
-    for thread in threads {
+    for thread in threads_named(&daemon, 3, |name| name.starts_with("spiped")) {
         let stopped = Stopped::thread(thread);
         wait_until("the feed ends", || manager.is_silent_for(Duration::from_millis(600)));
         drop(stopped);
@@ -182,13 +180,18 @@ fn one_stuck_thread_starves_the_watchdog() {
     }
 }
 
-/// The threads of a daemon by their names.
-fn threads_named(daemon: &Daemon, is_it: impl Fn(&str) -> bool) -> Vec<Pid> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap();
-    let tasks = tasks.map(|task| task.unwrap().path());
-    let named = tasks.filter(|task| is_it(&fs::read_to_string(task.join("comm")).unwrap()));
-    let number = |task: PathBuf| task.file_name().unwrap().to_str().unwrap().parse().unwrap();
-    named.map(number).map(Pid::from_raw).collect()
+/// The threads of a daemon by their names, once there are so many: each begins
+/// with the name of the one that started it.
+fn threads_named(daemon: &Daemon, count: usize, is_it: impl Fn(&str) -> bool) -> Vec<Pid> {
+    let named = || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap();
+        let tasks = tasks.map(|task| task.unwrap().path());
+        let named = tasks.filter(|task| is_it(&fs::read_to_string(task.join("comm")).unwrap()));
+        let number = |task: PathBuf| task.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        named.map(number).map(Pid::from_raw).collect::<Vec<_>>()
+    };
+    wait_until("its threads have their names", || named().len() == count);
+    named()
 }
 
 /// A thread of another process that stands still, as in a system call that does
@@ -223,9 +226,7 @@ fn a_thread_that_blocks_stands_in_nobodys_way() {
     let mut open = sender.connect();
     round_trip(&mut open, b"before");
     for name in ["resolver", "files", "log"] {
-        let threads = threads_named(&sender, |comm| comm.trim_end() == name);
-        assert_eq!(threads.len(), 1, "{name}");
-        let stopped = Stopped::thread(threads[0]);
+        let stopped = Stopped::thread(threads_named(&sender, 1, |comm| comm.trim_end() == name)[0]);
         sender.signal("HUP");
         round_trip(&mut open, b"goes on");
         for _ in 0..20 {
@@ -234,7 +235,7 @@ fn a_thread_that_blocks_stands_in_nobodys_way() {
         drop(stopped);
     }
     wait_until("the key was read each time", || sender.log.count("the key is read again") == 3);
-    let _stopped: Vec<_> = threads_named(&sender, |name| !name.starts_with("spiped"))
+    let _stopped: Vec<_> = threads_named(&sender, 3, |name| !name.starts_with("spiped"))
         .into_iter()
         .map(Stopped::thread)
         .collect();
