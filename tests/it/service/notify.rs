@@ -209,8 +209,10 @@ impl Stopped {
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        // It may be gone, if its process has ended.
-        let _gone = ptrace::detach(self.0, None);
+        if ptrace::detach(self.0, None).is_err() {
+            // Its process ends, and cannot be waited for before this thread was.
+            let _ended = waitpid(self.0, Some(WaitPidFlag::__WALL));
+        }
     }
 }
 
