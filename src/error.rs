@@ -12,6 +12,7 @@ use crate::background::PidFileError;
 use crate::config::setup::SetupConfigError;
 use crate::config::{Address, ConfigError};
 use crate::daemon::ActivationError;
+use crate::handover::HandoverError;
 use crate::key_file::KeyFileError;
 use crate::privileges::PrivilegesError;
 use crate::rekey::RekeyError;
@@ -49,6 +50,9 @@ pub enum Error {
     /// `rekey`.
     #[error(transparent)]
     Rekey(#[from] RekeyError),
+    /// `handover`.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
     /// `spipe`'s connection was not made, or did not end cleanly.
     #[error("{reason}")]
     Pipe {
@@ -86,6 +90,7 @@ impl Error {
             Self::Listen { address, error } => listen_hint(address, error),
             Self::Activation(error) => error.hint(),
             Self::Rekey(error) => error.hint(),
+            Self::Handover(error) => error.hint(),
             Self::Pipe { hint, .. } => hint,
             Self::Privileges(error) => privileges_hint(error),
             Self::PidFile(PidFileError::Held { .. }) => {
@@ -132,6 +137,7 @@ impl Error {
             ) => NO_USER,
             Self::Privileges(_) => NO_PERMISSION,
             Self::Listen { .. }
+            | Self::Handover(_)
             | Self::Pipe { .. }
             | Self::Rekey(RekeyError::Connect { .. } | RekeyError::NoAnswer { .. })
             | Self::PidFile(PidFileError::Held { .. }) => UNAVAILABLE,

@@ -17,6 +17,8 @@
 //!
 //! [`rekey`] hands a running daemon another key; [`memory`] is where keys are kept.
 //!
+//! [`keeper`] and [`handover`] have a unit restart beside its open connections.
+//!
 //! [`setup`] has systemd run an end, with one command; the pipe knows nothing of it.
 //!
 //! [`error`] is what the operator reads when the program cannot start,
@@ -33,6 +35,8 @@ pub mod background;
 pub mod config;
 pub mod daemon;
 pub mod error;
+pub mod handover;
+pub mod keeper;
 pub mod key_file;
 pub mod logging;
 pub mod memory;

@@ -10,15 +10,17 @@ use clap::CommandFactory;
 use clap::error::ErrorKind;
 use clap_complete::Shell;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
 
 use spiped::background::{Announcement, Detached, PidFile, detach};
 use spiped::config::setup::{Setup, SetupCommand};
 use spiped::config::{Args, Command, CommandLine, Config, Ground, Name, SpipeArgs, TunnelConfig};
 use spiped::daemon::{Ended, Inherited, Start, Watchdog};
 use spiped::error::Error;
+use spiped::keeper::{Split, split};
 use spiped::key_file::{self, Owners};
 use spiped::stdio::Stdout;
-use spiped::{daemon, logging, memory, privileges, rekey, setup, signals};
+use spiped::{daemon, handover, logging, memory, privileges, rekey, setup, signals};
 
 fn main() -> ExitCode {
     // What cannot be written is an error, and does not end this process.
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Some(Command::Rekey { socket, key }) => {
             end(rekey::rekey(&socket, &key).and_then(|id| print(&format_args!("{id}\n"))))
         }
+        Some(Command::Handover { unit, adopt }) => end(hand_over(&unit, adopt)),
         Some(Command::Setup { what }) => end(set_up(what)),
         Some(Command::Completions { shell, name }) => end(completions(shell, name)),
         None => match environment.check(Config::try_from(args)) {
@@ -93,6 +96,16 @@ fn pipe(config: &Config) -> ExitCode {
     };
     match config.process.ground {
         Ground::Foreground => end(told(serve(config, start, None))),
+        Ground::Handover => match split() {
+            Ok(Split::Keeper(keeper)) => {
+                drop(start);
+                keeper.keep().unwrap_or_else(|error| {
+                    end(Err(Error::System { what: "cannot watch the process that serves", error }))
+                })
+            }
+            Ok(Split::Worker) => end(told(serve(config, start, None))),
+            Err(error) => end(Err(Error::System { what: "cannot start a process", error })),
+        },
         // Before the key is read: the parent never has it.
         Ground::Background => match detach() {
             Ok(Detached::Parent(code)) => code,
@@ -135,6 +148,14 @@ fn keyid(path: &Path, user: Option<&str>) -> Result<(), Error> {
     let user = user.map(privileges::user_of_name).transpose()?;
     let key = key_file::read(path, user.map_or(Owners::Anybody, Owners::User))?;
     print(&format_args!("{}\n", key.id()))
+}
+
+fn hand_over(unit: &str, adopt: Option<i32>) -> Result<(), Error> {
+    match adopt {
+        Some(worker) => handover::adopt(Pid::from_raw(worker))?,
+        None => handover::hand_over(unit)?,
+    }
+    Ok(())
 }
 
 fn set_up(what: SetupCommand) -> Result<(), Error> {

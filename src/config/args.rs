@@ -22,7 +22,7 @@ use super::setup::SetupCommand;
     disable_version_flag = true,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    override_usage = "spiped -e|-d -s ADDRESS -t ADDRESS -k FILE [OPTIONS]\n       spiped keygen PATH\n       spiped keyid PATH\n       spiped rekey SOCKET KEY\n       spiped setup receive|send|pair NAME -s ADDRESS -t ADDRESS [OPTIONS]\n       spiped completions SHELL [NAME]"
+    override_usage = "spiped -e|-d -s ADDRESS -t ADDRESS -k FILE [OPTIONS]\n       spiped keygen PATH\n       spiped keyid PATH\n       spiped rekey SOCKET KEY\n       spiped handover UNIT\n       spiped setup receive|send|pair NAME -s ADDRESS -t ADDRESS [OPTIONS]\n       spiped completions SHELL [NAME]"
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub struct Args {
@@ -53,6 +53,10 @@ pub struct Args {
     /// Stay in the foreground
     #[arg(short = 'F', long, env = "SPIPED_FOREGROUND", value_parser = FalseyValueParser::new())]
     pub foreground: bool,
+
+    /// With -F: serve in a second process, which a restart of the systemd unit leaves to its open connections
+    #[arg(long, env = "SPIPED_HANDOVER", value_parser = FalseyValueParser::new())]
+    pub handover: bool,
 
     /// Connections at once; 0: as many as the file descriptors allow [default: 0]
     #[arg(short = 'n', long, value_name = "NUMBER", env = "SPIPED_CONNECTIONS")]
@@ -199,6 +203,14 @@ pub enum Command {
         /// Refuse a file that belongs to neither this user nor root [default: anybody may own it]
         #[arg(short = 'u', long)]
         user: Option<String>,
+    },
+    /// For ExecStop= of a unit: where it restarts, leave its open connections to their process
+    Handover {
+        /// The unit, as %n names it
+        unit: String,
+        /// Take this process into the scope that the command runs in
+        #[arg(long, value_name = "PID", hide = true)]
+        adopt: Option<i32>,
     },
     /// Have systemd run an end of a pipe, now and at every boot
     #[command(arg_required_else_help = false)]

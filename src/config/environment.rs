@@ -119,7 +119,10 @@ impl Environment {
             ConfigError::Conflict(one, other) => {
                 ConfigError::Conflict(variable(one), variable(other))
             }
-            ConfigError::NoRole | ConfigError::Fast | ConfigError::Missing(_) => error,
+            ConfigError::NoRole
+            | ConfigError::HandoverInBackground
+            | ConfigError::Fast
+            | ConfigError::Missing(_) => error,
         })
     }
 }

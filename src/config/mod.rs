@@ -120,6 +120,8 @@ pub struct ProcessConfig {
 pub enum Ground {
     /// It stays where it was started.
     Foreground,
+    /// So does the process that was started, but another one serves.
+    Handover,
     /// It detaches itself once it is ready.
     Background,
 }
@@ -166,6 +168,9 @@ pub enum ConfigError {
     /// Two options that exclude each other.
     #[error("{0} and {1} exclude each other")]
     Conflict(GivenBy, GivenBy),
+    /// `--handover` without `-F`.
+    #[error("--handover is given without -F: a process in the background hands nothing over")]
+    HandoverInBackground,
     /// `-f`.
     #[error("-f is refused: every handshake has forward secrecy, there is no faster one without")]
     Fast,
@@ -241,6 +246,7 @@ impl ConfigError {
             Self::Missing("-t") => {
                 "-t ADDRESS says where to connect to, or SPIPED_TARGET, which gives none if it is empty"
             }
+            Self::HandoverInBackground => "add -F",
             Self::Fast => "leave it out; a connection costs one round trip and 0.2 ms of CPU",
             Self::Value { error, .. } => error.hint(),
             Self::Missing(_) | Self::Conflict(..) => "'--help' lists the options",
@@ -342,14 +348,19 @@ fn prewarm(role: Role, args: &Args) -> Result<Prewarm, ConfigError> {
 }
 
 fn process(args: &Args, source: Option<&Address>) -> Result<ProcessConfig, ConfigError> {
-    let ground = if args.foreground { Ground::Foreground } else { Ground::Background };
+    let ground = match (args.foreground, args.handover) {
+        (true, true) => Ground::Handover,
+        (true, false) => Ground::Foreground,
+        (false, false) => Ground::Background,
+        (false, true) => return Err(ConfigError::HandoverInBackground),
+    };
     let pid_file = match (&args.pidfile, ground) {
         (Some(path), _) => Some(path.clone()),
         (None, Ground::Background) => {
             let source = source.ok_or(ConfigError::Missing("-s"))?;
             Some(format!("{source}.pid").into())
         }
-        (None, Ground::Foreground) => None,
+        (None, Ground::Foreground | Ground::Handover) => None,
     };
     let run_as = args.user.as_deref().map(str::parse).transpose();
     let run_as = run_as.map_err(|error: RunAsError| ConfigError::value("-u", error))?;

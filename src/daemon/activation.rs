@@ -1,6 +1,9 @@
 //! Sockets that listen already and are handed over at the start, by systemd
 //! (`LISTEN_FDS`, `sd_listen_fds(3)`). They stay open there when this process
 //! ends: whoever waits in their backlog then waits for the next one.
+//!
+//! Those of a socket unit are systemd's own. Those that a process of this unit has
+//! left with systemd are ours, see [`super::fd_store`].
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -8,11 +11,17 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
+use super::fd_store::{STORED, Stored};
 use crate::config::Address;
 
 /// The sockets that this process was started with.
 #[derive(Debug, Default)]
-pub struct Inherited(Vec<Socket>);
+pub struct Inherited {
+    /// Those of a socket unit.
+    activated: Vec<Socket>,
+    /// Those that the process before has left.
+    stored: Vec<Socket>,
+}
 
 /// Why inherited sockets are not served.
 #[derive(Debug, Error)]
@@ -55,24 +64,34 @@ impl Inherited {
     /// # Errors
     /// When one of them is no listening stream socket.
     pub fn take() -> Result<Self, ActivationError> {
-        let numbers = sd_notify::listen_fds().map_err(ActivationError::Take)?;
-        numbers.map(adopt).collect::<Result<_, _>>().map(Self)
+        let mut inherited = Self::default();
+        for (number, name) in sd_notify::listen_fds_with_names().map_err(ActivationError::Take)? {
+            let socket = adopt(number)?;
+            let of_its_kind =
+                if name == STORED { &mut inherited.stored } else { &mut inherited.activated };
+            of_its_kind.push(socket);
+        }
+        Ok(inherited)
     }
 
-    /// The sockets, where they listen on what `-s` says. A name could be any
-    /// address, so it is not compared.
+    /// The sockets of a socket unit, where they listen on what `-s` says, and those
+    /// that the process before has left. A name could be any address, so it is not
+    /// compared.
     pub(super) fn into_sockets(
         self,
         source: Option<&Address>,
-    ) -> Result<Vec<Socket>, ActivationError> {
-        let Some(source) = source.filter(|source| !matches!(source, Address::Host(..))) else {
-            return Ok(self.0);
-        };
-        let names: Vec<_> = self.0.iter().map(name).collect();
-        if self.0.is_empty() || names.contains(&source.to_string()) {
-            return Ok(self.0);
+    ) -> Result<(Vec<Socket>, Stored), ActivationError> {
+        let Self { activated, stored } = self;
+        let names: Vec<_> = activated.iter().map(name).collect();
+        match source {
+            Some(source @ (Address::Inet(_) | Address::Unix(_)))
+                if !names.is_empty() && !names.contains(&source.to_string()) =>
+            {
+                let inherited = names.join(", ");
+                Err(ActivationError::Mismatch { given: source.clone(), inherited })
+            }
+            _ => Ok((activated, Stored(stored))),
         }
-        Err(ActivationError::Mismatch { given: source.clone(), inherited: names.join(", ") })
     }
 }
 

@@ -96,6 +96,20 @@ impl<'a> Admission<'a> {
         }
     }
 
+    /// Gives all that are parked a place, or turns them away when their time is over.
+    pub(super) async fn admit_all_parked(&self) {
+        loop {
+            let sources = self.shared.budget.parked_sources();
+            if sources.is_empty() {
+                return;
+            }
+            for source in sources {
+                self.admit_parked_of(source);
+            }
+            sleep(RETRY).await;
+        }
+    }
+
     fn admit_parked_of(&self, source: IpAddr) {
         let Shared { strangers, budget, .. } = &**self.shared;
         let limit = self.shared.config.tunnel.timeout.get();

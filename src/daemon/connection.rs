@@ -266,7 +266,7 @@ async fn opened_later(
 async fn handshakes_are_over(shared: &Shared) {
     shared.drain.begun().await;
     select! {
-        () = sleep(LAST_HANDSHAKES) => {}
+        () = sleep(LAST_HANDSHAKES), if !shared.handover.has_begun() => {}
         () = shared.shutdown.begun() => {}
     }
 }

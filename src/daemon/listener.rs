@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -52,11 +53,14 @@ pub(super) fn serve_inherited(sockets: Vec<Socket>) -> io::Result<Vec<Listener>>
     sockets.into_iter().map(|socket| Listener::new(socket, None)).collect()
 }
 
-/// Binds all addresses of a source, but those of a name that this host has not.
-pub(super) fn bind_all(addresses: &[SocketAddr]) -> io::Result<Vec<Listener>> {
-    let mut listeners = Vec::new();
+/// Binds all addresses of a source that none of `stored` listens on already, but those
+/// of a name that this host has not.
+pub(super) fn bind_all(addresses: &[SocketAddr], stored: Vec<Socket>) -> io::Result<Vec<Listener>> {
+    let mut listeners = serve_inherited(stored)?;
     let mut missing = io::ErrorKind::NotFound.into();
-    for address in addresses {
+    let listening: Vec<_> =
+        listeners.iter().filter_map(|listener| listener.address.as_socket()).collect();
+    for address in addresses.iter().filter(|address| !listening.contains(address)) {
         match bind_inet(*address) {
             Ok(listener) => listeners.push(listener),
             Err(error) if is_not_here(&error) => missing = error,
@@ -152,6 +156,11 @@ impl Listener {
     /// Where it listens; the port is the one the system chose if 0 was asked for.
     pub(super) fn name(&self) -> String {
         display(&self.address)
+    }
+
+    /// Another descriptor of the same socket.
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        Ok(self.fd.get_ref().try_clone()?.into())
     }
 
     /// Whether who connects to `target` is accepted here.

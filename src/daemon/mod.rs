@@ -25,6 +25,7 @@ mod close;
 mod connection;
 mod control;
 mod deadline;
+mod fd_store;
 mod handshake;
 mod listener;
 mod log_limit;
@@ -61,7 +62,7 @@ use self::notify::Notifier;
 use self::places::Places;
 use self::prewarm::Prewarmed;
 use self::server::Server;
-use self::shutdown::{EndSignals, ReloadSignal, Shutdown};
+use self::shutdown::{Shutdown, Signals};
 use self::source::Source;
 use self::strangers::Strangers;
 use self::target::Target;
@@ -91,6 +92,9 @@ struct Shared {
     replays: Mutex<ReplaySet>,
     log_limits: LogLimits,
     notifier: Notifier,
+    /// Begins when the next process of the unit takes over: who was accepted here is
+    /// served here.
+    handover: Shutdown,
     /// Begins with the first signal: who is not served yet will not be.
     drain: Shutdown,
     /// Begins when the time to drain is over.
@@ -131,20 +135,21 @@ pub fn run(
     let places = Places::from_limits(config, source.listeners())?;
     let runtime = one_thread_runtime().map_err(system("cannot start the event loop"))?;
     runtime.block_on(async {
-        let reload = ReloadSignal::handle().map_err(system("cannot handle signals"))?;
-        let mut end = EndSignals::handle().map_err(system("cannot handle signals"))?;
+        let mut signals =
+            Signals::handle(config.process.ground).map_err(system("cannot handle signals"))?;
         let control = bind_control(&config.process)?;
         let source = match config.dns {
             Dns::AtStart => select! {
                 listeners = source.listen(&config.tunnel.target) => Source::Listening(listeners?),
-                _signal = end.next() => return Ok(()),
+                _signal = signals.end.next() => return Ok(()),
+                () = signals.handover.received() => return Ok(()),
             },
             Dns::Wait => source,
         };
         // Whatever may be missing is found before anybody is told that it is ready.
         let server = Server::new(config, key, places)?;
         ready()?;
-        server.serve(Doors { source, control }, (end, reload), start.watchdog).await
+        server.serve(Doors { source, control }, signals, start.watchdog).await
     })
 }
 

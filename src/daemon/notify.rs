@@ -12,13 +12,16 @@ use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::future::pending;
-use std::io;
-use std::os::linux::net::SocketAddrExt;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use sd_notify::NotifyState;
 use sd_notify::NotifyState::{
     Custom, MonotonicUsec, Ready, Reloading, Status, Stopping, Watchdog as Alive,
@@ -81,13 +84,32 @@ enum Else {
 }
 
 fn tell(states: &[NotifyState<'_>], or_else: Else) {
-    let Some(outbox) = &*OUTBOX else { return };
-    let mut message = String::new();
+    let mut text = String::new();
     for state in states {
         // Writing to a string does not fail.
-        let _written = writeln!(message, "{state}");
+        let _written = writeln!(text, "{state}");
     }
-    warn_of(outbox.tell(message, or_else));
+    send(Message { text, descriptors: vec![] }, or_else);
+}
+
+/// Hands systemd descriptors, with what it is to do with them.
+pub(super) fn tell_with(text: String, descriptors: Vec<OwnedFd>) {
+    send(Message { text, descriptors }, Else::Later);
+}
+
+/// From now on nothing is told: another process is the one to do it.
+pub(super) fn fall_silent() {
+    IS_SILENT.store(true, Ordering::Relaxed);
+}
+
+static IS_SILENT: AtomicBool = AtomicBool::new(false);
+
+fn send(message: Message, or_else: Else) {
+    if let Some(outbox) = &*OUTBOX
+        && !IS_SILENT.load(Ordering::Relaxed)
+    {
+        warn_of(outbox.tell(message, or_else));
+    }
 }
 
 fn warn_of(told: io::Result<()>) {
@@ -109,31 +131,38 @@ static OUTBOX: LazyLock<Option<Outbox>> = LazyLock::new(|| {
 });
 
 struct Outbox {
-    to: SocketAddr,
+    to: UnixAddr,
     socket: UnixDatagram,
     /// What there was no room for, and has to be told.
-    late: Mutex<VecDeque<String>>,
+    late: Mutex<VecDeque<Message>>,
     is_late: Notify,
+}
+
+struct Message {
+    text: String,
+    descriptors: Vec<OwnedFd>,
 }
 
 impl Outbox {
     fn to(path: &OsStr) -> io::Result<Self> {
         let to = match path.as_bytes() {
-            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
-            _ => SocketAddr::from_pathname(path)?,
+            [b'@', name @ ..] => UnixAddr::new_abstract(name)?,
+            _ => UnixAddr::new(path)?,
         };
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
         Ok(Self { to, socket, late: Mutex::default(), is_late: Notify::new() })
     }
 
-    fn tell(&self, message: String, or_else: Else) -> io::Result<()> {
+    fn tell(&self, message: Message, or_else: Else) -> io::Result<()> {
         let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
         self.send_late(&mut late)?;
         if late.is_empty() && self.send(&message)? {
             return Ok(());
         }
-        if or_else == Else::Later && late.back() != Some(&message) {
+        let is_told_already = message.descriptors.is_empty()
+            && late.back().is_some_and(|last| last.text == message.text);
+        if or_else == Else::Later && !is_told_already {
             late.push_back(message);
             self.is_late.notify_one();
         }
@@ -141,7 +170,7 @@ impl Outbox {
     }
 
     /// Tells what is late, as far as there is room; the rest stays.
-    fn send_late(&self, late: &mut VecDeque<String>) -> io::Result<()> {
+    fn send_late(&self, late: &mut VecDeque<Message>) -> io::Result<()> {
         while let Some(message) = late.front() {
             match self.send(message) {
                 Ok(false) => return Ok(()),
@@ -156,11 +185,16 @@ impl Outbox {
     }
 
     /// Whether there was room for it.
-    fn send(&self, message: &str) -> io::Result<bool> {
-        match self.socket.send_to_addr(message.as_bytes(), &self.to) {
+    fn send(&self, message: &Message) -> io::Result<bool> {
+        let text = [IoSlice::new(message.text.as_bytes())];
+        let numbers: Vec<_> = message.descriptors.iter().map(OwnedFd::as_raw_fd).collect();
+        let descriptors = [ControlMessage::ScmRights(&numbers)];
+        let descriptors = if numbers.is_empty() { &[][..] } else { &descriptors };
+        let (socket, flags) = (self.socket.as_raw_fd(), MsgFlags::MSG_NOSIGNAL);
+        match sendmsg(socket, &text, descriptors, flags, Some(&self.to)) {
             Ok(_whole) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(error),
+            Err(Errno::EAGAIN) => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use socket2::Socket;
-use tokio::select;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
+use tokio::{join, select};
 use tracing::{info, warn};
 
 use super::admission::Admission;
@@ -20,7 +20,7 @@ use super::log_limit::LogLimits;
 use super::notify::{self, Notifier, Watchdog};
 use super::places::Places;
 use super::prewarm::{self, Prewarmed};
-use super::shutdown::{EndSignals, ReloadSignal, Trigger, shutdown};
+use super::shutdown::{EndSignals, HandoverSignal, ReloadSignal, Signals, Trigger, shutdown};
 use super::strangers::Strangers;
 use super::stream::Peer;
 use super::target::Target;
@@ -37,6 +37,7 @@ const GOODBYE: Duration = Duration::from_secs(3);
 pub(super) struct Server {
     shared: Arc<Shared>,
     workers: Workers,
+    handover: Trigger,
     drain: Trigger,
     shutdown: Trigger,
 }
@@ -45,6 +46,7 @@ impl Server {
     pub(super) fn new(config: &Config, key: SharedKey, places: Places) -> Result<Self, Error> {
         let no_thread = system("cannot start a thread");
         let workers = Workers::start(config.threads).map_err(&no_thread)?;
+        let (begin_handover, handover) = shutdown();
         let (begin_drain, drain) = shutdown();
         let (begin_shutdown, shutdown) = shutdown();
         let shared = Arc::new(Shared {
@@ -59,10 +61,17 @@ impl Server {
             replays: Mutex::default(),
             log_limits: LogLimits::new(),
             notifier: Notifier::from_env(),
+            handover,
             drain,
             shutdown,
         });
-        Ok(Self { shared, workers, drain: begin_drain, shutdown: begin_shutdown })
+        Ok(Self {
+            shared,
+            workers,
+            handover: begin_handover,
+            drain: begin_drain,
+            shutdown: begin_shutdown,
+        })
     }
 
     /// Serves until a signal ends it, then drains; and does meanwhile what goes on
@@ -70,7 +79,7 @@ impl Server {
     pub(super) async fn serve(
         self,
         doors: Doors,
-        (mut end, mut reload): (EndSignals, ReloadSignal),
+        Signals { mut reload, mut handover, mut end }: Signals,
         watchdog: Watchdog,
     ) -> Result<(), Error> {
         let serve = async {
@@ -82,8 +91,9 @@ impl Server {
                 listeners = source.listen_once_resolved(target) => listeners?,
                 result = self.take_keys(control.as_ref()) => return result,
                 _signal = end.next() => return Ok(()),
+                () = handover.received() => return Ok(()),
             };
-            self.serve_and_tell(listeners, control, end).await
+            self.serve_and_tell(listeners, control, (handover, end)).await
         };
         select! {
             result = serve => result,
@@ -98,7 +108,7 @@ impl Server {
         &self,
         listeners: Vec<Listener>,
         control: Option<Control>,
-        end: EndSignals,
+        signals: (HandoverSignal, EndSignals),
     ) -> Result<(), Error> {
         let names: Vec<_> = listeners.iter().map(Listener::name).collect();
         self.log_start(&names);
@@ -106,7 +116,7 @@ impl Server {
         let pipe = format!("{} on {} to {}", config.role, names.join(", "), config.tunnel.target);
         let status = || self.shared.status(&pipe);
         select! {
-            result = self.serve_and_drain(listeners, control, end) => result,
+            result = self.serve_and_drain(listeners, control, signals) => result,
             never = self.shared.notifier.keep_telling(status) => match never {},
         }
     }
@@ -115,7 +125,7 @@ impl Server {
         &self,
         listeners: Vec<Listener>,
         control: Option<Control>,
-        mut end: EndSignals,
+        (mut handover, mut end): (HandoverSignal, EndSignals),
     ) -> Result<(), Error> {
         let (alive, mut all_ended) = mpsc::channel::<()>(1);
         let admission = Admission::new(&self.shared, &self.workers, alive);
@@ -131,15 +141,33 @@ impl Server {
             signal = end.next() => {
                 info!("{signal} received: no new connections, {limit:?} for the open ones to end");
             }
+            () = handover.received() => {
+                info!("the next process takes over: {limit:?} for the open connections to end");
+                self.handover.begin();
+            }
         }
         // From here on a connect is refused, and the socket's file is gone; a
         // socket of systemd's keeps who comes for the next process.
-        drop((listeners, control, admission));
+        drop((listeners, control));
         self.shared.prewarmed.clear();
         self.drain.begin();
-        self.shared.notifier.changed();
-        notify::tell_stopping(&self.shared.draining(), limit.saturating_add(GOODBYE));
-        self.drain(&mut all_ended, &mut end).await;
+        let is_handed_over = self.shared.handover.has_begun();
+        if is_handed_over {
+            notify::fall_silent();
+        } else {
+            self.shared.notifier.changed();
+            notify::tell_stopping(&self.shared.draining(), limit.saturating_add(GOODBYE));
+        }
+        let let_in_the_last = async {
+            select! {
+                // They were accepted here, so that nobody else can serve them.
+                () = admission.admit_all_parked(), if is_handed_over => {}
+                () = self.shared.shutdown.begun(), if is_handed_over => {}
+                else => {}
+            }
+            drop(admission);
+        };
+        join!(let_in_the_last, self.drain(&mut all_ended, &mut end));
         self.shared.log_limits.say_rest();
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The end of the process: TERM and INT, and how all connections learn of it; HUP.
+//! The end of the process: TERM, INT and USR1, and how all connections learn of it; HUP.
 
 use std::io;
 
@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 
+use crate::config::Ground;
 use crate::signals::{next, unblock, unless_ignored};
 
 /// Tells whether the process is ending.
@@ -43,6 +44,21 @@ impl Shutdown {
     }
 }
 
+/// The signals that a process of a pipe handles.
+pub(super) struct Signals {
+    pub(super) reload: ReloadSignal,
+    pub(super) handover: HandoverSignal,
+    pub(super) end: EndSignals,
+}
+
+impl Signals {
+    pub(super) fn handle(ground: Ground) -> io::Result<Self> {
+        let reload = ReloadSignal::handle()?;
+        let handover = HandoverSignal::handle(ground)?;
+        Ok(Self { reload, handover, end: EndSignals::handle()? })
+    }
+}
+
 /// The signals that end the process. They are handled from here on, also as PID
 /// 1, to which the kernel delivers no signal that is not handled.
 pub(super) struct EndSignals {
@@ -73,6 +89,21 @@ impl EndSignals {
             () = next(&mut self.term) => "TERM",
             () = next(&mut self.int) => "INT",
         }
+    }
+}
+
+/// USR1 with `--handover`: the next process of the unit takes over.
+pub(super) struct HandoverSignal(Option<Signal>);
+
+impl HandoverSignal {
+    pub(super) fn handle(ground: Ground) -> io::Result<Self> {
+        let is_ours = ground == Ground::Handover;
+        Ok(Self(is_ours.then(|| signal(SignalKind::user_defined1())).transpose()?))
+    }
+
+    /// Waits for it; for ever without `--handover`.
+    pub(super) async fn received(&mut self) {
+        next(&mut self.0).await;
     }
 }
 

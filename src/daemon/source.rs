@@ -12,11 +12,12 @@ use tracing::warn;
 
 use super::activation::Inherited;
 use super::blocking::BlockingThread;
+use super::fd_store::{Stored, store};
 use super::listener::{Listener, bind_all, bind_unix, serve_inherited};
 use super::notify::tell_status;
 use super::resolver::resolve;
 use super::system;
-use crate::config::{Address, Config, ConfigError};
+use crate::config::{Address, Config, ConfigError, Ground};
 use crate::error::Error;
 
 /// How soon a name that does not resolve is tried again (`-D`).
@@ -24,7 +25,8 @@ const UNRESOLVED: Duration = Duration::from_secs(1);
 
 /// What is listened on.
 pub(super) enum Source {
-    Inet(SocketAddr),
+    /// With `--handover`, and what the process before has left.
+    Inet(SocketAddr, Option<Stored>),
     Unix(PathBuf),
     Name(SourceName),
     /// Sockets that listen already.
@@ -38,21 +40,30 @@ pub(super) struct SourceName {
     host: String,
     port: u16,
     resolver: BlockingThread,
+    stored: Option<Stored>,
 }
 
 impl Source {
     pub(super) fn of(config: &Config, sockets: Inherited) -> Result<Self, Error> {
-        let sockets = sockets.into_sockets(config.source.as_ref())?;
-        if !sockets.is_empty() {
-            return Ok(Self::Inherited(sockets));
+        let (activated, stored) = sockets.into_sockets(config.source.as_ref())?;
+        if !activated.is_empty() {
+            stored.give_up();
+            return Ok(Self::Inherited(activated));
         }
+        let stored = match config.process.ground {
+            Ground::Handover => Some(stored),
+            Ground::Foreground | Ground::Background => {
+                stored.give_up();
+                None
+            }
+        };
         Ok(match config.source.clone().ok_or(ConfigError::Missing("-s"))? {
-            Address::Inet(address) => Self::Inet(address),
+            Address::Inet(address) => Self::Inet(address, stored),
             Address::Unix(path) => Self::Unix(path),
             Address::Host(host, port) => {
                 let resolver = BlockingThread::start("resolver")
                     .map_err(system("cannot start a thread for the resolver"))?;
-                Self::Name(SourceName { host, port, resolver })
+                Self::Name(SourceName { host, port, resolver, stored })
             }
         })
     }
@@ -60,7 +71,7 @@ impl Source {
     /// How many sockets are to listen, as far as that is known.
     pub(super) const fn listeners(&self) -> usize {
         match self {
-            Self::Inet(_) | Self::Unix(_) | Self::Name(_) => 1,
+            Self::Inet(..) | Self::Unix(_) | Self::Name(_) => 1,
             Self::Inherited(sockets) => sockets.len(),
             Self::Listening(listeners) => listeners.len(),
         }
@@ -78,13 +89,20 @@ impl Source {
             Self::Inherited(sockets) => {
                 serve_inherited(sockets).map_err(system("cannot use the sockets of LISTEN_FDS"))
             }
-            Self::Inet(address) => bind_all(&[address]).map_err(refused(Address::Inet(address))),
+            Self::Inet(address, stored) => {
+                bind(&[address], stored).await.map_err(refused(Address::Inet(address)))
+            }
             Self::Unix(path) => bind_unix(&path, Mode::from_bits_truncate(0o777))
                 .map(|listener| vec![listener])
                 .map_err(refused(Address::Unix(path))),
             Self::Name(name) => {
-                let listeners = name.resolve().await.and_then(|addresses| bind_all(&addresses));
-                listeners.map_err(refused(Address::Host(name.host, name.port)))
+                let resolved = name.resolve().await;
+                let SourceName { host, port, stored, .. } = name;
+                let listeners = match resolved {
+                    Ok(addresses) => bind(&addresses, stored).await,
+                    Err(error) => Err(error),
+                };
+                listeners.map_err(refused(Address::Host(host, port)))
             }
         }
     }
@@ -105,12 +123,20 @@ impl Source {
             is_said = true;
             sleep(UNRESOLVED).await;
         };
-        let listeners = bind_all(&addresses).map_err(|error| {
-            let address = Address::Host(name.host, name.port);
-            Error::Listen { address, error }
-        })?;
+        let SourceName { host, port, stored, .. } = name;
+        let listeners = bind(&addresses, stored)
+            .await
+            .map_err(|error| Error::Listen { address: Address::Host(host, port), error })?;
         unless_led_back(listeners, target)
     }
+}
+
+/// What listens already is kept, the rest is bound.
+async fn bind(addresses: &[SocketAddr], stored: Option<Stored>) -> io::Result<Vec<Listener>> {
+    let Some(stored) = stored else { return bind_all(addresses, vec![]) };
+    let listeners = bind_all(addresses, stored.for_addresses(addresses).await?)?;
+    store(&listeners)?;
+    Ok(listeners)
 }
 
 fn unless_led_back(listeners: Vec<Listener>, target: &Address) -> Result<Vec<Listener>, Error> {

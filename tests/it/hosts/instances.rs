@@ -206,7 +206,7 @@ fn the_watchdog_ends_what_is_stuck() {
     // Well, it is left alone.
     std::thread::sleep(std::time::Duration::from_secs(3));
     assert_eq!(host.must(&format!("systemctl show -P NRestarts {RECEIVE}")), "0");
-    host.must(&format!("systemctl kill --signal STOP --kill-who main {RECEIVE}"));
+    host.must(&format!("systemctl kill --signal STOP {RECEIVE}"));
     wait_until("it is started again", || {
         let show = |name| host.must(&format!("systemctl show -P {name} {RECEIVE}"));
         show("NRestarts") == "1" && show("ActiveState") == "active"

@@ -6,6 +6,7 @@ mod packages;
 mod recipe;
 mod redis;
 mod reload;
+mod restarts;
 mod setup;
 mod sockets;
 mod units;

@@ -1,4 +1,4 @@
-//! `systemctl reload` is another key, `systemctl restart` lets connections end.
+//! `systemctl reload` is another key, `systemctl stop` lets connections end.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -103,8 +103,8 @@ fn an_encrypted_key_is_used_and_reloaded() {
 
 /// It asks for the time it needs, if that is more than the unit's.
 #[test]
-fn restart_waits_for_open_connections() {
-    if !hosts_can_be("systemctl restart") {
+fn a_stop_waits_for_open_connections() {
+    if !hosts_can_be("systemctl stop") {
         return;
     }
     let (hosts, _server) = boot("SPIPED_DRAIN_TIMEOUT=60\n");
@@ -113,7 +113,7 @@ fn restart_waits_for_open_connections() {
     host.net().enter(|| {
         let mut open = connect(sender());
         round_trip(&mut open, b"before");
-        host.must(&format!("systemctl restart --no-block {RECEIVE}"));
+        host.must(&format!("systemctl stop --no-block {RECEIVE}"));
         let started = Instant::now();
         while started.elapsed() < Duration::from_secs(4) {
             round_trip(&mut open, b"during");

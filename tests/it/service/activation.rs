@@ -1,5 +1,6 @@
 //! Sockets that systemd hands over.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
@@ -18,19 +19,32 @@ use crate::support::{Daemon, Folder, PATIENCE, SPIPED, Server, connect, round_tr
 /// Runs a spiped with these sockets as its descriptors 3, 4, ..., as systemd
 /// would.
 fn activated(sockets: &[BorrowedFd<'_>], arguments: &[&str]) -> Command {
+    let mut command = activated_as("", sockets, arguments);
+    command.env_remove("LISTEN_FDNAMES");
+    command
+}
+
+/// As `activated`, with their names.
+pub fn activated_as<S: AsRef<OsStr>>(
+    names: &str,
+    sockets: &[BorrowedFd<'_>],
+    arguments: &[S],
+) -> Command {
     let mut script = String::from("export LISTEN_PID=$$\n");
     for (number, socket) in sockets.iter().enumerate() {
         fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
         // First out of the way of those that are to come.
-        let _never_fails = writeln!(script, "exec {}<&{}", 50 + number, socket.as_raw_fd());
+        let given = socket.as_raw_fd();
+        let _never_fails = writeln!(script, "exec {}<&{given} {given}<&-", 50 + number);
     }
     for number in 0..sockets.len() {
-        let _never_fails = writeln!(script, "exec {}<&{}", 3 + number, 50 + number);
+        let (last, first) = (3 + number, 50 + number);
+        let _never_fails = writeln!(script, "exec {last}<&{first} {first}<&-");
     }
     script += "exec \"$@\"";
     let mut command = Command::new("bash");
     command.args(["-c", &script, "bash", SPIPED, "-F"]).args(arguments);
-    command.env("LISTEN_FDS", sockets.len().to_string());
+    command.env("LISTEN_FDS", sockets.len().to_string()).env("LISTEN_FDNAMES", names);
     command
 }
 

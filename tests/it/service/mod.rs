@@ -1,6 +1,7 @@
 //! The program as a service of systemd, whose part the test plays.
 
 mod activation;
+mod handover;
 mod notify;
 mod rekey;
 

@@ -1,0 +1,109 @@
+//! `--handover`: two processes, so that a restart need not wait for open connections.
+//!
+//! ```text
+//! systemd ─ keeper (its main process) ─ worker (serves)
+//!
+//! stop:      TERM ─▶ keeper ─ TERM ─▶ worker ends its connections, then the keeper ends
+//! restart:   USR1 ─▶ keeper ─ USR1 ─▶ worker ends its connections
+//!                      └ ends at once: systemd starts the next keeper
+//! ```
+//!
+//! systemd starts nothing anew before the main process of the unit has ended, however
+//! many of its connections are open. So that process is one that has none. Who sends
+//! USR1 is `spiped handover`, see [`crate::handover`].
+
+use std::io;
+use std::process::ExitCode;
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, raise};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+
+/// Which of the two this is after [`split`].
+pub enum Split {
+    /// The one that systemd knows.
+    Keeper(Keeper),
+    /// The one that serves.
+    Worker,
+}
+
+/// The process that systemd knows. It holds no socket and no key.
+pub struct Keeper {
+    worker: Pid,
+    signals: SigSet,
+}
+
+/// Makes the worker.
+///
+/// To be called before there is any thread.
+///
+/// # Errors
+/// When the system refuses.
+pub fn split() -> io::Result<Split> {
+    let signals = SigSet::from_iter([
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGUSR1,
+        Signal::SIGCHLD,
+    ]);
+    // Before there is a worker to hear of.
+    let mask_before = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    #[expect(unsafe_code, reason = "there is no safe fork")]
+    // SAFETY: no thread has been started yet, so that the child, too, has all
+    // there is of this process, and no lock that nobody will release.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            mask_before.thread_set_mask()?;
+            Ok(Split::Worker)
+        }
+        ForkResult::Parent { child } => Ok(Split::Keeper(Keeper { worker: child, signals })),
+    }
+}
+
+impl Keeper {
+    /// Passes signals on until the worker has ended, or is handed over; the exit code
+    /// of this process.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn keep(self) -> io::Result<ExitCode> {
+        loop {
+            let signal = self.signals.wait()?;
+            if signal != Signal::SIGCHLD {
+                self.pass_on(signal)?;
+            }
+            if signal == Signal::SIGUSR1 {
+                return Ok(ExitCode::SUCCESS);
+            }
+            // Looked at each time: two signals of one kind can come as one.
+            match waitpid(self.worker, Some(WaitPidFlag::WNOHANG))? {
+                WaitStatus::Exited(_, code) => {
+                    return Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from));
+                }
+                WaitStatus::Signaled(_, signal, _) => return self.end_by(signal),
+                WaitStatus::StillAlive
+                | WaitStatus::Stopped(..)
+                | WaitStatus::Continued(_)
+                | WaitStatus::PtraceEvent(..)
+                | WaitStatus::PtraceSyscall(_) => {}
+            }
+        }
+    }
+
+    fn pass_on(&self, signal: Signal) -> io::Result<()> {
+        match kill(self.worker, signal) {
+            // It has just ended, which is seen next.
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends as the worker has, so that systemd's log is true.
+    fn end_by(&self, signal: Signal) -> io::Result<ExitCode> {
+        self.signals.thread_unblock()?;
+        raise(signal)?;
+        Ok(ExitCode::FAILURE)
+    }
+}
