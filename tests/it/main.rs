@@ -15,6 +15,7 @@ mod completions;
 // below they are tested with one build.
 #[cfg(feature = "aws-lc")]
 mod container;
+mod help;
 #[cfg(feature = "aws-lc")]
 mod hosts;
 mod key_files;

@@ -61,6 +61,8 @@ pub fn options_of(program: &Path, command: &str) -> BTreeSet<String> {
         .stdout;
     let help = String::from_utf8(help).unwrap();
     let (_, options) = help.split_once("\nOptions:\n").unwrap();
+    // An example may have a line that begins with an option.
+    let options = options.split("\nExample").next().unwrap();
     let is_option = |word: &&str| word.starts_with('-');
     options
         .lines()

@@ -13,6 +13,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
+use crate::manual::options_of;
 use crate::support::{
     Daemon, End, Folder, PATIENCE, Pipe, SPIPED, Server, connect, is_root, need, nobody,
     read_to_end, round_trip, wait_until, with_input,
@@ -733,15 +734,16 @@ fn variables_are_checked_as_options_are() {
 /// container's has it.
 #[test]
 fn an_empty_variable_is_as_none() {
-    let help = Command::new(SPIPED).arg("--help").output().unwrap().stdout;
-    let help = text(&help);
-    let variables: Vec<_> = help
-        .split("[env: ")
-        .skip(1)
-        .map(|rest| rest.split(['=', ']']).next().unwrap())
-        .filter(|name| *name != "SPIPED_FOREGROUND")
+    let variables: Vec<_> = options_of(Path::new(SPIPED), "")
+        .iter()
+        .filter_map(|option| option.strip_prefix("--"))
+        .map(|name| format!("SPIPED_{}", name.to_uppercase().replace('-', "_")))
+        .filter(|name| name != "SPIPED_FOREGROUND")
         .collect();
-    assert!(variables.len() > 20 && variables.contains(&"SPIPED_KEY"), "{variables:?}");
+    assert!(
+        variables.len() > 20 && variables.iter().any(|name| name == "SPIPED_KEY"),
+        "{variables:?}"
+    );
     let folder = Folder::new();
     let target = Server::echo().address.to_string();
     let mut command = Command::new(SPIPED);

@@ -10,9 +10,7 @@ use clap::{Args, Subcommand};
 pub enum SetupCommand {
     /// The server's side: make a key, take encrypted connections on the source
     /// and send plaintext to the target
-    ///
-    /// Prints the one line to run on the host of the clients.
-    #[command(after_help = RECEIVE_EXAMPLE)]
+    #[command(after_help = RECEIVE_EXAMPLE, override_usage = RECEIVE_USAGE)]
     Receive {
         #[command(flatten)]
         #[expect(missing_docs, reason = "clap would take it for the text of --help")]
@@ -23,7 +21,7 @@ pub enum SetupCommand {
     },
     /// The clients' side: take plaintext on the source and send it encrypted
     /// to the target, with the key that the other host has made
-    #[command(after_help = SEND_EXAMPLE)]
+    #[command(after_help = SEND_EXAMPLE, override_usage = SEND_USAGE)]
     Send {
         #[command(flatten)]
         #[expect(missing_docs, reason = "clap would take it for the text of --help")]
@@ -39,10 +37,7 @@ pub enum SetupCommand {
     },
     /// One of two servers that reach each other: NAME-in receives, NAME-out
     /// sends, each direction with a key of its own
-    ///
-    /// Without --key only NAME-in is set up. Each run prints the line to run on
-    /// the other host; that line brings this host's key along.
-    #[command(after_help = PAIR_EXAMPLE)]
+    #[command(after_help = PAIR_EXAMPLE, override_usage = PAIR_USAGE)]
     Pair {
         #[command(flatten)]
         #[expect(missing_docs, reason = "clap would take it for the text of --help")]
@@ -72,7 +67,7 @@ pub struct EndArgs {
     /// The pipe's name: letters, digits, dots, - and _
     pub name: String,
 
-    /// Where to listen: [1.2.3.4]:port, [::1]:port, host.name:port or /unix/socket
+    /// Where to listen: 1.2.3.4:port, [::1]:port, host.name:port, /unix/socket
     #[arg(short, long, value_name = "ADDRESS")]
     pub source: String,
 
@@ -84,7 +79,7 @@ pub struct EndArgs {
 /// How it is done.
 #[derive(Debug, Args)]
 pub struct HowArgs {
-    /// Have systemd hold the listening socket, so that a restart refuses no client
+    /// Have systemd hold the socket: a restart refuses no client
     #[arg(long)]
     pub socket: bool,
 
@@ -97,15 +92,33 @@ pub struct HowArgs {
     pub dry_run: bool,
 }
 
-const RECEIVE_EXAMPLE: &str = "Example, on the Redis server 10.0.0.5:
-  sudo spiped setup receive redis --source 10.0.0.5:6379 --target 127.0.0.1:6379";
+const RECEIVE_USAGE: &str = "spiped setup receive NAME -s ADDRESS -t ADDRESS [OPTIONS]";
+const SEND_USAGE: &str = "spiped setup send NAME -s ADDRESS -t ADDRESS -k FILE [OPTIONS]";
+const PAIR_USAGE: &str = "spiped setup pair NAME -s ADDRESS -t ADDRESS \
+     --local ADDRESS\n                         --peer ADDRESS [-k FILE] [OPTIONS]";
 
-const SEND_EXAMPLE: &str = "Example, on a client of the Redis server 10.0.0.5:
+const RECEIVE_EXAMPLE: &str = "\
+It prints the one line to run on the host of the clients.
+
+Example, on the Redis server 10.0.0.5:
+  sudo spiped setup receive redis --source 10.0.0.5:6379 --target 127.0.0.1:6379
+
+The manual: man spiped, SETUP; recipes for Redis: man spiped-redis";
+
+const SEND_EXAMPLE: &str = "\
+Example, on a client of the Redis server 10.0.0.5:
   ssh 10.0.0.5 sudo cat /etc/spiped/redis.key |
-  sudo spiped setup send redis --source 127.0.0.1:8000 --target 10.0.0.5:6379 --key -";
+    sudo spiped setup send redis --key - \\
+    --source 127.0.0.1:8000 --target 10.0.0.5:6379
 
-const PAIR_EXAMPLE: &str =
-    "Example, on the first of the hosts 10.0.0.5 and 10.0.0.6; then run the line \
-it prints:
-  sudo spiped setup pair redis --source 10.0.0.5:6380 --target 127.0.0.1:6379 \
---local 127.0.0.1:8000 --peer 10.0.0.6:6380";
+The manual: man spiped, SETUP; recipes for Redis: man spiped-redis";
+
+const PAIR_EXAMPLE: &str = "\
+Without --key only NAME-in is set up. Each run prints the line to run on the
+other host; that line brings this host's key along.
+
+Example, on the first of the hosts 10.0.0.5 and 10.0.0.6:
+  sudo spiped setup pair redis --source 10.0.0.5:6380 --target 127.0.0.1:6379 \\
+    --local 127.0.0.1:8000 --peer 10.0.0.6:6380
+
+The manual: man spiped, SETUP; recipes for Redis: man spiped-redis";
