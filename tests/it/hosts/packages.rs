@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::restarts::clients_see;
 use crate::packages::{later, package};
 use crate::support::hosts::{Host, Hosts, hosts_can_be, must, project, said};
-use crate::support::{Folder, SPIPED, need, wait_until};
+use crate::support::{Folder, SPIPED, need, skip, wait_until};
 
 const UNITS: [&str; 2] = ["spiped-receive.service", "spiped-send.service"];
 /// A pipe with a name, and the socket that starts it.
@@ -176,6 +176,92 @@ fn the_package_is_not_installed_beside_debians_spiped_nor_as_its_upgrade() {
          mkdir /etc/systemd/system/spiped-receive@x.service.d");
     host.must("dpkg --purge spiped-rs");
     host.must("test -d /etc/spiped -a -d /etc/systemd/system/spiped-receive@x.service.d");
+}
+
+/// Debian's own spiped, real, as `scripts/test` has fetched it.
+fn spiped_1_6() -> Option<PathBuf> {
+    let mut packages = fs::read_dir(project("target/bench/debian")).ok()?;
+    let is_package = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "deb");
+    packages.find_map(|file| Some(file.ok()?.path()).filter(is_package))
+}
+
+/// A pipe to the host's Redis by units of the operator's own, and a unit that only
+/// speaks of it.
+fn write_units(host: &Host) {
+    let units = [
+        (
+            "pipe-in.service",
+            "[Service]\nExecStart=/usr/bin/spiped -F -d -s [127.0.0.1]:7000 \
+             -t [127.0.0.1]:6379 -k /root/redis.key\n",
+        ),
+        ("pipe-out.service", "[Unit]\nDescription=see below\n"),
+        (
+            "pipe-out.service.d/how.conf",
+            "[Service]\nExecStart=-/bin/sh -c \\\n  'exec spiped -F -e -s [127.0.0.1]:8000 \
+             -t [127.0.0.1]:7000 -k /root/redis.key'\n",
+        ),
+        (
+            "other.service",
+            "[Service]\n# As /usr/bin/spiped has it.\n\
+             ExecStart=/bin/echo /root/spiped.key /usr/local/bin/spiped spiped.conf\n",
+        ),
+    ];
+    let folder = host.root.join("etc/systemd/system");
+    fs::create_dir(folder.join("pipe-out.service.d")).unwrap();
+    for (name, text) in units {
+        fs::write(folder.join(name), text).unwrap();
+    }
+    host.sh("umask 077; head -c 32 /dev/urandom > /root/redis.key; systemctl daemon-reload");
+}
+
+#[test]
+fn who_comes_from_spiped_1_6_is_told_what_the_next_restart_does() {
+    if !hosts_can_be("coming from Debian's spiped") {
+        return;
+    }
+    let Some(theirs) = spiped_1_6() else {
+        skip("has no spiped 1.6 in target/bench/debian", "coming from Debian's spiped");
+        return;
+    };
+    let folder = Folder::new();
+    let hosts = boot();
+    let host = &hosts["host"];
+    give(host, &theirs, "theirs.deb");
+    give(host, &package(&folder, None), "ours.deb");
+    give(host, &package(&folder, Some(&later())), "new.deb");
+    // This dpkg does not know of the libssl that is there.
+    host.must("dpkg --force-depends --install /root/theirs.deb");
+    host.has_redis();
+    write_units(host);
+    host.must("systemctl start pipe-in pipe-out");
+    wait_until("spiped 1.6 serves", || host.redis("ping") == "PONG");
+
+    host.must("dpkg --remove spiped");
+    let told = host.must("dpkg --install /root/ours.deb");
+    let units: Vec<_> = told.lines().filter(|line| line.starts_with("  /")).collect();
+    let folder = "  /etc/systemd/system";
+    assert_eq!(
+        units,
+        [format!("{folder}/pipe-in.service"), format!("{folder}/pipe-out.service.d/how.conf")],
+        "{told}"
+    );
+    assert!(told.contains("THEN IT SPEAKS ANOTHER PROTOCOL"), "{told}");
+    let (_, ours) = told.split_once("\nspiped-rs: ").unwrap();
+    let mut ours = ours.lines().filter(|line| !line.starts_with("dpkg: "));
+    assert!(ours.all(|line| line.len() <= 80), "{told}");
+
+    // It is as it was told.
+    assert_eq!(host.redis("ping"), "PONG");
+    host.must("systemctl restart pipe-in");
+    wait_until("it listens", || host.log("pipe-in").contains(" listening on "));
+    assert_ne!(host.redis("ping"), "PONG");
+    assert!(host.log("pipe-in").contains("looks like spiped 1.x"), "{}", host.log("pipe-in"));
+    host.must("systemctl restart pipe-out");
+    wait_until("both are of this version", || host.redis("ping") == "PONG");
+
+    // An upgrade changes nothing for them.
+    let told = host.must("dpkg --install /root/new.deb");
+    assert!(!told.contains("PROTOCOL"), "{told}");
 }
 
 #[test]
