@@ -42,10 +42,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use serde_json::Value;
 
 use measure::{Load, MEASURES, Measure};
 use peers::{Build, Peer};
-use report::Samples;
+use report::{Output, Samples};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -83,9 +84,15 @@ struct Arguments {
     /// A build of ours, with further options for it, behind -e for its sender alone; again for another to compare
     #[arg(long, value_name = "[NAME=]PATH [OPTIONS] [-e OPTIONS]")]
     ours: Vec<Build>,
-    /// Where table, JSON and chart go
+    /// Where tables, charts and JSON go
     #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
     output: PathBuf,
+    /// Measure nothing: make tables and charts of the bench.json of a run before
+    #[arg(long, value_name = "JSON")]
+    from: Option<PathBuf>,
+    /// Write benches/figures and README's figures instead
+    #[arg(long, conflicts_with = "output")]
+    publish: bool,
 }
 
 impl Arguments {
@@ -109,7 +116,7 @@ impl Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    match run(&Arguments::parse()) {
         Ok(failures) if failures.is_empty() => ExitCode::SUCCESS,
         Ok(_shown) => ExitCode::FAILURE,
         Err(error) => {
@@ -119,11 +126,26 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(mut arguments: Arguments) -> Result<Vec<String>> {
-    if arguments.ours.is_empty() {
-        arguments.ours.push("target/release/spiped".parse()?);
+fn run(arguments: &Arguments) -> Result<Vec<String>> {
+    let output =
+        if arguments.publish { Output::Published } else { Output::Folder(&arguments.output) };
+    if let Some(from) = &arguments.from {
+        let json = fs::read(from).map_err(|error| format!("{}: {error}", from.display()))?;
+        report::write(&serde_json::from_slice(&json)?, &output)?;
+        return Ok(vec![]);
     }
-    let peers = chosen(peers::all(&arguments.ours), &arguments.peers, |peer| &peer.name)?;
+    let (json, failures) = measured(arguments)?;
+    report::write(&json, &output)?;
+    Ok(failures)
+}
+
+/// Measures; all that was found, and what could not be.
+fn measured(arguments: &Arguments) -> Result<(Value, Vec<String>)> {
+    let mut ours = arguments.ours.clone();
+    if ours.is_empty() {
+        ours.push("target/release/spiped".parse()?);
+    }
+    let peers = chosen(peers::all(&ours), &arguments.peers, |peer| &peer.name)?;
     let (there, missing): (Vec<_>, Vec<_>) =
         peers.into_iter().partition(|peer| peer.version().is_some());
     for Peer { name, .. } in missing {
@@ -144,9 +166,8 @@ fn run(mut arguments: Arguments) -> Result<Vec<String>> {
     while samples.rounds < rounds && started.elapsed() + longest(&samples, started) < limit {
         round(&load, &there, &measures, &mut samples);
     }
-    fs::create_dir_all(&arguments.output)?;
-    report::write(&samples, &there, &machine::facts(&load, samples.rounds), &arguments.output)?;
-    Ok(samples.failures)
+    let json = report::json(&samples, &there, &machine::facts(&load, samples.rounds));
+    Ok((json, samples.failures))
 }
 
 /// Those with the names that were given, or all.

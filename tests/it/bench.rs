@@ -27,7 +27,51 @@ fn each_figure_is_measured_and_written_down() {
 
     let chart = fs::read_to_string(folder.path("output").join("chart.svg")).unwrap();
     well_formed(&chart);
-    assert!(chart.contains(">haproxy</text>"), "{chart}");
+    assert!(chart.contains(">haproxy, plaintext</text>"), "{chart}");
+}
+
+/// README, its chart and the page with all figures are what the published run says.
+#[test]
+fn the_published_figures_are_those_of_the_published_run() {
+    let folder = Folder::new();
+    let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/figures");
+    let output = folder.path("output");
+    let mut report = Command::new(program());
+    report.arg("--from").arg(published.join("bench.json")).arg("--output").arg(&output);
+    let ran = report.output().unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+
+    let read = |path: &Path| fs::read_to_string(path).unwrap();
+    for name in ["table.md", "chart.svg", "all.svg", "bench.json"] {
+        let is_same = read(&output.join(name)) == read(&published.join(name));
+        assert!(is_same, "{name}: scripts/bench --publish --from benches/figures/bench.json");
+    }
+    let readme = read(&published.join("../../README.md"));
+    let part = read(&output.join("readme.md"));
+    assert!(readme.contains(&format!(" -->\n\n{part}\n<!-- ")), "README has not:\n{part}");
+
+    // A line for each peer: its name, and three figures.
+    let found: Value = serde_json::from_str(&read(&published.join("bench.json"))).unwrap();
+    let peers = found["peers"].as_array().unwrap();
+    let rows: Vec<_> = part.lines().filter(|line| line.starts_with("| ")).collect();
+    assert_eq!(rows.len(), peers.len() + 1, "{part}");
+    assert!(rows.iter().all(|row| row.matches('|').count() == 5), "{part}");
+    // The names are the same in all of them.
+    for title in peers.iter().map(|peer| peer["title"].as_str().unwrap()) {
+        for name in ["table.md", "chart.svg", "all.svg", "readme.md"] {
+            assert!(read(&output.join(name)).contains(title), "{title} in {name}");
+        }
+    }
+    // What is faster than no tunnel is explained where it stands.
+    let polls = peers.iter().any(|peer| peer["options"] == "--polling");
+    assert_eq!(part.contains("stays awake"), polls, "{part}");
+    for name in ["chart.svg", "all.svg"] {
+        well_formed(&read(&output.join(name)));
+    }
+    assert_eq!(
+        read(&output.join("chart.svg")).matches("font-weight=\"bold\" fill=\"#2").count(),
+        3
+    );
 }
 
 #[test]
@@ -117,7 +161,7 @@ fn children_of(pid: u32) -> Vec<String> {
     fs::read_to_string(path).unwrap().split_whitespace().map(str::to_owned).collect()
 }
 
-/// The program, which is built with the tests, for ours beside two others.
+/// A run of ours beside two others.
 fn bench(folder: &Folder) -> Command {
     for (program, package) in [
         ("redis-server", "redis-server"),
@@ -128,16 +172,21 @@ fn bench(folder: &Folder) -> Command {
     ] {
         need(program, package);
     }
-    let program: PathBuf = Path::new(SPIPED).with_file_name("examples").join("bench");
-    assert!(program.exists(), "cargo build --example bench");
     let temporary = folder.path("temporary");
     let _exists = fs::create_dir(&temporary);
-    let mut command = Command::new(program);
+    let mut command = Command::new(program());
     command.args(["--ours", SPIPED, "--peers", "ours,haproxy,direct"]);
     command.env("TMPDIR", temporary).stdin(Stdio::null()).stdout(Stdio::piped());
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
     command
+}
+
+/// It is built with the tests.
+fn program() -> PathBuf {
+    let program = Path::new(SPIPED).with_file_name("examples").join("bench");
+    assert!(program.exists(), "cargo build --example bench");
+    program
 }
 
 /// Each element that begins ends, in order; no stray character of markup.

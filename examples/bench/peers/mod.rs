@@ -132,6 +132,35 @@ pub fn all(builds: &[Build]) -> Vec<Peer> {
 }
 
 impl Peer {
+    /// As a reader knows it.
+    pub fn title(&self) -> String {
+        match &self.kind {
+            Kind::Direct => "no tunnel".into(),
+            Kind::Ours { cipher, .. } => {
+                let cipher = match *cipher {
+                    "aes-256-gcm" => "AES-256-GCM",
+                    _ => "ChaCha20-Poly1305",
+                };
+                let name = self.name.trim_end_matches("-chacha");
+                format!("{}, {cipher}", if name == "ours" { "spiped" } else { name })
+            }
+            Kind::Spiped => "spiped 1.6".into(),
+            Kind::Haproxy(Tls::Mutual) => "haproxy, TLS 1.3".into(),
+            Kind::Haproxy(Tls::Off) => "haproxy, plaintext".into(),
+            Kind::Stunnel("TLS_AES_256_GCM_SHA384") => "stunnel, AES-256-GCM".into(),
+            Kind::Stunnel(_) => "stunnel, ChaCha20-Poly1305".into(),
+            Kind::Ssh => "ssh -L".into(),
+            Kind::Socat => "socat, plaintext".into(),
+        }
+    }
+
+    /// The options it was given beside those that it needs, if it is ours.
+    pub fn options(&self) -> String {
+        let Kind::Ours { arguments, of_sender, .. } = &self.kind else { return String::new() };
+        let of_sender = of_sender.iter().map(|word| format!("{word} (sender)"));
+        arguments.iter().cloned().chain(of_sender).collect::<Vec<_>>().join(" ")
+    }
+
     /// Whether it is the pipe this project is.
     pub fn is_ours(&self) -> bool {
         matches!(self.kind, Kind::Ours { .. })

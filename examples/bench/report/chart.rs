@@ -1,56 +1,77 @@
-//! The chart: a panel for each main figure, a bar for each peer.
+//! The charts: a panel for each figure, a bar for each that was measured.
 
-use serde_json::Value;
+use super::figures::{Better, Figure};
+use super::results::{Found, Results, Subject};
+use super::{short, table};
 
-use super::figures::{self, Better, Figure};
-use super::{Samples, Spread, short, table};
-use crate::peers::Peer;
-
-const PANEL: f64 = 470.0;
-const COLUMNS: usize = 2;
-const NAMES: f64 = 120.0;
-const BARS: f64 = 260.0;
+/// Room for the names on the left of bars.
+const NAMES: f64 = 200.0;
+/// The longest bar.
+const BARS: f64 = 190.0;
+/// Right of it: its number, and a gap.
+const NUMBER: f64 = 80.0;
 const LINE: f64 = 20.0;
 /// Above all panels.
 const TOP: f64 = 54.0;
 /// Above the bars of a panel.
 const HEAD: f64 = 46.0;
 const MARGIN: f64 = 20.0;
+/// In a row the names stand at the first panel.
+const COLUMNS: usize = 3;
 
 /// An SVG for a light background.
-pub fn draw(samples: &Samples, peers: &[Peer], facts: &Value) -> String {
-    let panels: Vec<_> = figures::main()
-        .map(|figure| (figure, bars(samples, peers, figure)))
-        .filter(|(_, bars)| !bars.is_empty())
+pub fn draw<'a>(results: &Results, figures: impl Iterator<Item = &'a Figure>) -> String {
+    let panels: Vec<_> = figures
+        .map(|figure| (figure, bars(results, figure)))
+        .filter(|(_, bars)| bars.iter().any(|bar| bar.found.is_some()))
         .collect();
-    let height = HEAD + peers.len() as f64 * LINE;
+    let height = HEAD + results.peers.len() as f64 * LINE;
     let rows = panels.len().div_ceil(COLUMNS);
-    let (wide, high) = (PANEL * COLUMNS as f64 + MARGIN, TOP + rows as f64 * height + MARGIN);
+    let wide = MARGIN + NAMES + COLUMNS as f64 * (BARS + NUMBER);
+    let high = TOP + rows as f64 * height + MARGIN;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {wide} {high}\" width=\"{wide}\" \
          height=\"{high}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
     );
-    svg += &text(MARGIN, 28.0, "font-size=\"11\" fill=\"#555555\"", &table::heading(facts));
-    svg += &text(MARGIN, 44.0, "font-size=\"11\" fill=\"#555555\"", table::PLAINTEXT);
+    let small = "font-size=\"11\" fill=\"#555555\"";
+    let said = [format!("{}. {}", results.machine(), table::PLAINTEXT), results.method()];
+    svg += &text(MARGIN, 24.0, small, &said[0]);
+    svg += &text(MARGIN, 40.0, small, &format!("{}.", said[1]));
     for (index, (figure, bars)) in panels.iter().enumerate() {
-        let left = MARGIN + (index % COLUMNS) as f64 * PANEL;
-        let top = TOP + (index / COLUMNS) as f64 * height;
+        let (column, row) = (index % COLUMNS, index / COLUMNS);
+        let left = MARGIN + NAMES + column as f64 * (BARS + NUMBER);
+        let top = TOP + row as f64 * height;
         svg += &panel(left, top, figure, bars);
+        if column == 0 {
+            svg += &names(left, top, bars);
+        }
     }
     svg + "</svg>\n"
 }
 
 struct Bar<'a> {
-    peer: &'a Peer,
-    found: Spread,
+    peer: &'a Subject,
+    found: Option<Found>,
 }
 
-fn bars<'a>(samples: &Samples, peers: &'a [Peer], figure: &Figure) -> Vec<Bar<'a>> {
-    peers
-        .iter()
-        .filter_map(|peer| Some(Bar { peer, found: samples.spread(figure.id, &peer.name)? }))
-        .collect()
+fn bars<'a>(results: &'a Results, figure: &Figure) -> Vec<Bar<'a>> {
+    let bar = |peer| Bar { peer, found: results.found(figure, peer) };
+    results.peers.iter().map(bar).collect()
+}
+
+/// Where the bar with this number begins.
+fn line(top: f64, index: usize) -> f64 {
+    top + HEAD - 6.0 + index as f64 * LINE
+}
+
+fn names(left: f64, top: f64, bars: &[Bar<'_>]) -> String {
+    let name = |(index, bar): (usize, &Bar<'_>)| {
+        let weight = if bar.peer.is_ours { " font-weight=\"bold\"" } else { "" };
+        let style = format!("text-anchor=\"end\" fill=\"#222222\"{weight}");
+        text(left - 6.0, line(top, index) + 12.0, &style, &bar.peer.title)
+    };
+    bars.iter().enumerate().map(name).collect()
 }
 
 fn panel(left: f64, top: f64, figure: &Figure, bars: &[Bar<'_>]) -> String {
@@ -58,25 +79,28 @@ fn panel(left: f64, top: f64, figure: &Figure, bars: &[Bar<'_>]) -> String {
         Better::Lower => "shorter is better",
         Better::Higher => "longer is better",
     };
-    let title = format!("{}: {}", figure.what, figure.unit);
-    let mut svg = text(left, top + 20.0, "font-weight=\"bold\" fill=\"#222222\"", &title);
-    svg += &text(left + PANEL - MARGIN, top + 20.0, "text-anchor=\"end\" fill=\"#888888\"", better);
-    let most = bars.iter().map(|bar| bar.found.max).fold(f64::MIN_POSITIVE, f64::max);
+    let title = "font-size=\"11\" font-weight=\"bold\" fill=\"#222222\"";
+    let mut svg = text(left, top + 18.0, title, &figure.title());
+    svg += &text(left, top + 32.0, "font-size=\"11\" fill=\"#888888\"", better);
+    let found = bars.iter().filter_map(|bar| bar.found.as_ref());
+    let most = found.map(|found| found.max).fold(f64::MIN_POSITIVE, f64::max);
     for (index, Bar { peer, found }) in bars.iter().enumerate() {
-        let y = top + HEAD - 16.0 + index as f64 * LINE;
-        let place = |value: f64| left + NAMES + value.max(0.0) / most * BARS;
-        let colour = match (peer.is_ours(), peer.is_encrypted()) {
+        let y = line(top, index);
+        let Some(found) = found else {
+            svg += &text(left + 2.0, y + 12.0, "fill=\"#888888\"", "–");
+            continue;
+        };
+        let place = |value: f64| left + value.max(0.0) / most * BARS;
+        let colour = match (peer.is_ours, peer.is_encrypted) {
             (true, _) => "#1f6fb2",
             (_, true) => "#9aa7b3",
             (_, false) => "#dde3e8",
         };
-        svg +=
-            &text(left + NAMES - 6.0, y + 12.0, "text-anchor=\"end\" fill=\"#222222\"", &peer.name);
-        let (start, middle) = (left + NAMES, y + 7.0);
+        let middle = y + 7.0;
         let shapes = format!(
-            "<rect x=\"{start:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"14\" fill=\"{colour}\"/>\n\
+            "<rect x=\"{left:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"14\" fill=\"{colour}\"/>\n\
              <line x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{middle:.1}\" y2=\"{middle:.1}\" stroke=\"#222222\"/>\n",
-            place(found.median) - start,
+            place(found.median) - left,
             place(found.min),
             place(found.max),
         );

@@ -117,8 +117,11 @@ pub const FIGURES: &[Figure] = &[
     figure("threads-2/speed", "bulk, 4 connections, --threads 2", SPEED, Higher),
 ];
 
-/// Those that one line for each peer shows, and the chart.
-pub const MAIN: &[&str] = &[
+/// Those that README shows.
+const README: &[&str] = &["bulk-1/cpu", "redis/cpu", "ping/p50"];
+
+/// Those that one line for each peer shows, and the large chart.
+const MAIN: &[&str] = &[
     "bulk-1/cpu",
     "bulk-1/speed",
     "ping/p50",
@@ -133,7 +136,19 @@ pub const MAIN: &[&str] = &[
     "many/cpu",
 ];
 
-/// Those of the main figures.
+impl Figure {
+    /// What, and in what.
+    pub fn title(&self) -> String {
+        format!("{}: {}", self.what, self.unit)
+    }
+}
+
+/// Those of README.
+pub fn of_readme() -> impl Iterator<Item = &'static Figure> {
+    README.iter().filter_map(|id| FIGURES.iter().find(|figure| figure.id == *id))
+}
+
+/// The main figures.
 pub fn main() -> impl Iterator<Item = &'static Figure> {
     FIGURES.iter().filter(|figure| MAIN.contains(&figure.id))
 }

@@ -4,12 +4,19 @@ use serde_json::{Value, json};
 
 use super::figures::FIGURES;
 use super::{Samples, targets};
-use crate::Result;
 use crate::peers::Peer;
 
-pub fn all(samples: &Samples, peers: &[Peer], facts: &Value) -> Result<String> {
-    let versions: Vec<_> =
-        peers.iter().map(|peer| json!({ "name": peer.name, "version": peer.version() })).collect();
+pub fn all(samples: &Samples, peers: &[Peer], facts: &Value) -> Value {
+    let subjects: Vec<_> = peers
+        .iter()
+        .map(|peer| {
+            json!({
+                "name": peer.name, "title": peer.title(), "version": peer.version(),
+                "options": peer.options(), "ours": peer.is_ours(),
+                "encrypted": peer.is_encrypted(),
+            })
+        })
+        .collect();
     let figures: Vec<_> = FIGURES
         .iter()
         .flat_map(|figure| peers.iter().map(move |peer| (figure, peer)))
@@ -37,8 +44,8 @@ pub fn all(samples: &Samples, peers: &[Peer], facts: &Value) -> Result<String> {
             })
         })
         .collect();
-    Ok(serde_json::to_string_pretty(&json!({
-        "machine": facts, "peers": versions, "figures": figures, "targets": targets,
+    json!({
+        "machine": facts, "peers": subjects, "figures": figures, "targets": targets,
         "failures": samples.failures,
-    }))?)
+    })
 }

@@ -1,8 +1,10 @@
-//! What a run has found: a table, the targets, JSON, a chart.
+//! What a run has found: JSON, and what is made of it: tables, charts, README's part.
 
 mod chart;
 mod figures;
 mod json;
+mod readme;
+mod results;
 mod table;
 mod targets;
 
@@ -16,6 +18,7 @@ use serde_json::Value;
 use crate::Result;
 use crate::measure::Values;
 use crate::peers::Peer;
+use results::Results;
 
 /// All that was measured: by figure and peer, round by round.
 #[derive(Default)]
@@ -78,14 +81,37 @@ impl Spread {
     }
 }
 
-/// Prints the tables, and writes all to that folder.
-pub fn write(samples: &Samples, peers: &[Peer], facts: &Value, folder: &Path) -> Result<()> {
-    let tables = table::all(samples, peers, facts);
+pub use json::all as json;
+
+/// Where the report goes.
+pub enum Output<'a> {
+    /// All of it to this folder.
+    Folder(&'a Path),
+    /// The figures of this project: to `benches/figures` and README.
+    Published,
+}
+
+/// Prints the tables, and writes them, the charts, README's part, and the JSON that all
+/// of it is made of.
+pub fn write(json: &Value, output: &Output<'_>) -> Result<()> {
+    let results = Results::read(json)?;
+    let folder = match output {
+        Output::Folder(folder) => folder,
+        Output::Published => Path::new("benches/figures"),
+    };
+    fs::create_dir_all(folder)?;
+    let tables = table::all(&results);
     fs::write(folder.join("table.md"), &tables)?;
-    fs::write(folder.join("bench.json"), json::all(samples, peers, facts)?)?;
-    fs::write(folder.join("chart.svg"), chart::draw(samples, peers, facts))?;
+    fs::write(folder.join("all.svg"), chart::draw(&results, figures::main()))?;
+    fs::write(folder.join("chart.svg"), chart::draw(&results, figures::of_readme()))?;
+    fs::write(folder.join("bench.json"), serde_json::to_string_pretty(json)? + "\n")?;
+    let part = readme::part(&results);
+    match output {
+        Output::Folder(folder) => fs::write(folder.join("readme.md"), part)?,
+        Output::Published => readme::replace(Path::new("README.md"), &part)?,
+    }
     let folder = folder.display();
-    writeln!(io::stdout(), "{tables}\n\n{folder}: table.md, bench.json, chart.svg")?;
+    writeln!(io::stdout(), "{tables}\n{folder}: table.md, all.svg, chart.svg, bench.json")?;
     Ok(())
 }
 

@@ -1,94 +1,91 @@
-//! The tables, in Markdown.
+//! The page with all figures, in Markdown.
 
-use serde_json::Value;
-
-use super::figures::{self, Better, FIGURES};
-use super::{Samples, short, targets};
-use crate::peers::Peer;
+use super::figures::{self, Better, FIGURES, Figure};
+use super::results::{Found, Results};
+use super::short;
 
 /// Whose bytes anyone on the way can read.
-pub const PLAINTEXT: &str = "haproxy and socat relay plaintext, direct is no tunnel at all.";
+pub const PLAINTEXT: &str = "haproxy and socat relay plaintext here.";
 
-/// Medians of the main figures, the targets, and each figure by itself.
-pub fn all(samples: &Samples, peers: &[Peer], facts: &Value) -> String {
-    let mut parts = vec![format!("{}\n{PLAINTEXT}", heading(facts)), overview(samples, peers)];
-    for build in peers.iter().filter(|peer| peer.is_ours()) {
-        parts.push(target_table(samples, &build.name));
-    }
-    parts.push(details(samples, peers));
-    parts.push("Left out, as Debian has no packages of them: ghostunnel, rathole.".into());
-    if !samples.failures.is_empty() {
-        parts.push(format!("Not measured:\n- {}", samples.failures.join("\n- ")));
+/// Medians of the main figures, the goals, and each figure by itself.
+pub fn all(results: &Results) -> String {
+    let main: Vec<_> = figures::main().collect();
+    let mut parts = vec![
+        "# What the pipe costs, and what others cost".into(),
+        format!(
+            "{}; {}.\n{PLAINTEXT} Made by `scripts/bench`, whose head says how it measures.",
+            results.machine(),
+            results.method()
+        ),
+        options(results),
+        overview(results, &main),
+        "![All figures](all.svg)".into(),
+        goals(results),
+        details(results),
+        "Left out, as Debian has no packages of them: ghostunnel, rathole.".into(),
+    ];
+    if !results.failures.is_empty() {
+        parts.push(format!("Not measured:\n- {}", results.failures.join("\n- ")));
     }
     parts.retain(|part| !part.is_empty());
-    parts.join("\n\n")
+    parts.join("\n\n") + "\n"
 }
 
-/// The machine, the day, and how long was measured.
-pub fn heading(facts: &Value) -> String {
-    let text = |key: &str| facts[key].as_str().unwrap_or_default().to_owned();
-    format!(
-        "{} cores of {}, Linux {}, {}, loopback; {}; median of {} interleaved rounds, {} s each; \
-         {} connections where there are many.",
-        facts["cores"],
-        text("cpu"),
-        text("kernel"),
-        text("congestion_control"),
-        text("date"),
-        facts["rounds"],
-        facts["seconds"],
-        facts["connections"],
-    )
+/// With which options ours ran, where they are not the defaults.
+pub fn options(results: &Results) -> String {
+    let peers = results.peers.iter().filter(|peer| !peer.options.is_empty());
+    let lines: Vec<_> =
+        peers.map(|peer| format!("{} ran with `{}`.", peer.title, peer.options)).collect();
+    lines.join("\n")
 }
 
-fn overview(samples: &Samples, peers: &[Peer]) -> String {
-    let shown: Vec<_> = figures::main()
-        .filter(|figure| peers.iter().any(|peer| samples.of(figure.id, &peer.name).is_some()))
-        .collect();
-    let heads: Vec<_> =
-        shown.iter().map(|figure| format!(" {}: {} |", figure.what, figure.unit)).collect();
+/// A line for each that was measured, with the medians of these figures.
+pub fn overview(results: &Results, figures: &[&Figure]) -> String {
+    let is_there =
+        |figure: &&&Figure| results.peers.iter().any(|peer| results.found(figure, peer).is_some());
+    let shown: Vec<_> = figures.iter().filter(is_there).collect();
+    let heads: Vec<_> = shown.iter().map(|figure| format!(" {} |", figure.title())).collect();
     let mut lines =
         vec![format!("| |{}", heads.concat()), format!("|---|{}", "---:|".repeat(shown.len()))];
-    for Peer { name, .. } in peers {
-        let cells: Vec<_> = shown
-            .iter()
-            .map(|figure| samples.spread(figure.id, name))
-            .map(|found| {
-                found.map_or(" – |".into(), |found| format!(" {} |", short(found.median)))
-            })
-            .collect();
-        lines.push(format!("| {name} |{}", cells.concat()));
+    for peer in &results.peers {
+        let cell = |found: Option<Found>| {
+            found.map_or(" – |".into(), |found| format!(" {} |", short(found.median)))
+        };
+        let cells: Vec<_> = shown.iter().map(|figure| cell(results.found(figure, peer))).collect();
+        let title = if peer.is_ours { format!("**{}**", peer.title) } else { peer.title.clone() };
+        lines.push(format!("| {title} |{}", cells.concat()));
     }
     lines.join("\n")
 }
 
-fn target_table(samples: &Samples, build: &str) -> String {
-    let outcomes = targets::outcomes(samples, build);
-    if outcomes.is_empty() {
+fn goals(results: &Results) -> String {
+    if results.targets.is_empty() {
         return String::new();
     }
-    let mut lines =
-        vec!["| figure | to reach | reached (min – max) | |".into(), "|---|---|---|---|".into()];
-    for outcome in outcomes {
-        let found = &outcome.found;
+    let mut lines = vec![
+        "The goals of this project, as ratios within each round:\n".into(),
+        "| | goal | median (least – most) | reached |".into(),
+        "|---|---|---|---|".into(),
+    ];
+    for target in &results.targets {
+        let found = &target.found;
         lines.push(format!(
-            "| {} {} | {} | {} ({} – {}) | {} |",
-            outcome.peer,
-            outcome.figure,
-            outcome.wanted,
+            "| {} | {} | {} ({} – {}) | {} |",
+            target.what,
+            target.wanted,
             short(found.median),
             short(found.min),
             short(found.max),
-            if outcome.met { "yes" } else { "**no**" }
+            if target.is_met { "yes" } else { "**no**" }
         ));
     }
     lines.join("\n")
 }
 
-fn details(samples: &Samples, peers: &[Peer]) -> String {
-    let Some(ours) = peers.first() else { return String::new() };
+fn details(results: &Results) -> String {
+    let Some(first) = results.peers.first() else { return String::new() };
     let mut lines = vec![
-        format!("| figure | | min | median | max | {} / it |", ours.name),
+        format!("| | | least | median | most | {} by this |", first.title),
         "|---|---|---:|---:|---:|---:|".into(),
     ];
     for figure in FIGURES {
@@ -96,17 +93,16 @@ fn details(samples: &Samples, peers: &[Peer]) -> String {
             Better::Lower => "less",
             Better::Higher => "more",
         };
-        for Peer { name, .. } in peers {
-            let Some(found) = samples.spread(figure.id, name) else { continue };
-            let ratio = samples.ratio(figure.id, &ours.name, name);
+        for peer in &results.peers {
+            let Some(found) = results.found(figure, peer) else { continue };
             lines.push(format!(
-                "| {}, {} ({better} is better) | {name} | {} | {} | {} | {} |",
-                figure.what,
-                figure.unit,
+                "| {} ({better} is better) | {} | {} | {} | {} | {} |",
+                figure.title(),
+                peer.title,
                 short(found.min),
                 short(found.median),
                 short(found.max),
-                ratio.map_or("–".into(), |ratio| short(ratio.median)),
+                found.ratio.map_or("–".into(), short),
             ));
         }
     }

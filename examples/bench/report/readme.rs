@@ -1,0 +1,52 @@
+//! README's part: a small table, and what has to be said with it.
+
+use std::fs;
+use std::path::Path;
+
+use super::results::Results;
+use super::{figures, table};
+use crate::Result;
+
+/// What README has around its part.
+const BEGIN: &str = "<!-- Made by scripts/bench --publish, from benches/figures/bench.json. -->\n";
+const END: &str = "<!-- Until here. -->";
+
+pub fn part(results: &Results) -> String {
+    let shown: Vec<_> = figures::of_readme().collect();
+    let mut parts = vec![
+        format!(
+            "Both ends on one machine ({});\nmedian of {} interleaved rounds. CPU is that of both \
+             ends together. {}",
+            results.machine(),
+            results.machine["rounds"],
+            table::PLAINTEXT
+        ),
+        table::overview(results, &shown),
+        polling(results),
+        "![What the pipe and others cost](benches/figures/chart.svg)".into(),
+    ];
+    parts.retain(|part| !part.is_empty());
+    parts.join("\n\n") + "\n"
+}
+
+/// Why a figure may be better than that of no tunnel.
+fn polling(results: &Results) -> String {
+    let has_polling = |peer: &&super::results::Subject| peer.options.contains("--polling");
+    if !results.peers.iter().any(|peer| has_polling(&peer)) {
+        return String::new();
+    }
+    "spiped ran with `--polling`: it stays awake for a moment after a small read. So 64 bytes can\n\
+     be faster through it than with no tunnel, whose client and server sleep between two of\n\
+     them. Without `--polling`, the default, they take about as long as through haproxy."
+        .into()
+}
+
+/// Puts the part into README, in place of the one before.
+pub fn replace(readme: &Path, part: &str) -> Result<()> {
+    let text = fs::read_to_string(readme)?;
+    let missing = || format!("{} has no part for the figures", readme.display());
+    let (before, rest) = text.split_once(BEGIN).ok_or_else(missing)?;
+    let (_, after) = rest.split_once(END).ok_or_else(missing)?;
+    fs::write(readme, format!("{before}{BEGIN}\n{part}\n{END}{after}"))?;
+    Ok(())
+}
