@@ -139,10 +139,10 @@ impl Server {
             result = self.take_keys(control.as_ref()) => result?,
             never = prewarm::keep(&self.shared, &self.workers) => match never {},
             signal = end.next() => {
-                info!("{signal} received: no new connections, {limit:?} for the open ones to end");
+                self.shared.log_end(&format!("{signal} received: no new connections"));
             }
             () = handover.received() => {
-                info!("the next process takes over: {limit:?} for the open connections to end");
+                self.shared.log_end("the next process takes over new connections");
                 self.handover.begin();
             }
         }
@@ -223,6 +223,14 @@ impl Shared {
             return self.draining();
         }
         format!("{pipe}, key id {}: {}", self.key().id(), connections(self.budget.connections()))
+    }
+
+    fn log_end(&self, why: &str) {
+        let limit = self.config.drain_timeout.get();
+        match self.budget.connections() {
+            0 => info!("{why}, none is open"),
+            open => info!(open, "{why}, {limit:?} for the open ones to end"),
+        }
     }
 
     fn draining(&self) -> String {
