@@ -135,6 +135,8 @@ pub(super) enum NoSession {
     NotOurs(LooksLike),
     #[error("the receiver's answer is wrong: {0}")]
     Refused(HandshakeError),
+    #[error("a loop: the target leads back to the source")]
+    Loop,
 }
 
 /// Why a connection to the target was not made.
@@ -222,7 +224,7 @@ impl Close {
             }
             Self::Record(_) => Some("something between the two ends altered the stream"),
             Self::Local(_) => Some("a client that gave up or a server that restarted does this"),
-            Self::Loop => Some("-t must name the other end or the server, not what -s listens on"),
+            Self::Loop => Some(LOOP),
             Self::Finished
             | Self::Seal(_)
             | Self::ShuttingDown
@@ -318,9 +320,12 @@ impl NoSession {
             }
             Self::NotOurs(_) => "-t must name a receiver ('spiped -d'), not the server itself",
             Self::Refused(_) => "the answer was altered, or comes from another program",
+            Self::Loop => LOOP,
         }
     }
 }
+
+const LOOP: &str = "-t must name the other end or the server, not what -s listens on";
 
 const NO_ROOM: &str =
     "raise LimitNOFILE= (ulimit -n), the sysctl fs.epoll.max_user_watches, or the memory there is";
@@ -358,10 +363,15 @@ fn unreachable_hint(error: &io::Error) -> &'static str {
 
 const fn abort_hint(reason: AbortReason) -> Option<&'static str> {
     match reason {
-        AbortReason::TargetRefused | AbortReason::TargetTimedOut => {
-            Some("is the server behind the receiver running? the receiver's log names its address")
+        AbortReason::TargetRefused => {
+            Some("start that server, on the address of the receiver's -t; the receiver is well")
         }
-        AbortReason::TargetUnreachable => Some("check the receiver's -t and -b; its log says more"),
+        AbortReason::TargetTimedOut => {
+            Some("that server hangs, or a firewall between the two drops what is sent")
+        }
+        AbortReason::TargetUnreachable => {
+            Some("check the receiver's -t and -b, its resolver and its route; its log says more")
+        }
         AbortReason::ConnectionLimit => Some("raise -n at the receiver"),
         AbortReason::KeyReplaced => {
             Some("the client that connects again gets the new key's session")

@@ -1,5 +1,6 @@
 //! One life: accepted, handshake, relay, close.
 
+use std::net::SocketAddr;
 use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +71,8 @@ impl<P> Counted<P> {
 struct Facts {
     key_id: Option<KeyId>,
     suite: Option<Suite>,
+    /// The last address of the target's name that was tried.
+    address: Option<SocketAddr>,
     /// Bytes of the stream out of the local socket, and into it.
     sent: u64,
     received: u64,
@@ -174,7 +177,9 @@ async fn connect_to_receiver(
         let connected = async {
             match shared.prewarmed.take(key.id()) {
                 Some(ready) => Ok(ready),
-                None => connect(&shared.target, &key, &shared.config.tunnel).await,
+                None => {
+                    connect(&shared.target, &key, &shared.config.tunnel, &mut facts.address).await
+                }
             }
         };
         select! {
@@ -194,11 +199,15 @@ pub(super) async fn connect(
     target: &Target,
     key: &SharedKey,
     config: &TunnelConfig,
+    tried: &mut Option<SocketAddr>,
 ) -> Result<(Stream, Session), NoSession> {
-    let tunnel = target.connect().await.map_err(NoSession::Connect)?;
+    let tunnel = target.connect(tried).await.map_err(NoSession::Connect)?;
     let suite = config.cipher.0.unwrap_or_else(fastest_suite);
-    let session = initiate(&tunnel, key, suite, config.timeout.get()).await?;
-    Ok((tunnel, session))
+    match initiate(&tunnel, key, suite, config.timeout.get()).await {
+        Ok(session) => Ok((tunnel, session)),
+        Err(_) if tunnel.is_loop() => Err(NoSession::Loop),
+        Err(error) => Err(error),
+    }
 }
 
 /// The receiver's end: the peer is a stranger until it proves the key.
@@ -233,7 +242,7 @@ async fn receive(
         biased;
         // The first look is before the target is opened.
         _ = key.changed() => Err(Close::KeyReplaced),
-        target = shared.target.connect() => target.map_err(Close::Target),
+        target = shared.target.connect(&mut facts.address) => target.map_err(Close::Target),
         () = shared.shutdown.begun() => Err(Close::ShuttingDown),
     };
     match connected {
@@ -317,14 +326,20 @@ fn log(
         Some(Some(suppressed)) => (suppressed > 0).then_some(suppressed),
         Some(None) => return,
     };
-    let Facts { key_id, suite, sent, received } = facts;
+    let Facts { key_id, suite, address, sent, received } = facts;
+    let address = address.map(tracing::field::display);
     let key_id = key_id.map(tracing::field::display);
     let suite = suite.map(tracing::field::display);
     let target = &shared.config.tunnel.target;
     let hint = close.hint();
+    // In seconds, to the millisecond.
+    let took = (took.as_secs_f64() * 1000.0).round() / 1000.0;
     macro_rules! line {
         ($level:ident) => {
-            $level!(id, %peer, %target, key_id, suite, sent, received, ?took, suppressed, hint, "{close}")
+            $level!(
+                hint, id, %peer, %target, address, key_id, suite, sent, received, took, suppressed,
+                "{close}"
+            )
         };
     }
     match close.level() {

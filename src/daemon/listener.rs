@@ -206,7 +206,7 @@ impl Listener {
                     }
                 };
                 if !is_said && let Some(suppressed) = limit.allow() {
-                    warn!(suppressed, hint, "cannot accept a connection: {error}");
+                    warn!(hint, suppressed, "cannot accept a connection: {error}");
                     is_said = true;
                 }
                 sleep(PAUSE).await;

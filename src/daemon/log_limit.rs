@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{Level, warn};
 
-use super::close::{Close, Stranger};
+use super::close::{Close, NoSession, Stranger};
 use crate::protocol::HandshakeError;
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -129,7 +129,8 @@ impl LogLimits {
             Close::Stranger(stranger) => self.of_stranger(stranger),
             Close::Limit(_) => Some(&self.limit),
             Close::NoRoom(_) => Some(&self.no_room),
-            Close::Loop => Some(&self.loops),
+            // Both ends of one, which is told once.
+            Close::Loop | Close::NoSession(NoSession::Loop) => Some(&self.loops),
             Close::NoSession(_) => Some(&self.no_session),
             Close::Target(_) => Some(&self.target),
             Close::Aborted(_) => Some(&self.aborted),

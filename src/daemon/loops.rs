@@ -1,7 +1,7 @@
 //! Connections of this process to itself. A target that leads back to the source
 //! would make connections of a single one until nothing is left for another.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -18,8 +18,9 @@ use socket2::{SockAddr, Socket};
 use super::stream::Peer;
 use crate::config::Address;
 
-/// The connections of this process to addresses of this host.
-static OUTGOING: Mutex<BTreeSet<NonZeroU64>> = Mutex::new(BTreeSet::new());
+/// The connections of this process to addresses of this host, and whether it has
+/// accepted them itself.
+static OUTGOING: Mutex<BTreeMap<NonZeroU64, bool>> = Mutex::new(BTreeMap::new());
 /// Makes a number of a connection's ends, which takes less room than they do.
 static NUMBERS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
@@ -68,9 +69,14 @@ impl Outgoing {
     pub(super) fn note(ends: Ends) -> Option<Self> {
         ends.are_on_this_host().then(|| {
             let number = ends.number();
-            outgoing().insert(number);
+            outgoing().insert(number, false);
             Self(number)
         })
+    }
+
+    /// Whether this process has accepted it.
+    pub(super) fn has_come_back(&self) -> bool {
+        outgoing().get(&self.0).copied().unwrap_or_default()
     }
 }
 
@@ -80,7 +86,7 @@ impl Drop for Outgoing {
     }
 }
 
-fn outgoing() -> MutexGuard<'static, BTreeSet<NonZeroU64>> {
+fn outgoing() -> MutexGuard<'static, BTreeMap<NonZeroU64, bool>> {
     OUTGOING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -89,13 +95,19 @@ pub(super) fn is_own(accepted: &Socket, peer: &Peer) -> io::Result<bool> {
     match *peer {
         Peer::Inet(from) => {
             let to = accepted.local_addr()?.as_socket();
-            Ok(to.is_some_and(|to| outgoing().contains(&Ends::new(from, to).number())))
+            let Some(to) = to else { return Ok(false) };
+            let mut outgoing = outgoing();
+            let own = outgoing.get_mut(&Ends::new(from, to).number());
+            Ok(own.map(|has_come_back| *has_come_back = true).is_some())
         }
-        Peer::Unix => {
-            let pid = getsockopt(accepted, PeerCredentials)?.pid();
-            Ok(u32::try_from(pid) == Ok(process::id()))
-        }
+        Peer::Unix => leads_to_us(accepted),
     }
+}
+
+/// Whether the peer of a unix socket is this process.
+pub(super) fn leads_to_us(socket: &Socket) -> io::Result<bool> {
+    let pid = getsockopt(socket, PeerCredentials)?.pid();
+    Ok(u32::try_from(pid) == Ok(process::id()))
 }
 
 /// Whether who connects to `target` is accepted by a socket that listens at

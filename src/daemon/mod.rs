@@ -186,7 +186,7 @@ impl Shared {
                     }
                     _ => error.hint(),
                 };
-                error!(key_id = %self.key().id(), hint, "the key stays as it was: {error}");
+                error!(hint, key_id = %self.key().id(), "the key stays as it was: {error}");
             }
             Err(error) => error!(key_id = %self.key().id(), "the key stays as it was: {error}"),
         }
@@ -195,8 +195,12 @@ impl Shared {
     /// From now on new connections use this key, and sessions that were made
     /// ready with another one are not opened any more. Returns its id.
     fn replace_key(&self, key: SharedKey) -> KeyId {
-        let id = key.id();
-        info!(key_id = %id, before = %self.key().id(), "the key is read again");
+        let (id, before) = (key.id(), self.key().id());
+        if id == before {
+            info!(key_id = %id, "key reloaded: it is the same key");
+        } else {
+            info!(key_id = %id, %before, "key reloaded");
+        }
         self.key.send_if_modified(|now| {
             let is_another = now.id() != id;
             *now = Arc::new(key);

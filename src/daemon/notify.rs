@@ -112,8 +112,12 @@ fn send(message: Message, or_else: Else) {
     }
 }
 
+/// Says so once: what is wrong then is wrong for each message.
 fn warn_of(told: io::Result<()>) {
-    if let Err(error) = told {
+    static IS_SAID: AtomicBool = AtomicBool::new(false);
+    if let Err(error) = told
+        && !IS_SAID.swap(true, Ordering::Relaxed)
+    {
         warn!(hint = "is NOTIFY_SOCKET meant for us?", "systemd cannot be told of us: {error}");
     }
 }

@@ -199,7 +199,7 @@ impl Keeper<'_> {
             let key_id = self.shared.key().id();
             let target = &self.shared.config.tunnel.target;
             let hint = close.hint();
-            warn!(%key_id, %target, hint, "no sessions can be kept ready: {close}");
+            warn!(hint, %key_id, %target, "no sessions can be kept ready: {close}");
         }
         // Those that were begun beside it would say the same.
         while let Some(made) = self.handshakes.join_next().await {
@@ -230,7 +230,8 @@ impl Keeper<'_> {
 
 async fn make(shared: &Shared) -> Result<Ready, Close> {
     let key = shared.key();
-    let (tunnel, mut session) = connect(&shared.target, &key, &shared.config.tunnel).await?;
+    let (target, config) = (&shared.target, &shared.config.tunnel);
+    let (tunnel, mut session) = connect(target, &key, config, &mut None).await?;
     tunnel.write_all(&session.sealer.ready()?).await.map_err(NoSession::Failed)?;
     Ok(Ready { tunnel, session, key_id: key.id() })
 }

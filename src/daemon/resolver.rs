@@ -6,15 +6,17 @@ use std::future::pending;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
-use tokio::sync::watch;
+use tokio::select;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Duration, sleep};
 use tracing::{info, warn};
 
 use super::blocking::BlockingThread;
 use crate::config::Refresh;
 
-/// How soon a name that has never been resolved is tried again.
-const UNRESOLVED: Duration = Duration::from_secs(1);
+/// How soon a name is looked up again that has never been resolved, or whose
+/// addresses do not answer.
+const SOON: Duration = Duration::from_secs(1);
 
 /// All addresses of a name; at least one.
 pub(super) async fn resolve(
@@ -38,6 +40,8 @@ pub(super) struct Name {
     known: watch::Sender<Vec<SocketAddr>>,
     /// Why the last look-up failed, if it did. Each look-up is a change.
     failure: watch::Sender<Option<String>>,
+    /// A connect has failed: its addresses may be others by now.
+    doubt: Notify,
 }
 
 impl Name {
@@ -50,6 +54,7 @@ impl Name {
             resolver: BlockingThread::start("resolver")?,
             known: watch::Sender::default(),
             failure: watch::Sender::default(),
+            doubt: Notify::new(),
         })
     }
 
@@ -92,11 +97,26 @@ impl Name {
                 Err(error) => self.keep_known(&error),
             }
             match refresh {
-                _ if self.known.borrow().is_empty() => sleep(UNRESOLVED).await,
-                Refresh::Every(time) => sleep(time).await,
+                _ if self.known.borrow().is_empty() => sleep(SOON).await,
+                Refresh::Every(time) => self.wait(time).await,
                 Refresh::Never => pending().await,
             }
         }
+    }
+
+    /// Waits for that long; while connects fail, only for a moment.
+    async fn wait(&self, time: Duration) {
+        let soon = time.min(SOON);
+        sleep(soon).await;
+        select! {
+            () = sleep(time.saturating_sub(soon)) => {}
+            () = self.doubt.notified() => {}
+        }
+    }
+
+    /// A connect has failed: the name is looked up again, once a second at most.
+    pub(super) fn doubt(&self) {
+        self.doubt.notify_one();
     }
 
     fn learn(&self, answer: Vec<SocketAddr>) {
@@ -126,8 +146,9 @@ impl Name {
             warn!(hint, "the name {host} does not resolve, it is tried again: {error}");
         } else {
             warn!(
+                hint,
                 ?known,
-                hint, "the name {host} does not resolve, the last good answer is kept: {error}"
+                "the name {host} does not resolve, the last good answer is kept: {error}"
             );
         }
     }

@@ -1,5 +1,6 @@
 //! `spipe`: standard input and output as the local end of a pipe.
 
+use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::net::Shutdown as Half;
 use std::os::fd::AsFd;
@@ -13,6 +14,7 @@ use tokio::select;
 use tokio::signal::unix::SignalKind;
 use tokio::sync::{mpsc, oneshot};
 
+use super::close::Close;
 use super::connection::connect;
 use super::places::raise_limit;
 use super::relay::Relay;
@@ -29,6 +31,8 @@ use crate::stdio::{Stdin, Stdout};
 
 /// Descriptors without which nothing can be begun.
 const DESCRIPTORS: usize = 16;
+/// The number of the signal HUP.
+const HANGUP: u8 = 1;
 /// Connects at once, beside the first one.
 const SPARE: usize = 16;
 
@@ -55,8 +59,9 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
     let written = copy_standard_streams(theirs, broken).map_err(system("cannot start a thread"))?;
     runtime.block_on(async {
         let target = Target::new(config, SPARE).map_err(system("cannot start a thread"))?;
+        let mut tried = None;
         let (tunnel, session) = select! {
-            session = connect(&target, key, config) => session.map_err(failed)?,
+            session = connect(&target, key, config, &mut tried) => session.map_err(failed)?,
             never = target.keep_resolved(Refresh::Never) => match never {},
         };
         ours.set_nonblocking(true).map_err(system("cannot use a socket"))?;
@@ -71,16 +76,24 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
         let mut signal = pin!(async {
             select! {
                 name = end.next() => if name == "INT" { 2 } else { 15 },
-                () = next(&mut hangup) => 1,
+                () = next(&mut hangup) => HANGUP,
             }
         });
+        let is_hung_up_on = Cell::new(false);
         let mut relay = pin!(async {
-            let result = relay.run(Role::Encrypt, &shutdown).await;
+            let result = match relay.run(Role::Encrypt, &shutdown).await {
+                // ssh, or a terminal, is gone, as a client that closes: nobody shuts down.
+                Err(Close::ShuttingDown) if is_hung_up_on.get() => {
+                    Err(Close::Local(io::ErrorKind::BrokenPipe.into()))
+                }
+                result => result,
+            };
             relay.close(result).await
         });
         let close = select! {
             close = &mut relay => close,
             number = &mut signal => {
+                is_hung_up_on.set(number == HANGUP);
                 trigger.begin();
                 relay.await;
                 return Ok(Ended::BySignal(number));
@@ -186,7 +199,7 @@ fn copy(mut from: impl Read, to: &mut impl Write) -> Result<(), CopyError> {
     }
 }
 
-fn failed(reason: impl Into<super::close::Close>) -> Error {
+fn failed(reason: impl Into<Close>) -> Error {
     let close = reason.into();
     let hint = close.hint().unwrap_or("the receiver's log says more");
     Error::Pipe { hint, reason: close.to_string() }

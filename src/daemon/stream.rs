@@ -24,7 +24,7 @@ use socket2::{Domain, SockAddr, Socket, TcpKeepalive};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, Ready};
 
-use super::loops::{Ends, Outgoing};
+use super::loops::{Ends, Outgoing, leads_to_us};
 use crate::config::Keepalive;
 
 pub(super) use self::read::Readable;
@@ -144,6 +144,12 @@ impl Stream {
             }
             Some(error) => Err(error),
         }
+    }
+
+    /// Whether this process has connected to itself.
+    pub(super) fn is_loop(&self) -> bool {
+        self.outgoing.as_ref().is_some_and(Outgoing::has_come_back)
+            || self.is_unix && leads_to_us(self.fd.get_ref()).unwrap_or_default()
     }
 
     /// Waits until there may be something to read. Like all that is polled here

@@ -68,8 +68,11 @@ impl Target {
     }
 
     /// Connects to it in time, by whichever of its addresses answers. The look-up
-    /// of its name counts.
-    pub(super) async fn connect(&self) -> Result<Stream, ConnectError> {
+    /// of its name counts. Of a name, `tried` is the address that the result is of.
+    pub(super) async fn connect(
+        &self,
+        tried: &mut Option<SocketAddr>,
+    ) -> Result<Stream, ConnectError> {
         let deadline = Deadline::after(self.limit);
         let connected = match &self.to {
             To::Inet(address) => deadline.bound(connect_to((*address).into(), self.options)).await,
@@ -84,10 +87,14 @@ impl Target {
                     .await
                     .unwrap_or_else(|| Err(format!("no answer in {:?}", self.limit)))
                     .map_err(unresolved)?;
-                deadline.bound(connect_to_any(addresses, self.options, &self.spare)).await
+                deadline.bound(connect_to_any(addresses, self.options, &self.spare, tried)).await
             }
         };
-        connected.unwrap_or(Err(ConnectError::TimedOut(self.limit)))
+        let connected = connected.unwrap_or(Err(ConnectError::TimedOut(self.limit)));
+        if let (To::Name(name), Err(_)) = (&self.to, &connected) {
+            name.doubt();
+        }
+        connected
     }
 
     /// Looks its name up as often as it should be, if it has one; for ever.
@@ -117,6 +124,7 @@ async fn connect_to_any(
     addresses: Vec<SocketAddr>,
     options: Options,
     spare: &Semaphore,
+    tried: &mut Option<SocketAddr>,
 ) -> Result<Stream, ConnectError> {
     let own = Semaphore::new(1);
     let mut attempts = Vec::new();
@@ -133,8 +141,9 @@ async fn connect_to_any(
             }
         };
         select! {
-            (connected, descriptor) = first_to_end(&mut attempts), if !attempts.is_empty() => match connected {
+            (address, connected, descriptor) = first_to_end(&mut attempts), if !attempts.is_empty() => match connected {
                 Ok(stream) => {
+                    *tried = Some(address);
                     // The others are closed before this one is the connection's own.
                     drop(attempts);
                     drop(descriptor);
@@ -142,14 +151,17 @@ async fn connect_to_any(
                 }
                 Err(error) => {
                     drop(descriptor);
+                    *tried = Some(address);
                     failed = error;
                     spacing = Duration::ZERO;
                 }
             },
             Ok(descriptor) = descriptor, if rest.peek().is_some() => {
                 if let Some(address) = rest.next() {
+                    // That of the result, should the time be over.
+                    *tried = Some(address);
                     attempts.push(Box::pin(async move {
-                        (connect_to(address.into(), options).await, descriptor)
+                        (address, connect_to(address.into(), options).await, descriptor)
                     }));
                 }
                 spacing = SPACING;

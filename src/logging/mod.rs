@@ -63,20 +63,20 @@ struct Style {
 
 /// Turns events into lines of a queue.
 fn subscriber(style: Style, queue: Arc<Queue>) -> Box<dyn Subscriber + Send + Sync> {
+    // The journal and syslog have the time and the level already.
+    let has_level =
+        style.format == LogFormat::Json || matches!(style.sink, Kind::Terminal | Kind::File);
     let log = tracing_subscriber::fmt()
         .with_max_level(style.level)
         .with_target(false)
         .with_ansi(style.sink == Kind::Terminal)
         // A log that cannot be written must not end a connection.
         .log_internal_errors(false)
-        .with_writer(Lines(queue));
-    match (style.format, style.sink) {
-        (LogFormat::Json, _) => Box::new(log.json().flatten_event(true).finish()),
-        (LogFormat::Text, Kind::Terminal | Kind::File) => Box::new(log.finish()),
-        // The journal and syslog have the time and the level already.
-        (LogFormat::Text, Kind::Journal | Kind::Syslog) => {
-            Box::new(log.without_time().with_level(false).finish())
-        }
+        .with_writer(Lines { queue, has_level });
+    match style.format {
+        LogFormat::Json => Box::new(log.json().flatten_event(true).finish()),
+        LogFormat::Text if has_level => Box::new(log.finish()),
+        LogFormat::Text => Box::new(log.without_time().with_level(false).finish()),
     }
 }
 
@@ -104,9 +104,8 @@ fn say_suppressed(suppressed: u64, sink: &Sink, style: Style) -> io::Result<()> 
     let line = Arc::new(Queue::default());
     tracing::subscriber::with_default(subscriber(style, Arc::clone(&line)), || {
         warn!(
-            suppressed,
             hint = "whoever reads the log was too slow, or there was no room for it",
-            "lines of the log were left out"
+            suppressed, "lines of the log were left out"
         );
     });
     // There is none where warnings are not asked for.
@@ -118,9 +117,8 @@ fn say_suppressed(suppressed: u64, sink: &Sink, style: Style) -> io::Result<()> 
 fn log_panic(info: &PanicHookInfo<'_>) {
     let place = info.location().map(tracing::field::display);
     error!(
-        place,
         hint = "a fault of this program: please report the line, and what led to it",
-        "a panic; what it served has ended, all else goes on"
+        place, "a panic; what it served has ended, all else goes on"
     );
 }
 
@@ -147,7 +145,7 @@ mod tests {
         assert!(queue.pop().is_none());
         let text = String::from_utf8(text).unwrap();
         assert_eq!((level, text.lines().count()), (Level::ERROR, 1), "{text}");
-        assert!(text.contains("ERROR") && text.contains("place=src/logging/mod.rs:"), "{text}");
+        assert!(text.contains("error") && text.contains("place=src/logging/mod.rs:"), "{text}");
         assert!(!text.contains("4711"), "{text}");
     }
 }

@@ -105,27 +105,40 @@ impl Waiting {
 }
 
 /// Makes a line of the queue of each event.
-pub(super) struct Lines(pub(super) Arc<Queue>);
+pub(super) struct Lines {
+    pub(super) queue: Arc<Queue>,
+    /// Whether a line says its level, before all else but the time.
+    pub(super) has_level: bool,
+}
 
 /// The line of an event of that level; the subscriber gives it whole.
-pub(super) struct LineOf<'a>(&'a Queue, Level);
+pub(super) struct LineOf<'a>(&'a Lines, Level);
 
 impl<'a> MakeWriter<'a> for Lines {
     type Writer = LineOf<'a>;
 
     fn make_writer(&'a self) -> LineOf<'a> {
-        LineOf(&self.0, Level::INFO)
+        LineOf(self, Level::INFO)
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> LineOf<'a> {
-        LineOf(&self.0, *metadata.level())
+        LineOf(self, *metadata.level())
     }
 }
 
 impl Write for LineOf<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let &mut Self(queue, level) = self;
-        queue.push(Line { level, text: line.to_owned() });
+        let &mut Self(&Lines { ref queue, has_level }, level) = self;
+        let mut text = line.to_owned();
+        let name = level.as_str().as_bytes();
+        // Written as it is asked for: the subscriber has capitals.
+        if has_level
+            && let Some(start) = text.windows(name.len()).position(|part| part == name)
+            && let Some(name) = text.get_mut(start..start.saturating_add(name.len()))
+        {
+            name.make_ascii_lowercase();
+        }
+        queue.push(Line { level, text });
         Ok(line.len())
     }
 

@@ -128,9 +128,15 @@ impl AbortReason {
 impl fmt::Display for AbortReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TargetRefused => f.write_str("target refused the connection"),
-            Self::TargetTimedOut => f.write_str("target did not answer in time"),
-            Self::TargetUnreachable => f.write_str("target cannot be reached"),
+            Self::TargetRefused => {
+                f.write_str("the server behind the receiver refused the connection")
+            }
+            Self::TargetTimedOut => {
+                f.write_str("the server behind the receiver did not answer in time")
+            }
+            Self::TargetUnreachable => {
+                f.write_str("the server behind the receiver cannot be reached")
+            }
             Self::ConnectionLimit => f.write_str("the receiver has reached its connection limit"),
             Self::LocalPeerReset => f.write_str("the peer beyond the tunnel reset its connection"),
             Self::ShuttingDown => f.write_str("the other end is shutting down"),

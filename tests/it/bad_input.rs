@@ -156,9 +156,13 @@ fn a_target_that_is_down_resets_the_client_at_once() {
     });
     let best = best.min().unwrap();
     assert!(best < Duration::from_millis(100), "{best:?}");
-    for end in [&pipe.sender, &pipe.receiver] {
-        let line = end.log.wait_for("target refused the connection");
-        assert!(line.contains("peer=") && line.contains("hint="), "{line}");
+    let told = [
+        (&pipe.receiver, "warn target refused the connection hint=\"is the server running"),
+        (&pipe.sender, "warn the server behind the receiver refused the connection hint=\"start"),
+    ];
+    for (end, said) in told {
+        let line = end.log.wait_for(said);
+        assert!(line.contains("peer=") && !line.contains("address="), "{line}");
     }
 }
 
@@ -174,7 +178,7 @@ fn repeated_failures_are_counted_and_not_all_said() {
     }
     let most = 20 * (2 + usize::try_from(started.elapsed().as_secs()).unwrap());
     for end in [&pipe.sender, &pipe.receiver] {
-        let lines = end.log.count("WARN target refused the connection");
+        let lines = end.log.count("refused the connection hint=");
         assert!((1..=most).contains(&lines), "{lines} lines");
     }
     wait_until("a line that counts the others", || {
@@ -190,7 +194,7 @@ fn a_target_that_does_not_resolve_is_named() {
     assert_eq!(read_to_end(&mut pipe.connect()), (vec![], End::Reset));
     let line = pipe.receiver.log.wait_for("the name no.such.name.invalid does not resolve");
     assert!(line.contains("hint=\"check the name after -t"), "{line}");
-    pipe.sender.log.wait_for("target cannot be reached");
+    pipe.sender.log.wait_for("the server behind the receiver cannot be reached");
     assert_eq!(read_to_end(&mut pipe.connect()), (vec![], End::Reset));
 }
 
@@ -218,7 +222,8 @@ fn a_target_that_does_not_answer_is_given_up_in_time() {
     let pipe = Pipe::with(&folder, address, &["-o", "0.5"]);
     assert_eq!(read_to_end(&mut pipe.connect()), (vec![], End::Reset));
     pipe.receiver.log.wait_for("target did not answer in 500ms");
-    pipe.sender.log.wait_for("target did not answer in time");
+    let line = pipe.sender.log.wait_for("the server behind the receiver did not answer in time");
+    assert!(line.contains("hint=\"that server hangs, or a firewall"), "{line}");
 }
 
 #[test]
@@ -249,9 +254,9 @@ fn both_ends_started_as_senders_are_noticed() {
     let first = Daemon::sender(&key, second.address, &["-o", "0.5"]);
     assert_eq!(read_to_end(&mut first.connect()), (vec![], End::Reset));
     // The echo gives the second one its own message back; the first hears nothing.
-    let line = second.log.wait_for("WARN");
+    let line = second.log.wait_for("warn");
     assert!(line.contains("receiver") && line.contains("hint="), "{line}");
-    let line = first.log.wait_for("WARN");
+    let line = first.log.wait_for("warn");
     assert!(line.contains("hint="), "{line}");
 }
 

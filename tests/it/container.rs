@@ -171,7 +171,7 @@ fn it_is_process_1_in_a_container_with_nothing_else() {
 
         fs::copy(folder.key("other.key"), &container.key).unwrap();
         container.signal("HUP");
-        container.nspawn.log.wait_for("the key is read again");
+        container.nspawn.log.wait_for("key reloaded");
 
         // The open connection is let end by itself, and then it is over.
         container.signal(&instruction("STOPSIGNAL"));

@@ -157,7 +157,7 @@ fn a_replayed_connection_reaches_no_target() {
         read_to_end(&mut replay)
     };
     assert_eq!(replay(&receiver), (vec![], End::Reset));
-    let line = receiver.log.wait_for("WARN its first message came before: a replay");
+    let line = receiver.log.wait_for("warn its first message came before: a replay");
     assert!(line.contains("hint=") && !line.contains("key_id="), "{line}");
 
     let other = Daemon::receiver(&folder.shared_key(), target.address, &["-o", "1"]);

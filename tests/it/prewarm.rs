@@ -162,7 +162,7 @@ fn a_receiver_that_was_killed_is_found_again() {
     line.seen.ready(2);
     line.receiver.signal("KILL");
     line.receiver.wait();
-    let said = line.sender.log.wait_for("WARN no sessions can be kept ready");
+    let said = line.sender.log.wait_for("warn no sessions can be kept ready");
     assert!(said.contains("hint="), "{said}");
     assert!(line.is_reset());
     line.receiver = again(&line.receiver, &line.folder, line.target.address);
@@ -187,7 +187,7 @@ fn no_client_gets_a_session_that_is_over() {
     for client in &mut clients {
         round_trip(client, b"served by the new one");
     }
-    assert_eq!(line.receiver.log.count("WARN"), 0);
+    assert_eq!(line.receiver.log.count("warn"), 0);
 }
 
 /// A receiver where another one was.
@@ -204,11 +204,11 @@ fn a_new_key_replaces_them_all() {
     line.seen.ready(3);
     fs::copy(line.folder.key("new.key"), line.folder.shared_key()).unwrap();
     line.receiver.signal("HUP");
-    let unused = "DEBUG closed unused: the key has been replaced";
+    let unused = "debug closed unused: the key has been replaced";
     wait_until("they are closed", || line.receiver.log.count(unused) == 3);
     assert!(line.is_reset());
     line.sender.signal("HUP");
-    line.sender.log.wait_for("the key is read again");
+    line.sender.log.wait_for("key reloaded");
     line.client();
     line.sender.log.wait_for("sessions are kept ready again");
     line.seen.ready(6);
@@ -218,7 +218,7 @@ fn a_new_key_replaces_them_all() {
 
     // The same again is no other one.
     line.receiver.signal("HUP");
-    wait_until("it is read", || line.receiver.log.count("the key is read again") == 2);
+    wait_until("it is read", || line.receiver.log.count("key reloaded") == 2);
     line.client();
     assert_eq!(line.receiver.log.count(unused), 3);
 }
@@ -230,7 +230,7 @@ fn a_sender_with_a_new_key_uses_no_old_session() {
     line.seen.ready(3);
     fs::copy(line.folder.key("new.key"), line.folder.shared_key()).unwrap();
     line.sender.signal("HUP");
-    line.sender.log.wait_for("the key is read again");
+    line.sender.log.wait_for("key reloaded");
     assert!(line.is_reset());
     assert_eq!((line.seen.counts()[1], line.target.accepted()), (0, 0));
 }
@@ -286,9 +286,9 @@ fn sessions_that_nobody_needed_hold_up_no_end() {
         assert!(end.wait().success());
         assert!(started.elapsed() < Duration::from_secs(5), "{first}: {:?}", started.elapsed());
         let log = &line.receiver.log;
-        wait_until("all are closed", || log.count("DEBUG closed unused") == 5);
-        assert_eq!((log.count("WARN"), log.count("INFO closed")), (0, 1), "{first}");
-        assert!(line.sender.log.count("WARN") <= 1, "{first}");
+        wait_until("all are closed", || log.count("debug closed unused") == 5);
+        assert_eq!((log.count("warn"), log.count("info closed")), (0, 1), "{first}");
+        assert!(line.sender.log.count("warn") <= 1, "{first}");
     }
 }
 
@@ -297,7 +297,7 @@ fn sessions_that_nobody_needed_hold_up_no_end() {
 fn a_receiver_that_has_no_places_is_not_stormed() {
     let started = Instant::now();
     let line = Line::with("4", &[], &["-n", "2"]);
-    let line_said = line.sender.log.wait_for("WARN no sessions can be kept ready");
+    let line_said = line.sender.log.wait_for("warn no sessions can be kept ready");
     let reason = "the receiver has reached its connection limit";
     assert!(line_said.contains(reason) && line_said.contains("hint="), "{line_said}");
     // After the first four, a second later, and two seconds after that.

@@ -269,7 +269,7 @@ fn signals_that_were_blocked_at_the_start_are_heard() {
         let key = folder.shared_key();
         let mut daemon = with_signals("--block-signal=TERM,INT,HUP", &key);
         daemon.signal("HUP");
-        daemon.log.wait_for("the key is read again");
+        daemon.log.wait_for("key reloaded");
         daemon.signal(end);
         assert!(daemon.wait().success());
     }
@@ -287,7 +287,7 @@ fn what_was_ignored_at_the_start_stays_ignored() {
         daemon.signal(ignored);
         // Behind it in the same queue, and nohup has not been for this.
         daemon.signal("HUP");
-        daemon.log.wait_for("the key is read again");
+        daemon.log.wait_for("key reloaded");
         assert!(daemon.is_running());
         daemon.signal(end);
         assert!(daemon.wait().success());
@@ -295,7 +295,7 @@ fn what_was_ignored_at_the_start_stays_ignored() {
     }
     let mut nohup = with_signals("--ignore-signal=HUP", &folder.shared_key());
     nohup.signal("HUP");
-    nohup.log.wait_for("the key is read again");
+    nohup.log.wait_for("key reloaded");
     assert!(nohup.is_running());
 }
 
@@ -393,7 +393,7 @@ fn the_key_may_belong_to_the_user_it_becomes() {
     chown(&key, Some(uid), None).unwrap();
     let receiver = Daemon::receiver(&key, Server::echo().address, &["-u", "nobody"]);
     receiver.signal("HUP");
-    receiver.log.wait_for("the key is read again");
+    receiver.log.wait_for("key reloaded");
     // Nobody else's key is.
     let arguments = ["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1", "-u", "daemon", "-k"];
     let refused = Command::new(SPIPED).args(arguments).arg(&key).output().unwrap();
@@ -463,7 +463,7 @@ fn syslog_gets_the_log_of_the_background_and_where_it_is_asked_for() {
         let line = next();
         assert!(line.starts_with("<30>"), "{line}");
         let said = format!("spiped[{id}]: receiver listening on {}", as_written(address));
-        assert!(line.contains(&said) && !line.contains("INFO"), "{line}");
+        assert!(line.contains(&said) && !line.contains("info"), "{line}");
         assert!(line.contains("key_id=") && !line.contains('\n'), "{line}");
         connect(address).write_all(b"PING\r\n").unwrap();
         let line = next();
@@ -552,12 +552,12 @@ fn the_journal_gets_levels_instead_of_times() {
         };
         let listening = line(" listening on ");
         assert!(listening.starts_with(info), "{listening}");
-        assert_eq!(listening.contains(" INFO "), !is_journal, "{listening}");
+        assert_eq!(listening.contains(" info "), !is_journal, "{listening}");
         let port = listening.split("[127.0.0.1]:").nth(1).unwrap().split(' ').next().unwrap();
         connect(format!("127.0.0.1:{port}").parse().unwrap()).write_all(b"PING\r\n").unwrap();
         let stranger = line("not our protocol");
         assert!(stranger.starts_with(warn), "{stranger}");
-        assert_eq!(stranger.contains(" WARN "), !is_journal, "{stranger}");
+        assert_eq!(stranger.contains(" warn "), !is_journal, "{stranger}");
     }
 }
 
@@ -578,11 +578,12 @@ fn each_line_of_the_json_log_is_an_object() {
         let lines: Vec<_> = lines.collect();
         assert!(lines.iter().all(|line| line["timestamp"].is_string()), "{lines:?}");
         let closed = lines.iter().find(|line| line["message"] == "closed").unwrap();
-        assert_eq!(closed["level"], "INFO");
+        assert_eq!(closed["level"], "info");
         assert_eq!((&closed["id"], &closed["key_id"]), (&1.into(), &keyid.trim().into()));
         assert_eq!((&closed["sent"], &closed["received"]), (&5.into(), &5.into()));
         assert_eq!(closed["target"], format!("[127.0.0.1]:{}", to.port()));
-        for (field, part) in [("peer", "127.0.0.1:"), ("took", "s"), ("suite", "-")] {
+        assert!(closed["took"].as_f64().is_some_and(|took| took < 60.0), "{closed}");
+        for (field, part) in [("peer", "127.0.0.1:"), ("suite", "-")] {
             assert!(closed[field].as_str().is_some_and(|value| value.contains(part)), "{closed}");
         }
     }
@@ -606,7 +607,7 @@ fn quiet_leaves_out_what_is_well_and_verbose_adds_probes() {
         stranger.write_all(b"PING\r\n").unwrap();
         assert_eq!(read_to_end(&mut stranger).1, End::Reset);
         let log = daemon.end_and_stderr();
-        let levels = ["DEBUG", "INFO", "WARN"];
+        let levels = ["debug", "info", "warn"];
         assert_eq!(levels.map(|level| log.contains(level)), expected, "{more:?}:\n{log}");
         assert_eq!(log.contains("closed without a word"), expected[0], "{log}");
     }
@@ -795,7 +796,7 @@ fn the_level_of_the_log_is_understood_or_refused() {
         (["off", "None"], [false, false, false]),
         (["error", " error"], [false, false, false]),
         (["warn\r", "warning"], [false, false, true]),
-        (["INFO", "notice"], [false, true, true]),
+        (["info", "notice"], [false, true, true]),
         (["all", "verbose"], [true, true, true]),
     ];
     for (level, expected) in cases.iter().flat_map(|(both, lines)| both.map(|one| (one, lines))) {
@@ -806,7 +807,7 @@ fn the_level_of_the_log_is_understood_or_refused() {
         stranger.write_all(b"PING\r\n").unwrap();
         assert_eq!(read_to_end(&mut stranger).1, End::Reset);
         let log = daemon.end_and_stderr();
-        let levels = ["DEBUG", "INFO", "WARN"];
+        let levels = ["debug", "info", "warn"];
         assert_eq!(levels.map(|level| log.contains(level)), *expected, "{level:?}:\n{log}");
     }
     for level in ["warn,spiped=off", "4", "nothing"] {

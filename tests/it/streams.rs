@@ -89,9 +89,9 @@ fn a_gibibyte_each_way_at_once_arrives_unchanged() {
     assert_eq!((client_got, server_got), (server_sent, client_sent));
     assert_ne!(client_got, server_got);
     wait_until("both ends are done", || {
-        [&pipe.sender, &pipe.receiver].iter().all(|end| end.log.count("INFO closed") == 1)
+        [&pipe.sender, &pipe.receiver].iter().all(|end| end.log.count("info closed") == 1)
     });
-    let line = pipe.sender.log.wait_for("INFO closed");
+    let line = pipe.sender.log.wait_for("info closed");
     assert!(line.contains(&format!("sent={size} received={size}")), "{line}");
 }
 
@@ -228,7 +228,7 @@ fn nothing_readable_crosses_the_wire() {
         let mut client = sender.connect();
         round_trip(&mut client, secret.as_bytes());
         drop(client);
-        wait_until("it is all over", || sender.log.count("INFO closed") == 1);
+        wait_until("it is all over", || sender.log.count("info closed") == 1);
         for way in <[Vec<u8>; 2]>::from(hop.recorded()) {
             assert!(way.len() > secret.len() && way.len() < secret.len() + 1000, "{}", way.len());
             assert!(
@@ -270,7 +270,7 @@ fn padded_records_hide_their_length() {
         }
         round_trip(&mut client, &noise(6, 300_000));
         drop(client);
-        wait_until("it is all over", || sender.log.count("INFO closed") == 1);
+        wait_until("it is all over", || sender.log.count("info closed") == 1);
         let lengths = lengths.lock().unwrap();
         // Beside messages (49, 48) and OPEN, OPENED, END (19), all are padded.
         let padded: Vec<_> =

@@ -34,7 +34,7 @@ fn a_storm_of_connects_is_served() {
     let took = started.elapsed();
     println!("{CONNECTIONS} connections at once: the last was served after {took:?}");
     assert!(took < Duration::from_secs(5), "{took:?}");
-    assert_eq!(pipe.sender.log.count("WARN") + pipe.receiver.log.count("WARN"), 0);
+    assert_eq!(pipe.sender.log.count("warn") + pipe.receiver.log.count("warn"), 0);
 }
 
 /// The second: running out of descriptors ended the daemon.
@@ -129,13 +129,13 @@ fn bad_keys_are_refused_and_failures_are_logged_on_both_sides() {
 
     let down = Pipe::to(&folder, nobody());
     read_to_end(&mut down.connect());
-    down.receiver.log.wait_for("WARN target refused the connection");
-    down.sender.log.wait_for("WARN target refused the connection");
+    down.receiver.log.wait_for("warn target refused the connection");
+    down.sender.log.wait_for("warn the server behind the receiver refused the connection");
 
     let wrong = Daemon::sender(&folder.key("other.key"), down.receiver.address, &[]);
     read_to_end(&mut wrong.connect());
-    down.receiver.log.wait_for("WARN the key does not fit");
-    wrong.log.wait_for("WARN");
+    down.receiver.log.wait_for("warn the key does not fit");
+    wrong.log.wait_for("warn");
 
     let server = Server::echo();
     let receiver = Daemon::receiver(&folder.shared_key(), server.address, &[]);
@@ -149,6 +149,6 @@ fn bad_keys_are_refused_and_failures_are_logged_on_both_sides() {
     let mut client = sender.connect();
     client.write_all(b"cut").unwrap();
     assert_eq!(read_to_end(&mut client).1, End::Reset);
-    receiver.log.wait_for("WARN truncated");
-    sender.log.wait_for("WARN truncated");
+    receiver.log.wait_for("warn truncated");
+    sender.log.wait_for("warn truncated");
 }

@@ -51,7 +51,7 @@ fn reload_puts_a_new_key_in_force_and_refuses_a_bad_one() {
             for unit in [RECEIVE, SEND] {
                 let wanted = host.must("spiped keyid /etc/spiped/redis.key");
                 host.must(&format!("systemctl reload {unit}"));
-                assert!(host.log(unit).contains(&format!("the key is read again key_id={wanted}")));
+                assert!(host.log(unit).contains(&format!("key reloaded key_id={wanted}")));
             }
             round_trip(&mut connect(sender()), b"with the new key");
             round_trip(&mut before, b"as before");
@@ -94,7 +94,7 @@ fn an_encrypted_key_is_used_and_reloaded() {
     let printed = host.sh(another);
     let id = printed.lines().find(|line| line.len() == 19 && !line.contains(' ')).unwrap();
     host.must(&format!("systemctl reload {RECEIVE}"));
-    assert!(host.log(RECEIVE).contains(&format!("the key is read again key_id={id}")));
+    assert!(host.log(RECEIVE).contains(&format!("key reloaded key_id={id}")));
 
     // Not for this host, or cut off.
     host.sh("echo rubbish > /etc/spiped/redis.key.cred");

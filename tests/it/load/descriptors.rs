@@ -275,7 +275,7 @@ fn an_accept_that_is_forbidden_is_said_and_tried_in_peace() {
     let mut receiver = Daemon::spawn(command);
     let _waiting = receiver.connect();
     let line = receiver.log.wait_for("cannot accept a connection: Operation not permitted");
-    assert!(line.contains("WARN") && line.contains("hint="), "{line}");
+    assert!(line.contains("warn") && line.contains("hint="), "{line}");
     let used = processor_time(&receiver);
     thread::sleep(WATCHED);
     let used = processor_time(&receiver).saturating_sub(used);

@@ -16,11 +16,11 @@ fn a_new_key_is_for_new_connections() {
     while_clients_talk(&pipe, || {
         fs::copy(folder.key("new.key"), folder.shared_key()).unwrap();
         pipe.receiver.signal("HUP");
-        pipe.receiver.log.wait_for("the key is read again");
+        pipe.receiver.log.wait_for("key reloaded");
         assert!(is_reset(pipe.sender.address), "the old key still fits");
         pipe.receiver.log.wait_for("the key does not fit");
         pipe.sender.signal("HUP");
-        pipe.sender.log.wait_for("the key is read again");
+        pipe.sender.log.wait_for("key reloaded");
         round_trip(&mut pipe.connect(), b"with the new key");
     });
 }
@@ -34,7 +34,7 @@ fn a_bad_key_file_changes_nothing() {
         fs::write(folder.shared_key(), "short").unwrap();
         pipe.receiver.signal("HUP");
         let line = pipe.receiver.log.wait_for("the key stays as it was");
-        assert!(line.contains("ERROR") && line.contains("hint="), "{line}");
+        assert!(line.contains("error") && line.contains("hint="), "{line}");
         round_trip(&mut pipe.connect(), b"with the old key");
     });
 }

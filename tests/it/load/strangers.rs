@@ -37,7 +37,7 @@ fn crowd(from: fn(usize) -> Ipv4Addr) {
     let sender = Daemon::sender(&key, receiver.address, &["-o", "600"]);
     let pipe = Pipe { receiver, sender };
     round_trip(&mut pipe.connect(), b"warm");
-    wait_until("that is over", || pipe.receiver.log.count("INFO closed") == 1);
+    wait_until("that is over", || pipe.receiver.log.count("info closed") == 1);
     let (descriptors, memory) = (pipe.receiver.descriptors(), pipe.receiver.resident_kib());
 
     let (strangers, waits) = come_while_a_client_asks(&pipe, count, from);

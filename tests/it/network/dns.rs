@@ -95,6 +95,54 @@ fn a_target_that_moves_is_followed() {
     });
 }
 
+/// Within seconds, and not with the next look-up a minute later. The address that
+/// was tried is told beside the name.
+#[test]
+fn a_target_that_moves_is_followed_at_once_where_the_old_address_fails() {
+    with_resolver(|resolver| {
+        let _server = server("127.0.0.2");
+        resolver.say(&["127.0.0.1"]);
+        resolver.start();
+        let pipe = Pipe::to(&resolver.folder, TARGET);
+        pipe.receiver.log.wait_for("now=[127.0.0.1:6379]");
+        // Nobody is at the old address, so each of these fails.
+        let fails = || assert_eq!(read_to_end(&mut pipe.connect()), (vec![], End::Reset));
+        fails();
+        let line = pipe.receiver.log.wait_for("target refused the connection");
+        assert!(line.contains(" target=target.test:6379 address=127.0.0.1:6379 "), "{line}");
+        resolver.say(&["127.0.0.2"]);
+        let begin = Instant::now();
+        fails();
+        pipe.receiver.log.wait_for("now=[127.0.0.2:6379]");
+        assert!(begin.elapsed() < 5 * A_WHILE, "{:?}", begin.elapsed());
+        let mut client = pipe.connect();
+        let mut greeting = [0; 10];
+        client.read_exact(&mut greeting).unwrap();
+        assert_eq!(&greeting, b"127.0.0.2\n");
+        drop(client);
+        let line = pipe.receiver.log.wait_for("info closed id=");
+        assert!(line.contains(" address=127.0.0.2:6379 "), "{line}");
+    });
+}
+
+/// Clients that try again and again cost the resolver one question a second.
+#[test]
+fn a_target_that_stays_down_is_looked_up_once_a_second_at_most() {
+    with_resolver(|resolver| {
+        resolver.say(&["127.0.0.1"]);
+        resolver.start();
+        let pipe = Pipe::to(&resolver.folder, TARGET);
+        pipe.receiver.log.wait_for("now=[127.0.0.1:6379]");
+        let (begin, before) = (Instant::now(), resolver.asked());
+        while begin.elapsed() < 3 * A_WHILE {
+            assert_eq!(read_to_end(&mut pipe.connect()), (vec![], End::Reset));
+        }
+        let seconds = usize::try_from(begin.elapsed().as_secs()).unwrap();
+        let asked = resolver.asked() - before;
+        assert!((2..=seconds + 2).contains(&asked), "{asked} look-ups in {seconds} s");
+    });
+}
+
 /// Nobody gets one of the sessions that were made ready at the old address.
 #[test]
 fn sessions_kept_ready_follow_the_receiver() {
@@ -122,7 +170,7 @@ fn sessions_kept_ready_follow_the_receiver() {
         sender.log.wait_for("now=[127.0.0.2:6400]");
         has_sessions(0, 0);
         has_sessions(1, 3);
-        assert_eq!(sender.log.count("WARN"), 0);
+        assert_eq!(sender.log.count("warn"), 0);
     });
 }
 
@@ -151,7 +199,7 @@ fn without_a_resolver_the_last_good_address_is_used() {
         assert_eq!(server_of(&pipe), "127.0.0.1");
         resolver.stop();
         let warning = pipe.receiver.log.wait_for("does not resolve");
-        assert!(warning.contains("WARN") && warning.contains("good answer is kept"), "{warning}");
+        assert!(warning.contains("warn") && warning.contains("good answer is kept"), "{warning}");
         thread::sleep(A_WHILE);
         assert_eq!(server_of(&pipe), "127.0.0.1");
         assert_eq!(pipe.receiver.log.count("does not resolve"), 1);
@@ -170,7 +218,7 @@ fn a_target_that_does_not_resolve_yet_is_waited_for() {
         let _server = server("127.0.0.1");
         let pipe = Pipe::with(&resolver.folder, TARGET, &OFTEN);
         assert_eq!(read_to_end(&mut pipe.connect()), (vec![], End::Reset));
-        let line = pipe.receiver.log.wait_for("WARN the name target.test does not resolve: ");
+        let line = pipe.receiver.log.wait_for("warn the name target.test does not resolve: ");
         assert!(line.contains(" id=1 "), "{line}");
         // There is no last good answer that could be kept.
         pipe.receiver.log.wait_for("the name target.test does not resolve, it is tried again: ");
@@ -198,7 +246,7 @@ fn a_source_that_does_not_resolve_yet_is_waited_for() {
         let waiting = || launch(&[&arguments, ["-D"].as_slice()].concat());
         let (mut ended, mut sender) = (waiting(), waiting());
         for daemon in [&ended, &sender] {
-            daemon.log.wait_for("WARN the name target.test does not resolve");
+            daemon.log.wait_for("warn the name target.test does not resolve");
         }
         ended.signal("TERM");
         assert!(ended.wait().success());

@@ -44,7 +44,7 @@ fn assert_no_warning(daemon: &mut Daemon) {
     daemon.signal("TERM");
     assert!(daemon.wait().success());
     daemon.log.wait_for("TERM received");
-    assert_eq!(daemon.log.count("WARN"), 0, "{}", daemon.log.all().join("\n"));
+    assert_eq!(daemon.log.count("warn"), 0, "{}", daemon.log.all().join("\n"));
 }
 
 #[test]

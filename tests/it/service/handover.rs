@@ -91,7 +91,7 @@ fn hup_reaches_the_worker() {
     let folder = Folder::new();
     let kept = Kept::receiver(&folder.shared_key(), Server::echo().address);
     kept.keeper.signal("HUP");
-    kept.keeper.log.wait_for("the key is read again");
+    kept.keeper.log.wait_for("key reloaded");
 }
 
 /// What is open goes on, what was accepted is served, and nobody else comes.

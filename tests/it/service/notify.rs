@@ -236,7 +236,7 @@ fn a_thread_that_blocks_stands_in_nobodys_way() {
         }
         drop(stopped);
     }
-    wait_until("the key was read each time", || sender.log.count("the key is read again") == 3);
+    wait_until("the key was read each time", || sender.log.count("key reloaded") == 3);
     let _stopped: Vec<_> = threads_named(&sender, 3, |name| !name.starts_with("spiped"))
         .into_iter()
         .map(Stopped::thread)
@@ -276,7 +276,7 @@ fn a_systemd_that_does_not_read_holds_up_nothing() {
         round_trip(&mut open, b"goes on");
         round_trip(&mut sender.connect(), b"new");
     }
-    wait_until("the key was read", || receiver.log.count("the key is read again") > 0);
+    wait_until("the key was read", || receiver.log.count("key reloaded") > 0);
     while manager.next() != "READY=1" {}
     drop(open);
     sender.signal("TERM");
@@ -327,5 +327,11 @@ fn without_systemd_nothing_is_missed() {
     command.arg(folder.shared_key()).env("NOTIFY_SOCKET", folder.path("nobody-listens"));
     let daemon = Daemon::spawn(command);
     daemon.log.wait_for("systemd cannot be told of us");
+    for _ in 0..3 {
+        drop(connect(daemon.address));
+        daemon.signal("HUP");
+    }
+    wait_until("the key was read", || daemon.log.count("key reloaded: it is the same key") > 0);
+    assert_eq!(daemon.log.count("systemd cannot be told of us"), 1);
     assert!(TcpStream::connect(daemon.address).is_ok());
 }

@@ -50,7 +50,7 @@ fn a_new_key_by_rekey_is_for_new_connections() {
         let output = pipe.rekey(end, &new);
         assert!(output.status.success(), "{output:?}");
         assert_eq!(said(&output).trim(), key_id(&new));
-        let line = daemon.log.wait_for("the key is read again");
+        let line = daemon.log.wait_for("key reloaded");
         assert!(line.contains(&format!("key_id={}", key_id(&new))), "{line}");
         assert!(line.contains(&key_id(&pipe.folder.shared_key())), "{line}");
     }
@@ -132,7 +132,7 @@ fn a_key_that_rekey_refuses_changes_nothing() {
         assert_eq!(answered, answer);
     }
     wait_until("both are told of", || pipe.receiver.log.count("a new key did not arrive") == 2);
-    assert_eq!(pipe.receiver.log.count("the key is read again"), 0);
+    assert_eq!(pipe.receiver.log.count("key reloaded"), 0);
 
     // Somebody who says nothing holds the next one up for a moment only.
     let _silent = UnixStream::connect(pipe.folder.path("receiver")).unwrap();
@@ -170,7 +170,7 @@ fn nobody_but_root_and_its_own_user_may_rekey() {
     let output = as_nobody();
     assert_eq!(output.status.code(), Some(69), "{output:?}");
     pipe.receiver.log.wait_for("a new key did not arrive: user 65534 may not change it");
-    assert_eq!(pipe.receiver.log.count("the key is read again"), 0);
+    assert_eq!(pipe.receiver.log.count("key reloaded"), 0);
 }
 
 /// The folder may be the daemon's own: it must not lead root to another one's
@@ -194,7 +194,7 @@ fn the_control_socket_is_no_link_and_its_answer_is_one_line() {
     other.join().unwrap();
     assert_eq!(refused.status.code(), Some(69), "{refused:?}");
     assert!(!said(&refused).contains('\x1b'), "{refused:?}");
-    assert_eq!(pipe.receiver.log.count("the key is read again"), 0);
+    assert_eq!(pipe.receiver.log.count("key reloaded"), 0);
 }
 
 /// A daemon that is stuck, or was taken over, must not keep root waiting.

@@ -77,7 +77,7 @@ fn what_is_typed_comes_back_at_once_and_both_ends_are_passed_on() {
     }
     drop(stdin);
     assert_eq!(succeeded(child), b"");
-    assert!(receiver.log.wait_for("closed").contains("INFO"));
+    assert!(receiver.log.wait_for("closed").contains("info"));
 }
 
 /// Whatever standard output is, a prompt without an end of line is shown.
@@ -258,7 +258,12 @@ fn connections_that_are_not_made_are_failures_that_say_why() {
     let cases: [(String, &[&str], i32, &str); 6] = [
         (to(nobody()), &[], 69, "cannot reach the receiver: target refused the connection"),
         (to(other_key.address), &[], 69, "in the handshake"),
-        (to(without_target.address), &[], 69, "target refused the connection"),
+        (
+            to(without_target.address),
+            &[],
+            69,
+            "the server behind the receiver refused the connection",
+        ),
         ("no.such.name.invalid:1".into(), &[], 69, "the name no.such.name.invalid does not"),
         (to(well.address), &["-f"], 64, "-f is refused"),
         (to(well.address), &["-s", "x"], 64, "unexpected argument '-s'"),

@@ -148,7 +148,13 @@ impl Resolver {
 
     pub fn start(&mut self) {
         let mut child = Command::new("dnsmasq")
-            .args(["--no-daemon", "--conf-file=/dev/null", "--user=root", "--pid-file="])
+            .args([
+                "--no-daemon",
+                "--log-queries",
+                "--conf-file=/dev/null",
+                "--user=root",
+                "--pid-file=",
+            ])
             .args(["--listen-address=127.0.0.1", "--bind-interfaces"])
             .args(["--no-resolv", "--local=/test/", "--no-hosts", "--addn-hosts"])
             .arg(self.folder.path("names"))
@@ -159,6 +165,11 @@ impl Resolver {
         let log = Lines::collect(child.stderr.take().unwrap());
         self.running = Some((child, log.clone()));
         log.wait_for("started, version");
+    }
+
+    /// How often it was asked for an IPv4 address of `target.test`.
+    pub fn asked(&self) -> usize {
+        self.running.as_ref().unwrap().1.count("query[A] target.test")
     }
 
     /// Ends it: who asks is refused.
