@@ -134,3 +134,17 @@ fn install_has_help_and_says_what_it_cannot_do() {
         assert!(said.contains(hint), "{said}");
     }
 }
+
+/// The first command of README.md: apt takes a path that does not begin with `/` or
+/// `./` for the name of a package.
+#[test]
+fn what_scripts_package_prints_is_what_apt_installs() {
+    need("dpkg-shlibdeps", "dpkg-dev");
+    need("strip", "binutils");
+    let mut script = Command::new(project("scripts/package"));
+    script.arg(format!("--binary={SPIPED}")).args(["-Zgz", "--fast", "--compress-system"]);
+    let printed = must(script.current_dir(project("tests")));
+    assert!(Path::new(&printed).is_absolute() && Path::new(&printed).is_file(), "{printed}");
+    let planned = must(Command::new("apt-get").args(["install", "--simulate", &printed]));
+    assert!(planned.contains("\nInst spiped-rs "), "{planned}");
+}
