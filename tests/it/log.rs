@@ -106,7 +106,7 @@ fn a_log_that_is_not_read_holds_up_no_connection_and_its_gap_is_counted() {
     let mut part = [0; 4096];
     let suppressed = |log: &str| {
         let (_, rest) = log.split_once("lines of the log were left out suppressed=")?;
-        rest.split_once(' ')?.0.parse::<usize>().ok()
+        rest.split_once(char::is_whitespace)?.0.parse::<usize>().ok()
     };
     while suppressed(&log).is_none() {
         let count = reader.read(&mut part).unwrap();
