@@ -2,6 +2,7 @@
 //! line, a hint, and an exit code of `sysexits.h`.
 
 use std::io;
+use std::path::{Path, PathBuf};
 
 use nix::libc::{
     EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EBADF, EISDIR, EMFILE, ENOENT, EPERM,
@@ -21,9 +22,30 @@ use crate::setup::SetupError;
 /// Why the program ended before or while serving.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The command line cannot be read; the first line of what is wrong.
-    #[error("{0}")]
-    Usage(String),
+    /// The command line cannot be read.
+    #[error("{reason}")]
+    Usage {
+        /// The first line of what is wrong.
+        reason: String,
+        /// What was meant, where that can be guessed.
+        meant: Option<String>,
+    },
+    /// Caused by the value of a variable.
+    #[error("{variable}: {error}")]
+    Variable {
+        /// Its name.
+        variable: &'static str,
+        /// What is wrong.
+        error: Box<Self>,
+    },
+    /// A file of a unit is not there, or not readable.
+    #[error("cannot read {}: {error}", path.display())]
+    Configuration {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
     /// The command line can be read but says something that cannot be.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -82,7 +104,9 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> &str {
         match self {
-            Self::Usage(_) => "'--help' lists the options",
+            Self::Usage { meant, .. } => meant.as_deref().unwrap_or("'--help' lists the options"),
+            Self::Variable { error, .. } => error.hint(),
+            Self::Configuration { path, .. } => configuration_hint(path),
             Self::Config(error) => error.hint(),
             Self::SetupConfig(error) => error.hint(),
             Self::Setup(error) => error.hint(),
@@ -126,7 +150,11 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Config(_) | Self::SetupConfig(_) | Self::Activation(_) => USAGE,
+            Self::Variable { error, .. } => error.exit_code(),
+            Self::Configuration { .. } => NO_INPUT,
+            Self::Usage { .. } | Self::Config(_) | Self::SetupConfig(_) | Self::Activation(_) => {
+                USAGE
+            }
             Self::Setup(error) => setup_code(error),
             Self::KeyFile(error) => key_file_code(error),
             Self::Rekey(RekeyError::Refused(_)) => DATA,
@@ -188,6 +216,15 @@ fn setup_code(error: &SetupError) -> u8 {
         SetupError::Interrupted(number) => u8::try_from(number.saturating_add(128)).unwrap_or(OS),
         SetupError::System(_) => OS,
         SetupError::NotUndone { error, .. } => setup_code(error),
+    }
+}
+
+/// systemd-escape makes `a\x2db` of `a-b`, which systemd takes for a pattern.
+fn configuration_hint(path: &Path) -> &'static str {
+    if path.to_string_lossy().contains('\\') {
+        "the unit has the name of the file as it is: not by systemd-escape"
+    } else {
+        "'spiped setup' writes it, or see spiped.conf(5); then 'systemctl start' the unit"
     }
 }
 

@@ -1,24 +1,30 @@
 //! Parse, run, print what went wrong with a hint, exit with its code.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::CommandFactory;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap_complete::Shell;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
+use tracing::warn;
 
 use spiped::background::{Announcement, Detached, PidFile, detach};
 use spiped::config::setup::{Setup, SetupCommand};
-use spiped::config::{Args, Command, CommandLine, Config, Ground, Name, SpipeArgs, TunnelConfig};
+use spiped::config::{
+    Args, Command, CommandLine, Config, Ground, Name, SpipeArgs, TunnelConfig, UnknownVariable,
+    as_given, variable_of,
+};
 use spiped::daemon::{Ended, Inherited, Start, Watchdog};
 use spiped::error::Error;
 use spiped::keeper::{Split, split};
-use spiped::key_file::{self, Owners};
+use spiped::key_file::{self, KeyFileError, Owners};
 use spiped::stdio::Stdout;
 use spiped::{daemon, handover, logging, memory, privileges, rekey, setup, signals};
 
@@ -40,6 +46,7 @@ fn main() -> ExitCode {
     match args.command {
         Some(Command::Keygen { path }) => end(keygen(&path)),
         Some(Command::Keyid { path, user }) => end(told(keyid(&path, user.as_deref()))),
+        Some(Command::Check { configuration, key }) => end(told(check(&configuration, &key))),
         Some(Command::Rekey { socket, key }) => {
             end(rekey::rekey(&socket, &key).and_then(|id| print(&format_args!("{id}\n"))))
         }
@@ -47,7 +54,7 @@ fn main() -> ExitCode {
         Some(Command::Setup { what }) => end(set_up(what)),
         Some(Command::Completions { shell, name }) => end(completions(shell, name)),
         None => match environment.check(Config::try_from(args)) {
-            Ok(config) => pipe(&config),
+            Ok((config, unknown)) => pipe(&config, &unknown),
             Err(error) => end(told(Err(error.into()))),
         },
     }
@@ -79,8 +86,13 @@ fn spipe() -> Result<ExitCode, Error> {
         Ok(line) => line,
         Err(error) => return usage(&error).map(|()| ExitCode::SUCCESS),
     };
-    let config = environment.check(TunnelConfig::try_from(&args.outgoing))?;
-    let key = key_file::read(&config.key, Owners::Own)?;
+    let (config, unknown) = environment.check(TunnelConfig::try_from(&args.outgoing))?;
+    for unknown in unknown {
+        // Where that can't be told, nothing is lost but this.
+        let _unwritten =
+            writeln!(io::stderr(), "spipe: {unknown}\nhint: {}", UnknownVariable::HINT);
+    }
+    let key = key_file::read(&config.key, Owners::Own).map_err(caused_by("-k"))?;
     Ok(match daemon::spipe(&config, &key)? {
         Ended::Cleanly => ExitCode::SUCCESS,
         // As a shell has it.
@@ -89,13 +101,13 @@ fn spipe() -> Result<ExitCode, Error> {
 }
 
 /// One end of a pipe, until a signal ends it.
-fn pipe(config: &Config) -> ExitCode {
+fn pipe(config: &Config, unknown: &[UnknownVariable]) -> ExitCode {
     let start = match Inherited::take() {
         Ok(sockets) => Start { sockets, watchdog: Watchdog::from_env() },
         Err(error) => return end(told(Err(error.into()))),
     };
     match config.process.ground {
-        Ground::Foreground => end(told(serve(config, start, None))),
+        Ground::Foreground => end(told(serve(config, unknown, start, None))),
         Ground::Handover => match split() {
             Ok(Split::Keeper(keeper)) => {
                 drop(start);
@@ -103,30 +115,41 @@ fn pipe(config: &Config) -> ExitCode {
                     end(Err(Error::System { what: "cannot watch the process that serves", error }))
                 })
             }
-            Ok(Split::Worker) => end(told(serve(config, start, None))),
+            Ok(Split::Worker) => end(told(serve(config, unknown, start, None))),
             Err(error) => end(Err(Error::System { what: "cannot start a process", error })),
         },
         // Before the key is read: the parent never has it.
         Ground::Background => match detach() {
             Ok(Detached::Parent(code)) => code,
-            Ok(Detached::Child(announcement)) => end(serve(config, start, Some(announcement))),
+            Ok(Detached::Child(announcement)) => {
+                end(serve(config, unknown, start, Some(announcement)))
+            }
             Err(error) => end(Err(Error::System { what: "cannot detach", error })),
         },
     }
 }
 
 /// Reads the key, binds, drops privileges, tells that it is ready, serves.
-fn serve(config: &Config, start: Start, announcement: Option<Announcement>) -> Result<(), Error> {
+fn serve(
+    config: &Config,
+    unknown: &[UnknownVariable],
+    start: Start,
+    announcement: Option<Announcement>,
+) -> Result<(), Error> {
     let run_as = config.process.run_as.as_ref();
-    let user = run_as.map(privileges::user_id).transpose()?.flatten();
-    let key = key_file::read(&config.tunnel.key, user.map_or(Owners::Own, Owners::OwnOr))?;
+    let user = run_as.map(privileges::user_id).transpose().map_err(caused_by("-u"))?.flatten();
+    let key = key_file::read(&config.tunnel.key, user.map_or(Owners::Own, Owners::OwnOr))
+        .map_err(caused_by("-k"))?;
     let _log = logging::start(config.log)
         .map_err(|error| Error::System { what: "cannot start the log", error })?;
+    for unknown in unknown {
+        warn!(hint = UnknownVariable::HINT, "{unknown}");
+    }
     let mut pid_file = None;
     daemon::run(config, key, start, || {
         pid_file = config.process.pid_file.as_deref().map(PidFile::write).transpose()?.flatten();
         if let Some(run_as) = run_as {
-            privileges::drop_to(run_as)?;
+            privileges::drop_to(run_as).map_err(caused_by("-u"))?;
         }
         // In the background the parent tells systemd, which listens to it.
         if let Some(announcement) = announcement {
@@ -137,6 +160,31 @@ fn serve(config: &Config, start: Start, announcement: Option<Announcement>) -> R
         daemon::tell_ready();
         Ok(())
     })
+}
+
+/// Names the variable that has given the value of an option, where one has.
+fn caused_by<E: Into<Error>>(option: &str) -> impl Fn(E) -> Error {
+    move |error| match variable_of(option) {
+        Some(variable) => Error::Variable { variable, error: Box::new(error.into()) },
+        None => error.into(),
+    }
+}
+
+/// Whether a unit can start with these files, as root sees them.
+fn check(configuration: &Path, key: &Path) -> Result<(), Error> {
+    File::open(configuration)
+        .map_err(|error| Error::Configuration { path: configuration.into(), error })?;
+    let encrypted =
+        PathBuf::from([key.as_os_str(), OsStr::new(".cred")].into_iter().collect::<OsString>());
+    match key_file::read(key, Owners::User(0)) {
+        // systemd decrypts it.
+        Err(KeyFileError::Read { error, .. })
+            if error.kind() == io::ErrorKind::NotFound && encrypted.exists() =>
+        {
+            Ok(())
+        }
+        result => Ok(result.map(drop)?),
+    }
 }
 
 fn keygen(path: &Path) -> Result<(), Error> {
@@ -183,12 +231,24 @@ fn usage(error: &clap::Error) -> Result<(), Error> {
     if error.kind() == ErrorKind::InvalidUtf8
         && let Some(wrong) = std::env::args_os().find(|argument| argument.to_str().is_none())
     {
-        return Err(Error::Usage(format!("'{}' is not valid UTF-8", wrong.to_string_lossy())));
+        let reason = format!("'{}' is not valid UTF-8", wrong.to_string_lossy());
+        return Err(Error::Usage { reason, meant: None });
     }
     let text = error.render().to_string();
     let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
     let line = lines.collect::<Vec<_>>().join(" ");
-    Err(Error::Usage(line.trim_start_matches("error: ").to_owned()))
+    let suggestions =
+        [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
+    let meant = suggestions.iter().find_map(|kind| match error.get(*kind)? {
+        ContextValue::String(meant) => Some(meant.clone()),
+        // The likeliest stands last.
+        ContextValue::Strings(several) => several.last().cloned(),
+        _ => None,
+    });
+    Err(Error::Usage {
+        reason: line.trim_start_matches("error: ").to_owned(),
+        meant: meant.map(|meant| format!("did you mean '{meant}'? '--help' lists the options")),
+    })
 }
 
 fn print(text: &dyn fmt::Display) -> Result<(), Error> {
@@ -219,7 +279,8 @@ fn end(result: Result<(), Error>) -> ExitCode {
             if stderr_has_room() {
                 // Where standard error is gone too, the exit code still tells.
                 let line = printable(&error);
-                let _unwritten = writeln!(io::stderr(), "{name}: {line}\nhint: {}", error.hint());
+                let _unwritten =
+                    writeln!(io::stderr(), "{name}: {line}\nhint: {}", as_given(error.hint()));
             }
             ExitCode::from(error.exit_code())
         }

@@ -42,6 +42,15 @@ pub enum AddressError {
     /// Neither an address nor a name a resolver could know.
     #[error("'{0}' is neither an address nor a host name")]
     Host(String),
+    /// A scheme before it, as a URL has one. What a URL has before its host may be
+    /// a password, so it is not told.
+    #[error("an address has no '{scheme}' before it: write {address}")]
+    Scheme {
+        /// With what stands between it and the address.
+        scheme: String,
+        /// The same without it.
+        address: String,
+    },
     /// Something else than an IP address in brackets.
     #[error("'{0}' stands in brackets and is no IP address")]
     Bracketed(String),
@@ -63,10 +72,10 @@ impl AddressError {
         match self {
             Self::NoHost(_) => "for all addresses write [0.0.0.0]:PORT or [::]:PORT",
             Self::Bracketed(_) => "a host name stands without brackets: host.name:port",
-            Self::Brackets(_) => "write [::1]:8000",
+            Self::Brackets(_) => "put the address in brackets: [2001:db8::1]:8000",
             Self::RelativePath(_) | Self::PathTooLong(_) => "write /run/name.socket",
             Self::Port(_) => "a port is a number from 0 to 65535",
-            Self::Empty | Self::NoPort(_) | Self::Host(_) => {
+            Self::Empty | Self::NoPort(_) | Self::Host(_) | Self::Scheme { .. } => {
                 "write host.name:port, [1.2.3.4]:port, [::1]:port or /path/of/unix/socket"
             }
         }
@@ -95,6 +104,9 @@ impl FromStr for Address {
         if text.starts_with('/') {
             return unix(text);
         }
+        if let Some(error) = scheme(text) {
+            return Err(error);
+        }
         if text.contains('/') {
             return Err(AddressError::RelativePath(text.into()));
         }
@@ -119,6 +131,29 @@ impl FromStr for Address {
             None => without_brackets(host, port),
         }
     }
+}
+
+/// What stands before an address that has a scheme, such as `redis://` or `tcp:`.
+fn scheme(text: &str) -> Option<AddressError> {
+    const WORDS: [&str; 6] = ["tcp:", "tcp4:", "tcp6:", "unix:", "tls:", "ssl:"];
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => {
+            let word = WORDS.into_iter().find(|word| text.starts_with(word))?;
+            // A host may have that name.
+            let rest = text.strip_prefix(word).filter(|rest| rest.contains([':', '/']))?;
+            (word.to_owned(), rest)
+        }
+    };
+    let address = if rest.starts_with('/') {
+        rest
+    } else {
+        let authority = rest.split(['/', '?', '#']).next()?;
+        authority.rsplit('@').next()?
+    };
+    let is_address = address.parse::<Address>().is_ok();
+    let address = if is_address { address } else { "host.name:port" }.to_owned();
+    Some(AddressError::Scheme { scheme, address })
 }
 
 fn unix(path: &str) -> Result<Address, AddressError> {
@@ -152,7 +187,7 @@ fn without_brackets(host: &str, port: u16) -> Result<Address, AddressError> {
     if let Ok(ip) = host.parse::<Ipv4Addr>() {
         return Ok(Address::Inet(SocketAddr::new(ip.into(), port)));
     }
-    if host.contains(':') {
+    if host.split('%').next().is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok()) {
         return Err(AddressError::Brackets(host.into()));
     }
     let is_name = host.len() <= HOST_MAX
@@ -221,6 +256,17 @@ mod tests {
             ("a b:1", "'a b' is neither an address nor a host name"),
             ("::1", "'::1' is an IPv6 address without brackets"),
             ("2001:db8::1:8000", "'2001:db8::1:8000' is an IPv6 address without brackets"),
+            ("2001:db8::1:16379", "'2001:db8::1' is an IPv6 address without brackets"),
+            ("fe80::1%eth0:8000", "'fe80::1%eth0' is an IPv6 address without brackets"),
+            ("tcp:db.example:1", "an address has no 'tcp:' before it: write db.example:1"),
+            ("tcp://[::1]:1", "an address has no 'tcp://' before it: write [::1]:1"),
+            ("unix:/run/x", "an address has no 'unix:' before it: write /run/x"),
+            (
+                "rediss://me:secret@db.example:6380/0",
+                "an address has no 'rediss://' before it: write db.example:6380",
+            ),
+            ("redis://:se/cret@db", "an address has no 'redis://' before it: write host.name:port"),
+            ("a:b:1", "'a:b' is neither an address nor a host name"),
             ("redis.sock/x", "the path 'redis.sock/x' is not absolute"),
         ];
         for (text, error) in cases {

@@ -55,6 +55,7 @@ The manual: man spipe";
         spiped keygen PATH\n       \
         spiped keyid PATH\n       \
         spiped rekey SOCKET KEY\n       \
+        spiped check CONF KEY\n       \
         spiped handover UNIT\n       \
         spiped completions SHELL [NAME]"
 )]
@@ -237,6 +238,14 @@ pub enum Command {
         /// The socket after --control of that spiped
         socket: PathBuf,
         /// The key file; - reads the key from standard input
+        key: PathBuf,
+    },
+    /// Refuse a unit's start whose configuration or key is not there or not fit; prints nothing else
+    Check {
+        /// The configuration file
+        #[arg(value_name = "CONF")]
+        configuration: PathBuf,
+        /// The key file of root's; it may be missing where there is one with .cred behind its name
         key: PathBuf,
     },
     /// Print the id of a key, which tells nothing about the key itself

@@ -240,7 +240,7 @@ pub fn parse_level(text: &str) -> Result<LevelFilter, LimitError> {
         "warn" | "warning" => Ok(LevelFilter::WARN),
         "info" | "notice" => Ok(LevelFilter::INFO),
         // There are no lines below.
-        "debug" | "verbose" | "all" | "trace" => Ok(LevelFilter::DEBUG),
+        "debug" | "verbose" | "all" => Ok(LevelFilter::DEBUG),
         _ => Err(LimitError::new(text, "a level of the log (off, error, warn, info or debug)")),
     }
 }
@@ -284,7 +284,7 @@ mod tests {
         assert!("AES".parse::<CipherChoice>().is_err());
         assert_eq!(parse_level("off"), Ok(LevelFilter::OFF));
         assert_eq!(parse_level(" Warning\r"), Ok(LevelFilter::WARN));
-        assert!(["spiped=debug", "err", "4"].map(parse_level).iter().all(Result::is_err));
+        assert!(["spiped=debug", "err", "trace", "4"].map(parse_level).iter().all(Result::is_err));
         assert!(parse_padding("1").is_err() && parse_padding("16385").is_err());
         assert_eq!(parse_padding("512").map(Padding::get), Ok(512));
     }

@@ -17,7 +17,7 @@ use tracing::level_filters::LevelFilter;
 
 pub use address::{Address, AddressError};
 pub use args::{Args, Command, Name, Outgoing, SpipeArgs};
-pub use environment::{CommandLine, Environment};
+pub use environment::{CommandLine, Environment, UnknownVariable, as_given, unit, variable_of};
 pub use limits::{
     CipherChoice, DrainTimeout, LimitError, MaxConnections, Prewarm, Refresh, Threads, Timeout,
     parse_level, parse_padding,
@@ -174,6 +174,9 @@ pub enum ConfigError {
     /// `-f`.
     #[error("-f is refused: every handshake has forward secrecy, there is no faster one without")]
     Fast,
+    /// A variable that no option has.
+    #[error("{0}")]
+    Unknown(UnknownVariable),
     /// An option without which nothing can be done is not there.
     #[error("{0} is not given")]
     Missing(&'static str),
@@ -229,7 +232,8 @@ impl ConfigError {
 
     /// The target is what this end listens on.
     pub(crate) fn leads_back(target: &Address, source: String) -> Self {
-        Self::value("-t", ValueError::Loop(target.clone(), source))
+        let error = ValueError::Loop(target.clone(), source);
+        Self::Value { by: variable_of("-t").unwrap_or("-t").into(), error }
     }
 
     /// What to do about it.
@@ -249,6 +253,7 @@ impl ConfigError {
             Self::HandoverInBackground => "add -F",
             Self::Fast => "leave it out; a connection costs one round trip and 0.2 ms of CPU",
             Self::Value { error, .. } => error.hint(),
+            Self::Unknown(_) => UnknownVariable::HINT,
             Self::Missing(_) | Self::Conflict(..) => "'--help' lists the options",
         }
     }

@@ -21,7 +21,7 @@ use super::strangers::Place;
 use super::stream::{Peer, Stream};
 use super::target::Target;
 use super::{ConnectionPlace, Shared, fastest_suite};
-use crate::config::TunnelConfig;
+use crate::config::{TunnelConfig, as_given};
 use crate::protocol::{KeyId, Record, Responder, Session, SharedKey, Suite};
 
 /// How long handshakes may take that are under way when the drain begins.
@@ -331,14 +331,17 @@ fn log(
     let key_id = key_id.map(tracing::field::display);
     let suite = suite.map(tracing::field::display);
     let target = &shared.config.tunnel.target;
-    let hint = close.hint();
+    let hint = close.hint().map(as_given);
+    let hint = hint.as_deref();
+    let why = close.to_string();
+    let why = as_given(&why);
     // In seconds, to the millisecond.
     let took = (took.as_secs_f64() * 1000.0).round() / 1000.0;
     macro_rules! line {
         ($level:ident) => {
             $level!(
                 hint, id, %peer, %target, address, key_id, suite, sent, received, took, suppressed,
-                "{close}"
+                "{why}"
             )
         };
     }

@@ -7,7 +7,7 @@ use nix::libc::EMFILE;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::warn;
 
-use crate::config::{Config, Prewarm, Role};
+use crate::config::{Config, Prewarm, Role, as_given};
 use crate::error::Error;
 
 /// Descriptors of an open connection: the local socket and the tunnel.
@@ -64,9 +64,10 @@ impl Places {
         if places.prewarmed < config.prewarm.get() {
             warn!(
                 hint = MORE_DESCRIPTORS,
-                "{descriptors} file descriptors allow {} sessions to be kept ready, not the {} of --prewarm",
+                "{descriptors} file descriptors allow {} sessions to be kept ready, not the {} of {}",
                 places.prewarmed,
-                config.prewarm.get()
+                config.prewarm.get(),
+                as_given("--prewarm"),
             );
         }
         let Some(asked) = config.connections.0 else {
@@ -76,8 +77,9 @@ impl Places {
         if asked > places.connections {
             warn!(
                 hint = MORE_DESCRIPTORS,
-                "{descriptors} file descriptors allow {} connections, not the {asked} of -n",
-                places.connections
+                "{descriptors} file descriptors allow {} connections, not the {asked} of {}",
+                places.connections,
+                as_given("-n"),
             );
         }
         Ok(Self { connections: places.connections.min(asked), ..places })

@@ -34,6 +34,7 @@ use super::connection::connect;
 use super::resolver::Moves;
 use super::stream::Stream;
 use super::workers::Workers;
+use crate::config::as_given;
 use crate::protocol::{KeyId, OVERHEAD, OpenError, Record, Session, SharedKey};
 
 /// How many handshakes go on at once.
@@ -198,7 +199,8 @@ impl Keeper<'_> {
         if self.outage.is_none() {
             let key_id = self.shared.key().id();
             let target = &self.shared.config.tunnel.target;
-            let hint = close.hint();
+            let hint = close.hint().map(as_given);
+            let hint = hint.as_deref();
             warn!(hint, %key_id, %target, "no sessions can be kept ready: {close}");
         }
         // Those that were begun beside it would say the same.

@@ -12,7 +12,7 @@ use tokio::time::{Duration, sleep};
 use tracing::{info, warn};
 
 use super::blocking::BlockingThread;
-use crate::config::Refresh;
+use crate::config::{Refresh, as_given};
 
 /// How soon a name is looked up again that has never been resolved, or whose
 /// addresses do not answer.
@@ -140,7 +140,7 @@ impl Name {
             return;
         }
         let Self { host, known, .. } = self;
-        let hint = "check the name after -t and the resolver";
+        let hint = &*as_given("check the name after -t and the resolver");
         let known = &*known.borrow();
         if known.is_empty() {
             warn!(hint, "the name {host} does not resolve, it is tried again: {error}");

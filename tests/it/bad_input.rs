@@ -19,7 +19,7 @@ fn command_lines_that_cannot_be_are_named() {
     let key = folder.shared_key();
     let key = key.to_str().unwrap();
     let (s, t) = ("127.0.0.1:0", "127.0.0.1:1");
-    let cases: [(&[&str], &str); 22] = [
+    let cases: [(&[&str], &str); 28] = [
         (&[], "neither -e nor -d is given"),
         (&["-s", s, "-t", t, "-k", key], "neither -e nor -d is given"),
         (&["-e", "-d", "-s", s, "-t", t, "-k", key], "-e and -d exclude each other"),
@@ -41,11 +41,94 @@ fn command_lines_that_cannot_be_are_named() {
         (&["-e", "-s", s, "-t", t, "-k", key, "-u", "a:"], "-u: 'a:' is none of user, :group"),
         (&["-e", "-s", s, "-t", t, "-k", key, "-b", "x"], "-b: 'x' is no IP address"),
         (&["-e", "-s", s, "-t", t, "-k", key, "--nonsense"], "unexpected argument '--nonsense'"),
+        (&["-e", "-s", s, "-t", t, "-k", key, "-o", "-1"], "-o: '-1' is not a time in seconds"),
+        (&["-e", "-s", s, "-t", t, "-k", key, "-n", "-1"], "-n: '-1' is not a number"),
+        (&["-e", "-s", "*:1", "-t", t, "-k", key], "-s: '*:1' has no host before the port"),
+        (
+            &["-e", "-s", s, "-t", "tcp:x:1", "-k", key],
+            "-t: an address has no 'tcp:' before it: write x:1",
+        ),
+        (
+            &["-e", "-s", s, "-t", "redis://:pw@x:1/0", "-k", key],
+            "no 'redis://' before it: write x:1",
+        ),
+        (&["-e", "-s", s, "-t", t, "-k", key, "--log", "trace"], "--log: 'trace' is not a level"),
         (&["keygen"], "required arguments were not provided: <PATH>"),
     ];
     for (arguments, reason) in cases {
         refused(&spiped(arguments), 64, reason);
     }
+}
+
+/// What comes nearest is told: of options, of commands, of variables.
+#[test]
+fn what_is_mistyped_is_told_with_what_was_meant() {
+    for (typed, meant) in [("--chipher", "--cipher"), ("keygne", "keygen")] {
+        let output = spiped(&[typed, "x"]);
+        refused(&output, 64, typed);
+        assert!(text(&output).contains(&format!("hint: did you mean '{meant}'?")), "{output:?}");
+    }
+
+    let folder = Folder::new();
+    let key = folder.shared_key();
+    let command = || {
+        let mut command = Command::new(SPIPED);
+        command.args(["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1", "-k"]).arg(&key);
+        command.env("SPIPED_CIPHR", "auto").env("SPIPED_UNIT", "");
+        command
+    };
+    let reason = "SPIPED_CIPHR is no variable of spiped, SPIPED_CIPHER is";
+    let daemon = Daemon::spawn(command());
+    daemon.log.wait_for(&format!("warn {reason} hint="));
+    // A unit has none by accident.
+    let in_unit = command().env("SPIPED_UNIT", "spiped-receive@x.service").output().unwrap();
+    refused(&in_unit, 64, reason);
+
+    let mut spipe = Command::new(folder.spipe());
+    spipe.args(["-t", "127.0.0.1:1", "-k"]).arg(&key).env("SPIPED_TARGTE", "x");
+    let said = text(&spipe.stdin(Stdio::null()).output().unwrap());
+    assert!(said.starts_with("spipe: SPIPED_TARGTE is no variable of spiped, SPIPED_TARGET is\n"));
+}
+
+/// Also what is known only while it runs.
+#[test]
+fn a_message_names_what_the_operator_wrote() {
+    let folder = Folder::new();
+    let key = folder.shared_key();
+    let port = nobody().port();
+    let (source, target) = (format!("127.0.0.1:{port}"), nobody().to_string());
+    let daemon = |variables: &[(&str, &str)]| {
+        let mut command = Command::new(SPIPED);
+        command.args(["-F", "-d"]).env("SPIPED_KEY", &key).env("SPIPED_SOURCE", &source);
+        command.env("SPIPED_TARGET", &target).envs(variables.iter().copied());
+        command
+    };
+    let at_port = format!("localhost:{port}");
+    let cases = [
+        ("SPIPED_KEY", "/none", 66, "SPIPED_KEY: cannot read the key file /none"),
+        ("SPIPED_USER", "nobody-here", 67, "SPIPED_USER: there is no user 'nobody-here'"),
+        ("SPIPED_TARGET", &at_port, 64, "SPIPED_TARGET: localhost"),
+        ("SPIPED_TARGET", "x", 64, "SPIPED_TARGET: 'x' has no port"),
+    ];
+    for (variable, value, code, reason) in cases {
+        let mut command = daemon(&[(variable, value)]);
+        if value == at_port {
+            // Its addresses are known once it is bound.
+            command.env("SPIPED_SOURCE", &at_port);
+        }
+        refused(&command.output().unwrap(), code, reason);
+    }
+    // Only when it is bound is this seen.
+    let everywhere =
+        [("SPIPED_SOURCE", format!("0.0.0.0:{port}")), ("SPIPED_TARGET", source.clone())];
+    let everywhere = everywhere.each_ref().map(|(name, value)| (*name, value.as_str()));
+    refused(&daemon(&everywhere).output().unwrap(), 64, "SPIPED_TARGET: [127.0.0.1]:");
+
+    let receiver = Daemon::spawn(daemon(&[]));
+    let sender = Daemon::sender(&key, receiver.address, &[]);
+    assert_eq!(read_to_end(&mut sender.connect()), (vec![], End::Reset));
+    let line = receiver.log.wait_for("target refused the connection");
+    assert!(line.contains("does it listen on the address in SPIPED_TARGET?"), "{line}");
 }
 
 #[test]

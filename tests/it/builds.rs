@@ -8,8 +8,8 @@ use crate::support::{Daemon, Folder, Server, noise, round_trip, skip};
 /// the ciphers are held against each other (in `protocol::aead`).
 #[test]
 fn the_two_builds_speak_to_each_other() {
-    let Some(other) = std::env::var_os("SPIPED_OTHER_BUILD") else {
-        return skip("needs SPIPED_OTHER_BUILD", "two builds that speak to each other");
+    let Some(other) = std::env::var_os("OTHER_BUILD") else {
+        return skip("needs OTHER_BUILD", "two builds that speak to each other");
     };
     let folder = Folder::new();
     let server = Server::echo();

@@ -6,12 +6,13 @@ use std::process::Command;
 use crate::support::{Daemon, Folder, SPIPED, Server, round_trip};
 
 /// The commands with a help of their own, beside the program itself.
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "",
     "keygen",
     "keyid",
     "rekey",
     "handover",
+    "check",
     "setup",
     "setup receive",
     "setup send",

@@ -105,8 +105,9 @@ fn a_log_that_is_not_read_holds_up_no_connection_and_its_gap_is_counted() {
     let mut log = String::new();
     let mut part = [0; 4096];
     let suppressed = |log: &str| {
-        let (_, rest) = log.split_once("lines of the log were left out suppressed=")?;
-        rest.split_once(char::is_whitespace)?.0.parse::<usize>().ok()
+        let (_, rest) = log.split_once("lines of the log were left out ")?;
+        let (_, count) = rest.split_once('\n')?.0.split_once(" suppressed=")?;
+        Some(count.split(' ').next().unwrap().parse::<usize>().unwrap())
     };
     while suppressed(&log).is_none() {
         let count = reader.read(&mut part).unwrap();

@@ -76,10 +76,10 @@ fn a_server_that_half_closes_still_hears_the_client() {
     assert!(bytes == noise(2, MIB) && end == End::Clean, "{} bytes, {end:?}", bytes.len());
 }
 
-/// 1 GiB each way at once (`SPIPED_TEST_MIB` sets another size), by checksum.
+/// 1 GiB each way at once (`TEST_MIB` sets another size), by checksum.
 #[test]
 fn a_gibibyte_each_way_at_once_arrives_unchanged() {
-    let size = std::env::var("SPIPED_TEST_MIB").map_or(1024, |text| text.parse().unwrap()) * MIB;
+    let size = std::env::var("TEST_MIB").map_or(1024, |text| text.parse().unwrap()) * MIB;
     let (reported, reports) = channel();
     let server = Server::start(move |stream| reported.send(both_ways(stream, 3, size)).unwrap());
     let folder = Folder::new();

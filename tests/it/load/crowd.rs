@@ -16,7 +16,7 @@ const PING: &[u8] = b"ping";
 
 #[test]
 fn who_is_small_does_not_wait_for_all_who_are_large() {
-    let flows = knob("SPIPED_TEST_FLOWS", 200);
+    let flows = knob("TEST_FLOWS", 200);
     raise_own_limit(flows * 4 + 200);
     let folder = Folder::new();
     let (received, receive) = channel();

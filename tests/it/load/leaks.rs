@@ -28,7 +28,7 @@ const ENDINGS: [fn(&Pipe); 9] = [
 
 #[test]
 fn nothing_is_left_of_connections_however_they_end() {
-    let count = knob("SPIPED_TEST_CONNECTIONS", 10_000);
+    let count = knob("TEST_CONNECTIONS", 10_000);
     raise_own_limit(2000);
     let folder = Folder::new();
     let server = Server::start(serve);

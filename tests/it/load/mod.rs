@@ -4,11 +4,11 @@
 //! Each test prints what it measured (`--no-capture` shows it). They take
 //! seconds by default; for hours of them:
 //!
-//! - `SPIPED_TEST_CONNECTIONS=10000`: connections of the hunt for leaks
-//! - `SPIPED_TEST_STORM=1000`: connections at the same instant
-//! - `SPIPED_TEST_STRANGERS=5000`: strangers at once
-//! - `SPIPED_TEST_FLOWS=200`: flows beside which something small is asked
-//! - `SPIPED_TEST_IDLE=2`: seconds that an idle connection is left alone
+//! - `TEST_CONNECTIONS=10000`: connections of the hunt for leaks
+//! - `TEST_STORM=1000`: connections at the same instant
+//! - `TEST_STRANGERS=5000`: strangers at once
+//! - `TEST_FLOWS=200`: flows beside which something small is asked
+//! - `TEST_IDLE=2`: seconds that an idle connection is left alone
 
 mod crowd;
 mod descriptors;

@@ -122,7 +122,7 @@ fn an_idle_connection_is_left_alone() {
     let pipe = Pipe::with(&folder, server.address, &["-o", "0.3", "--drain-timeout", "0.3"]);
     let mut client = pipe.connect();
     round_trip(&mut client, b"before");
-    thread::sleep(Duration::from_secs(knob("SPIPED_TEST_IDLE", 2).try_into().unwrap()));
+    thread::sleep(Duration::from_secs(knob("TEST_IDLE", 2).try_into().unwrap()));
     round_trip(&mut client, b"after");
     assert_eq!(pipe.sender.log.count("closed") + pipe.receiver.log.count("closed"), 0);
 }

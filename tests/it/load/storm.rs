@@ -32,7 +32,7 @@ fn a_storm_larger_than_the_places_for_strangers_is_served() {
 }
 
 fn storm(pipe: &Pipe) {
-    let each = knob("SPIPED_TEST_STORM", 1000).div_ceil(CROWD);
+    let each = knob("TEST_STORM", 1000).div_ceil(CROWD);
     let all = each * CROWD;
     raise_own_limit(4 * all);
     let start = Barrier::new(CROWD + 1);

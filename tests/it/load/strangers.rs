@@ -28,7 +28,7 @@ fn thousands_of_strangers_from_many_addresses_keep_nobody_waiting() {
 }
 
 fn crowd(from: fn(usize) -> Ipv4Addr) {
-    let count = knob("SPIPED_TEST_STRANGERS", 5000);
+    let count = knob("TEST_STRANGERS", 5000);
     raise_own_limit(count + 1000);
     let folder = Folder::new();
     let target = Server::echo();

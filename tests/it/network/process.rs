@@ -102,11 +102,11 @@ fn connections_come_from_the_address_that_was_asked_for() {
     }
 }
 
-/// A subscriber that hears nothing for long (`SPIPED_TEST_IDLE_SECONDS` says
+/// A subscriber that hears nothing for long (`TEST_IDLE_SECONDS` says
 /// how long) hears what then comes; no time limit is for it.
 #[test]
 fn a_connection_may_rest() {
-    let rest = std::env::var("SPIPED_TEST_IDLE_SECONDS")
+    let rest = std::env::var("TEST_IDLE_SECONDS")
         .map_or(Duration::from_secs(3), |text| Duration::from_secs(text.parse().unwrap()));
     let folder = Folder::new();
     let (publish, messages) = channel::<&[u8]>();

@@ -329,7 +329,7 @@ pub fn is_root(tested: &str) -> bool {
 
 /// Says that something is not tested here, and why; fails where all must be.
 pub fn skip(why: &str, tested: &str) {
-    let all = std::env::var_os("SPIPED_TEST_ALL");
+    let all = std::env::var_os("TEST_ALL");
     assert!(all.is_none(), "not tested, since it {why}: {tested}");
     // Not by eprintln, which is shown of failed tests only.
     let _unwritten =
