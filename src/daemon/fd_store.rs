@@ -31,20 +31,23 @@ impl Stored {
         }
     }
 
-    /// Those that listen on one of these addresses. If there are others, systemd keeps
-    /// none any more: one could be in the way of what is to be bound.
-    pub(super) async fn for_addresses(self, wanted: &[SocketAddr]) -> io::Result<Vec<Socket>> {
-        let is_wanted = |socket: &Socket| {
+    /// Those that listen on one of these addresses, as often as it is asked. If there
+    /// are others, systemd keeps none any more: one could be in the way of what is to be
+    /// bound.
+    pub(super) async fn for_addresses(
+        &mut self,
+        wanted: &[SocketAddr],
+    ) -> io::Result<Vec<Socket>> {
+        let count = self.0.len();
+        self.0.retain(|socket| {
             let address = socket.local_addr().ok().and_then(|address| address.as_socket());
             address.is_some_and(|address| wanted.contains(&address))
-        };
-        let (kept, others): (Vec<_>, Vec<_>) = self.0.into_iter().partition(is_wanted);
-        if !others.is_empty() {
-            drop(others);
+        });
+        if self.0.len() < count {
             remove();
             until_it_is_done().await?;
         }
-        Ok(kept)
+        self.0.iter().map(Socket::try_clone).collect()
     }
 }
 

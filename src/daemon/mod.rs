@@ -31,6 +31,7 @@ mod listener;
 mod log_limit;
 mod loops;
 mod notify;
+mod patience;
 mod places;
 mod prewarm;
 mod relay;

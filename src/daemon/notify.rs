@@ -56,6 +56,12 @@ pub fn tell_status(status: &str) {
     tell(&[Status(&status.replace('\n', " "))], Else::Never);
 }
 
+/// Tells what keeps us from being ready, and that the start may take that much longer.
+pub(super) fn tell_waiting(status: &str, limit: Duration) {
+    let limit = format!("EXTEND_TIMEOUT_USEC={}", limit.as_micros());
+    tell(&[Status(&status.replace('\n', " ")), Custom(&limit)], Else::Later);
+}
+
 /// Tells that we reload for as long as `reload` takes.
 pub(super) async fn reloading<T>(reload: impl Future<Output = T>) -> T {
     // Newer versions of systemd want to know when it began.

@@ -1,6 +1,7 @@
 //! What is listened on, from its name to listeners.
 
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use super::blocking::BlockingThread;
 use super::fd_store::{Stored, store};
 use super::listener::{Listener, bind_all, bind_unix, serve_inherited};
 use super::notify::tell_status;
+use super::patience;
 use super::resolver::resolve;
 use super::system;
 use crate::config::{Address, Config, ConfigError, Ground};
@@ -29,6 +31,8 @@ pub(super) enum Source {
     Inet(SocketAddr, Option<Stored>),
     Unix(PathBuf),
     Name(SourceName),
+    /// All addresses of a name.
+    Resolved(Address, Vec<SocketAddr>, Option<Stored>),
     /// Sockets that listen already.
     Inherited(Vec<Socket>),
     /// Any of them, once it is.
@@ -72,37 +76,40 @@ impl Source {
     pub(super) const fn listeners(&self) -> usize {
         match self {
             Self::Inet(..) | Self::Unix(_) | Self::Name(_) => 1,
+            Self::Resolved(_, addresses, _) => addresses.len(),
             Self::Inherited(sockets) => sockets.len(),
             Self::Listening(listeners) => listeners.len(),
         }
     }
 
     /// Listens, unless connections to `target` would be accepted here.
-    pub(super) async fn listen(self, target: &Address) -> Result<Vec<Listener>, Error> {
-        unless_led_back(self.listen_anyhow().await?, target)
+    pub(super) async fn listen(mut self, target: &Address) -> Result<Vec<Listener>, Error> {
+        let listeners = patience::listen(async || self.try_to_listen().await).await?;
+        unless_led_back(listeners, target)
     }
 
-    async fn listen_anyhow(self) -> Result<Vec<Listener>, Error> {
+    /// What is listened on already is taken.
+    async fn try_to_listen(&mut self) -> Result<Vec<Listener>, Error> {
         let refused = |address| |error| Error::Listen { address, error };
         match self {
-            Self::Listening(listeners) => Ok(listeners),
-            Self::Inherited(sockets) => {
-                serve_inherited(sockets).map_err(system("cannot use the sockets of LISTEN_FDS"))
-            }
+            Self::Listening(listeners) => Ok(mem::take(listeners)),
+            Self::Inherited(sockets) => serve_inherited(mem::take(sockets))
+                .map_err(system("cannot use the sockets of LISTEN_FDS")),
             Self::Inet(address, stored) => {
-                bind(&[address], stored).await.map_err(refused(Address::Inet(address)))
+                bind(&[*address], stored).await.map_err(refused(Address::Inet(*address)))
             }
-            Self::Unix(path) => bind_unix(&path, Mode::from_bits_truncate(0o777))
+            Self::Unix(path) => bind_unix(path, Mode::from_bits_truncate(0o777))
                 .map(|listener| vec![listener])
-                .map_err(refused(Address::Unix(path))),
+                .map_err(refused(Address::Unix(path.clone()))),
+            Self::Resolved(name, addresses, stored) => {
+                bind(addresses, stored).await.map_err(refused(name.clone()))
+            }
             Self::Name(name) => {
-                let resolved = name.resolve().await;
-                let SourceName { host, port, stored, .. } = name;
-                let listeners = match resolved {
-                    Ok(addresses) => bind(&addresses, stored).await,
+                let listeners = match name.resolve().await {
+                    Ok(addresses) => bind(&addresses, &mut name.stored).await,
                     Err(error) => Err(error),
                 };
-                listeners.map_err(refused(Address::Host(host, port)))
+                listeners.map_err(refused(name.address()))
             }
         }
     }
@@ -123,16 +130,15 @@ impl Source {
             is_said = true;
             sleep(UNRESOLVED).await;
         };
-        let SourceName { host, port, stored, .. } = name;
-        let listeners = bind(&addresses, stored)
-            .await
-            .map_err(|error| Error::Listen { address: Address::Host(host, port), error })?;
-        unless_led_back(listeners, target)
+        Self::Resolved(name.address(), addresses, name.stored).listen(target).await
     }
 }
 
 /// What listens already is kept, the rest is bound.
-async fn bind(addresses: &[SocketAddr], stored: Option<Stored>) -> io::Result<Vec<Listener>> {
+async fn bind(
+    addresses: &[SocketAddr],
+    stored: &mut Option<Stored>,
+) -> io::Result<Vec<Listener>> {
     let Some(stored) = stored else { return bind_all(addresses, vec![]) };
     let listeners = bind_all(addresses, stored.for_addresses(addresses).await?)?;
     store(&listeners)?;
@@ -147,6 +153,10 @@ fn unless_led_back(listeners: Vec<Listener>, target: &Address) -> Result<Vec<Lis
 }
 
 impl SourceName {
+    fn address(&self) -> Address {
+        Address::Host(self.host.clone(), self.port)
+    }
+
     async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         resolve(&self.resolver, &self.host, self.port).await
     }

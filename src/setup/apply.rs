@@ -78,7 +78,9 @@ async fn one(step: Step, done: &mut Vec<Undo>) -> Result<(), SetupError> {
                 done.push(Undo::Stop(unit.clone()));
             }
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            if let Err(error) = systemctl(&["start", &unit.to_string()]).await {
+            // One that waits for its port would be waited for.
+            let how = if before == Activity::Retrying { "restart" } else { "start" };
+            if let Err(error) = systemctl(&[how, &unit.to_string()]).await {
                 let failure = Failure::of(&unit, now, &error);
                 return Err(SetupError::Start { unit, failure });
             }
