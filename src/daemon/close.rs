@@ -185,6 +185,11 @@ impl Close {
         matches!(self, Self::Finished)
     }
 
+    /// Whether somebody should look into it.
+    pub(super) fn is_failure(&self) -> bool {
+        self.level() <= Level::WARN
+    }
+
     /// At which level the log says it.
     pub(super) const fn level(&self) -> Level {
         match self {

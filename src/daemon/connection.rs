@@ -321,6 +321,8 @@ fn log(
     (close, facts): (&Close, &Facts),
     took: Duration,
 ) {
+    shared.outcomes.note(peer, close, facts.received);
+    shared.notifier.changed();
     let suppressed = match shared.log_limits.of(close).map(LogLimit::allow) {
         None => None,
         Some(Some(suppressed)) => (suppressed > 0).then_some(suppressed),

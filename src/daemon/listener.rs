@@ -163,6 +163,11 @@ impl Listener {
         Ok(self.fd.get_ref().try_clone()?.into())
     }
 
+    /// Whether other hosts can reach it, if nothing stands between.
+    pub(super) fn is_open_to_others(&self) -> bool {
+        self.address.as_socket().is_some_and(|at| !at.ip().to_canonical().is_loopback())
+    }
+
     /// Whether who connects to `target` is accepted here.
     pub(super) fn is_at(&self, target: &Address) -> bool {
         leads_back(target, self.fd.get_ref(), &self.address)

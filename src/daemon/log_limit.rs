@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tracing::{Level, warn};
+use tracing::warn;
 
 use super::close::{Close, NoSession, Stranger};
 use crate::protocol::HandshakeError;
@@ -122,7 +122,7 @@ impl LogLimits {
 
     /// The limit for lines of this kind, if they have one.
     pub(super) fn of(&self, close: &Close) -> Option<&LogLimit> {
-        if close.level() > Level::WARN {
+        if !close.is_failure() {
             return None;
         }
         match close {

@@ -141,7 +141,8 @@ fn listens_on(socket: &Socket, source: IpAddr, target: IpAddr) -> bool {
     source == target || source.is_unspecified() && accepts_family && is_of_this_host(target)
 }
 
-fn is_of_this_host(ip: IpAddr) -> bool {
+/// Whether an interface of this host has the address.
+pub(super) fn is_of_this_host(ip: IpAddr) -> bool {
     let of = |address: nix::sys::socket::SockaddrStorage| {
         let four = address.as_sockaddr_in().map(|four| IpAddr::V4(four.ip()));
         four.or_else(|| address.as_sockaddr_in6().map(|six| IpAddr::V6(six.ip())))

@@ -31,8 +31,10 @@ mod listener;
 mod log_limit;
 mod loops;
 mod notify;
+mod outcomes;
 mod patience;
 mod places;
+mod plaintext;
 mod prewarm;
 mod relay;
 mod resolver;
@@ -60,6 +62,7 @@ use self::connection::{Accepted, turn_away};
 use self::control::Control;
 use self::log_limit::LogLimits;
 use self::notify::Notifier;
+use self::outcomes::Outcomes;
 use self::places::Places;
 use self::prewarm::Prewarmed;
 use self::server::Server;
@@ -92,6 +95,7 @@ struct Shared {
     strangers: Arc<Strangers>,
     replays: Mutex<ReplaySet>,
     log_limits: LogLimits,
+    outcomes: Outcomes,
     notifier: Notifier,
     /// Begins when the next process of the unit takes over: who was accepted here is
     /// served here.

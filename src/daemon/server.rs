@@ -18,7 +18,9 @@ use super::control::Control;
 use super::listener::Listener;
 use super::log_limit::LogLimits;
 use super::notify::{self, Notifier, Watchdog};
+use super::outcomes::Outcomes;
 use super::places::Places;
+use super::plaintext::warn_of_plaintext;
 use super::prewarm::{self, Prewarmed};
 use super::shutdown::{EndSignals, HandoverSignal, ReloadSignal, Signals, Trigger, shutdown};
 use super::strangers::Strangers;
@@ -60,6 +62,7 @@ impl Server {
             strangers: Strangers::new(places.strangers),
             replays: Mutex::default(),
             log_limits: LogLimits::new(),
+            outcomes: Outcomes::default(),
             notifier: Notifier::from_env(),
             handover,
             drain,
@@ -113,6 +116,7 @@ impl Server {
         let names: Vec<_> = listeners.iter().map(Listener::name).collect();
         self.log_start(&names);
         let config = &self.shared.config;
+        warn_of_plaintext(config, &listeners);
         let pipe = format!("{} on {} to {}", config.role, names.join(", "), config.tunnel.target);
         let status = || self.shared.status(&pipe);
         select! {
@@ -222,7 +226,8 @@ impl Shared {
         if self.drain.has_begun() {
             return self.draining();
         }
-        format!("{pipe}, key id {}: {}", self.key().id(), connections(self.budget.connections()))
+        let open = connections(self.budget.connections());
+        format!("{pipe}, key id {}: {open}{}", self.key().id(), self.outcomes)
     }
 
     fn log_end(&self, why: &str) {

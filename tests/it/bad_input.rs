@@ -131,6 +131,41 @@ fn a_message_names_what_the_operator_wrote() {
     assert!(line.contains("does it listen on the address in SPIPED_TARGET?"), "{line}");
 }
 
+/// Nobody is to believe that it is encrypted.
+#[test]
+fn plaintext_that_passes_the_bounds_of_the_host_is_told() {
+    let folder = Folder::new();
+    let key = folder.shared_key();
+    let key = key.to_str().unwrap();
+    let start = |role: &str, source: &str, target: &str| {
+        let more = ["-s", source, "-t", target, "-k", key];
+        Daemon::start(&[&[role], more.as_slice()].concat())
+    };
+    let path = folder.path("source.sock");
+    let path = path.to_str().unwrap();
+    let open = start("-e", "0.0.0.0:0", "192.0.2.1:1");
+    let line = open.log.wait_for("other hosts can connect to [0.0.0.0]:");
+    assert!(line.contains("warn") && line.contains("hint=\"whoever reaches it"), "{line}");
+    for target in ["192.0.2.1:1", "db.example:1"] {
+        let away = start("-d", "127.0.0.1:0", target);
+        let line = away.log.wait_for("plaintext goes to ");
+        assert!(line.contains("which is not known to be this host hint=\"run the"), "{line}");
+    }
+    let well = [
+        start("-e", "127.0.0.1:0", "192.0.2.1:1"),
+        start("-d", "0.0.0.0:0", "127.0.0.1:1"),
+        start("-d", "127.0.0.1:0", "localhost:1"),
+        start("-d", "[::1]:0", "[::ffff:127.0.0.1]:1"),
+        start("-d", "127.0.0.1:0", path),
+    ];
+    for mut daemon in well {
+        daemon.signal("TERM");
+        assert!(daemon.wait().success());
+        daemon.log.wait_for("TERM received");
+        assert_eq!(daemon.log.count("warn"), 0, "{:?}", daemon.log.all());
+    }
+}
+
 #[test]
 fn keys_that_are_no_keys_are_refused() {
     let folder = Folder::new();

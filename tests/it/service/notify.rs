@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 
 use super::key_id;
 use crate::support::{
-    Daemon, Folder, PATIENCE, SPIPED, Server, connect, nobody, round_trip, wait_until,
+    Daemon, Folder, PATIENCE, SPIPED, Server, connect, nobody, read_to_end, round_trip, wait_until,
 };
 
 /// The socket that systemd would listen on.
@@ -93,7 +93,7 @@ fn systemd_is_told_what_it_does_from_its_start_to_its_end() {
     // As long as nothing changes there is nothing to tell.
     assert!(manager.is_silent_for(Duration::from_millis(2500)));
     clients.truncate(1);
-    manager.until(&connections("1 connection"));
+    manager.until(&connections("1 connection; last served 20"));
 
     // At most once a second, however much changes.
     let (mut told, started) = (0, Instant::now());
@@ -120,6 +120,29 @@ fn systemd_is_told_what_it_does_from_its_start_to_its_end() {
     assert!(stopping.ends_with(" still open\nEXTEND_TIMEOUT_USEC=33000000"), "{stopping}");
     drop(clients);
     assert!(sender.wait().success());
+}
+
+/// Where all of them fail, it does not look like where nobody came.
+#[test]
+fn the_status_says_who_failed_last_and_when() {
+    let folder = Folder::new();
+    let manager = Manager::new(&folder);
+    let source = nobody();
+    let mut command = manager.command("-d", &folder.shared_key(), Server::echo().address);
+    command.args(["-s", &source.to_string()]);
+    let receiver = Daemon::spawn(command);
+    let sender = Daemon::sender(&folder.key("other.key"), receiver.address, &[]);
+    read_to_end(&mut sender.connect());
+    let told = manager.until(": the key does not fit");
+    let told = told.last().unwrap();
+    assert!(
+        told.contains(": 0 connections; last failed 20") && told.contains("Z: 127.0.0.1:"),
+        "{told}"
+    );
+    let sender = Daemon::sender(&folder.shared_key(), receiver.address, &[]);
+    round_trip(&mut sender.connect(), b"served");
+    let told = manager.until("; last served 20");
+    assert!(told.last().unwrap().ends_with(": the key does not fit"), "{told:?}");
 }
 
 /// Nor is it ready while something else listens there.
