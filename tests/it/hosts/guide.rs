@@ -13,7 +13,7 @@ fn two_hosts_come_up_again_whatever_befalls_either() {
     let mut hosts = Hosts::boot(&["server", "client"]);
     for host in ["server", "client"] {
         hosts[host].write_etc("redis.key", [3; 32], 0o600);
-        hosts[host].write_etc("redis.conf", "ADDR=192.0.2.1\n", 0o644);
+        hosts[host].write_etc("redis.addr", "ADDR=192.0.2.1\n", 0o644);
     }
     hosts["server"].has_redis();
     hosts["server"].must("systemctl enable --quiet --now spiped-receive");

@@ -111,7 +111,7 @@ fn the_manuals_example_carries_redis() {
     assert_eq!(example.len(), 2);
     std::fs::create_dir_all(server.etc("")).unwrap();
     server.sh(&example[0].replace("10.0.0.5", "192.0.2.1"));
-    client.write_etc("redis.key", std::fs::read(server.etc("redis.key")).unwrap(), 0o600);
+    client.write_etc("cache.key", std::fs::read(server.etc("cache.key")).unwrap(), 0o600);
     client.sh(&example[1].replace("10.0.0.5", "192.0.2.1"));
     assert_eq!(client.redis("ping"), "PONG");
 }

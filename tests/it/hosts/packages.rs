@@ -57,7 +57,7 @@ fn debians(folder: &Folder) -> PathBuf {
 /// its socket.
 fn configure(host: &Host) {
     host.has_redis();
-    host.write_etc("redis.conf", "ADDR=192.0.2.1\n", 0o644);
+    host.write_etc("redis.addr", "ADDR=192.0.2.1\n", 0o644);
     host.write_etc("x.conf", "SPIPED_TARGET=192.0.2.1:6379\n", 0o644);
     for key in ["redis.key", "x.key"] {
         host.write_etc(key, [3; 32], 0o600);
@@ -126,8 +126,12 @@ fn the_package_is_installed_upgraded_in_use_removed_and_purged() {
     assert!(!host.run("test -e /usr/bin/spiped").status.success());
     assert_eq!(fs::read(host.etc("redis.key")).unwrap(), [3; 32]);
 
-    // What was enabled runs again with the next start; what was set for it, too.
+    // What was enabled runs again with the next start; what was set for it, too. The
+    // address of the units without a name was in another file once.
+    host.must("mv /etc/spiped/redis.addr /etc/spiped/redis.conf");
     host.must("dpkg --install /root/new.deb");
+    assert_eq!(host.must("cat /etc/spiped/redis.addr"), "ADDR=192.0.2.1");
+    assert!(!host.etc("redis.conf").exists());
     assert_eq!(host.must("systemctl is-enabled spiped-send"), "enabled");
     host.sh("cd /etc/systemd/system
          mkdir other.service.d spiped-receive.service.d spiped-send@x.socket.d

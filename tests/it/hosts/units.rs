@@ -17,7 +17,7 @@ fn boot() -> Hosts {
     let hosts = Hosts::boot(&["server", "client"]);
     for host in ["server", "client"] {
         hosts[host].write_etc("redis.key", [3; 32], 0o600);
-        hosts[host].write_etc("redis.conf", format!("ADDR={ADDR}\n"), 0o644);
+        hosts[host].write_etc("redis.addr", format!("ADDR={ADDR}\n"), 0o644);
     }
     hosts
 }
