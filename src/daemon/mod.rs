@@ -7,7 +7,8 @@
 //!                               └ (sender:) ─────────────┴ target ─ handshake ┘   └ buffer
 //! ```
 //!
-//! With `--prewarm`, the file of that name has been to target and handshake before.
+//! With `--prewarm`, the file of that name has been to target and handshake before;
+//! `check` goes that way without a client, to see whether it can be gone.
 //!
 //! A panic, which only a fault of ours can cause, ends the connection that it
 //! happens in and nothing else: the log has one line with the place, both of
@@ -21,6 +22,7 @@ mod admission;
 mod blocking;
 mod budget;
 mod buffer;
+mod check;
 mod close;
 mod connection;
 mod control;
@@ -78,6 +80,7 @@ use crate::privileges;
 use crate::protocol::{KeyId, ReplaySet, SharedKey, Suite};
 
 pub use self::activation::{ActivationError, Inherited};
+pub use self::check::{Fault, FaultKind, check};
 pub use self::notify::{Watchdog, tell_ready, tell_status};
 pub use self::spipe::{Ended, spipe};
 

@@ -1,0 +1,178 @@
+//! Whether a pipe works: the way of a sender's connection, without a client.
+
+use std::io;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::select;
+use tokio::task::yield_now;
+
+use super::close::{Close, ConnectError, NoSession, abort};
+use super::connection::connect;
+use super::deadline::Deadline;
+use super::stream::Stream;
+use super::target::Target;
+use super::workers::one_thread_runtime;
+use crate::config::{Refresh, TunnelConfig};
+use crate::protocol::{AbortReason, KeyId, OVERHEAD, Record, Session, SharedKey};
+
+/// Connects to a name that has several addresses, beside the first one.
+const SPARE: usize = 16;
+/// How long the server has to end its side once we have ended ours.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Why a pipe does not work, and what may help.
+#[derive(Debug, Error)]
+#[error("{reason}")]
+pub struct Fault {
+    /// How far it works.
+    pub kind: FaultKind,
+    reason: String,
+    hint: &'static str,
+}
+
+/// How far a pipe works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The receiver's name does not resolve.
+    Unresolved,
+    /// Nobody is there, or nobody answers.
+    Unreachable,
+    /// Something that is no receiver answers.
+    NotOurs,
+    /// It says nothing to this key: a receiver does not tell a stranger why.
+    Refused,
+    /// The pipe is fine, the server behind it is not to be had.
+    ServerDown,
+    /// This host is short of something.
+    System,
+}
+
+impl Fault {
+    /// What may help.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        self.hint
+    }
+
+    fn of(kind: FaultKind, close: &Close) -> Self {
+        let hint = close.hint().unwrap_or("the receiver's log says more");
+        Self { kind, reason: close.to_string(), hint }
+    }
+
+    fn system(error: &io::Error) -> Self {
+        let hint = "the system is short of something, its log may say of what";
+        Self { kind: FaultKind::System, reason: format!("cannot check the pipe: {error}"), hint }
+    }
+}
+
+/// Connects to a receiver, proves the key, has it connect to its server, and ends
+/// that again.
+///
+/// # Errors
+/// What of this was not to be had.
+pub fn check(config: &TunnelConfig, key: &SharedKey) -> Result<(), Fault> {
+    let runtime = one_thread_runtime().map_err(|error| Fault::system(&error))?;
+    runtime.block_on(async {
+        let target = Target::new(config, SPARE).map_err(|error| Fault::system(&error))?;
+        let connected = select! {
+            connected = connect(&target, key, config) => connected,
+            never = target.keep_resolved(Refresh::Never) => match never {},
+        };
+        let (tunnel, mut session) = connected.map_err(|error| no_session(error, key.id()))?;
+        let opened = open(&tunnel, &mut session);
+        // The receiver's own time to connect to its server comes first.
+        let limit = config.timeout.get().saturating_mul(2);
+        match Deadline::after(limit).bound(opened).await {
+            Some(result) => result.map_err(|close| not_opened(&close))?,
+            None => return Err(silent(limit)),
+        }
+        end(tunnel, session).await;
+        Ok(())
+    })
+}
+
+/// Has the receiver connect to its server.
+async fn open(tunnel: &Stream, session: &mut Session) -> Result<(), Close> {
+    tunnel.write_all(&session.sealer.open()?).await.map_err(Close::Tunnel)?;
+    // OPENED, or the one byte more of an ABORT.
+    let mut record = [0; OVERHEAD + 1];
+    let mut got = 0;
+    let mut wanted = OVERHEAD;
+    while got < wanted {
+        let part = record.get_mut(..wanted).unwrap_or_default();
+        if tunnel.read_full(part, &mut got).await.map_err(Close::Tunnel)? < wanted {
+            return Err(Close::Truncated);
+        }
+        let seen = record.get(..got).unwrap_or_default();
+        wanted = session.opener.record_length(seen)?.unwrap_or(wanted).min(record.len());
+    }
+    match session.opener.open(record.get_mut(..wanted).unwrap_or_default())? {
+        Record::Abort(reason) => Err(Close::Aborted(reason)),
+        // Nothing else comes first.
+        Record::Opened | Record::Ready | Record::Open | Record::Data(_) | Record::End => Ok(()),
+    }
+}
+
+/// Ends the stream as a client does that has nothing to say. A server that does not
+/// end its own soon is left.
+async fn end(tunnel: Stream, mut session: Session) {
+    let ended = async {
+        tunnel.write_all(&session.sealer.end().ok()?).await.ok()?;
+        let mut ignored = [0; 1 << 12];
+        while tunnel.readable().await.ok()?.read(&mut ignored).ok()? != Some(0) {
+            yield_now().await;
+        }
+        Some(())
+    };
+    if Deadline::after(FAREWELL).bound(ended).await.is_none() {
+        abort(tunnel, session.sealer.abort(AbortReason::LocalPeerReset).ok()).await;
+    }
+}
+
+fn no_session(error: NoSession, key: KeyId) -> Fault {
+    let kind = match &error {
+        NoSession::Connect(ConnectError::Unresolved(..)) => FaultKind::Unresolved,
+        NoSession::Closed(0) => FaultKind::Refused,
+        NoSession::Failed(error) if is_reset(error) => FaultKind::Refused,
+        NoSession::Connect(_) | NoSession::TimedOut(_) | NoSession::Failed(_) => {
+            FaultKind::Unreachable
+        }
+        NoSession::Closed(_) | NoSession::NotOurs(_) | NoSession::Refused(_) => FaultKind::NotOurs,
+    };
+    let fault = Fault::of(kind, &error.into());
+    if kind == FaultKind::Refused {
+        let reason = format!("the receiver does not have the key {key}, or has no place for us");
+        return Fault { reason, ..fault };
+    }
+    fault
+}
+
+fn is_reset(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
+/// What came instead of OPENED.
+fn not_opened(close: &Close) -> Fault {
+    let Close::Aborted(reason) = close else { return Fault::of(FaultKind::Unreachable, close) };
+    let says = match reason {
+        AbortReason::TargetRefused
+        | AbortReason::TargetTimedOut
+        | AbortReason::TargetUnreachable => "the server behind it does not answer",
+        AbortReason::ConnectionLimit
+        | AbortReason::LocalPeerReset
+        | AbortReason::ShuttingDown
+        | AbortReason::KeyReplaced
+        | AbortReason::Other(_) => "the receiver does not open it",
+    };
+    let fault = Fault::of(FaultKind::ServerDown, close);
+    Fault { reason: format!("the pipe works, but {says}: {reason}"), ..fault }
+}
+
+fn silent(limit: Duration) -> Fault {
+    Fault {
+        kind: FaultKind::ServerDown,
+        reason: format!("the pipe works, but no server behind it has answered in {limit:?}"),
+        hint: "the receiver's log says where it connects to",
+    }
+}
