@@ -187,7 +187,7 @@ const NO_PERMISSION: u8 = 77;
 const fn key_file_code(error: &KeyFileError) -> u8 {
     match error {
         KeyFileError::Read { .. } | KeyFileError::NoneCame => NO_INPUT,
-        KeyFileError::Length { .. } => DATA,
+        KeyFileError::Length { .. } | KeyFileError::NotBase64 => DATA,
         KeyFileError::NotRegular(_) | KeyFileError::Mode { .. } | KeyFileError::Owner { .. } => {
             NO_PERMISSION
         }

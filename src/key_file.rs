@@ -15,6 +15,11 @@ use crate::memory::{KeyMemory, SecretBytes};
 use crate::new_file;
 use crate::protocol::{KEY_FILE_MAX, KEY_FILE_MIN, KeyId, KeyLengthError, SharedKey};
 use crate::stdio::Stdin;
+use crate::terminal;
+
+/// Asks for a key.
+const PASTE: &str =
+    "Paste the key, as 'sudo base64 FILE' prints it on the other host (it is not shown): ";
 
 /// Why a key file was not read or not made. Never holds any of its content.
 #[derive(Debug, Error)]
@@ -57,6 +62,9 @@ pub enum KeyFileError {
     /// Standard input ended without a byte.
     #[error("no key came by standard input")]
     NoneCame,
+    /// What was pasted at a terminal.
+    #[error("what was pasted is not the base64 of a key")]
+    NotBase64,
     /// `keygen` found something at that path.
     #[error("{} exists and is not overwritten", .0.display())]
     Exists(PathBuf),
@@ -97,6 +105,7 @@ impl KeyFileError {
                 "make a key with 'spiped keygen PATH'; if this is a key, it was not copied as it is"
             }
             Self::NoneCame => "give the content of a key file: '< FILE' behind the command",
+            Self::NotBase64 => "paste all that 'sudo base64 FILE' prints on the other host",
             Self::Exists(_) => "choose another path, or move the old key away once no end uses it",
             Self::Write { .. } => "check that the folder exists and that this user may write to it",
             Self::Randomness(_) => "try again once the system has started",
@@ -188,6 +197,27 @@ impl NewKey {
     /// As [`read`] has them.
     pub fn copy_of(path: &Path) -> Result<Self, KeyFileError> {
         let content = content(path, Owners::Own)?;
+        let id = derive(path, &content)?.id();
+        Ok(Self { content, id })
+    }
+
+    /// What somebody pastes, as base64(1) prints it, at the terminal that is standard
+    /// input.
+    ///
+    /// # Errors
+    /// As [`read`] has them, and when it is no base64.
+    pub fn pasted() -> Result<Self, KeyFileError> {
+        let path = Path::new("-");
+        let content = terminal::paste_base64(PASTE, KEY_FILE_MAX).map_err(|error| {
+            if error.kind() == io::ErrorKind::InvalidData {
+                KeyFileError::NotBase64
+            } else {
+                KeyFileError::Read { path: path.into(), error }
+            }
+        })?;
+        if content.is_empty() {
+            return Err(KeyFileError::NoneCame);
+        }
         let id = derive(path, &content)?.id();
         Ok(Self { content, id })
     }

@@ -24,7 +24,7 @@
 //! [`error`] is what the operator reads when the program cannot start,
 //! [`logging`] what it says afterwards; [`background`], [`privileges`] and
 //! [`signals`] are the process as a daemon of the old kind; [`stdio`] is what it
-//! was handed.
+//! was handed, [`terminal`] where a key is pasted.
 
 #[cfg(not(any(feature = "aws-lc", feature = "rust-crypto")))]
 compile_error!(
@@ -47,3 +47,4 @@ pub mod rekey;
 pub mod setup;
 pub mod signals;
 pub mod stdio;
+pub mod terminal;
