@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::background::PidFileError;
 use crate::config::setup::SetupConfigError;
 use crate::config::{Address, ConfigError};
-use crate::daemon::ActivationError;
+use crate::daemon::{ActivationError, FaultKind};
 use crate::handover::HandoverError;
 use crate::key_file::KeyFileError;
 use crate::privileges::PrivilegesError;
@@ -179,9 +179,12 @@ const USAGE: u8 = 64;
 const DATA: u8 = 65;
 const NO_INPUT: u8 = 66;
 const NO_USER: u8 = 67;
+const NO_HOST: u8 = 68;
 const UNAVAILABLE: u8 = 69;
 const OS: u8 = 71;
 const CANNOT_CREATE: u8 = 73;
+const TRY_LATER: u8 = 75;
+const PROTOCOL: u8 = 76;
 const NO_PERMISSION: u8 = 77;
 
 const fn key_file_code(error: &KeyFileError) -> u8 {
@@ -199,12 +202,13 @@ const fn key_file_code(error: &KeyFileError) -> u8 {
 fn setup_code(error: &SetupError) -> u8 {
     match error {
         SetupError::NotRoot | SetupError::OpenFolder(_) => NO_PERMISSION,
-        SetupError::KeyFromTerminal | SetupError::NoKeyCame => NO_INPUT,
+        SetupError::NoKeyCame => NO_INPUT,
         SetupError::Key(error) => key_file_code(error),
         SetupError::OtherKey { .. }
         | SetupError::OtherConf { .. }
         | SetupError::OtherDropIn { .. }
         | SetupError::OtherActivation(_)
+        | SetupError::PipeAndPair { .. }
         | SetupError::Running { .. }
         | SetupError::File { .. } => CANNOT_CREATE,
         // The unit's own code, where it has one.
@@ -212,6 +216,7 @@ fn setup_code(error: &SetupError) -> u8 {
         SetupError::NoSystemd | SetupError::NotInstalled(_) | SetupError::Command { .. } => {
             UNAVAILABLE
         }
+        SetupError::Unproved { fault, .. } => fault_code(fault.kind),
         // As a shell has it.
         SetupError::Interrupted(number) => u8::try_from(number.saturating_add(128)).unwrap_or(OS),
         SetupError::System(_) => OS,
@@ -225,6 +230,18 @@ fn configuration_hint(path: &Path) -> &'static str {
         "the unit has the name of the file as it is: not by systemd-escape"
     } else {
         "'spiped setup' writes it, or see spiped.conf(5); then 'systemctl start' the unit"
+    }
+}
+
+/// How far a pipe works, as an exit code.
+const fn fault_code(kind: FaultKind) -> u8 {
+    match kind {
+        FaultKind::Refused => NO_USER,
+        FaultKind::Unresolved => NO_HOST,
+        FaultKind::Unreachable => UNAVAILABLE,
+        FaultKind::System => OS,
+        FaultKind::ServerDown => TRY_LATER,
+        FaultKind::NotOurs => PROTOCOL,
     }
 }
 

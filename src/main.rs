@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use tracing::warn;
 
 use spiped::background::{Announcement, Detached, PidFile, detach};
-use spiped::config::setup::{Setup, SetupCommand};
+use spiped::config::setup::{SetupCommand, Task};
 use spiped::config::{
     Args, Command, CommandLine, Config, Ground, Name, SpipeArgs, TunnelConfig, UnknownVariable,
     as_given, variable_of,
@@ -207,8 +207,9 @@ fn hand_over(unit: &str, adopt: Option<i32>) -> Result<(), Error> {
 }
 
 fn set_up(what: SetupCommand) -> Result<(), Error> {
-    let report = setup::run(&Setup::try_from(what)?)?;
-    print(&report)
+    let report = setup::run(&Task::try_from(what)?)?;
+    print(&report.text)?;
+    report.unproved.map_or(Ok(()), |error| Err(error.into()))
 }
 
 fn completions(shell: Shell, name: Name) -> Result<(), Error> {

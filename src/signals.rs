@@ -37,6 +37,23 @@ pub fn unblock() -> io::Result<()> {
     Ok(SigSet::from_iter(ours).thread_unblock()?)
 }
 
+/// Lets what asks this process to end do so again, after it was handled; what was
+/// ignored at the start still is.
+///
+/// # Errors
+/// When the system refuses.
+pub fn no_longer_handled() -> io::Result<()> {
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        if !is_ignored(kind)? {
+            let number = Number::try_from(kind.as_raw_value())?;
+            #[expect(unsafe_code, reason = "there is no safe way to give a signal back")]
+            // SAFETY: the system's own way runs no code of ours when it comes.
+            unsafe { set_signal(number, SigHandler::SigDfl) }?;
+        }
+    }
+    Ok(())
+}
+
 /// Has a write beyond the limit of a file's size (`ulimit -f`) fail, where the
 /// system's signal for it would end the process with all its connections.
 pub fn ignore_file_size() {

@@ -51,6 +51,7 @@ The manual: man spipe";
     after_help = AFTER_HELP,
     mut_args(|arg| arg.hide_env(true)),
     override_usage = "spiped setup receive|send|pair NAME -s ADDRESS -t ADDRESS [OPTIONS]\n       \
+        spiped setup remove NAME [OPTIONS]\n       \
         spiped -e|-d -s ADDRESS -t ADDRESS -k FILE [OPTIONS]\n       \
         spiped keygen PATH\n       \
         spiped keyid PATH\n       \

@@ -398,7 +398,7 @@ fn log(args: &Args) -> Result<LogConfig, ConfigError> {
 }
 
 /// `[1.2.3.4]:0`, or just the address.
-fn bind(text: &str) -> Result<SocketAddr, ConfigError> {
+pub(crate) fn bind(text: &str) -> Result<SocketAddr, ConfigError> {
     let ip = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     match (ip, text.parse()) {
         (Ok(ip), _) => Ok(SocketAddr::new(ip, 0)),

@@ -76,7 +76,7 @@ pub fn check(config: &TunnelConfig, key: &SharedKey) -> Result<(), Fault> {
     runtime.block_on(async {
         let target = Target::new(config, SPARE).map_err(|error| Fault::system(&error))?;
         let connected = select! {
-            connected = connect(&target, key, config) => connected,
+            connected = connect(&target, key, config, &mut None) => connected,
             never = target.keep_resolved(Refresh::Never) => match never {},
         };
         let (tunnel, mut session) = connected.map_err(|error| no_session(error, key.id()))?;
@@ -138,7 +138,9 @@ fn no_session(error: NoSession, key: KeyId) -> Fault {
         NoSession::Connect(_) | NoSession::TimedOut(_) | NoSession::Failed(_) => {
             FaultKind::Unreachable
         }
-        NoSession::Closed(_) | NoSession::NotOurs(_) | NoSession::Refused(_) => FaultKind::NotOurs,
+        NoSession::Closed(_) | NoSession::NotOurs(_) | NoSession::Refused(_) | NoSession::Loop => {
+            FaultKind::NotOurs
+        }
     };
     let fault = Fault::of(kind, &error.into());
     if kind == FaultKind::Refused {

@@ -34,10 +34,7 @@ impl Stored {
     /// Those that listen on one of these addresses, as often as it is asked. If there
     /// are others, systemd keeps none any more: one could be in the way of what is to be
     /// bound.
-    pub(super) async fn for_addresses(
-        &mut self,
-        wanted: &[SocketAddr],
-    ) -> io::Result<Vec<Socket>> {
+    pub(super) async fn for_addresses(&mut self, wanted: &[SocketAddr]) -> io::Result<Vec<Socket>> {
         let count = self.0.len();
         self.0.retain(|socket| {
             let address = socket.local_addr().ok().and_then(|address| address.as_socket());

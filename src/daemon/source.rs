@@ -135,10 +135,7 @@ impl Source {
 }
 
 /// What listens already is kept, the rest is bound.
-async fn bind(
-    addresses: &[SocketAddr],
-    stored: &mut Option<Stored>,
-) -> io::Result<Vec<Listener>> {
+async fn bind(addresses: &[SocketAddr], stored: &mut Option<Stored>) -> io::Result<Vec<Listener>> {
     let Some(stored) = stored else { return bind_all(addresses, vec![]) };
     let listeners = bind_all(addresses, stored.for_addresses(addresses).await?)?;
     store(&listeners)?;

@@ -1,4 +1,4 @@
-//! Why nothing was set up.
+//! Why a pipe was not set up, not removed, or does not work.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,14 +7,16 @@ use thiserror::Error;
 
 use super::systemd::{Failure, Unit};
 use crate::config::Address;
+use crate::config::setup::Name;
+use crate::daemon::Fault;
 use crate::key_file::KeyFileError;
 use crate::protocol::KeyId;
 
-/// Why nothing was set up.
+/// Why a pipe was not set up, not removed, or does not work.
 #[derive(Debug, Error)]
 pub enum SetupError {
     /// The files are root's, and so is systemd.
-    #[error("only root can set up a pipe")]
+    #[error("only root can set up a pipe, or remove one")]
     NotRoot,
     /// Another init system, or a container without any.
     #[error("systemd is not running here, and it is what would run the pipe")]
@@ -22,9 +24,6 @@ pub enum SetupError {
     /// No such template.
     #[error("{0} is not known to systemd: the units of spiped are not installed")]
     NotInstalled(Unit),
-    /// Somebody would have to type 32 random bytes.
-    #[error("the key was to come by standard input, which is a terminal")]
-    KeyFromTerminal,
     /// What was to print it has failed.
     #[error("no key came by standard input")]
     NoKeyCame,
@@ -73,10 +72,10 @@ pub enum SetupError {
         /// The file it was started with.
         missing: PathBuf,
     },
-    /// A file or folder can't be read, or made.
+    /// A file or folder can't be read, made or removed.
     #[error("cannot {what} {}: {error}", path.display())]
     File {
-        /// `read` or `make`.
+        /// `read`, `make` or `remove`.
         what: &'static str,
         /// The file or folder.
         path: PathBuf,
@@ -91,6 +90,17 @@ pub enum SetupError {
         /// What its log says.
         failure: Failure,
     },
+    /// It runs, and does not work, or not yet.
+    #[error("{name} is set up and runs, but is not proved: {fault}")]
+    Unproved {
+        /// The pipe.
+        name: Name,
+        /// What does not work.
+        fault: Fault,
+    },
+    /// Either could be meant.
+    #[error("{0} is a pipe, and a pair as well: {0}-in and {0}-out")]
+    PipeAndPair(Name),
     /// A command of systemd's failed.
     #[error("'{command}' failed: {said}")]
     Command {
@@ -125,8 +135,13 @@ impl SetupError {
             Self::NotInstalled(_) => {
                 "install the package, or the units to /usr/lib/systemd/system; then 'systemctl daemon-reload'"
             }
-            Self::KeyFromTerminal => "ssh HOST sudo cat /etc/spiped/NAME.key | sudo spiped setup …",
-            Self::NoKeyCame => "the command before the pipe has printed none: run it alone",
+            Self::NoKeyCame => {
+                "the command before the pipe has printed none. Where sudo asks for a password, run 'sudo base64 FILE' there, and this command here without what stands before the pipe: it asks for the key"
+            }
+            Self::Unproved { fault, .. } => fault.hint(),
+            Self::PipeAndPair(_) => {
+                "--alone removes the pipe and leaves the pair, whose halves have names of their own"
+            }
             Self::Key(error) => error.hint(),
             Self::OpenFolder(_) => "chown root it, and chmod 700 it",
             Self::OtherKey { .. } => {

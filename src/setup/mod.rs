@@ -1,7 +1,7 @@
 //! `spiped setup`: systemd runs an end of a pipe, by one command.
 //!
 //! ```text
-//! words ──▶ config::setup ──▶ plan ──▶ apply ──▶ report
+//! words ──▶ config::setup ──▶ plan ──▶ apply ──▶ prove ──▶ report
 //!                              │ │       │ a step fails, or a signal comes
 //!     refused: something else  │ │       └─▶ undo, in reverse order
 //!     is there already      ◀──┘ └─▶ --dry-run: print
@@ -19,11 +19,17 @@
 //! ```
 //!
 //! A step is done as a whole or not at all. So a run that was killed, or cut
-//! off by the power, is finished by running the same command again.
+//! off by the power, is finished by running the same command again. What runs stays
+//! when its proof fails: the other host may come later.
+//!
+//! `remove` takes away what was made.
 
 mod apply;
 mod error;
+mod listener;
 mod plan;
+mod prove;
+mod remove;
 mod report;
 mod systemd;
 
@@ -35,15 +41,31 @@ use nix::unistd::geteuid;
 pub use error::SetupError;
 pub use systemd::{Failure, Unit};
 
-use crate::config::setup::{Run, Setup};
+use self::plan::Plan;
+use crate::config::setup::{End, Run, Setup, Task};
 use crate::key_file::{KeyFileError, NewKey};
+use crate::protocol::KeyId;
+use crate::signals;
 
-/// Sets it up, or with `--dry-run` only looks; what the operator is told.
+/// What the operator is told.
+#[derive(Debug)]
+pub struct Report {
+    /// What was done, and what to do next.
+    pub text: String,
+    /// What of it does not work, though it runs.
+    pub unproved: Option<SetupError>,
+}
+
+/// Sets it up, or removes it; with `--dry-run` only looks.
 ///
 /// # Errors
-/// When it can't be done: nothing has changed then.
-pub fn run(setup: &Setup) -> Result<String, SetupError> {
-    if setup.run == Run::Real {
+/// When it can't be done: nothing has been set up then.
+pub fn run(task: &Task) -> Result<Report, SetupError> {
+    let run = match task {
+        Task::Make(setup) => setup.run,
+        Task::Remove(removal) => removal.run,
+    };
+    if run == Run::Real {
         if !geteuid().is_root() {
             return Err(SetupError::NotRoot);
         }
@@ -51,24 +73,49 @@ pub fn run(setup: &Setup) -> Result<String, SetupError> {
             return Err(SetupError::NoSystemd);
         }
     }
+    match task {
+        Task::Make(setup) => make(setup),
+        Task::Remove(removal) => Ok(Report { text: remove::remove(removal)?, unproved: None }),
+    }
+}
+
+fn make(setup: &Setup) -> Result<Report, SetupError> {
     let given = setup.key().map(given_key).transpose()?;
     let plan = plan::make(setup, given)?;
-    match setup.run {
-        Run::Dry => Ok(report::what_would_be_done(&plan)),
-        Run::Real => {
-            let report = report::what_runs(setup, &plan);
-            apply::all(plan.steps)?;
-            Ok(report)
+    if setup.run == Run::Dry {
+        return Ok(Report { text: report::what_would_be_done(&plan), unproved: None });
+    }
+    let Plan { steps, ends, .. } = plan;
+    apply::all(steps).map_err(|error| name_who_listens(error, &ends))?;
+    // Nothing is undone any more, and the proof may take its time.
+    signals::no_longer_handled().map_err(SetupError::System)?;
+    let proofs: Vec<_> = ends.iter().map(|(end, _)| prove::works(end)).collect();
+    let text = report::what_runs(setup, &ends, &proofs);
+    Ok(Report { text, unproved: proofs.into_iter().find_map(Result::err) })
+}
+
+/// The unit itself, in its sandbox, cannot know who has its address.
+fn name_who_listens(mut error: SetupError, ends: &[(End, KeyId)]) -> SetupError {
+    if let SetupError::Start { unit, failure } = &mut error
+        && failure.reason.contains("Address already in use")
+    {
+        let mut ends = ends.iter().map(|(end, _)| end);
+        let end = ends.find(|end| [Unit::service(end), Unit::socket(end)].contains(unit));
+        if let Some(hint) = end.and_then(|end| listener::hint(&end.source)) {
+            failure.hint = hint;
         }
     }
+    error
 }
 
 fn given_key(path: &Path) -> Result<NewKey, SetupError> {
     let is_input = path == Path::new("-");
-    if is_input && io::stdin().is_terminal() {
-        return Err(SetupError::KeyFromTerminal);
-    }
-    NewKey::copy_of(path).map_err(|error| {
+    let key = if is_input && io::stdin().is_terminal() {
+        NewKey::pasted()
+    } else {
+        NewKey::copy_of(path)
+    };
+    key.map_err(|error| {
         if matches!(error, KeyFileError::NoneCame) { SetupError::NoKeyCame } else { error.into() }
     })
 }

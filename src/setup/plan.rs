@@ -9,12 +9,15 @@ use nix::unistd::geteuid;
 
 use super::SetupError;
 use super::systemd::{Activity, State, Unit};
-use crate::config::setup::{Activation, End, Setup};
+use crate::config::setup::{Activation, End, Name, Setup};
 use crate::config::{Address, Role};
 use crate::key_file::{self, NewKey, Owners};
 use crate::protocol::KeyId;
 
 const FOLDER: &str = "/etc/spiped";
+/// Of the units that have no name; its own kind of file, so that no pipe's is taken
+/// for it.
+pub(super) const PLAIN_CONF: &str = "/etc/spiped/redis.addr";
 const UNITS: &str = "/etc/systemd/system";
 
 /// What has to be done, in this order.
@@ -61,12 +64,7 @@ pub(super) enum Step {
 /// When something else than what is wanted is there already.
 pub(super) fn make(setup: &Setup, mut given: Option<NewKey>) -> Result<Plan, SetupError> {
     let folder = Path::new(FOLDER);
-    let sight = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !geteuid().is_root() => {
-            Sight::Barred
-        }
-        _ => Sight::Clear,
-    };
+    let sight = if is_barred() { Sight::Barred } else { Sight::Clear };
     let mut plan = Plan { steps: vec![], ends: vec![], sight };
     if fs::metadata(folder).is_ok_and(|there| there.uid() != 0 || there.mode() & 0o022 != 0) {
         return Err(SetupError::OpenFolder(folder.into()));
@@ -85,6 +83,35 @@ pub(super) fn make(setup: &Setup, mut given: Option<NewKey>) -> Result<Plan, Set
         plan.ends.push((end, id));
     }
     Ok(plan)
+}
+
+/// Whether another user than root looks, who can't see what is in [`FOLDER`].
+pub(super) fn is_barred() -> bool {
+    let seen = fs::read_dir(FOLDER);
+    seen.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) && !geteuid().is_root()
+}
+
+/// A pipe's `conf` or `key`.
+pub(super) fn file(name: &Name, kind: &str) -> PathBuf {
+    Path::new(FOLDER).join(format!("{name}.{kind}"))
+}
+
+/// What setup writes to a pipe's configuration.
+pub(super) fn conf_text(service: &Unit, source: &Address, target: &Address) -> String {
+    format!(
+        "# Read by {service}; spiped.conf(5) lists all that can stand here.\n\
+         SPIPED_SOURCE={source}\nSPIPED_TARGET={target}\n"
+    )
+}
+
+/// The drop-in that says where a socket listens.
+pub(super) fn drop_in(socket: &Unit) -> PathBuf {
+    Path::new(UNITS).join(format!("{socket}.d/listen.conf"))
+}
+
+/// What setup writes to it. The empty line takes away the template's own address.
+pub(super) fn drop_in_text(listen: &str) -> String {
+    format!("[Socket]\nListenStream=\nListenStream={listen}\n")
 }
 
 impl Step {
@@ -107,7 +134,7 @@ impl Plan {
     }
 
     fn key(&mut self, end: &End, given: Option<NewKey>) -> Result<KeyId, SetupError> {
-        let path = Path::new(FOLDER).join(format!("{}.key", end.name));
+        let path = file(&end.name, "key");
         if self.is_there(&path) {
             let there = key_file::read(&path, Owners::Own)?.id();
             return match given.map(|key| key.id()) {
@@ -122,21 +149,18 @@ impl Plan {
     }
 
     fn conf(&mut self, end: &End) -> Result<(), SetupError> {
-        let path = Path::new(FOLDER).join(format!("{}.conf", end.name));
+        let path = file(&end.name, "conf");
         let wanted = [("SPIPED_SOURCE", &end.source), ("SPIPED_TARGET", &end.target)];
         let unit = Unit::service(end);
         if !self.is_there(&path) {
-            let content = format!(
-                "# Read by {unit}; spiped.conf(5) lists all that can stand here.\n\
-                 SPIPED_SOURCE={}\nSPIPED_TARGET={}\n",
-                end.source, end.target
-            );
+            let content = conf_text(&unit, &end.source, &end.target);
             self.steps.push(Step::File { path, content });
             return Ok(());
         }
         let content = read(&path)?;
         for (variable, address) in wanted {
-            if value(&content, variable).as_ref() != Some(address) {
+            let there = value(&content, variable).and_then(|text| text.parse().ok());
+            if there.as_ref() != Some(address) {
                 let wanted = address.clone();
                 return Err(SetupError::OtherConf { path, variable, wanted });
             }
@@ -180,21 +204,20 @@ impl Plan {
 
     /// The drop-in that says where a socket listens.
     fn listen(&mut self, socket: &Unit, source: &Address, state: &State) -> Result<(), SetupError> {
-        let folder = Path::new(UNITS).join(format!("{socket}.d"));
-        let path = folder.join("listen.conf");
+        let path = drop_in(socket);
         let listen = match source {
             Address::Inet(address) => address.to_string(),
             Address::Host(..) | Address::Unix(_) => source.to_string(),
         };
-        // The empty one takes away the template's own.
         let line = format!("ListenStream={listen}");
-        let content = format!("[Socket]\nListenStream=\n{line}\n");
         if !path.exists() {
             if state.activity == Activity::Running {
                 return Err(SetupError::Running { unit: socket.clone(), missing: path });
             }
-            self.folder(&folder, 0o755);
-            self.steps.push(Step::File { path, content });
+            if let Some(folder) = path.parent() {
+                self.folder(folder, 0o755);
+            }
+            self.steps.push(Step::File { path, content: drop_in_text(&listen) });
             if state.is_enabled {
                 self.steps.push(Step::ReadUnits);
             }
@@ -222,7 +245,7 @@ impl Plan {
     }
 }
 
-fn read(path: &Path) -> Result<String, SetupError> {
+pub(super) fn read(path: &Path) -> Result<String, SetupError> {
     fs::read_to_string(path).map_err(|error| SetupError::File {
         what: "read",
         path: path.into(),
@@ -231,9 +254,9 @@ fn read(path: &Path) -> Result<String, SetupError> {
 }
 
 /// What an environment file says, as systemd reads it: the last one counts.
-fn value(content: &str, variable: &str) -> Option<Address> {
+pub(super) fn value(content: &str, variable: &str) -> Option<String> {
     let assigned =
         |line: &str| Some(line.trim().strip_prefix(variable)?.strip_prefix('=')?.to_owned());
     let value = content.lines().filter_map(assigned).next_back()?;
-    value.trim().trim_matches(['"', '\'']).parse().ok()
+    Some(value.trim().trim_matches(['"', '\'']).to_owned())
 }

@@ -3,8 +3,9 @@
 use std::fs;
 use std::net::SocketAddr;
 
+use super::SetupError;
 use super::plan::{Plan, Sight, Step};
-use crate::config::setup::{Activation, End, Ends, Plaintext, Setup};
+use crate::config::setup::{Activation, End, Ends, GAP, Plaintext, Setup};
 use crate::config::{Address, Role};
 use crate::protocol::KeyId;
 
@@ -20,6 +21,10 @@ pub(super) fn what_would_be_done(plan: &Plan) -> String {
     if plan.steps.is_empty() {
         text.push_str("nothing to do: it is set up and runs\n");
     }
+    text.push_str(
+        "would then prove it; only the real run shows whether the units start, the port is \
+         free, and the other end answers\n",
+    );
     text
 }
 
@@ -44,12 +49,18 @@ fn line_of(step: &Step) -> String {
 }
 
 /// What is told once it is done; the same each time.
-pub(super) fn what_runs(setup: &Setup, plan: &Plan) -> String {
-    let mut text: String = plan.ends.iter().map(|(end, key)| what_end_runs(end, *key)).collect();
+pub(super) fn what_runs(
+    setup: &Setup,
+    ends: &[(End, KeyId)],
+    proofs: &[Result<(), SetupError>],
+) -> String {
+    let ends = ends.iter().zip(proofs);
+    let mut text: String =
+        ends.map(|((end, key), proof)| what_end_runs(end, *key, proof)).collect();
     let next = match &setup.ends {
         Ends::Receive { source, .. } => {
-            let line = line_for_sender(setup, source);
-            format!("Now, on the clients' host:\n  {line}\n")
+            let (name, line) = (&setup.name, line_for_sender(setup, source));
+            format!("Now, on the clients' host:\n  {line}\n{}", by_hand(&format!("{name}.key")))
         }
         Ends::Send { .. } => String::new(),
         Ends::Pair { .. } => next_of_pair(setup),
@@ -58,7 +69,15 @@ pub(super) fn what_runs(setup: &Setup, plan: &Plan) -> String {
     text
 }
 
-fn what_end_runs(end: &End, key: KeyId) -> String {
+/// The key's other way, which a password cannot get in the way of.
+fn by_hand(key: &str) -> String {
+    format!(
+        "Where sudo asks for a password: run 'sudo base64 /etc/spiped/{key}' on the host that ssh \
+         names,\nthen the line without what stands before the |; it asks for what was printed.\n"
+    )
+}
+
+fn what_end_runs(end: &End, key: KeyId, proof: &Result<(), SetupError>) -> String {
     let End { role, name, source, target } = end;
     let does = match role {
         Role::Decrypt => {
@@ -66,7 +85,12 @@ fn what_end_runs(end: &End, key: KeyId) -> String {
         }
         Role::Encrypt => format!("takes plaintext on {source}, sends it encrypted to {target}"),
     };
-    format!("{name} runs: {does}\n  its key: {key}\n")
+    let proof = match proof {
+        Ok(()) => "proved: a handshake with this key, and the server behind answers".into(),
+        Err(SetupError::Unproved { fault, .. }) => format!("not proved: {fault}"),
+        Err(error) => format!("not proved: {error}"),
+    };
+    format!("{name} runs: {does}\n  its key: {key}\n  {proof}\n")
 }
 
 fn line_for_sender(setup: &Setup, source: &Address) -> String {
@@ -86,6 +110,7 @@ fn next_of_pair(setup: &Setup) -> String {
     };
     let (here, there) = (Reach::of(source), Reach::of(peer));
     let (name, target, local) = (&setup.name, word(target), word(local));
+    let by_hand = by_hand(&format!("{name}-in.key"));
     if key.is_some() {
         return format!(
             "Last, on {}: what was printed there for itself, unless {name}-out runs there already\n",
@@ -103,12 +128,13 @@ fn next_of_pair(setup: &Setup) -> String {
         )
     };
     let pair = format!(
-        "pair {name} --source {} --target {target} --local {local} --peer {}",
+        "pair {name} --source {} --target {target} --local {GAP} --peer {}",
         there.address, here.address
     );
     let send = format!("send {name}-out --source {local} --target {}", there.address);
     format!(
-        "Now, on {}, with that host's own --target and --local:\n{}Then, here:\n{}",
+        "Now, on {}, with its own --target, and for {GAP} where its programs are to reach the \
+         server here:\n{}Then, here:\n{}{by_hand}",
         there.host,
         line(&here, &pair),
         line(&there, &send)
@@ -156,12 +182,16 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::config::setup::Task;
     use crate::config::{Args, Command};
 
     fn setup(line: &str) -> Setup {
         let args = Args::try_parse_from(format!("spiped setup {line}").split(' ')).unwrap();
         let Some(Command::Setup { what }) = args.command else { panic!("{line}") };
-        what.try_into().unwrap()
+        match what.try_into().unwrap() {
+            Task::Make(setup) => setup,
+            Task::Remove(removal) => panic!("{removal:?}"),
+        }
     }
 
     #[test]
@@ -188,13 +218,17 @@ mod tests {
                     --expose-plaintext --socket";
         assert_eq!(
             next_of_pair(&setup(line)),
-            "Now, on 2001:db8::2, with that host's own --target and --local:\n  \
+            "Now, on 2001:db8::2, with its own --target, and for LOCAL where its programs are to \
+             reach the server here:\n  \
              ssh 2001:db8::1 sudo cat /etc/spiped/x-in.key | sudo spiped setup pair x \
-             --source '[2001:db8::2]:3' --target /run/x --local 0.0.0.0:2 \
+             --source '[2001:db8::2]:3' --target /run/x --local LOCAL \
              --peer '[2001:db8::1]:1' --key - --socket --expose-plaintext\n\
              Then, here:\n  \
              ssh 2001:db8::2 sudo cat /etc/spiped/x-in.key | sudo spiped setup send x-out \
-             --source 0.0.0.0:2 --target '[2001:db8::2]:3' --key - --socket --expose-plaintext\n"
+             --source 0.0.0.0:2 --target '[2001:db8::2]:3' --key - --socket --expose-plaintext\n\
+             Where sudo asks for a password: run 'sudo base64 /etc/spiped/x-in.key' on the host \
+             that ssh names,\nthen the line without what stands before the |; it asks for what \
+             was printed.\n"
         );
         assert_eq!(
             next_of_pair(&setup(&format!("{line} -k -"))),

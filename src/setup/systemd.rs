@@ -11,7 +11,7 @@ use nix::unistd::geteuid;
 
 use super::SetupError;
 use crate::config::Role;
-use crate::config::setup::End;
+use crate::config::setup::{End, Name};
 
 /// Whether systemd is what runs this host.
 pub(super) fn is_running() -> bool {
@@ -24,25 +24,49 @@ pub struct Unit(String);
 
 impl Unit {
     pub(super) fn service(end: &End) -> Self {
-        Self::of(end, "service")
+        Self::both(end.role, &end.name).0
     }
 
     pub(super) fn socket(end: &End) -> Self {
-        Self::of(end, "socket")
+        Self::both(end.role, &end.name).1
+    }
+
+    /// The service of an end, and its socket.
+    pub(super) fn both(role: Role, name: &Name) -> (Self, Self) {
+        let prefix = prefix(role);
+        (Self(format!("{prefix}{name}.service")), Self(format!("{prefix}{name}.socket")))
     }
 
     /// The service that a socket starts.
     pub(super) fn started_by_it(&self) -> Option<Self> {
         Some(Self(format!("{}.service", self.0.strip_suffix(".socket")?)))
     }
+}
 
-    fn of(end: &End, kind: &str) -> Self {
-        let role = match end.role {
-            Role::Decrypt => "receive",
-            Role::Encrypt => "send",
-        };
-        Self(format!("spiped-{role}@{}.{kind}", end.name))
+/// What the names of the units of one end begin with.
+const fn prefix(role: Role) -> &'static str {
+    match role {
+        Role::Decrypt => "spiped-receive@",
+        Role::Encrypt => "spiped-send@",
     }
+}
+
+/// The pipe that a unit is of, if it is one of setup's.
+pub(super) fn pipe_of(unit: &str) -> Option<&str> {
+    let of = |role| unit.strip_prefix(prefix(role));
+    Some(of(Role::Decrypt).or_else(|| of(Role::Encrypt))?.rsplit_once('.')?.0)
+}
+
+/// The scopes in which the old connections of an end live on after a restart, such
+/// as `spiped-receive-NAME-….scope`: systemd lets no scope have an @. Another pipe's
+/// name may begin with this one's and a dash; its scopes have one dash more.
+pub(super) fn scopes_of(role: Role, name: &Name) -> Vec<String> {
+    let begin = format!("{}-{name}-", prefix(role).trim_end_matches('@'));
+    let pattern = format!("{begin}*.scope");
+    let listed = ask("systemctl", &["list-units", "--all", "--plain", "--no-legend", &pattern]);
+    let units = listed.lines().filter_map(|line| line.split_whitespace().next());
+    let is_own = |unit: &&str| unit.strip_prefix(&begin).is_some_and(|rest| !rest.contains('-'));
+    units.filter(is_own).map(str::to_owned).collect()
 }
 
 impl fmt::Display for Unit {
@@ -178,7 +202,7 @@ pub(super) fn judge(command: &Command, output: io::Result<Output>) -> Result<Str
 }
 
 /// What it prints, be that nothing.
-fn ask(program: &str, words: &[&str]) -> String {
+pub(super) fn ask(program: &str, words: &[&str]) -> String {
     run(&mut command(program, words)).unwrap_or_default()
 }
 

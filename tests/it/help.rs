@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::support::{Daemon, Folder, SPIPED, Server, round_trip};
 
 /// The commands with a help of their own, beside the program itself.
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "",
     "keygen",
     "keyid",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 11] = [
     "setup receive",
     "setup send",
     "setup pair",
+    "setup remove",
     "completions",
 ];
 

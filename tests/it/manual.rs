@@ -32,7 +32,7 @@ fn mandoc_finds_nothing_wrong_with_any_page() {
 #[test]
 fn the_manuals_have_every_option_and_no_other() {
     let folder = Folder::new();
-    let setup = ["", "setup receive", "setup send", "setup pair"];
+    let setup = ["", "setup receive", "setup send", "setup pair", "setup remove"];
     let programs = [
         (Path::new(SPIPED).to_owned(), "man/spiped.1", "--source", setup.as_slice()),
         (folder.spipe(), "man/spipe.1", "--target", &[""]),

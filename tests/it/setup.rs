@@ -1,14 +1,21 @@
 //! `spiped setup` where it does nothing: what it refuses, and `--dry-run`.
 //! What it does is tested on hosts of their own.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+
+use nix::pty::{OpenptyResult, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use nix::unistd::Pid;
 
 use crate::support::net::namespaces_can_be;
-use crate::support::{Folder, SPIPED, with_input};
+use crate::support::{Folder, SPIPED, wait_until, with_input};
 
 /// Of no pipe that this machine may have.
 const NAME: &str = "spiped-test";
@@ -57,6 +64,20 @@ fn what_cannot_be_set_up_is_named() {
         (format!("receive x -s {THERE} -t ::1"), "--target: '::1' is an IPv6 address without"),
         (format!("receive x -s {THERE} -t /a$b"), "--target: the path '/a$b' has other characters"),
         (format!("receive x -s {THERE} -t {HERE} -k -"), "unexpected argument '-k'"),
+        (
+            format!("receive x -s {HERE} -t {HERE}"),
+            "--target: [127.0.0.1]:6379 leads back to --source, which this end listens on",
+        ),
+        (format!("receive x -s [::]:6379 -t {HERE}"), "--target: [127.0.0.1]:6379 leads back to"),
+        (
+            format!("pair x -s {THERE} -t {HERE} --local localhost:1 --peer localhost:1"),
+            "--peer: localhost:1 leads back to --local",
+        ),
+        (
+            format!("pair x -s {THERE} -t {HERE} --local LOCAL --peer b:1"),
+            "--local: LOCAL stands for an address that has to be put in its place",
+        ),
+        ("remove a/b".into(), "'a/b' is no name for a pipe"),
         (
             format!("receive x -s a:1 -t {HERE} --socket"),
             "--source: with --socket 'a:1' must be an",
@@ -109,9 +130,85 @@ fn a_key_that_does_not_come_is_named() {
     refused(&given(&[7; 31]), 65, "the key has 31 bytes, fewer than 32");
     assert!(given(&[7; 32]).status.success());
     refused(&setup(&format!("{line} /none")).output().unwrap(), 66, "cannot read the key file");
-    let terminal = nix::pty::openpty(None, None).unwrap();
-    let output = setup(&format!("{line} -")).stdin(terminal.slave).output().unwrap();
-    refused(&output, 66, "standard input, which is a terminal");
+}
+
+/// A command whose standard input is a terminal, and that terminal.
+fn at_a_terminal(line: &str) -> (Child, Terminal) {
+    let OpenptyResult { master, slave } = openpty(None, None).unwrap();
+    let child = setup(line)
+        .stdin(slave.try_clone().unwrap())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    (child, Terminal { keyboard: File::from(master), slave })
+}
+
+struct Terminal {
+    keyboard: File,
+    slave: OwnedFd,
+}
+
+impl Terminal {
+    fn shows_what_is_typed(&self) -> bool {
+        tcgetattr(&self.slave).unwrap().local_flags.contains(LocalFlags::ECHO)
+    }
+}
+
+#[test]
+fn at_a_terminal_the_key_is_pasted_as_base64_and_not_shown() {
+    let folder = Folder::new();
+    let line = format!("send {NAME} -s {HERE} -t {THERE} --dry-run -k -");
+    // The second one's has a line that is full, and the last one's no other.
+    for length in [32, 100, 57] {
+        let key = folder.path(&length.to_string());
+        fs::write(&key, vec![7; length]).unwrap();
+        fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+        let id = Command::new(SPIPED).arg("keyid").arg(&key).output().unwrap().stdout;
+        let text = Command::new("base64").arg(&key).output().unwrap().stdout;
+
+        let (mut child, mut terminal) = at_a_terminal(&line);
+        wait_until("it asks", || !terminal.shows_what_is_typed());
+        terminal.keyboard.write_all(&text).unwrap();
+        if length == 57 {
+            assert!(child.try_wait().unwrap().is_none());
+            terminal.keyboard.write_all(b"\n").unwrap();
+        }
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let id = String::from_utf8(id).unwrap();
+        assert!(said.contains(&format!("the given key {id}")), "{said}");
+        assert!(said.contains("Paste the key") && !said.contains("BwcH"), "{said}");
+        assert!(terminal.shows_what_is_typed());
+    }
+    for (typed, code, reason) in [
+        (b"no base64!\n".as_slice(), 65, "what was pasted is not the base64 of a key"),
+        (b"BwcHBwc=\n", 65, "the key has 5 bytes, fewer than 32"),
+        (b"\n", 66, "no key came"),
+        // Ctrl-D.
+        (b"\x04", 66, "no key came"),
+    ] {
+        let (child, mut terminal) = at_a_terminal(&line);
+        wait_until("it asks", || !terminal.shows_what_is_typed());
+        terminal.keyboard.write_all(typed).unwrap();
+        let mut output = child.wait_with_output().unwrap();
+        let asked = output.stderr.iter().position(|byte| *byte == b'\n').unwrap();
+        output.stderr.drain(..=asked);
+        refused(&output, code, reason);
+    }
+}
+
+#[test]
+fn a_signal_leaves_the_terminal_as_it_was() {
+    for (signal, number) in [(Signal::SIGINT, 2), (Signal::SIGTERM, 15)] {
+        let (mut child, terminal) =
+            at_a_terminal(&format!("send {NAME} -s {HERE} -t {THERE} --dry-run -k -"));
+        wait_until("it asks", || !terminal.shows_what_is_typed());
+        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(number));
+        assert!(terminal.shows_what_is_typed());
+    }
 }
 
 #[test]
@@ -153,6 +250,8 @@ would make /etc/systemd/system/spiped-send@NAME-out.socket.d/listen.conf, mode 0
 would run systemctl enable spiped-send@NAME-out.socket
 would run systemctl start spiped-send@NAME-out.socket
 would run systemctl start spiped-send@NAME-out.service
+would then prove it; only the real run shows whether the units start, the port is free, \
+and the other end answers
 "
     );
     // Whether the folder is there is this machine's own matter.
@@ -175,7 +274,9 @@ fn without_root_there_is_only_the_dry_run() {
         command
     };
     let output = by_nobody(&line).output().unwrap();
-    refused(&output, 77, "only root can set up a pipe");
+    refused(&output, 77, "only root can set up a pipe, or remove one");
+    refused(&by_nobody(&format!("remove {NAME}")).output().unwrap(), 77, "only root can set up");
+    succeeds(by_nobody(&format!("remove {NAME} --dry-run")));
     let said = succeeds(by_nobody(&format!("{line} --dry-run")));
     assert!(said.contains(&format!("systemctl start spiped-receive@{NAME}.service")), "{said}");
 }

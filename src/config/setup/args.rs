@@ -27,7 +27,7 @@ pub enum SetupCommand {
         #[expect(missing_docs, reason = "clap would take it for the text of --help")]
         end: EndArgs,
 
-        /// The key; - reads it from standard input
+        /// The key; - reads it from standard input, and asks for it on a terminal
         #[arg(short, long, value_name = "FILE")]
         key: PathBuf,
 
@@ -43,7 +43,8 @@ pub enum SetupCommand {
         #[expect(missing_docs, reason = "clap would take it for the text of --help")]
         end: EndArgs,
 
-        /// Where this host's own programs reach the other server
+        /// Where this host's own programs reach the other server; each host has
+        /// its own
         #[arg(long, value_name = "ADDRESS")]
         local: String,
 
@@ -51,13 +52,35 @@ pub enum SetupCommand {
         #[arg(long, value_name = "ADDRESS")]
         peer: String,
 
-        /// The key of the other host's NAME-in; - reads it from standard input
+        /// The key of the other host's NAME-in; - reads it from standard input,
+        /// and asks for it on a terminal
         #[arg(short, long, value_name = "FILE")]
         key: Option<PathBuf>,
 
         #[command(flatten)]
         #[expect(missing_docs, reason = "clap would take it for the text of --help")]
         how: HowArgs,
+    },
+    /// Stop and remove what setup has made: the pipe NAME, or the pair NAME-in
+    /// and NAME-out
+    ///
+    /// Keys stay, unless --keys is given, and so does what setup has not made.
+    #[command(after_help = REMOVE_EXAMPLE)]
+    Remove {
+        /// The pipe's name
+        name: String,
+
+        /// Remove the keys, too
+        #[arg(long)]
+        keys: bool,
+
+        /// Remove the pipe NAME alone, where there is a pair of that name as well
+        #[arg(long)]
+        alone: bool,
+
+        /// Print what would be done, and do nothing
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -122,3 +145,9 @@ Example, on the first of the hosts 10.0.0.5 and 10.0.0.6:
     --local 127.0.0.1:8000 --peer 10.0.0.6:6380
 
 The manual: man spiped, SETUP; recipes for Redis: man spiped-redis";
+
+const REMOVE_EXAMPLE: &str = "\
+Example:
+  sudo spiped setup remove redis --dry-run
+
+The manual: man spiped, SETUP";

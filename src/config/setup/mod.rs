@@ -1,16 +1,60 @@
 //! The words of `spiped setup` become a [`Setup`] that cannot be wrong.
 
 mod args;
+mod error;
 mod name;
 
 use std::path::{Path, PathBuf};
 
-use thiserror::Error;
-
 pub use args::{EndArgs, HowArgs, SetupCommand};
+pub use error::SetupConfigError;
 pub use name::Name;
 
-use super::{Address, AddressError, Role};
+use super::{Address, Role};
+
+/// Stands, in what is printed for the other host, for an address that only its
+/// operator can know.
+pub const GAP: &str = "LOCAL";
+
+/// What `spiped setup` is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Make a pipe's ends.
+    Make(Setup),
+    /// Take them away again.
+    Remove(Removal),
+}
+
+/// What is to be removed from this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// A pipe's name, or a pair's.
+    pub name: Name,
+    /// What becomes of a pair of that name.
+    pub pair: Pair,
+    /// What becomes of the keys.
+    pub keys: Keys,
+    /// For real, or to be read only.
+    pub run: Run,
+}
+
+/// What becomes of a pair that has the name of what is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pair {
+    /// It is what is removed, if there is no pipe of that name.
+    Goes,
+    /// `--alone`: it is not meant.
+    Stays,
+}
+
+/// What becomes of the keys of what is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// They stay.
+    Stay,
+    /// `--keys`: they are removed.
+    Go,
+}
 
 /// What is to be set up on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,75 +145,6 @@ pub enum Run {
     Dry,
 }
 
-/// What is wrong with a command line of `spiped setup`.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum SetupConfigError {
-    /// Not a name.
-    #[error("'{0}' is no name for a pipe")]
-    Name(String),
-    /// Not an address.
-    #[error("{option}: {error}")]
-    Address {
-        /// The option.
-        option: &'static str,
-        /// What is wrong with it.
-        error: AddressError,
-    },
-    /// A port that the other side could not know.
-    #[error("{0}: port 0 is no port to be found at")]
-    NoPort(&'static str),
-    /// A path that would have to be quoted in the files.
-    #[error("{option}: the path '{path}' has other characters than letters, digits and /._@:,+=~-")]
-    Path {
-        /// The option.
-        option: &'static str,
-        /// What it says.
-        path: PathBuf,
-    },
-    /// Whoever reaches that address reaches the server.
-    #[error("{option}: plaintext at {address} could be read and sent by other hosts")]
-    Exposed {
-        /// The option.
-        option: &'static str,
-        /// What it says.
-        address: Address,
-    },
-    /// systemd resolves no names.
-    #[error("{option}: with --socket '{address}' must be an IP address, systemd resolves no names")]
-    NameOfSocket {
-        /// The option.
-        option: &'static str,
-        /// What it says.
-        address: Address,
-    },
-    /// The service can write nowhere.
-    #[error("{0}: the service cannot make a unix socket, systemd can")]
-    UnixOfService(&'static str),
-}
-
-impl SetupConfigError {
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Name(name) if name.contains('\\') => {
-                "write it as it is, such as a-b: what systemd-escape makes of it names no file"
-            }
-            Self::Name(_) => {
-                "up to 64 letters, digits, - _ and . that begin with neither - nor ., such as redis"
-            }
-            Self::Address { error, .. } => error.hint(),
-            Self::NoPort(_) => "name a port from 1 to 65535",
-            Self::Path { .. } => "write /run/name.socket",
-            Self::Exposed { .. } => {
-                "use 127.0.0.1, [::1], localhost or a unix socket; --expose-plaintext allows it"
-            }
-            Self::NameOfSocket { .. } => "write [1.2.3.4]:port or [::1]:port",
-            Self::UnixOfService(_) => "add --socket",
-        }
-    }
-}
-
 impl Setup {
     /// The units' worth of it; without the sender of a pair whose key is not
     /// here yet.
@@ -209,11 +184,19 @@ impl Setup {
     }
 }
 
-impl TryFrom<SetupCommand> for Setup {
+impl TryFrom<SetupCommand> for Task {
     type Error = SetupConfigError;
 
     fn try_from(command: SetupCommand) -> Result<Self, SetupConfigError> {
         let (name, how, ends) = match command {
+            SetupCommand::Remove { name, keys, alone, dry_run } => {
+                return Ok(Self::Remove(Removal {
+                    name: name.parse()?,
+                    pair: if alone { Pair::Stays } else { Pair::Goes },
+                    keys: if keys { Keys::Go } else { Keys::Stay },
+                    run: if dry_run { Run::Dry } else { Run::Real },
+                }));
+            }
             SetupCommand::Receive { end, how } => {
                 let (source, target) = source_and_target(&end)?;
                 (end.name, how, Ends::Receive { source, target })
@@ -228,20 +211,39 @@ impl TryFrom<SetupCommand> for Setup {
                 (end.name, how, Ends::Pair { source, target, local, peer, key })
             }
         };
-        let setup = Self {
+        let setup = Setup {
             name: name.parse()?,
             ends,
             activation: if how.socket { Activation::Socket } else { Activation::Service },
             plaintext: if how.expose_plaintext { Plaintext::Anywhere } else { Plaintext::Here },
             run: if how.dry_run { Run::Dry } else { Run::Real },
         };
+        setup.lead_nowhere_back()?;
         setup.keep_plaintext_here()?;
         setup.check_who_listens()?;
-        Ok(setup)
+        Ok(Self::Make(setup))
     }
 }
 
 impl Setup {
+    /// As the daemon would, which knows more addresses of this host.
+    fn lead_nowhere_back(&self) -> Result<(), SetupConfigError> {
+        let ends = match &self.ends {
+            Ends::Receive { source, target } | Ends::Send { source, target, .. } => {
+                vec![("--source", source, "--target", target)]
+            }
+            Ends::Pair { source, target, local, peer, .. } => {
+                vec![("--source", source, "--target", target), ("--local", local, "--peer", peer)]
+            }
+        };
+        match ends.into_iter().find(|(_, source, _, target)| leads_back(source, target)) {
+            None => Ok(()),
+            Some((source_option, _, option, target)) => {
+                Err(SetupConfigError::Loop { option, target: target.clone(), source_option })
+            }
+        }
+    }
+
     /// Plaintext is what a sender listens for, and what a receiver sends.
     fn keep_plaintext_here(&self) -> Result<(), SetupConfigError> {
         let plaintext = match &self.ends {
@@ -279,6 +281,19 @@ impl Setup {
     }
 }
 
+/// Whether whoever listens at `source` is who is found at `target`.
+fn leads_back(source: &Address, target: &Address) -> bool {
+    match (source, target) {
+        (Address::Inet(source), Address::Inet(target)) if source.ip().is_unspecified() => {
+            let ip = target.ip().to_canonical();
+            // Who listens on all of IPv6 does so on all of IPv4, too.
+            let is_heard = source.is_ipv6() || ip.is_ipv4();
+            source.port() == target.port() && ip.is_loopback() && is_heard
+        }
+        _ => source == target,
+    }
+}
+
 fn is_of_this_host(address: &Address) -> bool {
     match address {
         Address::Inet(address) => address.ip().to_canonical().is_loopback(),
@@ -293,6 +308,9 @@ fn source_and_target(args: &EndArgs) -> Result<(Address, Address), SetupConfigEr
 
 /// An address that others can find, and that needs no quotes in any file.
 fn address(option: &'static str, text: &str) -> Result<Address, SetupConfigError> {
+    if text == GAP {
+        return Err(SetupConfigError::Gap { option });
+    }
     let address: Address =
         text.parse().map_err(|error| SetupConfigError::Address { option, error })?;
     if address.port() == Some(0) {

@@ -7,6 +7,7 @@ use super::recipe::{follow, recipe, recipe_of_the_readme};
 use crate::support::hosts::{Cable, Host, Hosts, hosts_can_be, said};
 use crate::support::{wait_until, wait_until_within};
 
+const FIVE_MINUTES: &str = "Redis over two hosts, in five minutes";
 const SERVER_AND_CLIENTS: &str = "A SERVER AND ITS CLIENTS";
 const KEY_FOR_EACH: &str = "A key for each client";
 const NEW_KEY: &str = "A new key";
@@ -21,10 +22,7 @@ fn a_server_has_clients_and_gets_a_new_key() {
     if !hosts_can_be("the recipe for a server and its clients") {
         return;
     }
-    assert_eq!(
-        recipe_of_the_readme("Redis over two hosts, in five minutes"),
-        recipe(SERVER_AND_CLIENTS)
-    );
+    assert_eq!(recipe_of_the_readme(FIVE_MINUTES), recipe(SERVER_AND_CLIENTS));
     let hosts = Hosts::boot(&["a", "b"]);
     hosts["a"].has_redis();
     let printed = follow(&hosts, &recipe(SERVER_AND_CLIENTS));
@@ -52,17 +50,20 @@ fn a_client_with_a_key_of_its_own_is_shut_out_alone() {
     let steps = recipe(KEY_FOR_EACH);
     let (shut_b_out, set_up) = steps.split_last().unwrap();
     follow(&hosts, set_up);
+    let ping = |client: &str| redis(&hosts[client], "-p 8001 ping");
     for client in ["b", "c"] {
-        assert_eq!(hosts[client].redis("ping"), "PONG");
+        assert_eq!(ping(client), "PONG");
     }
     let key_id = |client| hosts["a"].must(&format!("spiped keyid /etc/spiped/client-{client}.key"));
     assert_ne!(key_id("b"), key_id("c"));
 
-    let listening = hosts["c"].spawn("redis-cli -p 8000 subscribe news");
+    let listening = hosts["c"].spawn("redis-cli -p 8001 subscribe news");
     listening.lines.wait_for("subscribe");
     shut_b_out.follow(&hosts);
-    assert_ne!(hosts["b"].redis("ping"), "PONG");
-    assert_eq!(hosts["c"].redis("ping"), "PONG");
+    assert_ne!(ping("b"), "PONG");
+    assert_eq!(ping("c"), "PONG");
+    let left = hosts["a"].must("ls /etc/spiped");
+    assert_eq!(left, "client-c.conf\nclient-c.key");
     redis(&hosts["a"], "publish news still-here");
     listening.lines.wait_for("still-here");
 }
@@ -80,7 +81,11 @@ fn two_servers_replicate_through_a_pair_of_pipes_and_swap_their_roles() {
     let (a, b) = (&hosts["a"], &hosts["b"]);
     a.has_redis();
     b.has_redis();
+    // Beside what stands before it.
+    let printed = follow(&hosts, &recipe_of_the_readme(FIVE_MINUTES));
+    assert!(printed.ends_with("PONG\n"), "{printed}");
     follow(&hosts, &recipe(REPLICATION));
+    assert_eq!(b.redis("ping"), "PONG");
     wait_until("b replicates", || info(b, "replication", "master_link_status") == "up");
     // By the name it was told to say, not by where the pipe comes from.
     let replica = info(a, "replication", "slave0");
@@ -134,7 +139,10 @@ fn sentinel_makes_the_replica_master_when_the_masters_host_is_gone() {
     for host in ["a", "b", "c"] {
         hosts[host].has_sentinel();
     }
-    follow(&hosts, &recipe(REPLICATION));
+    // All of the page, in its order; only the roles are left as they are.
+    for section in [SERVER_AND_CLIENTS, KEY_FOR_EACH, NEW_KEY, REPLICATION] {
+        follow(&hosts, &recipe(section));
+    }
     wait_until("b replicates", || info(&hosts["b"], "replication", "master_link_status") == "up");
     follow(&hosts, &recipe(SENTINEL));
     for host in ["a", "b", "c"] {

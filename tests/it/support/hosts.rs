@@ -206,11 +206,14 @@ impl Host {
     /// Runs a script of the shell there, as root's, that must succeed; what it
     /// prints.
     pub fn sh(&self, script: &str) -> String {
+        succeeded(script, &self.shell(script).output().unwrap())
+    }
+
+    /// A script of the shell there, yet to be run.
+    pub fn shell(&self, script: &str) -> Command {
         let mut bash = self.command();
-        succeeded(
-            script,
-            &bash.args(["bash", "-eu", "-o", "pipefail", "-c", script]).output().unwrap(),
-        )
+        bash.args(["bash", "-eu", "-o", "pipefail", "-c", script]);
+        bash
     }
 
     /// Starts a command there, its words separated by a space, that lives as

@@ -1,6 +1,6 @@
 //! `spiped setup` where it fails: nothing has changed then.
 
-use super::{RECEIVE, key_id, listing, names, refused, state};
+use super::{RECEIVE, key_id, listing, names, refused, state, unproved};
 use crate::support::hosts::{Hosts, hosts_can_be};
 use crate::support::wait_until;
 
@@ -29,14 +29,17 @@ fn what_fails_leaves_nothing_behind() {
             "spiped-receive@redis.service does not start: cannot listen on [127.0.0.1]:6379: {taken}"
         ),
     );
-    assert!(said.ends_with("hint: another program listens there: 'ss -lntxp' names it"), "{said}");
+    let of_redis = "hint: redis-server.service listens there: choose another port, or \
+                    'systemctl disable --now redis-server.service' first";
+    assert!(said.ends_with(of_redis), "{said}");
     gone("spiped-receive@redis.service");
-    refused(
+    let said = refused(
         &host.run(&format!("{TO_TAKEN} --socket")),
         69,
         "spiped-receive@redis.socket does not start: Failed to create listening socket \
          (127.0.0.1:6379): Address already in use",
     );
+    assert!(said.ends_with(of_redis), "{said}");
     gone("spiped-receive@redis.socket");
     gone("spiped-receive@redis.service");
     let elsewhere = host.run("spiped setup receive redis -s 192.0.2.9:6380 -t 127.0.0.1:6379");
@@ -54,6 +57,36 @@ fn what_fails_leaves_nothing_behind() {
     refused(&host.run(pair), 69, "spiped-send@redis-out.service does not start: cannot listen on");
     gone("spiped-receive@redis-in.service");
     gone("spiped-send@redis-out.service");
+}
+
+/// As by the next recipe, if it used the same port.
+#[test]
+fn a_port_that_a_pipe_has_is_told_with_the_pipes_name() {
+    if !hosts_can_be("who listens where spiped setup cannot") {
+        return;
+    }
+    let hosts = Hosts::boot(&["host"]);
+    let host = &hosts["host"];
+    host.has_redis();
+    host.must(RECEIVE);
+    host.must("spiped setup receive any -s [::]:6381 -t 127.0.0.1:6379 --socket");
+    // Then systemd alone listens.
+    host.must("systemctl stop spiped-receive@any.service");
+    host.sh("systemd-run --quiet --unit by-hand --property Type=notify \
+             spiped -F -d -s 127.0.0.1:6382 -t 127.0.0.1:6379 -k /etc/spiped/redis.key");
+    for (taken, holder, instead) in [
+        ("192.0.2.1:6379", "spiped-receive@redis.service", "spiped setup remove redis"),
+        ("0.0.0.0:6382", "by-hand.service", "systemctl disable --now by-hand.service"),
+        ("127.0.0.1:6381", "spiped-receive@any.socket", "spiped setup remove any"),
+        ("127.0.0.1:6382", "by-hand.service", "systemctl disable --now by-hand.service"),
+    ] {
+        let other = host.run(&format!("spiped setup receive other -s {taken} -t 127.0.0.1:1"));
+        let said =
+            refused(&other, 69, "spiped-receive@other.service does not start: cannot listen");
+        let hint =
+            format!("hint: {holder} listens there: choose another port, or '{instead}' first");
+        assert!(said.ends_with(&hint), "{said}");
+    }
 }
 
 #[test]
@@ -118,6 +151,7 @@ fn a_signal_undoes_and_a_kill_is_finished_by_the_next_run() {
     }
     let hosts = Hosts::boot(&["host"]);
     let host = &hosts["host"];
+    host.has_redis();
     // A unit that takes its time to start.
     let slow = "/etc/systemd/system/spiped-receive@redis.service.d";
     host.must(&format!("mkdir {slow}"));
@@ -163,6 +197,7 @@ fn what_stands_for_something_else_is_refused() {
     }
     let hosts = Hosts::boot(&["host"]);
     let host = &hosts["host"];
+    host.has_redis();
     let fresh = listing(host);
     host.must(&format!("{RECEIVE} --dry-run"));
     assert_eq!(listing(host), fresh, "a dry run has changed something");
@@ -174,9 +209,11 @@ fn what_stands_for_something_else_is_refused() {
     host.must(RECEIVE);
     host.must("spiped keygen /root/key");
     let send = "spiped setup send out -s 127.0.0.1:8000 -t 192.0.2.9:1 -k";
-    host.must(&format!("{send} /root/key"));
+    // Nobody is there, and it runs all the same.
+    let nobody = "cannot reach the receiver: ";
+    unproved(&host.run(&format!("{send} /root/key")), 69, nobody);
     // Keys that are there, and good, are used.
-    host.must(&format!("{send} /etc/spiped/out.key"));
+    unproved(&host.run(&format!("{send} /etc/spiped/out.key")), 69, nobody);
     let before = listing(host);
     let ids = (key_id(host, "out"), key_id(host, "redis"));
     let (out, redis) = &ids;
@@ -214,7 +251,7 @@ fn what_stands_for_something_else_is_refused() {
 
     let exposed = "spiped setup send open -s 192.0.2.1:8001 -t 192.0.2.9:1 -k /root/key";
     refused(&host.run(exposed), 64, "--source: plaintext at [192.0.2.1]:8001 could be read");
-    host.must(&format!("{exposed} --expose-plaintext"));
+    unproved(&host.run(&format!("{exposed} --expose-plaintext")), 69, nobody);
     assert!(host.must("ss -lnt").contains("192.0.2.1:8001"));
 
     // Without the units.

@@ -1,6 +1,9 @@
 //! `spiped setup`, followed to the letter: what it prints is what is run next.
 
 mod failures;
+mod password;
+mod proof;
+mod remove;
 
 use std::fs;
 use std::process::Output;
@@ -15,9 +18,30 @@ const SEND: &str = "spiped setup send redis --source 127.0.0.1:8000 --target 192
 const PAIR: &str = "spiped setup pair redis --source 192.0.2.1:6380 --target 127.0.0.1:6379 \
                     --local 127.0.0.1:8000 --peer 192.0.2.2:6380";
 
+const PROVED: &str = "  proved: a handshake with this key, and the server behind answers";
+
+fn by_hand(key: &str) -> String {
+    format!(
+        "Where sudo asks for a password: run 'sudo base64 /etc/spiped/{key}' on the host that ssh \
+         names,\nthen the line without what stands before the |; it asks for what was printed."
+    )
+}
+
 /// The first line that was printed to be run next, run on this host.
 fn follow(host: &Host, printed: &str) -> String {
     host.sh(printed.lines().find(|line| line.starts_with("  ssh ")).unwrap())
+}
+
+/// It is set up and runs, but does not work for this reason; all that was said.
+#[track_caller]
+fn unproved(output: &Output, code: i32, reason: &str) -> String {
+    let said = said(output);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(error.starts_with("spiped: ") && error.contains("\nhint: "), "{said}");
+    let reason = format!(" is set up and runs, but is not proved: {reason}");
+    assert!(error.contains(&reason), "{reason:?} is not in {said}");
+    said
 }
 
 /// Runs a line that must succeed and reads a key from standard input.
@@ -80,9 +104,10 @@ fn one_line_a_side_carries_redis() {
         printed,
         format!(
             "redis runs: takes encrypted connections on [192.0.2.1]:6379, \
-             sends plaintext to [127.0.0.1]:6379\n  its key: {key}\n\
+             sends plaintext to [127.0.0.1]:6379\n  its key: {key}\n{PROVED}\n\
              Now, on the clients' host:\n  \
-             ssh 192.0.2.1 sudo cat /etc/spiped/redis.key | sudo {SEND} --key -"
+             ssh 192.0.2.1 sudo cat /etc/spiped/redis.key | sudo {SEND} --key -\n{}",
+            by_hand("redis.key")
         )
     );
     let sent = follow(&hosts["client"], &printed);
@@ -90,7 +115,7 @@ fn one_line_a_side_carries_redis() {
         sent,
         format!(
             "redis runs: takes plaintext on [127.0.0.1]:8000, \
-             sends it encrypted to [192.0.2.1]:6379\n  its key: {key}"
+             sends it encrypted to [192.0.2.1]:6379\n  its key: {key}\n{PROVED}"
         )
     );
     assert_eq!(hosts["client"].redis("ping"), "PONG");
@@ -113,7 +138,8 @@ fn one_line_a_side_carries_redis() {
     again(client, "spiped-send@redis", &follow_again, &sent);
     assert_eq!(
         server.must(&format!("{RECEIVE} --dry-run")),
-        "nothing to do: it is set up and runs"
+        "nothing to do: it is set up and runs\nwould then prove it; only the real run shows \
+         whether the units start, the port is free, and the other end answers"
     );
     // What the operator added is kept, what was stopped and disabled is mended.
     server.sh("echo SPIPED_LOG=debug >> /etc/spiped/redis.conf");
@@ -137,6 +163,16 @@ fn again_after_a_stop(server: &Host, printed: &str) {
     assert_eq!(state(server, "spiped-receive@redis"), "ActiveState=active UnitFileState=enabled");
 }
 
+/// The line for the other host is refused as it stands, since what is that host's own
+/// only its operator can know.
+fn filled_in(host: &Host, printed: &str) -> String {
+    let line = printed.lines().find(|line| line.starts_with("  ssh ")).unwrap();
+    fs::write(host.root.join("root/line"), line).unwrap();
+    refused(&host.run("bash /root/line"), 64, "--local: LOCAL stands for an address");
+    assert!(!host.etc("redis-in.key").exists());
+    printed.replace("LOCAL", "127.0.0.1:8000")
+}
+
 #[test]
 fn three_lines_make_a_pair_that_replicates() {
     if !hosts_can_be("spiped setup pair") {
@@ -154,31 +190,34 @@ fn three_lines_make_a_pair_that_replicates() {
     assert_eq!(
         first,
         format!(
-            "redis-in runs: {head} [192.0.2.1]:6380, {to}\n  its key: {in_a}\n\
-             Now, on 192.0.2.2, with that host's own --target and --local:\n  \
+            "redis-in runs: {head} [192.0.2.1]:6380, {to}\n  its key: {in_a}\n{PROVED}\n\
+             Now, on 192.0.2.2, with its own --target, and for LOCAL where its programs are to \
+             reach the server here:\n  \
              ssh 192.0.2.1 sudo cat /etc/spiped/redis-in.key | sudo spiped setup pair redis \
              --source 192.0.2.2:6380 --target 127.0.0.1:6379 \
-             --local 127.0.0.1:8000 --peer 192.0.2.1:6380 --key -\n\
+             --local LOCAL --peer 192.0.2.1:6380 --key -\n\
              Then, here:\n  \
              ssh 192.0.2.2 sudo cat /etc/spiped/redis-in.key | sudo spiped setup send redis-out \
-             --source 127.0.0.1:8000 --target 192.0.2.2:6380 --key -"
+             --source 127.0.0.1:8000 --target 192.0.2.2:6380 --key -\n{}",
+            by_hand("redis-in.key")
         )
     );
-    let second = follow(b, &first);
+    let for_b = filled_in(b, &first);
+    let second = follow(b, &for_b);
     let in_b = key_id(b, "redis-in");
     assert_ne!(in_a, in_b);
     assert_eq!(
         second,
         format!(
-            "redis-in runs: {head} [192.0.2.2]:6380, {to}\n  its key: {in_b}\n\
-             {out} [192.0.2.1]:6380\n  its key: {in_a}\n\
+            "redis-in runs: {head} [192.0.2.2]:6380, {to}\n  its key: {in_b}\n{PROVED}\n\
+             {out} [192.0.2.1]:6380\n  its key: {in_a}\n{PROVED}\n\
              Last, on 192.0.2.1: what was printed there for itself, \
              unless redis-out runs there already"
         )
     );
     let line_for_itself = first.split_once("Then, here:\n").unwrap().1;
     let third = follow(a, line_for_itself);
-    assert_eq!(third, format!("{out} [192.0.2.2]:6380\n  its key: {in_b}"));
+    assert_eq!(third, format!("{out} [192.0.2.2]:6380\n  its key: {in_b}\n{PROVED}"));
 
     b.must("redis-cli replicaof 127.0.0.1 8000");
     a.must("redis-cli set name value");
@@ -191,7 +230,7 @@ fn three_lines_make_a_pair_that_replicates() {
     // Each line again, and the whole pair by its own name with the key.
     let before = (listing(a), listing(b));
     assert_eq!(a.must(PAIR), first);
-    assert_eq!(follow(b, &first), second);
+    assert_eq!(follow(b, &for_b), second);
     assert_eq!(follow(a, line_for_itself), third);
     let key = fs::read(b.etc("redis-in.key")).unwrap();
     let whole = run_with_key(a, &format!("{PAIR} --key -"), &key);

@@ -1,0 +1,81 @@
+//! Who listens where a pipe is to listen: only root can know.
+
+use std::net::SocketAddr;
+
+use procfs::net::{TcpState, tcp, tcp6};
+use procfs::process::{FDTarget, Process, all_processes};
+
+use super::systemd::{ask, pipe_of};
+use crate::config::Address;
+
+/// What to do about an address that is taken, by whom it is taken.
+pub(super) fn hint(source: &Address) -> Option<String> {
+    let Address::Inet(source) = source else { return None };
+    let holders = holders(*source);
+    // systemd holds the socket of a socket unit, beside its service if that runs.
+    let process = holders.iter().find(|process| process.pid != 1);
+    let unit = match process {
+        Some(process) => unit_of(process),
+        None => socket_at(*source),
+    };
+    if let Some(unit) = unit {
+        let instead = match pipe_of(&unit) {
+            Some(name) => format!("'spiped setup remove {name}' first"),
+            None => format!("'systemctl disable --now {unit}' first"),
+        };
+        return Some(format!("{unit} listens there: choose another port, or {instead}"));
+    }
+    let process = process?;
+    let (pid, name) = (process.pid, process.stat().ok()?.comm);
+    Some(format!("process {pid}, {name}, listens there: choose another port, or end it first"))
+}
+
+/// The processes that have a socket which listens there.
+fn holders(wanted: SocketAddr) -> Vec<Process> {
+    let all = [tcp(), tcp6()].into_iter().flatten().flatten();
+    let sockets: Vec<_> = all
+        .filter(|it| it.state == TcpState::Listen && are_in_conflict(it.local_address, wanted))
+        .map(|it| FDTarget::Socket(it.inode))
+        .collect();
+    let has_one = |process: &Process| {
+        // Of one that has ended meanwhile there is nothing to be seen.
+        let open = process.fd().into_iter().flatten().flatten();
+        open.into_iter().any(|open| sockets.contains(&open.target))
+    };
+    all_processes().into_iter().flatten().flatten().filter(has_one).collect()
+}
+
+fn are_in_conflict(one: SocketAddr, other: SocketAddr) -> bool {
+    let (ip, of_other) = (one.ip().to_canonical(), other.ip().to_canonical());
+    one.port() == other.port()
+        && (ip == of_other || ip.is_unspecified() || of_other.is_unspecified())
+}
+
+fn unit_of(process: &Process) -> Option<String> {
+    let groups = process.cgroups().ok()?;
+    let is_unit = |part: &&str| matches!(part.rsplit_once('.'), Some((_, "service" | "scope")));
+    groups.into_iter().find_map(|it| it.pathname.split('/').rfind(is_unit).map(str::to_owned))
+}
+
+fn socket_at(wanted: SocketAddr) -> Option<String> {
+    let sockets = ask("systemctl", &["list-sockets", "--plain", "--no-legend", "--full"]);
+    sockets.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let address = words.next()?.parse().ok()?;
+        are_in_conflict(address, wanted).then(|| words.next().map(str::to_owned))?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_in_conflict_when_one_takes_the_others_connections() {
+        let of =
+            |one: &str, other: &str| are_in_conflict(one.parse().unwrap(), other.parse().unwrap());
+        assert!(of("10.0.0.1:1", "10.0.0.1:1") && of("[::ffff:10.0.0.1]:1", "10.0.0.1:1"));
+        assert!(of("0.0.0.0:1", "10.0.0.1:1") && of("10.0.0.1:1", "[::]:1"));
+        assert!(!of("10.0.0.1:1", "10.0.0.2:1") && !of("0.0.0.0:1", "10.0.0.1:2"));
+    }
+}

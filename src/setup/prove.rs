@@ -1,0 +1,55 @@
+//! Whether what was set up works: it is asked as its sender asks it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::SetupError;
+use super::plan::{file, read, value};
+use crate::config::setup::End;
+use crate::config::{self, Address, Keepalive, Role, Timeout, TunnelConfig, Waiting};
+use crate::daemon;
+use crate::key_file::{self, Owners};
+
+/// Goes the way of a connection: for a sender to its receiver, for a receiver to
+/// its own source.
+///
+/// # Errors
+/// What of it does not work.
+pub(super) fn works(end: &End) -> Result<(), SetupError> {
+    let key = key_file::read(&file(&end.name, "key"), Owners::Own)?;
+    // What the daemon would refuse of it, it has refused already.
+    let conf = read(&file(&end.name, "conf"))?;
+    let (target, bind) = match end.role {
+        Role::Decrypt => (of_this_host(&end.source), None),
+        Role::Encrypt => (end.target.clone(), value(&conf, "SPIPED_BIND")),
+    };
+    let tunnel = TunnelConfig {
+        target,
+        // It has been read.
+        key: PathBuf::new(),
+        bind: bind.and_then(|text| config::bind(&text).ok()),
+        timeout: Timeout::default(),
+        keepalive: Keepalive::Off,
+        waiting: Waiting::Asleep,
+        cipher: value(&conf, "SPIPED_CIPHER")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default(),
+        padding: None,
+    };
+    daemon::check(&tunnel, &key)
+        .map_err(|fault| SetupError::Unproved { name: end.name.clone(), fault })
+}
+
+/// Where this host itself reaches what listens on all of its addresses.
+fn of_this_host(source: &Address) -> Address {
+    match source {
+        Address::Inet(any) if any.ip().is_unspecified() => {
+            let loopback = match any.ip() {
+                IpAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
+                IpAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
+            };
+            Address::Inet(SocketAddr::new(loopback, any.port()))
+        }
+        Address::Inet(_) | Address::Host(..) | Address::Unix(_) => source.clone(),
+    }
+}

@@ -1,0 +1,258 @@
+//! `spiped setup remove`: what setup has made is stopped and taken away.
+//!
+//! ```text
+//! disable  the services and sockets, so that no boot starts them
+//! stop     first the sockets, which would start their services again
+//! files    listen.conf, NAME.conf; with --keys NAME.key
+//! ```
+//!
+//! What was cut off is finished by the same command. A file that somebody has
+//! edited is not what setup has made, and stays.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::slice;
+
+use super::SetupError;
+use super::plan::{PLAIN_CONF, conf_text, drop_in, drop_in_text, file, is_barred, value};
+use super::systemd::{Activity, State, Unit, command, run, scopes_of};
+use crate::config::setup::{Keys, Name, Pair, Removal, Run};
+use crate::config::{Address, Role};
+
+/// One change.
+enum Step {
+    Systemctl(&'static str, Vec<String>),
+    File(PathBuf),
+    /// If nothing else is in it.
+    Folder(PathBuf),
+}
+
+#[derive(Default)]
+struct Plan {
+    steps: Vec<Step>,
+    /// What stays, and why.
+    left: Vec<String>,
+    /// All that systemd may remember to have failed.
+    units: Vec<String>,
+}
+
+/// Removes it, or with `--dry-run` only looks; what the operator is told.
+///
+/// # Errors
+/// When something can't be removed; what was done until then stays done.
+pub(super) fn remove(removal: &Removal) -> Result<String, SetupError> {
+    let name = &removal.name;
+    let mut plan = Plan::default();
+    let halves = [name.half("in"), name.half("out")];
+    let is_pair = removal.pair == Pair::Goes
+        && halves.iter().map(is_there).collect::<Result<Vec<_>, _>>()?.contains(&true);
+    match (is_there(name)?, is_pair) {
+        (true, true) => return Err(SetupError::PipeAndPair(name.clone())),
+        (false, true) => plan.pipes(&halves, removal.keys)?,
+        (_, false) => plan.pipes(slice::from_ref(name), removal.keys)?,
+    }
+    let mut told = Vec::new();
+    if is_barred() {
+        told.push("only root sees which files there are".to_owned());
+    } else if plan.steps.is_empty() {
+        told.push(format!("nothing to do: no pipe {name} is set up"));
+    }
+    let is_changed = removal.run == Run::Real && !plan.steps.is_empty();
+    for step in plan.steps {
+        if removal.run == Run::Real {
+            step.take()?;
+            told.push(step.says("ran", "removed"));
+        } else {
+            told.push(format!("would {}", step.says("run", "remove")));
+        }
+    }
+    if is_changed {
+        // It fails where nothing has failed.
+        let units: Vec<_> = plan.units.iter().map(String::as_str).collect();
+        let _nothing = run(&mut command("systemctl", &[&["reset-failed"], &*units].concat()));
+    }
+    told.extend(plan.left);
+    Ok(told.join("\n") + "\n")
+}
+
+/// Whether there is anything of a pipe of this name.
+fn is_there(name: &Name) -> Result<bool, SetupError> {
+    for role in [Role::Decrypt, Role::Encrypt] {
+        let (service, socket) = Unit::both(role, name);
+        if state(&service)?.is_in_use() || state(&socket)?.is_in_use() {
+            return Ok(true);
+        }
+        if drop_in(&socket).exists() || !scopes_of(role, name).is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(["conf", "key"].iter().any(|kind| file(name, kind).symlink_metadata().is_ok()))
+}
+
+/// Where the units are not installed, none of them runs.
+fn state(unit: &Unit) -> Result<State, SetupError> {
+    match State::of(unit) {
+        Err(SetupError::NotInstalled(_)) => {
+            Ok(State { is_enabled: false, activity: Activity::Stopped })
+        }
+        state => state,
+    }
+}
+
+impl Plan {
+    fn pipes(&mut self, names: &[Name], keys: Keys) -> Result<(), SetupError> {
+        let ends: Vec<_> = names
+            .iter()
+            .flat_map(|name| [Role::Decrypt, Role::Encrypt].map(|role| (role, name)))
+            .collect();
+        self.units(&ends)?;
+        let before = self.steps.len();
+        for (role, name) in &ends {
+            self.drop_ins(*role, name)?;
+        }
+        if self.steps.len() > before {
+            self.steps.push(Step::Systemctl("daemon-reload", vec![]));
+        }
+        for name in names {
+            self.conf(name)?;
+            self.key(name, keys);
+        }
+        Ok(())
+    }
+
+    fn units(&mut self, ends: &[(Role, &Name)]) -> Result<(), SetupError> {
+        let (mut enabled, mut sockets, mut rest) = (vec![], vec![], vec![]);
+        for (role, name) in ends {
+            let (service, socket) = Unit::both(*role, name);
+            let (of_service, of_socket) = (state(&service)?, state(&socket)?);
+            for (unit, state, running) in
+                [(socket, of_socket, &mut sockets), (service, of_service, &mut rest)]
+            {
+                self.units.push(unit.to_string());
+                if state.is_enabled {
+                    enabled.push(unit.to_string());
+                }
+                if state.activity != Activity::Stopped {
+                    running.push(unit.to_string());
+                }
+            }
+            // Old connections that are left of a restart.
+            rest.extend(scopes_of(*role, name));
+        }
+        for (verb, units) in [("disable", enabled), ("stop", sockets), ("stop", rest)] {
+            if !units.is_empty() {
+                self.steps.push(Step::Systemctl(verb, units));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a socket listens; other files in that folder are the operator's.
+    fn drop_ins(&mut self, role: Role, name: &Name) -> Result<(), SetupError> {
+        let (service, socket) = Unit::both(role, name);
+        let path = drop_in(&socket);
+        let is_made_here = |content: &str| {
+            let listen = content.lines().last().and_then(|line| line.strip_prefix("ListenStream="));
+            listen.is_some_and(|listen| content == drop_in_text(listen))
+        };
+        let is_gone = self.file(path.clone(), is_made_here)?;
+        for folder in [path.parent(), drop_in(&service).parent()].into_iter().flatten() {
+            let others = fs::read_dir(folder).into_iter().flatten().flatten();
+            let mut others = others.map(|entry| entry.path()).filter(|there| *there != path);
+            match others.next() {
+                Some(other) => self.left.push(left(&other, "setup has not made it")),
+                None if is_gone && path.starts_with(folder) => {
+                    self.steps.push(Step::Folder(folder.into()));
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn conf(&mut self, name: &Name) -> Result<(), SetupError> {
+        let is_made_here = |content: &str| {
+            let address = |variable| -> Option<Address> { value(content, variable)?.parse().ok() };
+            let addresses = (address("SPIPED_SOURCE"), address("SPIPED_TARGET"));
+            let (Some(source), Some(target)) = addresses else { return false };
+            let made = |role| conf_text(&Unit::both(role, name).0, &source, &target);
+            [Role::Decrypt, Role::Encrypt].into_iter().any(|role| content == made(role))
+        };
+        self.file(file(name, "conf"), is_made_here).map(drop)
+    }
+
+    /// Whether there is one, and setup has made it: then it goes.
+    fn file(
+        &mut self,
+        path: PathBuf,
+        is_made_here: impl Fn(&str) -> bool,
+    ) -> Result<bool, SetupError> {
+        let content = match fs::read(&path) {
+            Ok(content) => content,
+            Err(error) if error.kind() == io::ErrorKind::NotFound || is_barred() => {
+                return Ok(false);
+            }
+            Err(error) => return Err(SetupError::File { what: "read", path, error }),
+        };
+        let is_made_here = str::from_utf8(&content).is_ok_and(is_made_here);
+        if is_made_here {
+            self.steps.push(Step::File(path));
+        } else {
+            self.left.push(left(&path, "it is not as setup has made it"));
+        }
+        Ok(is_made_here)
+    }
+
+    fn key(&mut self, name: &Name, keys: Keys) {
+        let encrypted = file(name, "key.cred");
+        if encrypted.exists() {
+            self.left.push(left(&encrypted, "setup has not made it"));
+        }
+        let path = file(name, "key");
+        if path.symlink_metadata().is_err() {
+            return;
+        }
+        let is_of_plain_units = path == Path::new("/etc/spiped/redis.key");
+        if keys == Keys::Stay {
+            self.left.push(left(&path, "--keys removes it, too"));
+        } else if is_of_plain_units && Path::new(PLAIN_CONF).exists() {
+            let why = "spiped-receive.service and spiped-send.service use it, too";
+            self.left.push(left(&path, why));
+        } else {
+            self.steps.push(Step::File(path));
+        }
+    }
+}
+
+fn left(path: &Path, why: &str) -> String {
+    format!("left {}: {why}", path.display())
+}
+
+impl Step {
+    fn says(&self, run: &str, remove: &str) -> String {
+        match self {
+            Self::Systemctl(verb, units) => {
+                [&[run, "systemctl", verb], &*units.iter().map(String::as_str).collect::<Vec<_>>()]
+                    .concat()
+                    .join(" ")
+            }
+            Self::File(path) | Self::Folder(path) => format!("{remove} {}", path.display()),
+        }
+    }
+
+    fn take(&self) -> Result<(), SetupError> {
+        let removed = |path: &Path, result| match result {
+            Err(error) => Err(SetupError::File { what: "remove", path: path.into(), error }),
+            Ok(()) => Ok(()),
+        };
+        match self {
+            Self::Systemctl(verb, units) => {
+                let units: Vec<_> = units.iter().map(String::as_str).collect();
+                run(&mut command("systemctl", &[&[*verb], units.as_slice()].concat())).map(drop)
+            }
+            Self::File(path) => removed(path, fs::remove_file(path)),
+            Self::Folder(path) => removed(path, fs::remove_dir(path)),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! `spiped setup` ends with a proof: what it says when the pipe does not work.
+
+use std::net::TcpListener;
+
+use super::{PROVED, RECEIVE, SEND, follow, refused, run_with_key, state, unproved};
+use crate::support::hosts::{Host, Hosts, hosts_can_be};
+use crate::support::wait_until;
+
+const RUNS: &str = "ActiveState=active UnitFileState=enabled";
+
+#[test]
+fn a_receiver_is_proved_through_its_own_source() {
+    if !hosts_can_be("the proof of spiped setup receive") {
+        return;
+    }
+    let hosts = Hosts::boot(&["host"]);
+    let host = &hosts["host"];
+    // The server may come later: what was set up stays, and says what is missing.
+    let down = "the pipe works, but the server behind it does not answer: target refused the \
+                connection";
+    let said = unproved(&host.run(RECEIVE), 75, down);
+    assert!(said.contains(&format!("\n  not proved: {down}\nNow, on the clients' host:\n  ssh ")));
+    assert_eq!(state(host, "spiped-receive@redis"), RUNS);
+    let line = "spiped setup receive unix -s /run/spiped/in.socket -t 127.0.0.1:6379 --socket";
+    unproved(&host.run(line), 75, down);
+
+    host.has_redis();
+    assert!(host.must(RECEIVE).contains(PROVED));
+    assert!(host.must(line).contains(PROVED));
+    for (name, source) in [("four", "0.0.0.0:6380"), ("six", "[::]:6381")] {
+        let line = format!("spiped setup receive {name} -s {source} -t 127.0.0.1:6379");
+        assert!(host.must(&line).contains(PROVED));
+    }
+    // For Redis it was a client like others: what it began is over.
+    let clients = host.must("redis-cli client list");
+    assert_eq!(clients.lines().count(), 1, "{clients}");
+    let log = host.log("spiped-receive@redis");
+    assert!(log.contains("\nclosed id="), "{log}");
+
+    // The other of the ciphers, whichever this processor is faster with.
+    for cipher in ["aes-256-gcm", "chacha20-poly1305"] {
+        host.sh(&format!("echo SPIPED_CIPHER={cipher} >> /etc/spiped/redis.conf"));
+        host.must("systemctl restart spiped-receive@redis");
+        assert!(host.must(RECEIVE).contains(PROVED));
+    }
+}
+
+/// Each fault is a run of its own, of a pipe of its own.
+#[test]
+fn a_sender_is_proved_as_far_as_the_server_behind_its_receiver() {
+    if !hosts_can_be("the proof of spiped setup send") {
+        return;
+    }
+    let hosts = Hosts::boot(&["server", "client"]);
+    let (server, client) = (&hosts["server"], &hosts["client"]);
+    server.has_redis();
+    client.has_redis();
+    let printed = server.must(RECEIVE);
+    client.must("spiped keygen /root/other");
+    let other = client.must("spiped keyid /root/other");
+    let faults = [
+        ("192.0.2.1:6380", 69, "cannot reach the receiver: target refused the connection".into()),
+        ("192.0.2.9:6379", 69, "cannot reach the receiver: ".into()),
+        ("no-such-host:6379", 68, "cannot reach the receiver: the name no-such-host does".into()),
+        ("192.0.2.1:22", 76, "the answer is not our protocol, looks like ssh".into()),
+        (
+            "192.0.2.1:6379",
+            67,
+            format!("the receiver does not have the key {other}, or has no place for us"),
+        ),
+    ];
+    for (port, (target, code, reason)) in (8001..).zip(&faults) {
+        let name = format!("to-{port}");
+        let line =
+            format!("spiped setup send {name} -s 127.0.0.1:{port} -t {target} -k /root/other");
+        let said = unproved(&client.run(&line), *code, reason);
+        assert!(said.contains(&format!("{name} runs: ")) && said.contains("\n  not proved: "));
+        assert_eq!(state(client, &format!("spiped-send@{name}")), RUNS);
+    }
+
+    let dead = || server.must("systemctl stop redis-server");
+    dead();
+    let key = std::fs::read(server.etc("redis.key")).unwrap();
+    std::fs::write(client.root.join("root/key"), key).unwrap();
+    client.must("chmod 600 /root/key");
+    let sent = client.run(&format!("{SEND} --key /root/key"));
+    unproved(&sent, 75, "the pipe works, but the server behind it does not answer: target refused");
+    server.must("systemctl start redis-server");
+    assert!(follow(client, &printed).contains(PROVED));
+}
+
+#[test]
+fn each_half_of_a_pair_is_proved_that_is_here() {
+    if !hosts_can_be("the proof of spiped setup pair") {
+        return;
+    }
+    let hosts = Hosts::boot(&["a", "b"]);
+    let (a, b) = (&hosts["a"], &hosts["b"]);
+    a.has_redis();
+    let pair = |host: &Host, source: &str, peer: &str| {
+        host.run(&format!(
+            "spiped setup pair p -s {source}:6380 -t 127.0.0.1:6379 --local 127.0.0.1:8000 \
+             --peer {peer}:6380 -k /root/key"
+        ))
+    };
+    b.must("spiped keygen /root/key");
+    a.must("spiped keygen /root/key");
+    // a's server answers, and nobody is at b.
+    let said = unproved(&pair(a, "192.0.2.1", "192.0.2.2"), 69, "cannot reach the receiver: ");
+    assert!(said.contains("p-out is set up") && said.contains(PROVED), "{said}");
+    // b has no server of its own, and not a's key.
+    let said = unproved(&pair(b, "192.0.2.2", "192.0.2.1"), 75, "the pipe works, but the server");
+    assert!(said.contains("p-in is set up"), "{said}");
+    assert_eq!(said.matches("\n  not proved: ").count(), 2, "{said}");
+
+    // A dry run proves nothing, so nothing is missing.
+    let key = std::fs::read(a.etc("p-in.key")).unwrap();
+    let line = "spiped setup send q -s 127.0.0.1:8001 -t 192.0.2.9:1 --dry-run --key -";
+    assert!(run_with_key(b, line, &key).contains("would then prove it"));
+    refused(
+        &b.run("spiped setup send q -s 127.0.0.1:8001 -t 127.0.0.1:8001 -k /root/key"),
+        64,
+        "--target",
+    );
+}
+
+/// Somebody who waits for a host that does not answer need not do so.
+#[test]
+fn a_signal_ends_the_proof_and_nothing_else() {
+    if !hosts_can_be("signals in the proof of spiped setup") {
+        return;
+    }
+    let hosts = Hosts::boot(&["host"]);
+    let host = &hosts["host"];
+    let silent = host.net().enter(|| TcpListener::bind("127.0.0.1:9999").unwrap());
+    host.must("spiped keygen /root/key");
+    host.must(
+        "systemd-run --quiet --unit setup --remain-after-exit -- spiped setup send redis \
+         -s 127.0.0.1:8000 -t 127.0.0.1:9999 -k /root/key",
+    );
+    let _asked = silent.accept().unwrap();
+    host.must("systemctl kill --kill-whom main --signal INT setup");
+    let ended = "systemctl show -P ExecMainCode -P ExecMainStatus setup";
+    wait_until("it is ended by the signal", || host.must(ended) == "2\n2");
+    assert_eq!(state(host, "spiped-send@redis"), RUNS);
+}
