@@ -75,8 +75,9 @@ pub fn check(config: &TunnelConfig, key: &SharedKey) -> Result<(), Fault> {
     let runtime = one_thread_runtime().map_err(|error| Fault::system(&error))?;
     runtime.block_on(async {
         let target = Target::new(config, SPARE).map_err(|error| Fault::system(&error))?;
+        let mut tried = None;
         let connected = select! {
-            connected = connect(&target, key, config, &mut None) => connected,
+            connected = connect(&target, key, config, &mut tried) => connected,
             never = target.keep_resolved(Refresh::Never) => match never {},
         };
         let (tunnel, mut session) = connected.map_err(|error| no_session(error, key.id()))?;
