@@ -1,5 +1,6 @@
 //! The program on hosts of its users: real systemd, real Redis, a cable.
 
+mod audit;
 mod bad_day;
 mod guide;
 mod instances;

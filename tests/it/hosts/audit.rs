@@ -1,0 +1,96 @@
+//! man/spiped-audit.7: its commands, run as they stand, have the answers it shows.
+
+use std::fs;
+
+use super::recipe::{follow, recipe};
+use crate::support::hosts::{Hosts, hosts_can_be, project};
+use crate::support::need;
+
+/// A command of the page, and the lines to expect.
+struct Question {
+    host: String,
+    command: String,
+    answer: Vec<String>,
+}
+
+/// The blocks of the page. Commands of a block follow each other in one shell.
+fn blocks() -> Vec<Vec<Question>> {
+    let page = fs::read_to_string(project("man/spiped-audit.7")).unwrap();
+    let blocks = page.split("\n.Bd -literal\n").skip(1);
+    let blocks = blocks
+        .map(|rest| rest.split("\n.Ed").next().unwrap().replace("\\e", "\\").replace("\\&", ""));
+    blocks.map(|block| questions(&block)).collect()
+}
+
+fn questions(block: &str) -> Vec<Question> {
+    let mut questions: Vec<Question> = Vec::new();
+    for line in block.lines() {
+        match line.split_once("# ") {
+            Some((host, command)) if host.len() == 1 => questions.push(Question {
+                host: host.into(),
+                command: command.into(),
+                answer: vec![],
+            }),
+            _ => questions.last_mut().unwrap().answer.push(line.into()),
+        }
+    }
+    questions
+}
+
+/// Types these commands into one shell; what each of them has answered.
+fn ask(hosts: &Hosts, host: &str, questions: &[Question]) -> Vec<String> {
+    const NEXT: &str = "--- the next command ---";
+    let commands: Vec<_> = questions.iter().map(|question| question.command.as_str()).collect();
+    // As at a terminal, where a grep that finds nothing ends nothing.
+    let script = format!("set +e; {}", commands.join(&format!("\necho '{NEXT}'\n")));
+    let said = hosts[host].sh(&format!("{script}\ntrue"));
+    said.split(NEXT).map(str::to_owned).collect()
+}
+
+/// Whether a line is as expected, where three dots stand for anything, and any
+/// white space for any other.
+fn is_as_expected(line: &str, expected: &str) -> bool {
+    let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (line, expected) = (squeeze(line), squeeze(expected));
+    let mut parts = expected.split("...");
+    let Some(mut rest) = line.strip_prefix(parts.next().unwrap()) else { return false };
+    let parts: Vec<_> = parts.collect();
+    let Some((last, between)) = parts.split_last() else { return rest.is_empty() };
+    for part in between {
+        let Some((_, after)) = rest.split_once(part) else { return false };
+        rest = after;
+    }
+    rest.ends_with(last)
+}
+
+#[test]
+fn an_audit_gets_the_answers_that_the_manual_shows() {
+    if !hosts_can_be("the audit of the manual") {
+        return;
+    }
+    need("tcpdump", "tcpdump");
+    need("ss", "iproute2");
+    let hosts = Hosts::boot(&["a", "b"]);
+    hosts["a"].has_redis();
+    follow(&hosts, &recipe("A SERVER AND ITS CLIENTS"));
+    let mut ids = Vec::new();
+    let mut asked = 0;
+    for block in blocks() {
+        for questions in block.chunk_by(|one, next| one.host == next.host) {
+            let host = &questions[0].host;
+            let answers = ask(&hosts, host, &questions);
+            assert_eq!(answers.len(), questions.len(), "{answers:?}");
+            for (Question { command, answer, .. }, said) in questions.iter().zip(&answers) {
+                let lines: Vec<_> = said.lines().filter(|line| !line.is_empty()).collect();
+                let is_good = lines.len() == answer.len()
+                    && lines.iter().zip(answer).all(|(line, good)| is_as_expected(line, good));
+                assert!(is_good, "{host}# {command}\n{said}\ninstead of\n{}", answer.join("\n"));
+                ids.extend(command.starts_with("spiped keyid").then(|| said.trim().to_owned()));
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked > 15, "{asked}");
+    assert_eq!(ids.len(), 2);
+    assert_eq!(ids[0], ids[1]);
+}
