@@ -30,6 +30,7 @@ mod network;
 mod packages;
 mod prewarm;
 mod process;
+mod readme;
 mod redis;
 mod service;
 mod setup;
