@@ -131,7 +131,7 @@ impl SetupError {
     pub fn hint(&self) -> &str {
         match self {
             Self::NotRoot => "run it with sudo; --dry-run needs no root",
-            Self::NoSystemd => "without systemd run the two ends yourself: 'man spiped', EXAMPLES",
+            Self::NoSystemd => "without systemd run the two ends yourself: 'man spiped', Examples",
             Self::NotInstalled(_) => {
                 "install the package, or the units to /usr/lib/systemd/system; then 'systemctl daemon-reload'"
             }

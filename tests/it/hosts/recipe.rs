@@ -32,7 +32,8 @@ pub fn recipe(section: &str) -> Vec<Step> {
         match line {
             ".Bd -literal -offset indent" => {
                 let text: Vec<_> = lines.by_ref().take_while(|line| *line != ".Ed").collect();
-                steps.push(Step::new(&before, text.join("\n")).expect(&before));
+                let text = text.join("\n").replace("\\e", "\\");
+                steps.push(Step::new(&before, text).expect(&before));
             }
             ".Pp" => before.clear(),
             _ => before = [&before, line.trim_start_matches(".Pa ")].join("\n"),
@@ -74,7 +75,7 @@ impl Step {
             ["Replace", file] => What::Replace(file.into()),
             _ => What::Commands,
         };
-        Some(Self { on, what, text })
+        Some(Self { on, what, text: unfolded(&text) })
     }
 
     /// Does it; what the commands print.
@@ -94,6 +95,13 @@ impl Step {
         }
         printed
     }
+}
+
+/// A line that ends in a backslash goes on in the next: as one line.
+fn unfolded(text: &str) -> String {
+    let mut lines = text.split("\\\n");
+    let first = lines.next().unwrap_or_default().to_owned();
+    lines.fold(first, |text, line| text + line.trim_start())
 }
 
 /// Does all of it; what the commands print.
