@@ -99,3 +99,22 @@ fn the_example_of_the_help_carries_what_is_sent() {
     let sender = Daemon::spawn(in_folder(next(), "", &receiver.address.to_string()));
     round_trip(&mut sender.connect(), b"by the example");
 }
+
+/// The last command of each example, as far as it can be done without systemd.
+#[test]
+fn the_examples_of_setup_are_commands_that_it_takes() {
+    let folder = Folder::new();
+    for command in ["setup receive", "setup send", "setup pair"] {
+        let help = help(Path::new(SPIPED), command);
+        let help = help.replace("\\\n", " ");
+        let typed = help.lines().find_map(|line| line.trim_start().strip_prefix("sudo spiped "));
+        let typed = typed.unwrap();
+        assert!(typed.starts_with(command), "{typed}");
+        let mut spiped = Command::new(SPIPED);
+        // In place of the key that comes from the other host.
+        let key = folder.shared_key().display().to_string();
+        let words = typed.split_whitespace().map(|word| if word == "-" { &key } else { word });
+        let output = spiped.args(words).arg("--dry-run").output().unwrap();
+        assert!(output.status.success(), "{typed}: {output:?}");
+    }
+}

@@ -58,6 +58,9 @@ fn the_package_is_one_that_debian_would_take() {
     assert_eq!(field("Package"), "spiped-rs");
     assert_eq!(field("Conflicts"), "spiped");
     assert_eq!(field("Provides") + &field("Replaces"), "");
+    // Nothing of what built it is needed where it is copied to.
+    let depends = field("Depends");
+    assert!(depends.starts_with("libc6 (>= ") && !depends.contains("rust"), "{depends}");
     let sorts = ["--compare-versions", &field("Version"), "lt", &later()];
     must(Command::new("dpkg").args(sorts));
 

@@ -52,7 +52,7 @@ fn the_session_of_the_readme_is_as_it_is_shown() {
                 .output()
                 .unwrap();
             let said = String::from_utf8(ran.stdout).unwrap();
-            shown += &format!("$ {command}\n{}", said.replace("\n\n", "\n"));
+            shown.extend(["$ ", command, "\n", &said.replace("\n\n", "\n")]);
         }
         redis.kill().unwrap();
         redis.wait().unwrap();

@@ -15,10 +15,11 @@ pub fn part(results: &Results) -> String {
     let shown: Vec<_> = figures::of_readme().collect();
     let mut parts = vec![
         format!(
-            "Both ends on one machine ({});\nmedian of {} interleaved rounds. CPU is that of both \
-             ends together. {}",
+            "Both ends on one machine ({});\nmedian of {} interleaved rounds. CPU is that of \
+             both ends together.\n{} {}",
             results.machine(),
             results.machine["rounds"],
+            table::REDIS,
             table::PLAINTEXT
         ),
         table::overview(results, &shown),

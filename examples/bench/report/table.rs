@@ -7,13 +7,16 @@ use super::short;
 /// Whose bytes anyone on the way can read.
 pub const PLAINTEXT: &str = "haproxy and socat relay plaintext here.";
 
+/// Who asks it.
+pub const REDIS: &str = "Redis is asked by redis-benchmark with these options.";
+
 /// Medians of the main figures, the goals, and each figure by itself.
 pub fn all(results: &Results) -> String {
     let main: Vec<_> = figures::main().collect();
     let mut parts = vec![
         "# What the pipe costs, and what others cost".into(),
         format!(
-            "{}; {}.\n{PLAINTEXT} Made by `scripts/bench`, whose head says how it measures.",
+            "{}; {}.\nCPU is that of both ends together. {REDIS}\n{PLAINTEXT} Made by `scripts/bench`, whose head says how it measures.",
             results.machine(),
             results.method()
         ),

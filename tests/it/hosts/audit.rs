@@ -78,7 +78,7 @@ fn an_audit_gets_the_answers_that_the_manual_shows() {
     for block in blocks() {
         for questions in block.chunk_by(|one, next| one.host == next.host) {
             let host = &questions[0].host;
-            let answers = ask(&hosts, host, &questions);
+            let answers = ask(&hosts, host, questions);
             assert_eq!(answers.len(), questions.len(), "{answers:?}");
             for (Question { command, answer, .. }, said) in questions.iter().zip(&answers) {
                 let lines: Vec<_> = said.lines().filter(|line| !line.is_empty()).collect();
