@@ -50,6 +50,18 @@ fn the_published_figures_are_those_of_the_published_run() {
     let part = read(&output.join("readme.md"));
     assert!(readme.contains(&format!(" -->\n\n{part}\n<!-- ")), "README has not:\n{part}");
 
+    // Published again, where an old part stands, README is the same.
+    let again = folder.path("again");
+    fs::create_dir(&again).unwrap();
+    let old = readme.replace(&part, "an old part\n");
+    assert_ne!(old, readme);
+    fs::write(again.join("README.md"), old).unwrap();
+    let mut publish = Command::new(program());
+    publish.arg("--publish").arg("--from").arg(published.join("bench.json"));
+    let ran = publish.current_dir(&again).output().unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    assert_eq!(read(&again.join("README.md")), readme);
+
     // A line for each peer: its name, and three figures.
     let found: Value = serde_json::from_str(&read(&published.join("bench.json"))).unwrap();
     let peers = found["peers"].as_array().unwrap();
