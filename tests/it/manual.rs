@@ -29,6 +29,59 @@ fn mandoc_finds_nothing_wrong_with_any_page() {
     }
 }
 
+/// A page, formatted for a terminal of 80 columns.
+fn rendered(page: &Path) -> String {
+    let mut mandoc = Command::new("mandoc");
+    let output = mandoc.args(["-T", "utf8", "-O", "width=80"]).arg(page).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    // Bold is a character, a backspace, and the character again.
+    let mut seen = String::new();
+    for character in text.chars() {
+        match character {
+            '\u{8}' => drop(seen.pop()),
+            other => seen.push(other),
+        }
+    }
+    seen
+}
+
+#[test]
+fn no_line_of_a_page_is_wider_than_a_terminal() {
+    need("mandoc", "mandoc");
+    for page in fs::read_dir(project("man")).unwrap() {
+        let page = page.unwrap().path();
+        let text = rendered(&page);
+        assert!(text.lines().count() > 50, "{text}");
+        let wide: Vec<_> = text.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(wide.is_empty(), "{}: {wide:#?}", page.display());
+    }
+}
+
+/// Examples come before the options, `setup` before all other commands.
+#[test]
+fn the_manual_begins_with_setup_and_examples() {
+    let manual = read("man/spiped.1");
+    let place = |text: &str| manual.find(text).unwrap_or_else(|| panic!("no {text}"));
+    assert!(manual.contains(".Sh SYNOPSIS\n.Nm\n.Cm setup\n"));
+    assert!(place(".Ss Examples\n") < place(".Sh OPTIONS\n"));
+    assert!(place("\nspiped setup receive") < place("\nspiped -F -d"));
+}
+
+/// What the other pages say of options.
+#[test]
+fn the_other_pages_name_no_option_that_is_not_there() {
+    let commands = ["", "setup receive", "setup send", "setup pair"];
+    let known: BTreeSet<_> =
+        commands.iter().flat_map(|command| options_of(Path::new(SPIPED), command)).collect();
+    for page in ["man/spiped-migration.7", "man/spiped-audit.7", "man/spiped-redis.7"] {
+        let manual = read(page);
+        let named = flags(manual.lines().filter(|line| line.starts_with('.')));
+        assert!(named.is_subset(&known), "{page}: {named:?}");
+    }
+    assert!(flags(read("man/spiped-migration.7").lines()).len() > 10);
+}
+
 #[test]
 fn the_manuals_have_every_option_and_no_other() {
     let folder = Folder::new();
