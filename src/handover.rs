@@ -166,10 +166,15 @@ fn give_a_scope(unit: &str, worker: Pid) -> Result<(), HandoverError> {
     .map(drop)
 }
 
-/// A scope has no instances, so that its name cannot have an @.
 fn scope_name(unit: &str, worker: Pid) -> String {
+    format!("{}{worker}.scope", scope_prefix(unit))
+}
+
+/// What the names of a unit's scopes begin with, before a number. A scope has no
+/// instances, so that its name cannot have an @.
+pub(crate) fn scope_prefix(unit: &str) -> String {
     let unit = unit.strip_suffix(".service").unwrap_or(unit).replace('@', "-");
-    format!("{unit}-draining-{worker}.scope")
+    format!("{unit}-draining-")
 }
 
 fn run(program: &str, words: &[&str]) -> Result<String, HandoverError> {

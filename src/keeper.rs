@@ -4,8 +4,8 @@
 //! systemd ─ keeper (its main process) ─ worker (serves)
 //!
 //! stop:      TERM ─▶ keeper ─ TERM ─▶ worker ends its connections, then the keeper ends
-//! restart:   USR1 ─▶ keeper ─ USR1 ─▶ worker ends its connections
-//!                      └ ends at once: systemd starts the next keeper
+//! restart:   USR1 ─▶ keeper ─ USR1 ─▶ worker listens no more, ends its connections
+//!                      └ ends then: systemd starts the next keeper
 //! ```
 //!
 //! systemd starts nothing anew before the main process of the unit has ended, however
@@ -13,25 +13,39 @@
 //! USR1 is `spiped handover`, see [`crate::handover`].
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, Pid, fork, pipe};
+
+/// How long the worker may take until it does not listen any more, in milliseconds.
+const STUCK: u16 = 5000;
 
 /// Which of the two this is after [`split`].
 pub enum Split {
     /// The one that systemd knows.
     Keeper(Keeper),
     /// The one that serves.
-    Worker,
+    Worker(Listening),
 }
 
 /// The process that systemd knows. It holds no socket and no key.
 pub struct Keeper {
     worker: Pid,
     signals: SigSet,
+    /// Ends once the worker does not listen any more.
+    listening: OwnedFd,
+}
+
+/// Held by the worker for as long as it listens: dropped, it lets the keeper end once
+/// another process takes over.
+#[derive(Debug)]
+pub struct Listening {
+    _end: OwnedFd,
 }
 
 /// Makes the worker.
@@ -48,6 +62,7 @@ pub fn split() -> io::Result<Split> {
         Signal::SIGUSR1,
         Signal::SIGCHLD,
     ]);
+    let (listening, end) = pipe()?;
     // Before there is a worker to hear of.
     let mask_before = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
     #[expect(unsafe_code, reason = "there is no safe fork")]
@@ -55,10 +70,14 @@ pub fn split() -> io::Result<Split> {
     // there is of this process, and no lock that nobody will release.
     match unsafe { fork() }? {
         ForkResult::Child => {
+            drop(listening);
             mask_before.thread_set_mask()?;
-            Ok(Split::Worker)
+            Ok(Split::Worker(Listening { _end: end }))
         }
-        ForkResult::Parent { child } => Ok(Split::Keeper(Keeper { worker: child, signals })),
+        ForkResult::Parent { child } => {
+            drop(end);
+            Ok(Split::Keeper(Keeper { worker: child, signals, listening }))
+        }
     }
 }
 
@@ -75,6 +94,7 @@ impl Keeper {
                 self.pass_on(signal)?;
             }
             if signal == Signal::SIGUSR1 {
+                self.wait_until_it_does_not_listen()?;
                 return Ok(ExitCode::SUCCESS);
             }
             // Looked at each time: two signals of one kind can come as one.
@@ -96,6 +116,16 @@ impl Keeper {
         match kill(self.worker, signal) {
             // It has just ended, which is seen next.
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The next process listens at the same paths. A worker that is stuck is not waited
+    /// for any longer.
+    fn wait_until_it_does_not_listen(&self) -> io::Result<()> {
+        let mut ended = [PollFd::new(self.listening.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut ended, STUCK) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

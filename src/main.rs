@@ -46,7 +46,9 @@ fn main() -> ExitCode {
     match args.command {
         Some(Command::Keygen { path }) => end(keygen(&path)),
         Some(Command::Keyid { path, user }) => end(told(keyid(&path, user.as_deref()))),
-        Some(Command::Check { configuration, key }) => end(told(check(&configuration, &key))),
+        Some(Command::UnitCheck { configuration, key }) => {
+            end(told(unit_check(&configuration, &key)))
+        }
         Some(Command::Rekey { socket, key }) => {
             end(rekey::rekey(&socket, &key).and_then(|id| print(&format_args!("{id}\n"))))
         }
@@ -103,7 +105,7 @@ fn spipe() -> Result<ExitCode, Error> {
 /// One end of a pipe, until a signal ends it.
 fn pipe(config: &Config, unknown: &[UnknownVariable]) -> ExitCode {
     let start = match Inherited::take() {
-        Ok(sockets) => Start { sockets, watchdog: Watchdog::from_env() },
+        Ok(sockets) => Start { sockets, watchdog: Watchdog::from_env(), listening: None },
         Err(error) => return end(told(Err(error.into()))),
     };
     match config.process.ground {
@@ -115,7 +117,10 @@ fn pipe(config: &Config, unknown: &[UnknownVariable]) -> ExitCode {
                     end(Err(Error::System { what: "cannot watch the process that serves", error }))
                 })
             }
-            Ok(Split::Worker) => end(told(serve(config, unknown, start, None))),
+            Ok(Split::Worker(listening)) => {
+                let start = Start { listening: Some(listening), ..start };
+                end(told(serve(config, unknown, start, None)))
+            }
             Err(error) => end(Err(Error::System { what: "cannot start a process", error })),
         },
         // Before the key is read: the parent never has it.
@@ -171,7 +176,7 @@ fn caused_by<E: Into<Error>>(option: &str) -> impl Fn(E) -> Error {
 }
 
 /// Whether a unit can start with these files, as root sees them.
-fn check(configuration: &Path, key: &Path) -> Result<(), Error> {
+fn unit_check(configuration: &Path, key: &Path) -> Result<(), Error> {
     File::open(configuration)
         .map_err(|error| Error::Configuration { path: configuration.into(), error })?;
     let encrypted =

@@ -56,7 +56,7 @@ The manual: man spipe";
         spiped keygen PATH\n       \
         spiped keyid PATH\n       \
         spiped rekey SOCKET KEY\n       \
-        spiped check CONF KEY\n       \
+        spiped unit-check CONF KEY\n       \
         spiped handover UNIT\n       \
         spiped completions SHELL [NAME]"
 )]
@@ -242,7 +242,7 @@ pub enum Command {
         key: PathBuf,
     },
     /// Refuse a unit's start whose configuration or key is not there or not fit; prints nothing else
-    Check {
+    UnitCheck {
         /// The configuration file
         #[arg(value_name = "CONF")]
         configuration: PathBuf,

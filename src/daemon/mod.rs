@@ -75,6 +75,7 @@ use self::target::Target;
 use self::workers::one_thread_runtime;
 use crate::config::{Address, Config, Dns, ProcessConfig};
 use crate::error::Error;
+use crate::keeper::Listening;
 use crate::key_file::{self, KeyFileError, Owners};
 use crate::privileges;
 use crate::protocol::{KeyId, ReplaySet, SharedKey, Suite};
@@ -116,12 +117,15 @@ pub struct Start {
     pub sockets: Inherited,
     /// Whether it wants to be told that we live.
     pub watchdog: Watchdog,
+    /// Dropped when we do not listen any more, with `--handover`.
+    pub listening: Option<Listening>,
 }
 
 /// Where connections come in, and new keys.
 struct Doors {
     source: Source,
     control: Option<Control>,
+    listening: Option<Listening>,
 }
 
 /// One of the connections there may be, given back when dropped: after its sockets.
@@ -139,7 +143,8 @@ pub fn run(
     start: Start,
     ready: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let source = Source::of(config, start.sockets)?;
+    let Start { sockets, watchdog, listening } = start;
+    let source = Source::of(config, sockets)?;
     let places = Places::from_limits(config, source.listeners())?;
     let runtime = one_thread_runtime().map_err(system("cannot start the event loop"))?;
     runtime.block_on(async {
@@ -157,7 +162,7 @@ pub fn run(
         // Whatever may be missing is found before anybody is told that it is ready.
         let server = Server::new(config, key, places)?;
         ready()?;
-        server.serve(Doors { source, control }, signals, start.watchdog).await
+        server.serve(Doors { source, control, listening }, signals, watchdog).await
     })
 }
 

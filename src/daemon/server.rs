@@ -30,6 +30,7 @@ use super::workers::Workers;
 use super::{Doors, Shared, system};
 use crate::config::Config;
 use crate::error::Error;
+use crate::keeper::Listening;
 use crate::protocol::SharedKey;
 
 /// How long connections may take to tell the other end that we are ending.
@@ -86,7 +87,7 @@ impl Server {
         watchdog: Watchdog,
     ) -> Result<(), Error> {
         let serve = async {
-            let Doors { source, control } = doors;
+            let Doors { source, control, listening } = doors;
             let target = &self.shared.config.tunnel.target;
             let listeners = select! {
                 // Who is bound already serves, and ends as such.
@@ -96,7 +97,7 @@ impl Server {
                 _signal = end.next() => return Ok(()),
                 () = handover.received() => return Ok(()),
             };
-            self.serve_and_tell(listeners, control, (handover, end)).await
+            self.serve_and_tell(listeners, (control, listening), (handover, end)).await
         };
         select! {
             result = serve => result,
@@ -110,7 +111,7 @@ impl Server {
     async fn serve_and_tell(
         &self,
         listeners: Vec<Listener>,
-        control: Option<Control>,
+        doors: (Option<Control>, Option<Listening>),
         signals: (HandoverSignal, EndSignals),
     ) -> Result<(), Error> {
         let names: Vec<_> = listeners.iter().map(Listener::name).collect();
@@ -120,7 +121,7 @@ impl Server {
         let pipe = format!("{} on {} to {}", config.role, names.join(", "), config.tunnel.target);
         let status = || self.shared.status(&pipe);
         select! {
-            result = self.serve_and_drain(listeners, control, signals) => result,
+            result = self.serve_and_drain(listeners, doors, signals) => result,
             never = self.shared.notifier.keep_telling(status) => match never {},
         }
     }
@@ -128,7 +129,7 @@ impl Server {
     async fn serve_and_drain(
         &self,
         listeners: Vec<Listener>,
-        control: Option<Control>,
+        (control, listening): (Option<Control>, Option<Listening>),
         (mut handover, mut end): (HandoverSignal, EndSignals),
     ) -> Result<(), Error> {
         let (alive, mut all_ended) = mpsc::channel::<()>(1);
@@ -152,7 +153,7 @@ impl Server {
         }
         // From here on a connect is refused, and the socket's file is gone; a
         // socket of systemd's keeps who comes for the next process.
-        drop((listeners, control));
+        drop((listeners, control, listening));
         self.shared.prewarmed.clear();
         self.drain.begin();
         let is_handed_over = self.shared.handover.has_begun();

@@ -83,7 +83,7 @@ fn is_there(name: &Name) -> Result<bool, SetupError> {
         if state(&service)?.is_in_use() || state(&socket)?.is_in_use() {
             return Ok(true);
         }
-        if drop_in(&socket).exists() || !scopes_of(role, name).is_empty() {
+        if drop_in(&socket).exists() || !scopes_of(&service).is_empty() {
             return Ok(true);
         }
     }
@@ -126,6 +126,7 @@ impl Plan {
         for (role, name) in ends {
             let (service, socket) = Unit::both(*role, name);
             let (of_service, of_socket) = (state(&service)?, state(&socket)?);
+            let scopes = scopes_of(&service);
             for (unit, state, running) in
                 [(socket, of_socket, &mut sockets), (service, of_service, &mut rest)]
             {
@@ -138,7 +139,7 @@ impl Plan {
                 }
             }
             // Old connections that are left of a restart.
-            rest.extend(scopes_of(*role, name));
+            rest.extend(scopes);
         }
         for (verb, units) in [("disable", enabled), ("stop", sockets), ("stop", rest)] {
             if !units.is_empty() {

@@ -12,6 +12,7 @@ use nix::unistd::geteuid;
 use super::SetupError;
 use crate::config::Role;
 use crate::config::setup::{End, Name};
+use crate::handover::scope_prefix;
 
 /// Whether systemd is what runs this host.
 pub(super) fn is_running() -> bool {
@@ -57,11 +58,10 @@ pub(super) fn pipe_of(unit: &str) -> Option<&str> {
     Some(of(Role::Decrypt).or_else(|| of(Role::Encrypt))?.rsplit_once('.')?.0)
 }
 
-/// The scopes in which the old connections of an end live on after a restart, such
-/// as `spiped-receive-NAME-….scope`: systemd lets no scope have an @. Another pipe's
-/// name may begin with this one's and a dash; its scopes have one dash more.
-pub(super) fn scopes_of(role: Role, name: &Name) -> Vec<String> {
-    let begin = format!("{}-{name}-", prefix(role).trim_end_matches('@'));
+/// The scopes in which the old connections of a service live on after a restart. The
+/// name of another pipe may begin as these do; its scopes have one dash more.
+pub(super) fn scopes_of(unit: &Unit) -> Vec<String> {
+    let begin = scope_prefix(&unit.0);
     let pattern = format!("{begin}*.scope");
     let listed = ask("systemctl", &["list-units", "--all", "--plain", "--no-legend", &pattern]);
     let units = listed.lines().filter_map(|line| line.split_whitespace().next());

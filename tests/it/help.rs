@@ -12,7 +12,7 @@ const COMMANDS: [&str; 12] = [
     "keyid",
     "rekey",
     "handover",
-    "check",
+    "unit-check",
     "setup",
     "setup receive",
     "setup send",

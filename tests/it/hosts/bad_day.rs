@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::hosts::{Host, Hosts, hosts_can_be, said};
+use crate::support::hosts::{Host, Hosts, commands_of, hosts_can_be, said};
 use crate::support::{Server, connect, read_to_end, round_trip, wait_until};
 
 const RECEIVE: &str = "spiped-receive@in.service";
@@ -192,10 +192,15 @@ fn a_client_is_shut_out_at_once_by_the_signal_kill() {
     host.start("start", RECEIVE);
     host.start("start", SEND);
     host.net().enter(|| {
+        let mut before = connect(local(8000));
+        round_trip(&mut before, b"before a restart");
+        host.must(&format!("systemctl restart {RECEIVE}"));
         let mut open = connect(local(8000));
         round_trip(&mut open, b"with the old key");
+        round_trip(&mut before, b"after a restart");
         host.write_etc("in.key", [9; 32], 0o600);
-        host.must("systemctl kill --signal=KILL spiped-receive@in*");
+        host.sh(&commands_of("KEYS")[0].replace("redis", "in"));
+        read_to_end(&mut before);
         read_to_end(&mut open);
         let id = host.must("spiped keyid /etc/spiped/in.key");
         wait_until("it is started again with the new key", || {

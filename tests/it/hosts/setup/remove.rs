@@ -141,7 +141,7 @@ fn a_pair_goes_as_a_whole_and_what_is_left_of_a_restart_goes_with_its_pipe() {
     // Its peer is not there, so it is not proved.
     let pair = host.run(&format!("{PAIR} -k /root/key"));
     assert_eq!(pair.status.code(), Some(69), "{pair:?}");
-    for scope in ["redis-1", "redis-in-2"] {
+    for scope in ["redis-draining-1", "redis-in-draining-2"] {
         host.must(&format!(
             "systemd-run --quiet --unit run-{scope} systemd-run --scope \
              --unit spiped-receive-{scope}.scope sleep infinity"
@@ -149,7 +149,8 @@ fn a_pair_goes_as_a_whole_and_what_is_left_of_a_restart_goes_with_its_pipe() {
     }
     let is_active = |unit: &str| host.run(&format!("systemctl --quiet is-active {unit}"));
     let runs = |unit: &str| is_active(unit).status.success();
-    let scopes = ["spiped-receive-redis-1.scope", "spiped-receive-redis-in-2.scope"];
+    let scopes =
+        ["spiped-receive-redis-draining-1.scope", "spiped-receive-redis-in-draining-2.scope"];
     wait_until("the scopes are there", || scopes.iter().all(|scope| runs(scope)));
 
     // Either may be meant; nothing is guessed.
