@@ -46,7 +46,7 @@ pub fn start(config: LogConfig) -> io::Result<Log> {
     let style = Style { format: config.format, level: config.level, sink: sink.kind() };
     let queue = Arc::new(Queue::default());
     let queued = Arc::clone(&queue);
-    thread::Builder::new().name("log".into()).spawn(move || write_lines(&queued, &sink, style))?;
+    thread::Builder::new().name("log".into()).spawn(move || write_lines(&queued, sink, style))?;
     tracing::subscriber::set_global_default(subscriber(style, Arc::clone(&queue)))
         .map_err(io::Error::other)?;
     panic::set_hook(Box::new(log_panic));
@@ -82,7 +82,7 @@ fn subscriber(style: Style, queue: Arc<Queue>) -> Box<dyn Subscriber + Send + Sy
 
 /// The thread of the log: writes what is queued, for ever. Counts the lines that
 /// are left out, and says how many as soon as a line can be written again.
-fn write_lines(queue: &Queue, sink: &Sink, style: Style) {
+fn write_lines(queue: &Queue, mut sink: Sink, style: Style) {
     let mut suppressed = 0_u64;
     loop {
         let written = match queue.next() {
@@ -94,13 +94,13 @@ fn write_lines(queue: &Queue, sink: &Sink, style: Style) {
         };
         if written.is_err() {
             suppressed = suppressed.saturating_add(1);
-        } else if suppressed > 0 && say_suppressed(suppressed, sink, style).is_ok() {
+        } else if suppressed > 0 && say_suppressed(suppressed, &mut sink, style).is_ok() {
             suppressed = 0;
         }
     }
 }
 
-fn say_suppressed(suppressed: u64, sink: &Sink, style: Style) -> io::Result<()> {
+fn say_suppressed(suppressed: u64, sink: &mut Sink, style: Style) -> io::Result<()> {
     let line = Arc::new(Queue::default());
     tracing::subscriber::with_default(subscriber(style, Arc::clone(&line)), || {
         warn!(

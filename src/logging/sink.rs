@@ -1,23 +1,40 @@
 //! Where lines go. Only the thread of the log writes, so it may wait there.
+//!
+//! A journal or a syslog that has gone is connected to again with the next line; a
+//! line that cannot be written is an error, for whoever counts them.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::syslog::{Facility, LogFlags, Severity, openlog, syslog};
 use tracing::Level;
 
 use super::queue::Line;
 use crate::config::LogSink;
 
+/// Where the system's log takes lines (syslog(3)).
+const SYSLOG: &str = "/dev/log";
+/// Where the journal takes what would be a standard error.
+const JOURNAL: &str = "/run/systemd/journal/stdout";
+
 /// An open sink.
-pub(super) enum Sink {
+pub(super) struct Sink {
+    to: To,
+    kind: Kind,
+}
+
+enum To {
     /// A copy of standard error, so that no lock is held while it stands still.
-    Stderr(File, Kind),
-    Syslog,
+    File {
+        file: File,
+        /// Whether a line has ended in its middle.
+        is_torn: bool,
+    },
+    /// None while nobody listens there.
+    Syslog(Option<UnixDatagram>),
 }
 
 /// What kind of sink it is.
@@ -36,53 +53,87 @@ impl Sink {
     pub(super) fn open(sink: LogSink) -> io::Result<Self> {
         match sink {
             LogSink::Syslog => {
-                // These hold for the life of the process. A name of ours is
-                // never refused.
-                let _named = openlog(Some(c"spiped"), LogFlags::LOG_PID, Facility::LOG_DAEMON);
-                Ok(Self::Syslog)
+                Ok(Self { to: To::Syslog(connect_to_syslog().ok()), kind: Kind::Syslog })
             }
             LogSink::Stderr => {
-                let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-                let kind = if is_journal(&stderr) {
+                let file = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+                let kind = if is_journal(&file) {
                     Kind::Journal
-                } else if stderr.is_terminal() {
+                } else if file.is_terminal() {
                     Kind::Terminal
                 } else {
                     Kind::File
                 };
-                Ok(Self::Stderr(stderr, kind))
+                Ok(Self { to: To::File { file, is_torn: false }, kind })
             }
         }
     }
 
     pub(super) const fn kind(&self) -> Kind {
-        match self {
-            Self::Stderr(_, kind) => *kind,
-            Self::Syslog => Kind::Syslog,
-        }
+        self.kind
     }
 
     /// Writes a line, however long that takes.
-    pub(super) fn write(&self, line: &Line) -> io::Result<()> {
-        let (severity, number) = severity(line.level);
-        match self {
-            Self::Stderr(file, Kind::Journal) => {
-                let prefix = format!("<{number}>");
-                write_all(file, &[prefix.as_bytes(), &line.text].concat())
+    pub(super) fn write(&mut self, line: &Line) -> io::Result<()> {
+        let severity = severity(line.level);
+        match &mut self.to {
+            To::File { file, .. } if self.kind == Kind::Journal => {
+                let text = [format!("<{severity}>").as_bytes(), &line.text].concat();
+                if write_all(file, &text, &mut 0).is_err() {
+                    *file = connect_to_journal()?;
+                    return write_all(file, &text, &mut 0);
+                }
+                Ok(())
             }
-            Self::Stderr(file, _) => write_all(file, &line.text),
-            Self::Syslog => Ok(syslog(severity, OsStr::from_bytes(line.text.trim_ascii_end()))?),
+            To::File { file, is_torn } => {
+                let end: &[u8] = if *is_torn { b"\n" } else { b"" };
+                let mut count = 0;
+                let written = write_all(file, &[end, &line.text].concat(), &mut count);
+                *is_torn = written.is_err() && (*is_torn || count > 0);
+                written
+            }
+            To::Syslog(socket) => {
+                let text = String::from_utf8_lossy(line.text.trim_ascii_end());
+                let text = format!("<{}>spiped[{}]: {text}", DAEMON | severity, process::id());
+                if let Some(socket) = &*socket
+                    && socket.send(text.as_bytes()).is_ok()
+                {
+                    return Ok(());
+                }
+                *socket = None;
+                let again = connect_to_syslog()?;
+                again.send(text.as_bytes())?;
+                *socket = Some(again);
+                Ok(())
+            }
         }
     }
 }
 
+fn connect_to_syslog() -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(SYSLOG)?;
+    Ok(socket)
+}
+
+/// As systemd does it for a unit's standard error: who we are, no unit but our own,
+/// the level of a line without one, and that lines begin with theirs.
+fn connect_to_journal() -> io::Result<File> {
+    let mut stream = UnixStream::connect(JOURNAL)?;
+    stream.write_all(b"spiped\n\n30\n1\n0\n0\n0\n")?;
+    Ok(File::from(OwnedFd::from(stream)))
+}
+
 /// As `Write::write_all`, also where another process has made the file
-/// non-blocking: that is shared.
-fn write_all(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
+/// non-blocking: that is shared. `written` says how much was.
+fn write_all(mut file: &File, mut bytes: &[u8], written: &mut usize) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = bytes.split_at(count).1,
+            Ok(count) => {
+                bytes = bytes.split_at(count).1;
+                *written = written.saturating_add(count);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE)?;
@@ -100,12 +151,15 @@ fn is_journal(stderr: &File) -> bool {
         .is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
-/// The level as syslog has it, by name and by number.
-const fn severity(level: Level) -> (Severity, u8) {
+/// The facility of daemons (syslog(3)).
+const DAEMON: u8 = 3 << 3;
+
+/// The level as syslog has it.
+const fn severity(level: Level) -> u8 {
     match level {
-        Level::ERROR => (Severity::LOG_ERR, 3),
-        Level::WARN => (Severity::LOG_WARNING, 4),
-        Level::INFO => (Severity::LOG_INFO, 6),
-        Level::DEBUG | Level::TRACE => (Severity::LOG_DEBUG, 7),
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
     }
 }

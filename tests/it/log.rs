@@ -1,14 +1,17 @@
 //! A log that nobody reads, or that cannot be written, holds up nothing.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::unistd::pipe;
 
 use crate::support::{
@@ -19,6 +22,9 @@ use crate::support::{
 /// Connections that each cause a line: more than the program keeps for a log that
 /// is not read.
 const PROBES: usize = 1500;
+
+/// Before the command of a receiver.
+const NOTHING: &[&str] = &[];
 
 /// A pipe that soon is full, for a log.
 fn small_pipe() -> (File, OwnedFd) {
@@ -70,9 +76,10 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(log: impl Into<Stdio>, before: &[&str], more: &[&str]) -> Self {
+    fn new(log: impl Into<Stdio>, before: &[impl AsRef<str>], more: &[&str]) -> Self {
         let folder = Folder::new();
         let (target, source) = (Server::echo(), nobody());
+        let before: Vec<_> = before.iter().map(AsRef::as_ref).collect();
         let mut command = Command::new(before.first().unwrap_or(&SPIPED));
         command.args(before.get(1..).unwrap_or_default());
         if !before.is_empty() {
@@ -100,22 +107,17 @@ impl Stage {
 #[test]
 fn a_log_that_is_not_read_holds_up_no_connection_and_its_gap_is_counted() {
     let (mut reader, writer) = small_pipe();
-    let stage = Stage::new(writer, &[], &[]);
+    let stage = Stage::new(writer, NOTHING, &[]);
     stage.serves_all();
     let mut log = String::new();
     let mut part = [0; 4096];
-    let suppressed = |log: &str| {
-        let (_, rest) = log.split_once("lines of the log were left out ")?;
-        let (_, count) = rest.split_once('\n')?.0.split_once(" suppressed=")?;
-        Some(count.split(' ').next().unwrap().parse::<usize>().unwrap())
-    };
-    while suppressed(&log).is_none() {
+    while suppressed(&log) == 0 {
         let count = reader.read(&mut part).unwrap();
         log.push_str(std::str::from_utf8(&part[..count]).unwrap());
     }
     let probes = log.matches("connected and closed without a word").count();
     // The two connections, and who waited until it listens, have lines as well.
-    let all = probes + suppressed(&log).unwrap();
+    let all = probes + suppressed(&log);
     assert!((PROBES..PROBES + 10).contains(&all), "{all} of {PROBES}:\n{log}");
     stage.receiver.end();
     reader.read_to_string(&mut log).unwrap();
@@ -125,7 +127,7 @@ fn a_log_that_is_not_read_holds_up_no_connection_and_its_gap_is_counted() {
 #[test]
 fn term_ends_it_though_its_log_is_not_read() {
     let (reader, writer) = small_pipe();
-    let stage = Stage::new(writer, &[], &[]);
+    let stage = Stage::new(writer, NOTHING, &[]);
     stage.serves_all();
     stage.receiver.end();
     drop(reader);
@@ -134,7 +136,7 @@ fn term_ends_it_though_its_log_is_not_read() {
 #[test]
 fn a_log_whose_reader_is_gone_holds_up_no_connection() {
     let (reader, writer) = small_pipe();
-    let stage = Stage::new(writer, &[], &[]);
+    let stage = Stage::new(writer, NOTHING, &[]);
     drop(reader);
     stage.serves_all();
     stage.receiver.end();
@@ -145,13 +147,13 @@ fn a_log_whose_reader_is_gone_holds_up_no_connection() {
 fn a_non_blocking_log_gets_every_line() {
     let (mut reader, writer) = small_pipe();
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-    let stage = Stage::new(writer, &[], &[]);
+    let stage = Stage::new(writer, NOTHING, &[]);
     let probes = 200;
     for _ in 0..probes {
         drop(connect(stage.source));
     }
     round_trip(&mut stage.sender.connect(), b"after them");
-    let read = std::thread::spawn(move || {
+    let read = thread::spawn(move || {
         let mut log = String::new();
         reader.read_to_string(&mut log).unwrap();
         log
@@ -162,6 +164,15 @@ fn a_non_blocking_log_gets_every_line() {
     assert!(lines >= probes && !log.contains("suppressed="), "{lines} of {probes}:\n{log}");
 }
 
+/// What runs a command with a /dev of its own, whose log is one of this folder.
+fn own_dev(folder: &Folder) -> Vec<String> {
+    let own_dev = format!(
+        "mount -t tmpfs tmpfs /dev; mknod -m 666 /dev/null c 1 3; ln -s {} /dev/log; shift; exec \"$@\"",
+        folder.path("log").display()
+    );
+    ["unshare", "--mount", "sh", "-c", &own_dev, "sh"].map(str::to_owned).to_vec()
+}
+
 /// A syslogd that is stuck, on its disk for instance.
 #[test]
 fn a_syslog_that_is_not_read_holds_up_no_connection() {
@@ -170,18 +181,109 @@ fn a_syslog_that_is_not_read_holds_up_no_connection() {
     }
     let folder = Folder::new();
     let syslog = UnixDatagram::bind(folder.path("log")).unwrap();
-    let own_dev = format!(
-        "mount -t tmpfs tmpfs /dev; mknod -m 666 /dev/null c 1 3; ln -s {} /dev/log; shift; exec \"$@\"",
-        folder.path("log").display()
-    );
-    let before = ["unshare", "--mount", "sh", "-c", &own_dev, "sh"];
-    let stage = Stage::new(Stdio::null(), &before, &["--syslog"]);
+    let stage = Stage::new(Stdio::null(), &own_dev(&folder), &["--syslog"]);
     stage.serves_all();
     stage.receiver.end();
     let mut line = [0; 2048];
     syslog.set_read_timeout(Some(PATIENCE)).unwrap();
     let count = syslog.recv(&mut line).unwrap();
     assert!(std::str::from_utf8(&line[..count]).unwrap().contains("receiver listening on"));
+}
+
+/// How many lines the log says were left out, in all.
+fn suppressed(log: &str) -> usize {
+    let counts = log.split("lines of the log were left out").skip(1);
+    let count = |line: &str| {
+        let (_, count) = line.split_once("suppressed=")?;
+        count.split_once('\n')?.0.parse::<usize>().ok()
+    };
+    counts.filter_map(count).sum::<usize>()
+}
+
+const PROBE: &str = "connected and closed without a word";
+
+/// What finds no room on the disk is counted once there is some, and what was cut
+/// off in its middle spoils no other line.
+#[test]
+fn lines_that_a_full_disk_has_lost_are_counted() {
+    if !is_root("a disk that is full") {
+        return;
+    }
+    let run = || {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let folder = Folder::new();
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        mount(Some("tmpfs"), &folder.path("."), Some("tmpfs"), MsFlags::empty(), Some("size=64k"))
+            .unwrap();
+        let stage = Stage::new(File::create(folder.path("log")).unwrap(), NOTHING, &[]);
+        let log = || fs::read_to_string(folder.path("log")).unwrap();
+        let mut filler = File::create(folder.path("filler")).unwrap();
+        while filler.write(&[0; 512]).is_ok() {}
+        let probes = 200;
+        for _ in 0..probes {
+            drop(connect(stage.source));
+        }
+        round_trip(&mut stage.sender.connect(), b"goes on");
+        fs::remove_file(folder.path("filler")).unwrap();
+        drop(filler);
+        wait_until("there is room", || {
+            drop(connect(stage.source));
+            suppressed(&log()) > 0
+        });
+        stage.receiver.end();
+        let log = log();
+        let torn = log.lines().filter(|line| line.starts_with("20") && !line.contains(" took="));
+        let (all, torn) = (log.lines().filter(|line| line.starts_with("20")).count(), torn.count());
+        assert_eq!(all, log.lines().count(), "{log}");
+        // The start, the count and the end; and the one that was cut.
+        assert!((3..=4).contains(&torn), "{torn}\n{log}");
+        assert!(suppressed(&log) + log.matches(PROBE).count() >= probes, "{log}");
+    };
+    thread::spawn(run).join().unwrap();
+}
+
+/// A syslogd that is restarted: who logs finds it again.
+#[test]
+fn lines_that_a_syslog_that_was_gone_has_lost_are_counted() {
+    if !is_root("a syslog that goes") {
+        return;
+    }
+    let folder = Folder::new();
+    let bind = || {
+        let syslog = UnixDatagram::bind(folder.path("log")).unwrap();
+        syslog.set_read_timeout(Some(PATIENCE)).unwrap();
+        syslog
+    };
+    let until = |syslog: &UnixDatagram, text: &str| {
+        let mut said = String::new();
+        while !said.contains(text) {
+            let mut line = [0; 2048];
+            let count = syslog.recv(&mut line).expect("the line does not come");
+            said.push_str(std::str::from_utf8(&line[..count]).unwrap());
+            said.push('\n');
+        }
+        said
+    };
+    let syslog = bind();
+    let stage = Stage::new(Stdio::null(), &own_dev(&folder), &["--syslog"]);
+    until(&syslog, PROBE);
+    drop(syslog);
+    fs::remove_file(folder.path("log")).unwrap();
+    let probes = 20;
+    for _ in 0..probes {
+        drop(connect(stage.source));
+    }
+    // Its lines stand before that of this one, which is lost as well.
+    round_trip(&mut stage.sender.connect(), b"goes on");
+    stage.sender.log.wait_for(" closed ");
+    thread::sleep(Duration::from_millis(300));
+    let syslog = bind();
+    drop(connect(stage.source));
+    let said = until(&syslog, "lines of the log were left out");
+    assert!(suppressed(&said) >= probes, "{said}");
+    stage.receiver.end();
+    until(&syslog, "TERM received");
 }
 
 /// The system's signal for a file that is too large would end the process.

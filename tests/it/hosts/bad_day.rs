@@ -181,6 +181,38 @@ fn a_unit_waits_for_an_address_that_is_not_there_yet() {
     wait_until("it is there", || show(host, RECEIVE, "ActiveState") == "active");
 }
 
+/// A journal that is stopped, and started: what was said meanwhile is counted, and
+/// what comes then is in it.
+#[test]
+fn lines_that_the_journal_has_lost_are_counted() {
+    if !hosts_can_be("a journal that goes") {
+        return;
+    }
+    let (hosts, server) = boot();
+    let host = &hosts["one"];
+    let more = format!("SPIPED_TARGET={}\nSPIPED_LOG=debug\n", server.address);
+    conf(host, "in", &format!("SPIPED_SOURCE=127.0.0.1:7000\n{more}"));
+    host.start("start", RECEIVE);
+    host.net().enter(|| {
+        let units = "systemd-journald.socket systemd-journald-dev-log.socket systemd-journald";
+        host.must(&format!("systemctl stop {units}"));
+        let probes = 20;
+        for _ in 0..probes {
+            drop(connect(local(7000)));
+        }
+        host.must(&format!("systemctl start {units}"));
+        let lost = || {
+            drop(connect(local(7000)));
+            let log = journal(host, RECEIVE);
+            let (_, count) = log.split_once("lines of the log were left out")?;
+            count.split("suppressed=").nth(1)?.lines().next()?.parse::<usize>().ok()
+        };
+        wait_until("they are counted", || lost().is_some());
+        assert!(lost() >= Some(probes), "{:?}", lost());
+        assert_eq!(show(host, RECEIVE, "NRestarts"), "0");
+    });
+}
+
 /// By the manual's own line: nobody who had the old key is left.
 #[test]
 fn a_client_is_shut_out_at_once_by_the_signal_kill() {
