@@ -21,6 +21,8 @@
 //!
 //! [`setup`] has systemd run an end, with one command; the pipe knows nothing of it.
 //!
+//! [`unit_check`] is what a unit of it begins with.
+//!
 //! [`error`] is what the operator reads when the program cannot start,
 //! [`logging`] what it says afterwards; [`background`], [`privileges`] and
 //! [`signals`] are the process as a daemon of the old kind; [`stdio`] is what it
@@ -32,6 +34,7 @@ compile_error!(
 );
 
 pub mod background;
+
 pub mod config;
 pub mod daemon;
 pub mod error;
@@ -48,3 +51,4 @@ pub mod setup;
 pub mod signals;
 pub mod stdio;
 pub mod terminal;
+pub mod unit_check;

@@ -1,11 +1,9 @@
 //! Parse, run, print what went wrong with a hint, exit with its code.
 
-use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
@@ -24,9 +22,9 @@ use spiped::config::{
 use spiped::daemon::{Ended, Inherited, Start, Watchdog};
 use spiped::error::Error;
 use spiped::keeper::{Split, split};
-use spiped::key_file::{self, KeyFileError, Owners};
+use spiped::key_file::{self, Owners};
 use spiped::stdio::Stdout;
-use spiped::{daemon, handover, logging, memory, privileges, rekey, setup, signals};
+use spiped::{daemon, handover, logging, memory, privileges, rekey, setup, signals, unit_check};
 
 fn main() -> ExitCode {
     // What cannot be written is an error, and does not end this process.
@@ -47,7 +45,7 @@ fn main() -> ExitCode {
         Some(Command::Keygen { path }) => end(keygen(&path)),
         Some(Command::Keyid { path, user }) => end(told(keyid(&path, user.as_deref()))),
         Some(Command::UnitCheck { configuration, key }) => {
-            end(told(unit_check(&configuration, &key)))
+            end(told(unit_check::check(&configuration, &key)))
         }
         Some(Command::Rekey { socket, key }) => {
             end(rekey::rekey(&socket, &key).and_then(|id| print(&format_args!("{id}\n"))))
@@ -172,23 +170,6 @@ fn caused_by<E: Into<Error>>(option: &str) -> impl Fn(E) -> Error {
     move |error| match variable_of(option) {
         Some(variable) => Error::Variable { variable, error: Box::new(error.into()) },
         None => error.into(),
-    }
-}
-
-/// Whether a unit can start with these files, as root sees them.
-fn unit_check(configuration: &Path, key: &Path) -> Result<(), Error> {
-    File::open(configuration)
-        .map_err(|error| Error::Configuration { path: configuration.into(), error })?;
-    let encrypted =
-        PathBuf::from([key.as_os_str(), OsStr::new(".cred")].into_iter().collect::<OsString>());
-    match key_file::read(key, Owners::User(0)) {
-        // systemd decrypts it.
-        Err(KeyFileError::Read { error, .. })
-            if error.kind() == io::ErrorKind::NotFound && encrypted.exists() =>
-        {
-            Ok(())
-        }
-        result => Ok(result.map(drop)?),
     }
 }
 

@@ -78,7 +78,7 @@ async fn one(step: Step, done: &mut Vec<Undo>) -> Result<(), SetupError> {
                 done.push(Undo::Stop(unit.clone()));
             }
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            // One that waits for its port would be waited for.
+            // Else one that waits for its port would be waited for.
             let how = if before == Activity::Retrying { "restart" } else { "start" };
             if let Err(error) = systemctl(&[how, &unit.to_string()]).await {
                 let failure = Failure::of(&unit, now, &error);

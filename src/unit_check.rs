@@ -1,0 +1,61 @@
+//! `spiped unit-check`: what a unit begins with, as root. It says what is missing, or open
+//! to others, before the daemon is started without it; and it tells the daemon
+//! whether it was systemd that started the unit again.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::config::unit;
+use crate::error::Error;
+use crate::key_file::{self, KeyFileError, Owners};
+
+/// Refuses files that a unit cannot be started with.
+///
+/// # Errors
+/// When the configuration cannot be read, or the key file is missing or not fit. It
+/// may be missing where systemd decrypts the one with `.cred` behind its name.
+pub fn check(configuration: &Path, key: &Path) -> Result<(), Error> {
+    File::open(configuration)
+        .map_err(|error| Error::Configuration { path: configuration.into(), error })?;
+    match key_file::read(key, Owners::User(0)) {
+        Err(KeyFileError::Read { error, .. })
+            if error.kind() == io::ErrorKind::NotFound && encrypted(key).exists() => {}
+        result => drop(result?),
+    }
+    if let Some((note, unit)) = note().zip(unit())
+        && is_restarted_by_systemd(&unit)
+    {
+        // Never what a link leads to. Without it the daemon fails where it could wait.
+        let _written = File::create_new(note);
+    }
+    Ok(())
+}
+
+fn encrypted(key: &Path) -> PathBuf {
+    let mut path = OsString::from(key);
+    path.push(".cred");
+    path.into()
+}
+
+/// Whether a check has found that it was systemd that started this unit again, and
+/// nobody waits to be told of it.
+#[must_use]
+pub fn is_restarted() -> bool {
+    note().is_some_and(|note| note.exists())
+}
+
+/// In the runtime directory of a unit of ours, which is a new one with each start.
+fn note() -> Option<PathBuf> {
+    let _of_ours = unit()?;
+    Some(PathBuf::from(env::var_os("RUNTIME_DIRECTORY")?).join("restarted"))
+}
+
+fn is_restarted_by_systemd(unit: &str) -> bool {
+    let mut systemctl = Command::new("systemctl");
+    let asked = systemctl.args(["show", "--property=NRestarts", "--value", unit]).output();
+    asked.is_ok_and(|said| said.status.success() && said.stdout.trim_ascii() != b"0")
+}
