@@ -63,9 +63,7 @@ pub enum SetupCommand {
     },
     /// Stop and remove what setup has made: the pipe NAME, or the pair NAME-in
     /// and NAME-out
-    ///
-    /// Keys stay, unless --keys is given, and so does what setup has not made.
-    #[command(after_help = REMOVE_EXAMPLE)]
+    #[command(after_help = REMOVE_EXAMPLE, override_usage = REMOVE_USAGE)]
     Remove {
         /// The pipe's name
         name: String,
@@ -74,7 +72,7 @@ pub enum SetupCommand {
         #[arg(long)]
         keys: bool,
 
-        /// Remove the pipe NAME alone, where there is a pair of that name as well
+        /// Remove the pipe NAME alone, and no pair of that name
         #[arg(long)]
         alone: bool,
 
@@ -117,6 +115,7 @@ pub struct HowArgs {
 
 const RECEIVE_USAGE: &str = "spiped setup receive NAME -s ADDRESS -t ADDRESS [OPTIONS]";
 const SEND_USAGE: &str = "spiped setup send NAME -s ADDRESS -t ADDRESS -k FILE [OPTIONS]";
+const REMOVE_USAGE: &str = "spiped setup remove NAME [OPTIONS]";
 const PAIR_USAGE: &str = "spiped setup pair NAME -s ADDRESS -t ADDRESS \
      --local ADDRESS\n                         --peer ADDRESS [-k FILE] [OPTIONS]";
 
@@ -147,6 +146,8 @@ Example, on the first of the hosts 10.0.0.5 and 10.0.0.6:
 The manual: man spiped, SETUP; recipes for Redis: man spiped-redis";
 
 const REMOVE_EXAMPLE: &str = "\
+Keys stay, unless --keys is given, and so does what setup has not made.
+
 Example:
   sudo spiped setup remove redis --dry-run
 
