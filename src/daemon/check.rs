@@ -158,18 +158,8 @@ fn is_reset(error: &io::Error) -> bool {
 /// What came instead of OPENED.
 fn not_opened(close: &Close) -> Fault {
     let Close::Aborted(reason) = close else { return Fault::of(FaultKind::Unreachable, close) };
-    let says = match reason {
-        AbortReason::TargetRefused
-        | AbortReason::TargetTimedOut
-        | AbortReason::TargetUnreachable => "the server behind it does not answer",
-        AbortReason::ConnectionLimit
-        | AbortReason::LocalPeerReset
-        | AbortReason::ShuttingDown
-        | AbortReason::KeyReplaced
-        | AbortReason::Other(_) => "the receiver does not open it",
-    };
     let fault = Fault::of(FaultKind::ServerDown, close);
-    Fault { reason: format!("the pipe works, but {says}: {reason}"), ..fault }
+    Fault { reason: format!("the pipe works, but {reason}"), ..fault }
 }
 
 fn silent(limit: Duration) -> Fault {

@@ -57,7 +57,7 @@ fn a_missing_file_is_a_failed_unit_until_it_is_there() {
     let missing = [
         (RECEIVE, "in.key", "cannot read the key file /etc/spiped/in.key: No such file"),
         (SEND, "out.conf", "cannot read /etc/spiped/out.conf: No such file or directory"),
-        ("spiped-send.service", "redis.conf", "cannot read /etc/spiped/redis.conf: No such file"),
+        ("spiped-send.service", "redis.addr", "cannot read /etc/spiped/redis.addr: No such file"),
     ];
     for (unit, file, reason) in missing {
         let host = &hosts["one"];

@@ -307,7 +307,7 @@ impl Drop for Spawned {
 pub fn commands_of(section: &str) -> Vec<String> {
     let manual = fs::read_to_string(project("man/spiped.conf.5")).unwrap();
     let (_, section) = manual.split_once(&format!(" {section}\n")).unwrap();
-    let section = section.split("\n.S").next().unwrap();
+    let section = section.split("\n.Sh ").next().unwrap().split("\n.Ss ").next().unwrap();
     let blocks = section.split(".Bd -literal -offset indent\n").skip(1);
     blocks.map(|block| block.split(".Ed").next().unwrap().replace("\\e", "\\")).collect()
 }

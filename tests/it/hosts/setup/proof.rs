@@ -16,8 +16,7 @@ fn a_receiver_is_proved_through_its_own_source() {
     let hosts = Hosts::boot(&["host"]);
     let host = &hosts["host"];
     // The server may come later: what was set up stays, and says what is missing.
-    let down = "the pipe works, but the server behind it does not answer: target refused the \
-                connection";
+    let down = "the pipe works, but the server behind the receiver refused the connection";
     let said = unproved(&host.run(RECEIVE), 75, down);
     assert!(said.contains(&format!("\n  not proved: {down}\nNow, on the clients' host:\n  ssh ")));
     assert_eq!(state(host, "spiped-receive@redis"), RUNS);
@@ -84,7 +83,8 @@ fn a_sender_is_proved_as_far_as_the_server_behind_its_receiver() {
     std::fs::write(client.root.join("root/key"), key).unwrap();
     client.must("chmod 600 /root/key");
     let sent = client.run(&format!("{SEND} --key /root/key"));
-    unproved(&sent, 75, "the pipe works, but the server behind it does not answer: target refused");
+    let down = "the pipe works, but the server behind the receiver refused the connection";
+    unproved(&sent, 75, down);
     server.must("systemctl start redis-server");
     assert!(follow(client, &printed).contains(PROVED));
 }
