@@ -226,11 +226,13 @@ fn usage(error: &clap::Error) -> Result<(), Error> {
     let line = lines.collect::<Vec<_>>().join(" ");
     let suggestions =
         [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
-    let meant = suggestions.iter().find_map(|kind| match error.get(*kind)? {
-        ContextValue::String(meant) => Some(meant.clone()),
-        // The likeliest stands last.
-        ContextValue::Strings(several) => several.last().cloned(),
-        _ => None,
+    let meant = suggestions.iter().find_map(|kind| {
+        let meant = error.get(*kind)?;
+        if let ContextValue::Strings(several) = meant {
+            // The likeliest stands last.
+            return several.last().cloned();
+        }
+        Some(meant.to_string())
     });
     Err(Error::Usage {
         reason: line.trim_start_matches("error: ").to_owned(),

@@ -136,14 +136,13 @@ impl FromStr for Address {
 /// What stands before an address that has a scheme, such as `redis://` or `tcp:`.
 fn scheme(text: &str) -> Option<AddressError> {
     const WORDS: [&str; 6] = ["tcp:", "tcp4:", "tcp6:", "unix:", "tls:", "ssl:"];
-    let (scheme, rest) = match text.split_once("://") {
-        Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => {
-            let word = WORDS.into_iter().find(|word| text.starts_with(word))?;
-            // A host may have that name.
-            let rest = text.strip_prefix(word).filter(|rest| rest.contains([':', '/']))?;
-            (word.to_owned(), rest)
-        }
+    let (scheme, rest) = if let Some((scheme, rest)) = text.split_once("://") {
+        (format!("{scheme}://"), rest)
+    } else {
+        let word = WORDS.into_iter().find(|word| text.starts_with(word))?;
+        // A host may have that name.
+        let rest = text.strip_prefix(word).filter(|rest| rest.contains([':', '/']))?;
+        (word.to_owned(), rest)
     };
     let address = if rest.starts_with('/') {
         rest

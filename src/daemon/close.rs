@@ -312,8 +312,8 @@ impl Stranger {
 impl NoSession {
     fn hint(&self) -> &'static str {
         match self {
-            Self::Connect(ConnectError::Refused | ConnectError::TimedOut(_)) => {
-                "is 'spiped -d' running there, and does no firewall stand between?"
+            Self::Connect(ConnectError::Refused) => {
+                "is 'spiped -d' running there, and does it listen on the address after -t?"
             }
             Self::Connect(error) => error.hint(),
             Self::TimedOut(_) => {
@@ -343,7 +343,9 @@ impl ConnectError {
             Self::Bind(..) => {
                 "-b must be an address of this host, IPv4 or IPv6 as the target's is; leave out its port, which only one connection can have"
             }
-            Self::TimedOut(_) => "check the address after -t, the route and the firewall",
+            Self::TimedOut(_) => {
+                "is that host up, and its address after -t right? else a firewall drops what is sent"
+            }
             Self::Unreachable(error) => unreachable_hint(error),
             Self::NoRoom(_) => NO_ROOM,
         }

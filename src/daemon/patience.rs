@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::notify::tell_waiting;
+use crate::config::as_given;
 use crate::error::Error;
 use crate::unit_check::is_restarted;
 
@@ -34,7 +35,7 @@ pub(super) async fn listen<T>(
             }
         };
         if tries == 1 {
-            warn!(hint = error.hint(), "{error}; it is tried again until it can be");
+            warn!(hint = &*as_given(error.hint()), "{error}; it is tried again until it can be");
         }
         tell_waiting(&format!("waiting: {error}"), pause.saturating_add(TRY));
         sleep(pause).await;

@@ -81,14 +81,8 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
         });
         let is_hung_up_on = Cell::new(false);
         let mut relay = pin!(async {
-            let result = match relay.run(Role::Encrypt, &shutdown).await {
-                // ssh, or a terminal, is gone, as a client that closes: nobody shuts down.
-                Err(Close::ShuttingDown) if is_hung_up_on.get() => {
-                    Err(Close::Local(io::ErrorKind::BrokenPipe.into()))
-                }
-                result => result,
-            };
-            relay.close(result).await
+            let result = relay.run(Role::Encrypt, &shutdown).await;
+            relay.close(result.map_err(|close| why_to_tell(close, &is_hung_up_on))).await
         });
         let close = select! {
             close = &mut relay => close,
@@ -119,6 +113,14 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
         Stdout.end_socket();
         Ok(Ended::Cleanly)
     })
+}
+
+/// ssh, or a terminal, that is gone is a client that closes: nobody shuts down.
+fn why_to_tell(close: Close, is_hung_up_on: &Cell<bool>) -> Close {
+    if matches!(close, Close::ShuttingDown) && is_hung_up_on.get() {
+        return Close::Local(io::ErrorKind::BrokenPipe.into());
+    }
+    close
 }
 
 /// A thread that reads standard input for as long as there is some, and one

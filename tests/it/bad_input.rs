@@ -339,7 +339,8 @@ fn a_target_that_does_not_answer_is_given_up_in_time() {
     let folder = Folder::new();
     let pipe = Pipe::with(&folder, address, &["-o", "0.5"]);
     assert_eq!(read_to_end(&mut pipe.connect()), (vec![], End::Reset));
-    pipe.receiver.log.wait_for("target did not answer in 500ms");
+    let line = pipe.receiver.log.wait_for("target did not answer in 500ms");
+    assert!(line.contains("hint=\"is that host up"), "{line}");
     let line = pipe.sender.log.wait_for("the server behind the receiver did not answer in time");
     assert!(line.contains("hint=\"that server hangs, or a firewall"), "{line}");
 }

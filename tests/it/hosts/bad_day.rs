@@ -165,6 +165,25 @@ fn fails_and_waits(host: &Host, command: &str) {
     assert_eq!(show(host, RECEIVE, "ActiveState"), "activating");
 }
 
+/// What the start before has ended with does not count.
+#[test]
+fn a_file_that_goes_while_a_unit_is_started_again_stops_that() {
+    if !hosts_can_be("files that go") {
+        return;
+    }
+    let (hosts, _server) = boot();
+    let host = &hosts["one"];
+    host.net().enter(|| {
+        let _taken = TcpListener::bind(local(7000)).unwrap();
+        fails_to(host, "start", RECEIVE);
+        std::fs::remove_file(host.etc("in.key")).unwrap();
+        wait_until("it is failed", || show(host, RECEIVE, "ActiveState") == "failed");
+        thread::sleep(Duration::from_secs(5));
+        let log = journal(host, RECEIVE);
+        assert_eq!(log.matches("cannot read the key file").count(), 1, "{log}");
+    });
+}
+
 /// An address that the host gets later, as from a DHCP server that is slow.
 #[test]
 fn a_unit_waits_for_an_address_that_is_not_there_yet() {
