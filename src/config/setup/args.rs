@@ -100,7 +100,7 @@ pub struct EndArgs {
 /// How it is done.
 #[derive(Debug, Args)]
 pub struct HowArgs {
-    /// Have systemd hold the socket: a restart refuses no client
+    /// Have systemd listen, also while the service is down
     #[arg(long)]
     pub socket: bool,
 
