@@ -249,7 +249,7 @@ fn print(text: &dyn fmt::Display) -> Result<(), Error> {
 /// Has systemd know why a unit of its does not start: where it tries again,
 /// its status shows that and not the log.
 fn told(result: Result<(), Error>) -> Result<(), Error> {
-    result.inspect_err(|error| daemon::tell_status(&printable(error)))
+    result.inspect_err(|error| daemon::tell_last_status(&printable(error)))
 }
 
 /// Whether standard error takes two lines, at once or soon: who reads it may have

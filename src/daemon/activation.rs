@@ -49,9 +49,7 @@ impl ActivationError {
         match self {
             Self::Take(_) => "LISTEN_FDS is to be set by systemd alone",
             Self::NotListening(_) => "in the .socket unit have ListenStream= only, and Accept=no",
-            Self::Mismatch { .. } => {
-                "leave -s and SPIPED_SOURCE out, or let them be what ListenStream= says"
-            }
+            Self::Mismatch { .. } => "leave -s out, or let it be what ListenStream= says",
         }
     }
 }

@@ -82,7 +82,7 @@ use crate::protocol::{KeyId, ReplaySet, SharedKey, Suite};
 
 pub use self::activation::{ActivationError, Inherited};
 pub use self::check::{Fault, FaultKind, check};
-pub use self::notify::{Watchdog, tell_ready, tell_status};
+pub use self::notify::{Watchdog, tell_last_status, tell_ready};
 pub use self::spipe::{Ended, spipe};
 
 /// What all connections share.

@@ -13,7 +13,7 @@ use std::ffi::OsStr;
 use std::fmt::Write;
 use std::future::pending;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,9 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
+use nix::unistd::pipe;
 use sd_notify::NotifyState;
 use sd_notify::NotifyState::{
     Custom, MonotonicUsec, Ready, Reloading, Status, Stopping, Watchdog as Alive,
@@ -31,6 +33,9 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use super::workers::Workers;
+
+/// How long systemd may take to hear why we end, in milliseconds.
+const LAST_STATUS: u16 = 1000;
 
 /// How often the status is told at most, and what was not told is tried again.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -51,9 +56,24 @@ pub fn tell_ready() {
 }
 
 /// Tells one line of what we do, or of why we do not.
-pub fn tell_status(status: &str) {
+pub(super) fn tell_status(status: &str) {
     // A second line would be another message: a path can have one.
     tell(&[Status(&status.replace('\n', " "))], Else::Never);
+}
+
+/// Tells why we end, and waits until systemd has heard it: of a process that is gone, it
+/// does not know in which unit it was.
+pub fn tell_last_status(status: &str) {
+    tell_status(status);
+    if OUTBOX.is_none() {
+        return;
+    }
+    if let Ok((heard, barrier)) = pipe() {
+        tell_with("BARRIER=1\n".to_owned(), vec![barrier]);
+        let mut heard = [PollFd::new(heard.as_fd(), PollFlags::POLLIN)];
+        // It is in the log as well.
+        let _unheard = poll(&mut heard, LAST_STATUS);
+    }
 }
 
 /// Tells what keeps us from being ready, and that the start may take that much longer.

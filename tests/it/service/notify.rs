@@ -155,11 +155,13 @@ fn a_start_that_fails_says_why_and_never_that_it_is_ready() {
     let output = command.args(["-s", &taken.to_string()]).output().unwrap();
     assert_eq!(output.status.code(), Some(69), "{output:?}");
     assert!(manager.next().starts_with("STATUS=cannot listen on [127.0.0.1]:"));
+    assert_eq!(manager.next(), "BARRIER=1");
     let mut command = manager.command("-d", &folder.path("none\nMAINPID=1"), nobody());
     let output = command.args(["-s", "127.0.0.1:0"]).output().unwrap();
     assert_eq!(output.status.code(), Some(66), "{output:?}");
     let told = manager.next();
     assert!(told.starts_with("STATUS=cannot read the key file ") && !told.contains('\n'), "{told}");
+    assert_eq!(manager.next(), "BARRIER=1");
     assert!(manager.is_silent_for(Duration::from_millis(100)));
 }
 
