@@ -46,6 +46,9 @@ pub enum Error {
         /// The system's word.
         error: io::Error,
     },
+    /// Whoever can write it tells what root runs, and where a pipe leads.
+    #[error("{} can be written to by others than root", .0.display())]
+    OpenConfiguration(PathBuf),
     /// The command line can be read but says something that cannot be.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -107,6 +110,7 @@ impl Error {
             Self::Usage { meant, .. } => meant.as_deref().unwrap_or("'--help' lists the options"),
             Self::Variable { error, .. } => error.hint(),
             Self::Configuration { path, .. } => configuration_hint(path),
+            Self::OpenConfiguration(_) => "chown root the file, and chmod 644 it",
             Self::Config(error) => error.hint(),
             Self::SetupConfig(error) => error.hint(),
             Self::Setup(error) => error.hint(),
@@ -163,7 +167,7 @@ impl Error {
                 | PrivilegesError::NoGroup(_)
                 | PrivilegesError::NoGroupOf(_),
             ) => NO_USER,
-            Self::Privileges(_) => NO_PERMISSION,
+            Self::OpenConfiguration(_) | Self::Privileges(_) => NO_PERMISSION,
             Self::Listen { .. }
             | Self::Handover(_)
             | Self::Pipe { .. }

@@ -1,24 +1,30 @@
 //! `spiped handover`: what a unit runs as root before it is stopped (`ExecStop=`).
 //!
 //! ```text
-//! the unit restarts ─┬ no: nothing is done, the unit waits for its open connections
-//!                    └ yes: a scope of systemd is made for the worker,
-//!                           which is moved there, with its open connections;
-//!                           the keeper is sent USR1, and ends
+//! restart: a scope of systemd is made for the worker, which is moved there, with its
+//!          open connections; the keeper is sent USR1, and ends
+//! stop:    the scopes of earlier restarts are stopped; the unit waits for its own open
+//!          connections
 //! ```
 //!
-//! What is in the unit when it ends is killed by systemd, so the worker has to leave
-//! it. Its scope is stopped when the unit is stopped, and goes on when that restarts.
+//! What is in the unit when it ends is killed by systemd, so the worker has to leave it.
+//! Its scope goes on whatever becomes of the next process, but not longer than it needs.
 
 use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use thiserror::Error;
+
+use crate::config::DrainTimeout;
+
+/// How long a worker may take to end once the time of its connections is over.
+const GOODBYE: Duration = Duration::from_mins(1);
 
 /// Where systemd keeps the processes of its units.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -63,43 +69,59 @@ impl HandoverError {
     }
 }
 
-/// Hands over, if `unit` is being restarted. The main process is the one that
-/// systemd names in `MAINPID`; where that has ended there is nothing to do.
+/// Hands over, if `unit` is being restarted; ends what earlier restarts have left, if it
+/// is being stopped. The main process is the one that systemd names in `MAINPID`; where
+/// that has ended there is nothing to hand over.
 ///
 /// # Errors
 /// When it can't be done: the worker is still in the unit then, and serves.
 pub fn hand_over(unit: &str) -> Result<(), HandoverError> {
-    let Some(keeper) = env::var("MAINPID").ok().and_then(|number| number.parse().ok()) else {
-        return Ok(());
-    };
-    if !is_restarting(unit)? {
-        return Ok(());
+    match job_of(unit)?.as_deref() {
+        Some("restart") => {}
+        Some("stop") => return end_scopes(unit),
+        _ => return Ok(()),
     }
-    let keeper = Pid::from_raw(keeper);
+    let Some(keeper) = main_process() else { return Ok(()) };
     let worker = worker_of(keeper)?;
     give_a_scope(unit, worker)?;
     kill(keeper, Signal::SIGUSR1)
         .map_err(|error| HandoverError::Signal { keeper, error: error.into() })
 }
 
-/// Takes a process into the scope that this one runs in.
+fn main_process() -> Option<Pid> {
+    env::var("MAINPID").ok().and_then(|number| number.parse().ok()).map(Pid::from_raw)
+}
+
+/// Takes a process, if it is still the main one's, into the scope that this one runs in.
 ///
 /// # Errors
 /// When the system refuses.
 pub fn adopt(worker: Pid) -> Result<(), HandoverError> {
+    if let Some(keeper) = main_process()
+        && parent_of(worker) != Some(keeper)
+    {
+        return Err(HandoverError::NoWorker(keeper));
+    }
     let path = processes_of_own_cgroup()?;
     fs::write(&path, worker.to_string()).map_err(|error| HandoverError::File { path, error })
 }
 
-/// A restart is a job of its own kind until the unit has stopped.
-fn is_restarting(unit: &str) -> Result<bool, HandoverError> {
+/// What systemd is doing with the unit: a restart is a job of its own kind until the unit
+/// has stopped.
+fn job_of(unit: &str) -> Result<Option<String>, HandoverError> {
     let jobs = run("systemctl", &["list-jobs", "--plain", "--no-legend"])?;
     // Its number, the unit, its kind, its state.
-    let is_restart = |line: &str| {
+    let kind = |line: &str| {
         let mut words = line.split_whitespace().skip(1);
-        words.next() == Some(unit) && words.next() == Some("restart")
+        (words.next() == Some(unit)).then(|| words.next().map(str::to_owned))?
     };
-    Ok(jobs.lines().any(is_restart))
+    Ok(jobs.lines().find_map(kind))
+}
+
+/// Their processes have had a signal then, and end on their own.
+fn end_scopes(unit: &str) -> Result<(), HandoverError> {
+    let scopes = format!("{}*.scope", scope_prefix(unit));
+    run("systemctl", &["stop", "--no-block", &scopes]).map(drop)
 }
 
 /// The one process in this cgroup, which is the unit's, that the keeper has begun.
@@ -152,7 +174,8 @@ fn give_a_scope(unit: &str, worker: Pid) -> Result<(), HandoverError> {
             &format!("--unit={name}"),
             &format!("--slice={}", slice.trim()),
             &format!("--description={description}"),
-            &format!("--property=StopPropagatedFrom={unit}"),
+            // A worker that is stuck must not stay for ever.
+            &format!("--property=RuntimeMaxSec={}", longest_drain().as_secs()),
             // As in the unit: swap would have the keys of connections in it.
             "--property=MemorySwapMax=0",
             "--",
@@ -164,6 +187,13 @@ fn give_a_scope(unit: &str, worker: Pid) -> Result<(), HandoverError> {
         ],
     )
     .map(drop)
+}
+
+/// How long a worker may take to end its connections, and itself.
+fn longest_drain() -> Duration {
+    let drain = env::var("SPIPED_DRAIN_TIMEOUT").ok().and_then(|text| text.parse().ok());
+    let drain: DrainTimeout = drain.unwrap_or_default();
+    drain.get().saturating_add(GOODBYE)
 }
 
 fn scope_name(unit: &str, worker: Pid) -> String {

@@ -22,6 +22,10 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe};
 
+/// What the keeper ends with once the worker is handed over: where nothing restarts the
+/// unit, as after a signal of somebody else's, systemd has to.
+pub const HANDED_OVER: u8 = 75;
+
 /// How long the worker may take until it does not listen any more, in milliseconds.
 const STUCK: u16 = 5000;
 
@@ -95,7 +99,7 @@ impl Keeper {
             }
             if signal == Signal::SIGUSR1 {
                 self.wait_until_it_does_not_listen()?;
-                return Ok(ExitCode::SUCCESS);
+                return Ok(HANDED_OVER.into());
             }
             // Looked at each time: two signals of one kind can come as one.
             match waitpid(self.worker, Some(WaitPidFlag::WNOHANG))? {

@@ -249,7 +249,7 @@ fn print(text: &dyn fmt::Display) -> Result<(), Error> {
 /// Has systemd know why a unit of its does not start: where it tries again,
 /// its status shows that and not the log.
 fn told(result: Result<(), Error>) -> Result<(), Error> {
-    result.inspect_err(|error| daemon::tell_last_status(&printable(error)))
+    result.inspect_err(|error| daemon::tell_last_status(&printable(&error.to_string())))
 }
 
 /// Whether standard error takes two lines, at once or soon: who reads it may have
@@ -267,21 +267,21 @@ fn end(result: Result<(), Error>) -> ExitCode {
             let name = if is_named_spipe() { "spipe" } else { "spiped" };
             if stderr_has_room() {
                 // Where standard error is gone too, the exit code still tells.
-                let line = printable(&error);
-                let _unwritten =
-                    writeln!(io::stderr(), "{name}: {line}\nhint: {}", as_given(error.hint()));
+                let (line, hint) =
+                    (printable(&error.to_string()), printable(&as_given(error.hint())));
+                let _unwritten = writeln!(io::stderr(), "{name}: {line}\nhint: {hint}");
             }
             ExitCode::from(error.exit_code())
         }
     }
 }
 
-/// One line for a terminal: what an error quotes may hold what would start a line
-/// of its own, or command the terminal.
-fn printable(error: &Error) -> String {
+/// One line for a terminal: what an error, or its hint, quotes may hold what would start
+/// a line of its own, or command the terminal.
+fn printable(text: &str) -> String {
     let escape = |character: char| match character {
         '\'' | '"' | '\\' => character.to_string(),
         _ => character.escape_debug().to_string(),
     };
-    error.to_string().chars().map(escape).collect()
+    text.chars().map(escape).collect()
 }

@@ -17,8 +17,9 @@ use crate::memory::SecretBytes;
 const SIGNALS: [Signal; 5] =
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP];
 
-/// The length of the lines of base64(1), but the last.
-const BASE64_LINE: usize = 76;
+/// No further line comes once nothing has come for that long, in milliseconds: what is
+/// pasted comes at once.
+const SILENCE: u16 = 500;
 
 /// Asks at the terminal that is standard input, on standard error, for up to about
 /// `max` bytes as base64(1) prints them; what they are, or nothing.
@@ -40,31 +41,26 @@ pub fn paste_base64(prompt: &str, max: usize) -> io::Result<SecretBytes> {
     Ok(content)
 }
 
-/// Reads until the last of the lines; how many bytes came.
+/// Reads lines until no further one follows; how many bytes came.
 fn read_unseen(prompt: &str, into: &mut [u8]) -> io::Result<usize> {
     let hidden = Hidden::begin()?;
     write!(io::stderr(), "{prompt}")?;
-    let mut got = 0_usize;
+    let mut got = 0;
     while let Some(room) = into.get_mut(got..).filter(|room| !room.is_empty()) {
-        hidden.wait()?;
+        // Before the first line there is all the time in the world.
+        let limit = if got == 0 { PollTimeout::NONE } else { SILENCE.into() };
+        if !hidden.wait(limit)? {
+            break;
+        }
         match read(io::stdin(), room) {
             Ok(0) => break,
             Ok(count) => got = got.saturating_add(count),
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        if is_whole(into.get(..got).unwrap_or_default()) {
-            break;
-        }
     }
     writeln!(io::stderr())?;
     Ok(got)
-}
-
-/// Whether no further line follows: all but the last are full.
-fn is_whole(text: &[u8]) -> bool {
-    let Some(lines) = text.strip_suffix(b"\n") else { return false };
-    lines.split(|byte| *byte == b'\n').next_back().is_some_and(|line| line.len() != BASE64_LINE)
 }
 
 /// Moves what is none to the beginning; how much that is.
@@ -92,38 +88,43 @@ impl Hidden {
         let before = tcgetattr(io::stdin())?;
         let held_back = SigSet::from_iter(SIGNALS);
         held_back.thread_block()?;
-        let signals = SignalFd::with_flags(&held_back, SfdFlags::SFD_CLOEXEC)?;
+        let signals =
+            SignalFd::with_flags(&held_back, SfdFlags::SFD_CLOEXEC).inspect_err(|_| {
+                let _was_blocked = held_back.thread_unblock();
+            })?;
         let hidden = Self { before, held_back, signals };
         hidden.hide()?;
         Ok(hidden)
     }
 
+    /// What was typed ahead is kept: it may be the secret.
     fn hide(&self) -> io::Result<()> {
         let mut hidden = self.before.clone();
         hidden.local_flags.remove(LocalFlags::ECHO);
-        set(&hidden)
+        set(SetArg::TCSADRAIN, &hidden)
     }
 
-    /// Waits for input. A signal does what it always does, but meanwhile the terminal
-    /// is as it was.
-    fn wait(&self) -> io::Result<()> {
+    /// Waits for input; whether some came in time. A signal does what it always does,
+    /// but meanwhile the terminal is as it was.
+    fn wait(&self, limit: PollTimeout) -> io::Result<bool> {
         loop {
             let stdin = io::stdin();
             let mut both =
                 [stdin.as_fd(), self.signals.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            match poll(&mut both, PollTimeout::NONE) {
+            match poll(&mut both, limit) {
+                Ok(0) => return Ok(false),
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
             let [input, signal] = both.map(|fd| fd.any().unwrap_or_default());
             if signal {
-                set(&self.before)?;
+                set(SetArg::TCSADRAIN, &self.before)?;
                 self.held_back.thread_unblock()?;
                 // Not ended by it, or going on after a stop.
                 self.held_back.thread_block()?;
                 self.hide()?;
             } else if input {
-                return Ok(());
+                return Ok(true);
             }
         }
     }
@@ -131,13 +132,13 @@ impl Hidden {
 
 impl Drop for Hidden {
     fn drop(&mut self) {
-        // Where the terminal is gone, there is nothing to be shown again.
-        let _gone = set(&self.before);
+        // Where the terminal is gone, there is nothing to be shown again. A line that
+        // comes too late may be of the secret: it is not for the shell.
+        let _gone = set(SetArg::TCSAFLUSH, &self.before);
         let _was_blocked = self.held_back.thread_unblock();
     }
 }
 
-/// What was typed ahead is kept: it may be the secret.
-fn set(termios: &Termios) -> io::Result<()> {
-    Ok(tcsetattr(io::stdin(), SetArg::TCSADRAIN, termios)?)
+fn set(when: SetArg, termios: &Termios) -> io::Result<()> {
+    Ok(tcsetattr(io::stdin(), when, termios)?)
 }

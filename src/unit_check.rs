@@ -6,8 +6,9 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use crate::config::unit;
 use crate::error::Error;
@@ -16,11 +17,16 @@ use crate::key_file::{self, KeyFileError, Owners};
 /// Refuses files that a unit cannot be started with.
 ///
 /// # Errors
-/// When the configuration cannot be read, or the key file is missing or not fit. It
+/// When the configuration cannot be read, or others than root can write it; or when the
+/// key file is missing or not fit. It
 /// may be missing where systemd decrypts the one with `.cred` behind its name.
 pub fn check(configuration: &Path, key: &Path) -> Result<(), Error> {
-    File::open(configuration)
+    let metadata = File::open(configuration)
+        .and_then(|file| file.metadata())
         .map_err(|error| Error::Configuration { path: configuration.into(), error })?;
+    if metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
+        return Err(Error::OpenConfiguration(configuration.into()));
+    }
     match key_file::read(key, Owners::User(0)) {
         Err(KeyFileError::Read { error, .. })
             if error.kind() == io::ErrorKind::NotFound && encrypted(key).exists() => {}
@@ -57,5 +63,6 @@ fn note() -> Option<PathBuf> {
 fn is_restarted_by_systemd(unit: &str) -> bool {
     let mut systemctl = Command::new("systemctl");
     let asked = systemctl.args(["show", "--property=NRestarts", "--value", unit]).output();
-    asked.is_ok_and(|said| said.status.success() && said.stdout.trim_ascii() != b"0")
+    let count = |said: Output| str::from_utf8(&said.stdout).ok()?.trim().parse::<u64>().ok();
+    asked.ok().and_then(count).is_some_and(|restarts| restarts > 0)
 }

@@ -49,7 +49,9 @@ impl ActivationError {
         match self {
             Self::Take(_) => "LISTEN_FDS is to be set by systemd alone",
             Self::NotListening(_) => "in the .socket unit have ListenStream= only, and Accept=no",
-            Self::Mismatch { .. } => "leave -s out, or let it be what ListenStream= says",
+            Self::Mismatch { .. } => {
+                "leave -s out, or let it be the address that ListenStream= says"
+            }
         }
     }
 }
@@ -73,8 +75,8 @@ impl Inherited {
     }
 
     /// The sockets of a socket unit, where they listen on what `-s` says, and those
-    /// that the process before has left. A name could be any address, so it is not
-    /// compared.
+    /// that the process before has left. A name could be any address, so none is taken
+    /// beside them.
     pub(super) fn into_sockets(
         self,
         source: Option<&Address>,
@@ -82,9 +84,7 @@ impl Inherited {
         let Self { activated, stored } = self;
         let names: Vec<_> = activated.iter().map(name).collect();
         match source {
-            Some(source @ (Address::Inet(_) | Address::Unix(_)))
-                if !names.is_empty() && !names.contains(&source.to_string()) =>
-            {
+            Some(source) if !names.is_empty() && !names.contains(&source.to_string()) => {
                 let inherited = names.join(", ");
                 Err(ActivationError::Mismatch { given: source.clone(), inherited })
             }

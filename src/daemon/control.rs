@@ -6,8 +6,8 @@
 //!        or  refused: the key has 3 bytes, fewer than 32
 //! ```
 //!
-//! A few at a time, and each only for a moment. Only root and the user of this
-//! process are heard, whatever the mode of the socket's file has become.
+//! A few at a time, and each only for a moment. Only root and, outside our units, the
+//! user of this process are heard, whatever the mode of the socket's file has become.
 
 use std::cell::RefCell;
 use std::io;
@@ -30,7 +30,7 @@ use super::listener::{Listener, bind_unix};
 use super::log_limit::LogLimit;
 use super::notify::reloading;
 use super::stream::Stream;
-use crate::config::Keepalive;
+use crate::config::{Keepalive, unit};
 use crate::memory::{KeyMemory, SecretBytes};
 use crate::protocol::{KEY_FILE_MAX, SharedKey};
 use crate::rekey::open_socket;
@@ -93,7 +93,9 @@ fn give(path: &Path, user: u32) -> io::Result<()> {
 
 fn may_be_heard(socket: &Socket) -> io::Result<()> {
     let user = getsockopt(socket, PeerCredentials)?.uid();
-    if user != 0 && user != geteuid().as_raw() {
+    // Units of ours are told by root, and have a user that another one may share.
+    let is_own = user == geteuid().as_raw() && unit().is_none();
+    if user != 0 && !is_own {
         return Err(io::Error::other(format!("user {user} may not change it")));
     }
     Ok(())

@@ -63,7 +63,12 @@ impl Source {
         };
         Ok(match config.source.clone().ok_or(ConfigError::Missing("-s"))? {
             Address::Inet(address) => Self::Inet(address, stored),
-            Address::Unix(path) => Self::Unix(path),
+            Address::Unix(path) => {
+                if let Some(stored) = stored {
+                    stored.give_up();
+                }
+                Self::Unix(path)
+            }
             Address::Host(host, port) => {
                 let resolver = BlockingThread::start("resolver")
                     .map_err(system("cannot start a thread for the resolver"))?;

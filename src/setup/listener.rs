@@ -51,10 +51,17 @@ fn are_in_conflict(one: SocketAddr, other: SocketAddr) -> bool {
         && (ip == of_other || ip.is_unspecified() || of_other.is_unspecified())
 }
 
+/// None of a user's own units, who may give them any name.
 fn unit_of(process: &Process) -> Option<String> {
     let groups = process.cgroups().ok()?;
     let is_unit = |part: &&str| matches!(part.rsplit_once('.'), Some((_, "service" | "scope")));
-    groups.into_iter().find_map(|it| it.pathname.split('/').rfind(is_unit).map(str::to_owned))
+    groups.into_iter().find_map(|it| {
+        let mut parts = it.pathname.split('/');
+        if parts.clone().any(|part| part.starts_with("user@")) {
+            return None;
+        }
+        parts.rfind(is_unit).map(str::to_owned)
+    })
 }
 
 fn socket_at(wanted: SocketAddr) -> Option<String> {

@@ -174,7 +174,11 @@ fn word(address: &Address) -> String {
 
 fn host_name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    Some(name.trim()).filter(|name| !name.is_empty() && *name != "(none)").unwrap_or("HOST").into()
+    // It stands in a line for a shell.
+    let is_plain = |name: &&str| {
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+    };
+    Some(name.trim()).filter(|name| !name.is_empty()).filter(is_plain).unwrap_or("HOST").into()
 }
 
 #[cfg(test)]

@@ -159,21 +159,21 @@ impl Terminal {
 fn at_a_terminal_the_key_is_pasted_as_base64_and_not_shown() {
     let folder = Folder::new();
     let line = format!("send {NAME} -s {HERE} -t {THERE} --dry-run -k -");
-    // The second one's has a line that is full, and the last one's no other.
-    for length in [32, 100, 57] {
-        let key = folder.path(&length.to_string());
+    // In one line, in several, and in one that is full; also in shorter lines.
+    for (length, width) in [(32, 76), (100, 76), (57, 76), (96, 64), (32, 0)] {
+        let key = folder.path(&format!("{length}-{width}"));
         fs::write(&key, vec![7; length]).unwrap();
         fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
         let id = Command::new(SPIPED).arg("keyid").arg(&key).output().unwrap().stdout;
-        let text = Command::new("base64").arg(&key).output().unwrap().stdout;
+        let wrap = format!("--wrap={width}");
+        let mut text = Command::new("base64").arg(wrap).arg(&key).output().unwrap().stdout;
+        if width == 0 {
+            text.push(b'\n');
+        }
 
-        let (mut child, mut terminal) = at_a_terminal(&line);
+        let (child, mut terminal) = at_a_terminal(&line);
         wait_until("it asks", || !terminal.shows_what_is_typed());
         terminal.keyboard.write_all(&text).unwrap();
-        if length == 57 {
-            assert!(child.try_wait().unwrap().is_none());
-            terminal.keyboard.write_all(b"\n").unwrap();
-        }
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
         let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();

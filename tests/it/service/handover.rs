@@ -124,7 +124,7 @@ fn once_handed_over_it_ends_at_once_and_its_worker_with_the_last_connection() {
     wait_until("it is accepted", || worker_descriptors(&kept) > descriptors);
 
     kept.keeper.signal("USR1");
-    assert!(kept.keeper.wait().success());
+    assert_eq!(kept.keeper.wait().code(), Some(75));
     kept.keeper.log.wait_for("the next process takes over new connections, ");
     wait_until("connects are refused", || TcpStream::connect(kept.keeper.address).is_err());
     // Longer than handshakes have at TERM.
@@ -147,7 +147,7 @@ fn term_ends_what_was_handed_over_at_once() {
     let mut open = sender.connect();
     round_trip(&mut open, b"before");
     kept.keeper.signal("USR1");
-    assert!(kept.keeper.wait().success());
+    assert_eq!(kept.keeper.wait().code(), Some(75));
     kept.keeper.log.wait_for("the next process takes over new connections, ");
     kept.signal_worker(nix::libc::SIGTERM);
     assert_eq!(read_to_end(&mut open), (vec![], End::Reset));
@@ -247,6 +247,27 @@ fn its_listening_socket_is_kept_for_the_next_process() {
     assert!(TcpStream::connect(source).is_err());
     drop(connect(another.keeper.address));
     assert_eq!(another.keeper.address, other);
+}
+
+/// Nobody would accept there any more.
+#[test]
+fn what_was_kept_is_given_up_for_a_unix_socket() {
+    let folder = Folder::new();
+    let store = Store::new(&folder);
+    let key = folder.shared_key();
+    let kept = TcpListener::bind("127.0.0.1:0").unwrap();
+    let path = folder.path("source");
+    let source = path.to_str().unwrap();
+    let arguments =
+        ["--handover", "-d", "-s", source, "-t", "127.0.0.1:1", "-k", key.to_str().unwrap()];
+    let mut command = activated_as("listener", &[kept.as_fd()], &arguments);
+    command.env("NOTIFY_SOCKET", &store.path);
+    let daemon = Kept::of(Daemon::spawn(command));
+    daemon.keeper.log.wait_for(&format!("receiver listening on {source} "));
+    assert_eq!(store.next().0, "FDSTOREREMOVE=1\nFDNAME=listener\n");
+    let at = kept.local_addr().unwrap();
+    drop(kept);
+    assert!(TcpStream::connect(at).is_err());
 }
 
 /// A socket unit's own goes before what was kept.
