@@ -232,6 +232,8 @@ fn setup_code(error: &SetupError) -> u8 {
 fn configuration_hint(path: &Path) -> &'static str {
     if path.to_string_lossy().contains('\\') {
         "the unit has the name of the file as it is: not by systemd-escape"
+    } else if path.extension().is_some_and(|kind| kind == "addr") {
+        "write one line, ADDR= and the server's IP address; then 'systemctl start' the unit"
     } else {
         "'spiped setup' writes it, or see spiped.conf(5); then 'systemctl start' the unit"
     }

@@ -90,7 +90,7 @@ impl KeyFileError {
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::Read { .. } => {
-                "check the path and that this user may read it, or make a key with 'spiped keygen PATH'"
+                "check the path and that this user may read it; copy the key from the other end, or make one for both with 'spiped keygen PATH'"
             }
             Self::NotRegular(_) => {
                 "give the path of a plain file, or - to read the key from standard input"

@@ -17,7 +17,7 @@ use spiped::background::{Announcement, Detached, PidFile, detach};
 use spiped::config::setup::{SetupCommand, Task};
 use spiped::config::{
     Args, Command, CommandLine, Config, Ground, Name, SpipeArgs, TunnelConfig, UnknownVariable,
-    as_given, variable_of,
+    as_given, unit, variable_of,
 };
 use spiped::daemon::{Ended, Inherited, Start, Watchdog};
 use spiped::error::Error;
@@ -48,7 +48,9 @@ fn main() -> ExitCode {
             end(told(unit_check::check(&configuration, &key)))
         }
         Some(Command::Rekey { socket, key }) => {
-            end(rekey::rekey(&socket, &key).and_then(|id| print(&format_args!("{id}\n"))))
+            // In a unit the daemon has told it, in the same log.
+            let told = |id| unit().map_or_else(|| print(&format_args!("{id}\n")), |_| Ok(()));
+            end(rekey::rekey(&socket, &key).and_then(told))
         }
         Some(Command::Handover { unit, adopt }) => end(hand_over(&unit, adopt)),
         Some(Command::Setup { what }) => end(set_up(what)),

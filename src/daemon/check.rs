@@ -145,7 +145,7 @@ fn no_session(error: NoSession, key: KeyId) -> Fault {
     };
     let fault = Fault::of(kind, &error.into());
     if kind == FaultKind::Refused {
-        let reason = format!("the receiver does not have the key {key}, or has no place for us");
+        let reason = format!("the receiver does not have the key {key}, or is at its limit");
         return Fault { reason, ..fault };
     }
     fault

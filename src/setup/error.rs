@@ -148,7 +148,7 @@ impl SetupError {
                 "a key is never overwritten: if the given one is right, move that file away, stop the unit and run this again"
             }
             Self::OtherConf { .. } => {
-                "for other addresses edit the file and 'systemctl restart' the unit, or choose another name"
+                "for other addresses run 'spiped setup remove' first, or edit the file and 'systemctl restart' the unit; or choose another name"
             }
             Self::OtherDropIn { .. } => {
                 "edit it, then 'systemctl daemon-reload' and restart the socket; or move it away"

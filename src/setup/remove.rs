@@ -23,6 +23,8 @@ use crate::config::{Address, Role};
 /// One change.
 enum Step {
     Systemctl(&'static str, Vec<String>),
+    /// Ends what restarts have left, unless it has ended meanwhile.
+    Scopes(Vec<String>),
     File(PathBuf),
     /// If nothing else is in it.
     Folder(PathBuf),
@@ -106,7 +108,7 @@ impl Plan {
             .iter()
             .flat_map(|name| [Role::Decrypt, Role::Encrypt].map(|role| (role, name)))
             .collect();
-        self.units(&ends)?;
+        self.units(&ends, keys)?;
         let before = self.steps.len();
         for (role, name) in &ends {
             self.drop_ins(*role, name)?;
@@ -121,12 +123,14 @@ impl Plan {
         Ok(())
     }
 
-    fn units(&mut self, ends: &[(Role, &Name)]) -> Result<(), SetupError> {
+    fn units(&mut self, ends: &[(Role, &Name)], keys: Keys) -> Result<(), SetupError> {
         let (mut enabled, mut sockets, mut rest) = (vec![], vec![], vec![]);
+        // In which old connections are left of a restart.
+        let mut scopes = vec![];
         for (role, name) in ends {
             let (service, socket) = Unit::both(*role, name);
             let (of_service, of_socket) = (state(&service)?, state(&socket)?);
-            let scopes = scopes_of(&service);
+            scopes.extend(scopes_of(&service));
             for (unit, state, running) in
                 [(socket, of_socket, &mut sockets), (service, of_service, &mut rest)]
             {
@@ -138,13 +142,21 @@ impl Plan {
                     running.push(unit.to_string());
                 }
             }
-            // Old connections that are left of a restart.
-            rest.extend(scopes);
         }
-        for (verb, units) in [("disable", enabled), ("stop", sockets), ("stop", rest)] {
+        for (verb, units) in [("disable", enabled), ("stop", sockets)] {
             if !units.is_empty() {
                 self.steps.push(Step::Systemctl(verb, units));
             }
+        }
+        // Whose key is withdrawn is out at once.
+        if keys == Keys::Go && !rest.is_empty() {
+            self.steps.push(Step::Systemctl("kill --signal=KILL", rest.clone()));
+        }
+        if !scopes.is_empty() {
+            self.steps.push(Step::Scopes(scopes));
+        }
+        if !rest.is_empty() {
+            self.steps.push(Step::Systemctl("stop", rest));
         }
         Ok(())
     }
@@ -238,6 +250,7 @@ impl Step {
                     .concat()
                     .join(" ")
             }
+            Self::Scopes(units) => format!("{run} systemctl stop {}", units.join(" ")),
             Self::File(path) | Self::Folder(path) => format!("{remove} {}", path.display()),
         }
     }
@@ -249,8 +262,16 @@ impl Step {
         };
         match self {
             Self::Systemctl(verb, units) => {
+                let words = verb.split(' ').chain(units.iter().map(String::as_str));
+                let words: Vec<_> = words.collect();
+                run(&mut command("systemctl", &words)).map(drop)
+            }
+            Self::Scopes(units) => {
                 let units: Vec<_> = units.iter().map(String::as_str).collect();
-                run(&mut command("systemctl", &[&[*verb], units.as_slice()].concat())).map(drop)
+                // One that has ended is not known any more.
+                let _ended =
+                    run(&mut command("systemctl", &[&["stop"], units.as_slice()].concat()));
+                Ok(())
             }
             Self::File(path) => removed(path, fs::remove_file(path)),
             Self::Folder(path) => removed(path, fs::remove_dir(path)),

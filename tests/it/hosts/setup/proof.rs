@@ -65,7 +65,7 @@ fn a_sender_is_proved_as_far_as_the_server_behind_its_receiver() {
         (
             "192.0.2.1:6379",
             67,
-            format!("the receiver does not have the key {other}, or has no place for us"),
+            format!("the receiver does not have the key {other}, or is at its limit"),
         ),
     ];
     for (port, (target, code, reason)) in (8001..).zip(&faults) {

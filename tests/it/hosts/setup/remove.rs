@@ -1,6 +1,7 @@
 //! `spiped setup remove`: what was made is gone, what others made stays.
 
 use super::{PAIR, PROVED, RECEIVE, key_id, listing, names, refused, state};
+use crate::hosts::restarts::Client;
 use crate::support::hosts::{Host, Hosts, hosts_can_be};
 use crate::support::wait_until;
 
@@ -167,4 +168,32 @@ fn a_pair_goes_as_a_whole_and_what_is_left_of_a_restart_goes_with_its_pipe() {
     }
     assert_eq!(host.must("ls -A /etc/spiped"), "");
     assert_eq!(host.must("spiped setup remove redis"), "nothing to do: no pipe redis is set up");
+}
+
+/// However long its connections might drain.
+#[test]
+fn whose_key_is_removed_is_out_at_once() {
+    if !hosts_can_be("spiped setup remove --keys with an open connection") {
+        return;
+    }
+    let hosts = Hosts::boot(&["host"]);
+    let host = &hosts["host"];
+    host.has_redis();
+    host.must(RECEIVE);
+    host.sh("echo SPIPED_DRAIN_TIMEOUT=3600 >> /etc/spiped/redis.conf
+         systemctl restart spiped-receive@redis
+         cp -p /etc/spiped/redis.key /root/key
+         spiped setup send out -s 127.0.0.1:8000 -t 192.0.2.1:6379 -k /root/key");
+    host.net().enter(|| {
+        let address = "127.0.0.1:8000".parse().unwrap();
+        let mut before = Client::connect(address).unwrap();
+        before.ping().unwrap();
+        host.must("systemctl restart spiped-receive@redis");
+        let mut open = Client::connect(address).unwrap();
+        open.ping().unwrap();
+        before.ping().unwrap();
+        host.must("spiped setup remove redis --keys");
+        assert!(open.ping().is_err());
+        wait_until("the one of before the restart is out", || before.ping().is_err());
+    });
 }
