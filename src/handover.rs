@@ -85,7 +85,12 @@ pub fn hand_over(unit: &str) -> Result<(), HandoverError> {
     let worker = worker_of(keeper)?;
     give_a_scope(unit, worker)?;
     kill(keeper, Signal::SIGUSR1)
-        .map_err(|error| HandoverError::Signal { keeper, error: error.into() })
+        .map_err(|error| HandoverError::Signal { keeper, error: error.into() })?;
+    // Somebody may have changed their mind meanwhile.
+    match job_of(unit)?.as_deref() {
+        Some("stop") => end_scopes(unit),
+        _ => Ok(()),
+    }
 }
 
 fn main_process() -> Option<Pid> {

@@ -4,7 +4,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -21,9 +21,11 @@ use crate::key_file::{self, KeyFileError, Owners};
 /// key file is missing or not fit. It
 /// may be missing where systemd decrypts the one with `.cred` behind its name.
 pub fn check(configuration: &Path, key: &Path) -> Result<(), Error> {
-    let metadata = File::open(configuration)
-        .and_then(|file| file.metadata())
-        .map_err(|error| Error::Configuration { path: configuration.into(), error })?;
+    let unread = |error| Error::Configuration { path: configuration.into(), error };
+    let metadata = fs::metadata(configuration).map_err(unread)?;
+    if !metadata.is_file() {
+        return Err(unread(io::Error::other("it is no regular file")));
+    }
     if metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
         return Err(Error::OpenConfiguration(configuration.into()));
     }

@@ -27,6 +27,9 @@ use crate::protocol::{KeyId, Record, Responder, Session, SharedKey, Suite};
 /// How long handshakes may take that are under way when the drain begins.
 const LAST_HANDSHAKES: Duration = Duration::from_secs(1);
 
+/// How long sessions that are ready can be opened once another process takes over.
+const LAST_READY: Duration = Duration::from_secs(5);
+
 /// A connection that was just accepted, and that nobody has looked at.
 pub(super) struct Accepted {
     /// Counts up from 1; the same in all log lines of a connection.
@@ -267,7 +270,19 @@ async fn opened_later(
             Err(Stranger::Record(error)) => Err(error.into()),
             Err(_gone) => Err(Unused::Closed.into()),
         },
-        () = shared.drain.begun() => Err(Unused::ShuttingDown.into()),
+        () = is_of_no_use(shared) => Err(Unused::ShuttingDown.into()),
+    }
+}
+
+/// Where another process takes over, a session that is ready may be opened just now; by
+/// and by newer ones, of that process, are opened in its place.
+async fn is_of_no_use(shared: &Shared) {
+    shared.drain.begun().await;
+    if shared.handover.has_begun() {
+        select! {
+            () = sleep(LAST_READY) => {}
+            () = shared.shutdown.begun() => {}
+        }
     }
 }
 

@@ -57,8 +57,8 @@ pub(super) fn store(listeners: &[Listener]) -> io::Result<()> {
     Ok(())
 }
 
-/// Has systemd close what it keeps.
-fn remove() {
+/// Has systemd close what it keeps, if it keeps something.
+pub(super) fn remove() {
     tell_with(format!("FDSTOREREMOVE=1\nFDNAME={STORED}\n"), vec![]);
 }
 

@@ -15,6 +15,7 @@ use super::admission::Admission;
 use super::blocking::BlockingThread;
 use super::budget::Budget;
 use super::control::Control;
+use super::fd_store;
 use super::listener::Listener;
 use super::log_limit::LogLimits;
 use super::notify::{self, Notifier, Watchdog};
@@ -28,10 +29,13 @@ use super::stream::Peer;
 use super::target::Target;
 use super::workers::Workers;
 use super::{Doors, Shared, system};
-use crate::config::Config;
+use crate::config::{Config, Ground};
 use crate::error::Error;
 use crate::keeper::Listening;
 use crate::protocol::SharedKey;
+
+/// How long a unit with `--handover` waits for open connections when it is stopped.
+const STOP: Duration = Duration::from_secs(10);
 
 /// How long connections may take to tell the other end that we are ending.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -135,7 +139,6 @@ impl Server {
         let (alive, mut all_ended) = mpsc::channel::<()>(1);
         let admission = Admission::new(&self.shared, &self.workers, alive);
         let take = async |socket: Socket, peer: Peer| admission.admit(socket, peer).await;
-        let limit = self.shared.config.drain_timeout.get();
         select! {
             result = accept_on_all(&listeners, &take) => {
                 result.map_err(system("cannot accept connections any more"))?;
@@ -147,8 +150,8 @@ impl Server {
                 self.shared.log_end(&format!("{signal} received: no new connections"));
             }
             () = handover.received() => {
-                self.shared.log_end("the next process takes over new connections");
                 self.handover.begin();
+                self.shared.log_end("the next process takes over new connections");
             }
         }
         // From here on a connect is refused, and the socket's file is gone; a
@@ -160,8 +163,11 @@ impl Server {
         if is_handed_over {
             notify::fall_silent();
         } else {
+            // Nobody is to wait at a socket that no process comes for.
+            fd_store::remove();
             self.shared.notifier.changed();
-            notify::tell_stopping(&self.shared.draining(), limit.saturating_add(GOODBYE));
+            let limit = self.shared.drain_limit().saturating_add(GOODBYE);
+            notify::tell_stopping(&self.shared.draining(), limit);
         }
         let let_in_the_last = async {
             select! {
@@ -203,7 +209,7 @@ impl Server {
     async fn drain(&self, all_ended: &mut mpsc::Receiver<()>, end: &mut EndSignals) {
         select! {
             _ = all_ended.recv() => return,
-            () = sleep(self.shared.config.drain_timeout.get()) => {}
+            () = sleep(self.shared.drain_limit()) => {}
             signal = end.next() => info!("{signal} received again: ending at once"),
         }
         self.shutdown.begin();
@@ -214,6 +220,17 @@ impl Server {
 }
 
 impl Shared {
+    /// How long open connections have to end. A restart of the unit waits for nobody; its
+    /// stop does, and so does the shutdown of the host.
+    fn drain_limit(&self) -> Duration {
+        let limit = self.config.drain_timeout.get();
+        if self.config.process.ground == Ground::Handover && !self.handover.has_begun() {
+            limit.min(STOP)
+        } else {
+            limit
+        }
+    }
+
     /// Reads the key file again at each HUP.
     async fn reload_at(&self, signal: &mut ReloadSignal) -> Infallible {
         loop {
@@ -232,7 +249,7 @@ impl Shared {
     }
 
     fn log_end(&self, why: &str) {
-        let limit = self.config.drain_timeout.get();
+        let limit = self.drain_limit();
         match self.budget.connections() {
             0 => info!("{why}, none is open"),
             open => info!(open, "{why}, {limit:?} for the open ones to end"),

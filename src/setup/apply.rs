@@ -117,7 +117,9 @@ fn undo(done: Vec<Undo>, error: SetupError) -> SetupError {
 
 impl Undo {
     fn run(self) -> Result<(), String> {
-        let systemctl = |words: &[&str]| run(&mut command("systemctl", words)).map(drop);
+        // Another signal may have hit the first.
+        let once = |words: &[&str]| run(&mut command("systemctl", words)).map(drop);
+        let systemctl = |words: &[&str]| once(words).or_else(|_| once(words));
         match self {
             Self::RemoveFile(path) => fs::remove_file(&path).map_err(|error| not(&path, &error)),
             Self::RemoveFolder(path) => match fs::remove_dir(&path) {

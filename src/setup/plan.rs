@@ -246,11 +246,14 @@ impl Plan {
 }
 
 pub(super) fn read(path: &Path) -> Result<String, SetupError> {
-    fs::read_to_string(path).map_err(|error| SetupError::File {
-        what: "read",
-        path: path.into(),
-        error,
-    })
+    let read = || {
+        // One that nobody writes to would be waited for, for ever.
+        if !fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        fs::read_to_string(path)
+    };
+    read().map_err(|error| SetupError::File { what: "read", path: path.into(), error })
 }
 
 /// What an environment file says, as systemd reads it: the last one counts.

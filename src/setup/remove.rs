@@ -47,8 +47,7 @@ pub(super) fn remove(removal: &Removal) -> Result<String, SetupError> {
     let name = &removal.name;
     let mut plan = Plan::default();
     let halves = [name.half("in"), name.half("out")];
-    let is_pair = removal.pair == Pair::Goes
-        && halves.iter().map(is_there).collect::<Result<Vec<_>, _>>()?.contains(&true);
+    let is_pair = removal.pair == Pair::Goes && is_pair(&halves)?;
     match (is_there(name)?, is_pair) {
         (true, true) => return Err(SetupError::PipeAndPair(name.clone())),
         (false, true) => plan.pipes(&halves, removal.keys)?,
@@ -76,6 +75,19 @@ pub(super) fn remove(removal: &Removal) -> Result<String, SetupError> {
     }
     told.extend(plan.left);
     Ok(told.join("\n") + "\n")
+}
+
+/// Whether one of them is a half of a pair: one receives and the other sends. Other pipes
+/// may have such names.
+fn is_pair([receiver, sender]: &[Name; 2]) -> Result<bool, SetupError> {
+    for (half, other_role) in [(receiver, Role::Encrypt), (sender, Role::Decrypt)] {
+        let (service, socket) = Unit::both(other_role, half);
+        let is_other = state(&service)?.is_in_use() || state(&socket)?.is_in_use();
+        if is_there(half)? && !is_other {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether there is anything of a pipe of this name.

@@ -183,7 +183,7 @@ fn whose_key_is_removed_is_out_at_once() {
     host.sh("echo SPIPED_DRAIN_TIMEOUT=3600 >> /etc/spiped/redis.conf
          systemctl restart spiped-receive@redis
          cp -p /etc/spiped/redis.key /root/key
-         spiped setup send out -s 127.0.0.1:8000 -t 192.0.2.1:6379 -k /root/key");
+         spiped setup send redis-in -s 127.0.0.1:8000 -t 192.0.2.1:6379 -k /root/key");
     host.net().enter(|| {
         let address = "127.0.0.1:8000".parse().unwrap();
         let mut before = Client::connect(address).unwrap();
@@ -196,4 +196,8 @@ fn whose_key_is_removed_is_out_at_once() {
         assert!(open.ping().is_err());
         wait_until("the one of before the restart is out", || before.ping().is_err());
     });
+    // A sender of that name is no half of a pair.
+    let nothing = "nothing to do: no pipe redis is set up";
+    assert!(host.must("spiped setup remove redis").starts_with(nothing));
+    assert!(is_heard(host, "8000"));
 }
