@@ -65,7 +65,7 @@ impl HandoverError {
     /// What to do about it.
     #[must_use]
     pub const fn hint(&self) -> &'static str {
-        "the restart waits until open connections have ended, or --drain-timeout is over"
+        "the restart waits for the open connections, as a stop does: for 10 seconds at most"
     }
 }
 

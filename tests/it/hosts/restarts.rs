@@ -332,5 +332,5 @@ fn a_restart_that_cannot_hand_over_waits_for_open_connections() {
     let log = a.must("journalctl --quiet --output cat");
     let reason = "spiped: cannot hand over: 'systemd-run --scope ";
     assert!(log.contains(reason), "{log}");
-    assert!(log.contains("hint: the restart waits until open connections have ended"), "{log}");
+    assert!(log.contains("hint: the restart waits for the open connections"), "{log}");
 }
