@@ -27,7 +27,6 @@ struct State<T> {
     parked: HashMap<IpAddr, VecDeque<T>>,
 }
 
-#[allow(clippy::arithmetic_side_effects, reason = "counts that go wrong must not pass unseen")]
 impl<T> Budget<T> {
     pub(super) fn new(max_connections: usize, descriptors: usize) -> Self {
         let state = State { connections: 0, free: descriptors, parked: HashMap::new() };

@@ -104,12 +104,28 @@ impl Buffer {
         }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.0.bytes
+    /// How many bytes it has room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.0.bytes.len()
     }
 
+    /// All of it.
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.0.bytes
+    }
+
+    /// A part of it.
+    ///
+    /// # Panics
+    /// When it is none: a wrong range is a mistake of ours, and must end the connection
+    /// before it becomes bytes.
+    pub(super) fn part(&self, part: Range<usize>) -> &[u8] {
+        &self.0.bytes[part]
+    }
+
+    /// The same, to be changed.
+    pub(super) fn part_mut(&mut self, part: Range<usize>) -> &mut [u8] {
+        &mut self.0.bytes[part]
     }
 
     /// Notes a part of the buffer to be written after those noted before, which
@@ -118,7 +134,7 @@ impl Buffer {
         match self.0.unwritten.back_mut() {
             _ if part.is_empty() => {}
             Some(last) if part.len() <= MOVED_UP => {
-                let end = last.end.saturating_add(part.len());
+                let end = last.end + part.len();
                 self.0.bytes.copy_within(part, last.end);
                 last.end = end;
             }
@@ -138,21 +154,25 @@ impl Buffer {
 
     /// Fills `slices` with the next parts to be written; how many there are.
     pub(super) fn unwritten_slices<'b>(&'b self, slices: &mut [IoSlice<'b>]) -> usize {
-        let parts = self.0.unwritten.iter().filter_map(|part| self.0.bytes.get(part.clone()));
+        let parts = self.0.unwritten.iter().map(|part| self.part(part.clone()));
         slices.iter_mut().zip(parts).map(|(slice, part)| *slice = IoSlice::new(part)).count()
     }
 
     /// The first `count` of the unwritten bytes are written.
+    ///
+    /// # Panics
+    /// When there are fewer.
     pub(super) fn written(&mut self, mut count: usize) {
         while let Some(part) = self.0.unwritten.front_mut() {
             let length = part.len();
             if count < length {
-                part.start = part.start.saturating_add(count);
+                part.start += count;
                 return;
             }
-            count = count.saturating_sub(length);
+            count -= length;
             self.0.unwritten.pop_front();
         }
+        assert!(count == 0, "more is written than there was to write");
     }
 }
 
@@ -186,14 +206,14 @@ impl Pool {
         if self.large_lent == LARGE_LENT_MAX {
             return None;
         }
-        self.large_lent = self.large_lent.saturating_add(1);
+        self.large_lent += 1;
         Some(Buffer(self.large.pop().unwrap_or_else(|| Storage::new(LARGE))))
     }
 
     fn take_back(&mut self, storage: Storage) {
         let (kept, most) = match storage.bytes.len() {
             LARGE => {
-                self.large_lent = self.large_lent.saturating_sub(1);
+                self.large_lent -= 1;
                 (&mut self.large, LARGE_KEPT)
             }
             RECORD_MAX => (&mut self.record, RECORD_KEPT),
@@ -217,7 +237,7 @@ mod tests {
         assert!(Buffer::lend_large().is_none());
         // A record that needs one gets one, and no more than that.
         let records: Vec<Buffer> = (0..=RECORD_KEPT).map(|_| Buffer::lend(Size::Record)).collect();
-        assert!(records.iter().all(|buffer| buffer.bytes().len() == RECORD_MAX));
+        assert!(records.iter().all(|buffer| buffer.capacity() == RECORD_MAX));
         drop((lent, records));
         POOL.with_borrow(|pool| {
             assert_eq!((pool.large_lent, pool.large.len()), (0, LARGE_KEPT));
@@ -228,7 +248,7 @@ mod tests {
     #[test]
     fn what_is_written_is_not_written_again() {
         let mut buffer = Buffer::lend(Size::Small);
-        buffer.bytes_mut().get_mut(..6).unwrap().copy_from_slice(b"abcdef");
+        buffer.part_mut(0..6).copy_from_slice(b"abcdef");
         buffer.push_unwritten(0..2);
         buffer.push_unwritten(4000..4000);
         buffer.push_unwritten(4096..8192);
@@ -257,5 +277,22 @@ mod tests {
         assert_eq!(buffer.unwritten_slices(&mut slices), 2);
         assert_eq!(&*slices[0], [3, 23, 43, 60, 61, 62]);
         assert_eq!(slices[1].len(), MOVED_UP + 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "out of range")]
+    fn no_part_that_is_not_there_is_written() {
+        let mut buffer = Buffer::lend(Size::Small);
+        let end = buffer.capacity() + 1;
+        buffer.push_unwritten(0..end);
+        let _parts = buffer.unwritten_slices(&mut [IoSlice::new(&[]); 4]);
+    }
+
+    #[test]
+    #[should_panic(expected = "more is written than there was")]
+    fn no_more_is_written_than_there_was() {
+        let mut buffer = Buffer::lend(Size::Small);
+        buffer.push_unwritten(0..2);
+        buffer.written(3);
     }
 }

@@ -101,14 +101,14 @@ async fn open(tunnel: &Stream, session: &mut Session) -> Result<(), Close> {
     let mut got = 0;
     let mut wanted = OVERHEAD;
     while got < wanted {
-        let part = record.get_mut(..wanted).unwrap_or_default();
+        let part = &mut record[..wanted];
         if tunnel.read_full(part, &mut got).await.map_err(Close::Tunnel)? < wanted {
             return Err(Close::Truncated);
         }
-        let seen = record.get(..got).unwrap_or_default();
+        let seen = &record[..got];
         wanted = session.opener.record_length(seen)?.unwrap_or(wanted).min(record.len());
     }
-    match session.opener.open(record.get_mut(..wanted).unwrap_or_default())? {
+    match session.opener.open(&mut record[..wanted])? {
         Record::Abort(reason) => Err(Close::Aborted(reason)),
         // Nothing else comes first.
         Record::Opened | Record::Ready | Record::Open | Record::Data(_) | Record::End => Ok(()),

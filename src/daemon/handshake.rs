@@ -29,7 +29,7 @@ pub(super) async fn initiate(
         tunnel.read_full(&mut message_2, &mut got).await
     };
     let result = Deadline::after(limit).bound(exchange).await;
-    let answer = message_2.get(..got).unwrap_or_default();
+    let answer = &message_2[..got];
     let is_foreign = !matches!(LooksLike::of(answer), LooksLike::Unknown | LooksLike::Spiped1);
     match result {
         Some(Ok(MESSAGE_2)) => initiator.finish(&message_2).map_err(|error| {
@@ -56,7 +56,7 @@ pub(super) async fn read_message_1(
     let mut got = 0;
     match deadline.bound(read_all(tunnel, &mut message_1, &mut got)).await {
         Some(result) => result.map(|()| message_1),
-        None => Err(out_of_time(message_1.get(..got), deadline.limit)),
+        None => Err(out_of_time(&message_1[..got], deadline.limit)),
     }
 }
 
@@ -92,15 +92,15 @@ async fn read_all(
             Ok(None) => {}
             Ok(Some(0)) if *got == 0 => return Err(Stranger::Probe),
             Ok(Some(0)) => return Err(Stranger::Cut(*got)),
-            Ok(Some(count)) => *got = got.saturating_add(count),
+            Ok(Some(count)) => *got += count,
             Err(_reset) if *got == 0 => return Err(Stranger::Probe),
             Err(error) => return Err(Stranger::Failed(error)),
         }
-        let seen = message.get(..*got).unwrap_or_default();
+        let seen = &message[..*got];
         if seen.first().is_some_and(|byte| Suite::from_byte(*byte).is_none()) {
             return Err(Stranger::NotOurs(LooksLike::of(seen)));
         }
-        let room = message.get_mut(*got..).unwrap_or_default();
+        let room = &mut message[*got..];
         if room.is_empty() {
             return Ok(());
         }
@@ -108,8 +108,8 @@ async fn read_all(
     }
 }
 
-fn out_of_time(seen: Option<&[u8]>, waited: Duration) -> Stranger {
-    match seen.unwrap_or_default() {
+fn out_of_time(seen: &[u8], waited: Duration) -> Stranger {
+    match seen {
         [] => Stranger::Silent(waited),
         seen if LooksLike::of(seen) == LooksLike::Spiped1 => Stranger::NotOurs(LooksLike::Spiped1),
         seen => Stranger::Stalled { got: seen.len(), waited },
@@ -128,16 +128,16 @@ pub(super) async fn first_record(
     // No record is shorter than OPEN, so this reads nothing behind it.
     let mut wanted = OVERHEAD;
     while got < wanted {
-        let part = bytes.get_mut(..wanted).unwrap_or_default();
+        let part = &mut bytes[..wanted];
         if tunnel.read_full(part, &mut got).await.map_err(Stranger::Failed)? < wanted {
             return Err(Stranger::GaveUp);
         }
-        let seen = bytes.get(..got).unwrap_or_default();
+        let seen = &bytes[..got];
         if let Some(length) = session.opener.record_length(seen).map_err(Stranger::Record)? {
             wanted = length;
         }
     }
-    let record = bytes.get_mut(..wanted).unwrap_or_default();
+    let record = &mut bytes[..wanted];
     match session.opener.open(record).map_err(Stranger::Record)? {
         Record::Abort(_) => Err(Stranger::GaveUp),
         record @ (Record::Open | Record::Ready) => Ok(record),

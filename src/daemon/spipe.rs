@@ -193,7 +193,7 @@ fn copy(mut from: impl Read, to: &mut impl Write) -> Result<(), CopyError> {
         match from.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(count) => {
-                to.write_all(buffer.get(..count).unwrap_or_default()).map_err(CopyError::Write)?;
+                to.write_all(&buffer[..count]).map_err(CopyError::Write)?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(CopyError::Read(error)),

@@ -141,7 +141,6 @@ impl Strangers {
     }
 }
 
-#[allow(clippy::arithmetic_side_effects, reason = "counts that go wrong must not pass unseen")]
 impl Pool {
     fn admit(&mut self, strangers: &Arc<Strangers>, source: Option<IpAddr>) -> Place {
         if let Some(ip) = source {
@@ -271,7 +270,6 @@ impl Place {
 }
 
 impl Drop for Place {
-    #[allow(clippy::arithmetic_side_effects, reason = "counts that go wrong must not pass unseen")]
     fn drop(&mut self) {
         let mut pool = self.strangers.lock();
         match pool.remove(self.number) {
@@ -282,7 +280,6 @@ impl Drop for Place {
 }
 
 #[cfg(test)]
-#[allow(clippy::arithmetic_side_effects, reason = "a test may fail that way")]
 mod tests {
     use super::*;
     use std::collections::VecDeque;

@@ -184,11 +184,11 @@ impl Stream {
         into: &mut [u8],
         progress: &mut usize,
     ) -> io::Result<usize> {
-        while let Some(room) = into.get_mut(*progress..).filter(|room| !room.is_empty()) {
-            match self.readable().await?.read(room)? {
+        while *progress < into.len() {
+            match self.readable().await?.read(&mut into[*progress..])? {
                 None => {}
                 Some(0) => break,
-                Some(count) => *progress = progress.saturating_add(count),
+                Some(count) => *progress += count,
             }
         }
         Ok(*progress)
@@ -199,7 +199,7 @@ impl Stream {
         while !bytes.is_empty() {
             let part = [IoSlice::new(bytes)];
             let count = poll_fn(|context| self.poll_write(context, &part)).await?;
-            bytes = bytes.get(count..).unwrap_or_default();
+            bytes = &bytes[count..];
         }
         Ok(())
     }

@@ -39,6 +39,10 @@
 //!   gets an ABORT, a truncation or a wrong record resets its local peer, unless
 //!   that has had END already: then its stream is complete, and it is closed.
 
+// The bytes are hostile here: a length that cannot be is an error, never a panic.
+// Elsewhere a wrong range or count is a mistake of ours, and is to end its connection.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
 mod aead;
 mod dh;
 mod handshake;

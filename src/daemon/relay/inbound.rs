@@ -56,6 +56,15 @@ impl Inbound {
         }
     }
 
+    /// Has bytes to open beyond those there are.
+    #[cfg(test)]
+    pub(super) fn plant_unopened(&mut self) {
+        let buffer = Buffer::lend(Size::Small);
+        self.unopened = 0..buffer.capacity() + 1;
+        self.is_more_left = true;
+        self.held = Some(buffer);
+    }
+
     /// How many bytes of the stream came this way.
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes
@@ -64,7 +73,7 @@ impl Inbound {
     /// How much room it holds while it waits.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
-        self.held.as_ref().map_or(0, |buffer| buffer.bytes().len())
+        self.held.as_ref().map_or(0, Buffer::capacity)
     }
 
     /// Opens whatever `tunnel` gives into `local`, until END; then ends the
@@ -89,13 +98,15 @@ impl Inbound {
             ready!(self.turn.poll_next(context, self.size));
             let mut buffer = self.buffer();
             if let Some(ready) = ready {
-                let room = buffer.bytes_mut().get_mut(self.unopened.end..).unwrap_or_default();
-                let wanted = room.len();
-                match ready.read(room).map_err(Close::Tunnel)? {
+                let wanted = buffer.capacity() - self.unopened.end;
+                match ready
+                    .read(buffer.part_mut(self.unopened.end..buffer.capacity()))
+                    .map_err(Close::Tunnel)?
+                {
                     Some(0) => return Poll::Ready(Err(Close::Truncated)),
                     Some(count) => {
                         self.size = Size::after(count, wanted);
-                        self.unopened.end = self.unopened.end.saturating_add(count);
+                        self.unopened.end += count;
                         awake.moved(count);
                         self.turn.has_read(count);
                     }
@@ -142,7 +153,7 @@ impl Inbound {
             return Buffer::lend(self.size);
         };
         // A small one that is full of part of a record, since ours fit.
-        let is_too_small = self.unopened.len() == buffer.bytes().len();
+        let is_too_small = self.unopened.len() == buffer.capacity();
         if self.size == Size::Large
             && buffer.size() != Size::Large
             && let Some(large) = Buffer::lend_large()
@@ -172,10 +183,8 @@ impl Inbound {
 
     /// Moves what is not yet opened to the beginning of another buffer.
     fn move_into(&mut self, mut to: Buffer, from: &Buffer) -> Buffer {
-        let bytes = from.bytes().get(self.unopened.clone()).unwrap_or_default();
-        if let Some(room) = to.bytes_mut().get_mut(..bytes.len()) {
-            room.copy_from_slice(bytes);
-        }
+        let bytes = from.part(self.unopened.clone());
+        to.part_mut(0..bytes.len()).copy_from_slice(bytes);
         self.unopened = 0..bytes.len();
         to
     }
@@ -186,7 +195,7 @@ impl Inbound {
     fn open(&mut self, buffer: &mut Buffer) -> Result<Opened, Close> {
         self.is_more_left = false;
         for _ in 0..RECORDS_OPENED {
-            let bytes = buffer.bytes_mut().get_mut(self.unopened.clone()).unwrap_or_default();
+            let bytes = buffer.part_mut(self.unopened.clone());
             let Some(length) = self.opener.record_length(bytes)? else {
                 return Ok(Opened::More);
             };
@@ -195,14 +204,14 @@ impl Inbound {
             };
             let start = self.unopened.start;
             let record = self.opener.open(record)?;
-            self.unopened.start = start.saturating_add(length);
+            self.unopened.start = start + length;
             self.turn.has_opened();
             match record {
                 Record::Opened => {}
                 Record::Data(range) => {
                     self.bytes =
                         self.bytes.saturating_add(range.len().try_into().unwrap_or(u64::MAX));
-                    let at = |offset: usize| start.saturating_add(offset);
+                    let at = |offset: usize| start + offset;
                     buffer.push_unwritten(at(range.start)..at(range.end));
                 }
                 Record::End => return Ok(Opened::End),
@@ -233,10 +242,10 @@ impl Inbound {
             }
             let ready = ready!(tunnel.poll_readable(context)).map_err(Close::Tunnel)?;
             let mut buffer = self.buffer();
-            let room = buffer.bytes_mut().get_mut(self.unopened.end..).unwrap_or_default();
+            let room = buffer.part_mut(self.unopened.end..buffer.capacity());
             match ready.read(room).map_err(Close::Tunnel)? {
                 Some(0) => return Poll::Ready(Err(Close::Truncated)),
-                Some(count) => self.unopened.end = self.unopened.end.saturating_add(count),
+                Some(count) => self.unopened.end += count,
                 None => {}
             }
             self.held = Some(buffer);

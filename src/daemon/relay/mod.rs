@@ -212,7 +212,7 @@ fn poll_write(
         ready!(turn.poll(context, buffer.size()));
         let mut parts = [IoSlice::new(&[]); PARTS];
         let count = buffer.unwritten_slices(&mut parts);
-        let written = ready!(to.poll_write(context, parts.get(..count).unwrap_or_default()))?;
+        let written = ready!(to.poll_write(context, &parts[..count]))?;
         buffer.written(written);
     }
     Poll::Ready(Ok(()))

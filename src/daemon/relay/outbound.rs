@@ -8,7 +8,7 @@ use tokio::task::yield_now;
 use crate::daemon::buffer::{Buffer, Size};
 use crate::daemon::close::Close;
 use crate::daemon::stream::Stream;
-use crate::protocol::{OVERHEAD, Padding, SealError, Sealer};
+use crate::protocol::{OVERHEAD, Padding, Sealer};
 
 use super::awake::Awake;
 use super::poll_write;
@@ -37,6 +37,12 @@ impl Outbound {
         Self { sealer, slots, size: Size::Small, is_ended: false, bytes: 0, held: None, turn }
     }
 
+    /// Reads into these slots from here on.
+    #[cfg(test)]
+    pub(super) const fn plant(&mut self, slots: Slots) {
+        self.slots = slots;
+    }
+
     /// How many bytes of the stream went this way.
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes
@@ -56,14 +62,13 @@ impl Outbound {
     /// The initiator's first words: OPEN, with what the client has already said.
     pub(super) fn open(&mut self, local: &Stream) -> Result<(), Close> {
         let mut buffer = Buffer::lend(Size::Small);
-        let (open, rest) =
-            buffer.bytes_mut().split_at_mut_checked(OVERHEAD).ok_or(SealError::Size)?;
-        let payload = rest.get_mut(self.slots.payload()).unwrap_or_default();
+        let (open, rest) = buffer.bytes_mut().split_at_mut(OVERHEAD);
+        let payload = &mut rest[self.slots.payload()];
         // The end of the stream is left to the relay, which reads it again.
         let count = local.try_read(payload).map_err(Close::Local)?.unwrap_or(0);
         open.copy_from_slice(&self.sealer.open()?);
         let sealed = self.slots.seal(&mut self.sealer, rest, count)?;
-        self.hold(buffer, OVERHEAD.saturating_add(sealed), count);
+        self.hold(buffer, OVERHEAD + sealed, count);
         Ok(())
     }
 
@@ -117,7 +122,7 @@ impl Outbound {
                 return Ok(());
             }
             let mut buffer = Buffer::lend(Size::Small);
-            let payload = buffer.bytes_mut().get_mut(self.slots.payload()).unwrap_or_default();
+            let payload = buffer.part_mut(self.slots.payload());
             let count = local.try_read(payload).map_err(Close::Local)?.unwrap_or(0);
             if count == 0 {
                 return Ok(());
@@ -147,9 +152,7 @@ impl Outbound {
 
     fn hold_whole(&mut self, record: &[u8]) {
         let mut buffer = Buffer::lend(Size::Small);
-        if let Some(room) = buffer.bytes_mut().get_mut(..record.len()) {
-            room.copy_from_slice(record);
-        }
+        buffer.part_mut(0..record.len()).copy_from_slice(record);
         self.hold(buffer, record.len(), 0);
     }
 

@@ -27,22 +27,29 @@ impl Slots {
             // The largest multiple that a record has room for.
             Some(padding) => (
                 PREFIX + PADDED_COUNT,
-                RECORD_PLAINTEXT.next_multiple_of(padding.get()).saturating_sub(padding.get()),
+                RECORD_PLAINTEXT.next_multiple_of(padding.get()) - padding.get(),
             ),
         };
-        let stride = plaintext.saturating_add(HEADER + SUFFIX);
-        let payload = stride.saturating_sub(before.saturating_add(SUFFIX));
+        let stride = plaintext + HEADER + SUFFIX;
+        let payload = stride - before - SUFFIX;
         Self { padding, before, payload, stride }
+    }
+
+    /// Slots whose payload does not fit into them.
+    #[cfg(test)]
+    pub(super) fn planted() -> Self {
+        let right = Self::new(None);
+        Self { payload: right.payload + crate::daemon::buffer::SMALL, ..right }
     }
 
     /// Where the payload of the first slot stands.
     pub(super) const fn payload(&self) -> Range<usize> {
-        self.before..self.before.saturating_add(self.payload)
+        self.before..self.before + self.payload
     }
 
     /// How much payload one read into this buffer can bring.
     pub(super) fn capacity(&self, buffer: &Buffer) -> usize {
-        self.payload.saturating_mul(if buffer.size() == Size::Large { RECORDS } else { 1 })
+        self.payload * if buffer.size() == Size::Large { RECORDS } else { 1 }
     }
 
     /// One read into the payloads of the slots.
@@ -51,22 +58,23 @@ impl Slots {
         ready: Readable<'_>,
         buffer: &mut Buffer,
     ) -> io::Result<Option<usize>> {
-        let is_large = buffer.size() == Size::Large;
-        let mut slots = buffer
-            .bytes_mut()
-            .chunks_exact_mut(self.stride)
-            .map(|slot| slot.get_mut(self.payload()).unwrap_or_default());
-        if is_large {
-            let mut payloads: [_; RECORDS] =
-                std::array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
-            ready.read_vectored(&mut payloads)
-        } else {
-            ready.read(slots.next().unwrap_or_default())
+        if buffer.size() != Size::Large {
+            return ready.read(buffer.part_mut(self.payload()));
         }
+        let mut slots = buffer.bytes_mut().chunks_exact_mut(self.stride);
+        let mut payloads: [_; RECORDS] = std::array::from_fn(|_| {
+            #[expect(clippy::expect_used, reason = "fewer are a mistake of ours")]
+            let slot = slots.next().expect("a large buffer has so many slots");
+            IoSliceMut::new(&mut slot[self.payload()])
+        });
+        ready.read_vectored(&mut payloads)
     }
 
     /// Seals the `count` bytes that were read into the slots, in place; how
     /// many bytes the records have on the wire.
+    ///
+    /// # Panics
+    /// When the slots have room for fewer.
     pub(super) fn seal(
         &self,
         sealer: &mut Sealer,
@@ -74,29 +82,28 @@ impl Slots {
         count: usize,
     ) -> Result<usize, SealError> {
         let mut left = count;
-        let mut total = 0_usize;
+        let mut total = 0;
         for slot in buffer.chunks_mut(self.stride) {
             let payload = left.min(self.payload);
             if payload == 0 {
                 break;
             }
-            left = left.saturating_sub(payload);
-            let bare = payload.saturating_add(self.before).saturating_add(SUFFIX);
-            total = total.saturating_add(match self.padding {
+            left -= payload;
+            let bare = self.before + payload + SUFFIX;
+            total += match self.padding {
                 None => {
-                    sealer.seal_data(slot.get_mut(..bare).ok_or(SealError::Size)?)?;
+                    sealer.seal_data(&mut slot[..bare])?;
                     bare
                 }
                 Some(padding) => {
-                    let plaintext = bare.saturating_sub(HEADER + SUFFIX);
-                    let padded =
-                        plaintext.next_multiple_of(padding.get()).saturating_add(HEADER + SUFFIX);
-                    let record = slot.get_mut(..padded).ok_or(SealError::Size)?;
-                    sealer.seal_padded(record, payload)?;
+                    let plaintext = bare - HEADER - SUFFIX;
+                    let padded = plaintext.next_multiple_of(padding.get()) + HEADER + SUFFIX;
+                    sealer.seal_padded(&mut slot[..padded], payload)?;
                     padded
                 }
-            });
+            };
         }
+        assert!(left == 0, "{left} bytes would be left out");
         Ok(total)
     }
 }

@@ -1,5 +1,6 @@
 //! What cannot be brought about from outside, or not in a moment.
 
+use super::slots::Slots;
 use super::turn::RECORDS_OPENED;
 use super::*;
 use std::io::{Read, Write};
@@ -13,6 +14,7 @@ use socket2::{SockRef, Socket};
 use tokio::time::timeout;
 
 use crate::config::{Keepalive, Waiting};
+use crate::daemon::buffer::{RECORD, Size};
 use crate::daemon::shutdown::shutdown;
 use crate::daemon::stream::GONE;
 use crate::protocol::{
@@ -313,4 +315,50 @@ async fn part_of_a_large_record_holds_room_for_one_record() {
         server.read_exact(&mut vec![0; LARGE]).unwrap();
         assert_eq!(inbound.held(), 0);
     }
+}
+
+/// A wrong range of ours resets both sides: no END that the other end would take for
+/// complete, no byte that nobody sent, no part of the stream left out in silence.
+#[tokio::test]
+async fn a_mistake_of_ours_resets_both_sides_before_it_is_bytes() {
+    type Plant = fn(&mut Relay);
+    let mistakes: [(&str, Plant); 2] = [
+        ("payload beyond the buffer", |relay| relay.outbound.plant(Slots::planted())),
+        ("unopened beyond the buffer", |relay| relay.inbound.plant_unopened()),
+    ];
+    for (name, plant) in mistakes {
+        let ((local, mut client), (tunnel, mut other)) = (tcp_pair(), tcp_pair());
+        let (mut relay, mut session) = relay(local, tunnel);
+        plant(&mut relay);
+        client.write_all(b"what the client says").unwrap();
+        other.write_all(&data(&mut session, 7)).unwrap();
+        let ended = tokio::spawn(run(relay)).await;
+        assert!(ended.is_err_and(|error| error.is_panic()), "{name}: it goes on");
+        // What was right before it may have arrived: the byte of the other end, OPENED.
+        assert!([7].starts_with(&reset(&mut client)), "{name}");
+        let mut opened = reset(&mut other);
+        if !opened.is_empty() {
+            assert_eq!(session.opener.open(&mut opened), Ok(Record::Opened), "{name}");
+        }
+    }
+}
+
+/// What a peer gets until its connection is reset.
+fn reset(peer: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let error = peer.read_to_end(&mut bytes).expect_err("a clean end");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    bytes
+}
+
+#[tokio::test]
+#[should_panic(expected = "1 bytes would be left out")]
+async fn no_part_of_what_was_read_is_left_out() {
+    let (mut session, _) = sessions();
+    let mut buffer = Buffer::lend(Size::Small);
+    let slots = Slots::new(None);
+    let count = slots.payload().len();
+    // One record has room in it, and a byte more has not.
+    let room = buffer.part_mut(0..RECORD);
+    let _sealed = slots.seal(&mut session.sealer, room, count + 1);
 }
