@@ -265,9 +265,9 @@ fn listen_hint(address: &Address, error: &io::Error) -> &'static str {
     let is_ipv6 = matches!(address, Address::Inet(inet) if inet.is_ipv6());
     match error.raw_os_error() {
         Some(EADDRINUSE) if matches!(address, Address::Unix(_)) => {
-            "another program listens there, or what is there is no socket: 'ls -l' and 'ss -lxp' tell"
+            "something listens there, or what is there is no socket: 'ls -l' and 'ss -lxp' tell"
         }
-        Some(EADDRINUSE) => "another program listens there: 'ss -lntxp' names it",
+        Some(EADDRINUSE) => "something listens there, perhaps another pipe: 'ss -lntxp' names it",
         Some(EADDRNOTAVAIL) if is_ipv6 => {
             "no interface of this host has that address, or IPv6 is off here: [0.0.0.0] is all of IPv4"
         }

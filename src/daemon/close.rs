@@ -321,7 +321,7 @@ impl NoSession {
             }
             Self::Closed(_) => "usually the keys differ: compare 'spiped keyid FILE' on both ends",
             Self::Failed(_) => {
-                "usually the keys differ: compare 'spiped keyid FILE' on both ends, then its log"
+                "usually the keys differ: compare 'spiped keyid FILE' on both ends, then read the receiver's log"
             }
             Self::NotOurs(_) => "-t must name a receiver ('spiped -d'), not the server itself",
             Self::Refused(_) => "the answer was altered, or comes from another program",
