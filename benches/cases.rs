@@ -53,8 +53,8 @@ impl Handshake {
     /// Both ends, with OPEN and OPENED behind them: the next records are DATA.
     pub(crate) fn streaming(&self) -> (Session, Session) {
         let (mut a, mut b) = (self.initiator(), self.responder());
-        b.opener.open(&mut a.sealer.open().unwrap()).unwrap();
-        a.opener.open(&mut b.sealer.opened().unwrap()).unwrap();
+        b.opener.open(&mut a.sealer.seal_open().unwrap()).unwrap();
+        a.opener.open(&mut b.sealer.seal_opened().unwrap()).unwrap();
         (a, b)
     }
 }

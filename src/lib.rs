@@ -6,49 +6,38 @@
 //!   plaintext                        encrypted                     plaintext
 //! ```
 //!
-//! The files stand in the order the data travels:
+//! The folders are layers: code names only what stands below it here.
 //!
-//! 1. [`config`]: words of the command line become values that cannot be wrong.
-//! 2. [`key_file`]: the key both ends share is read, checked and wiped.
-//! 3. [`daemon`]: listener → connection → handshake → relay → close. The only
-//!    folder that knows sockets and time.
-//! 4. [`protocol`]: the handshake and the records. Bytes in, bytes out; knows
-//!    no socket, clock or file, and is handed its randomness.
+//! ```text
+//! program    the command line is read, a command or a pipe is run, an error is told
+//! setup      systemd is made to run an end of a pipe, by one command
+//! daemon     sockets and time: accept ─ connection ─ relay ─ net
+//! unit       what a systemd unit of ours needs: its check, its restart, what it tells
+//! keys       key files are read, checked and wiped; the keys in force
+//! logging    the log, which nobody waits for
+//! process    the process: background, pid file, user, signals, standard streams
+//! config     words of the command line become values that cannot be wrong
+//! report     what an error tells the operator: text, hint, exit code
+//! protocol   the handshake and the records: bytes in, bytes out
+//! ```
 //!
-//! [`rekey`] hands a running daemon another key; [`memory`] is where keys are kept.
-//!
-//! [`keeper`] and [`handover`] have a unit restart beside its open connections.
-//!
-//! [`setup`] has systemd run an end, with one command; the pipe knows nothing of it.
-//!
-//! [`unit_check`] is what a unit of it begins with.
-//!
-//! [`error`] is what the operator reads when the program cannot start,
-//! [`logging`] what it says afterwards; [`background`], [`privileges`] and
-//! [`signals`] are the process as a daemon of the old kind; [`stdio`] is what it
-//! was handed, [`terminal`] where a key is pasted.
+//! [`protocol`] knows no socket, clock or file, and is handed its randomness. It is the
+//! only part that other programs may use.
 
 #[cfg(not(any(feature = "aws-lc", feature = "rust-crypto")))]
 compile_error!(
     "nothing to seal records with: build with --features aws-lc, the default, or rust-crypto"
 );
 
-pub mod background;
-
 pub mod config;
-pub mod daemon;
-pub mod error;
-pub mod handover;
-pub mod keeper;
-pub mod key_file;
-pub mod logging;
-pub mod memory;
-pub mod new_file;
-pub mod privileges;
+mod daemon;
+mod keys;
+mod logging;
+mod process;
+mod program;
 pub mod protocol;
-pub mod rekey;
-pub mod setup;
-pub mod signals;
-pub mod stdio;
-pub mod terminal;
-pub mod unit_check;
+mod report;
+mod setup;
+mod unit;
+
+pub use program::main;

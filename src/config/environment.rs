@@ -79,7 +79,7 @@ fn nearest(name: &str, known: &[String]) -> Option<String> {
 
 /// The name of the unit that runs this process, where that is one of ours.
 #[must_use]
-pub fn unit() -> Option<String> {
+pub fn unit_name() -> Option<String> {
     env::var(UNIT).ok().filter(|name| !name.is_empty())
 }
 
@@ -203,7 +203,7 @@ impl Environment {
         if let Some(error) = self.wrong {
             return Err(error);
         }
-        if let Some(unknown) = self.unknown.first().filter(|_| unit().is_some()) {
+        if let Some(unknown) = self.unknown.first().filter(|_| unit_name().is_some()) {
             return Err(ConfigError::Unknown(unknown.clone()));
         }
         let variable = |option: GivenBy| {

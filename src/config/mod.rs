@@ -17,7 +17,7 @@ use tracing::level_filters::LevelFilter;
 
 pub use address::{Address, AddressError};
 pub use args::{Args, Command, Name, Outgoing, SpipeArgs};
-pub use environment::{CommandLine, Environment, UnknownVariable, as_given, unit, variable_of};
+pub use environment::{CommandLine, UnknownVariable, as_given, unit_name, variable_of};
 pub use limits::{
     CipherChoice, DrainTimeout, LimitError, MaxConnections, Prewarm, Refresh, Threads, Timeout,
     parse_level, parse_padding,
@@ -26,6 +26,7 @@ pub use role::Role;
 pub use user::{RunAs, RunAsError};
 
 use crate::protocol::Padding;
+use crate::report::{Report, exit};
 
 /// All that one end of a pipe needs to know, but the key itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,6 +224,16 @@ pub enum ValueError {
     /// Bytes that are no text.
     #[error("'{0}' is not valid UTF-8")]
     NotText(String),
+}
+
+impl Report for ConfigError {
+    fn hint(&self) -> &str {
+        Self::hint(self)
+    }
+
+    fn exit_code(&self) -> u8 {
+        exit::USAGE
+    }
 }
 
 impl ConfigError {

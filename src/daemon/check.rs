@@ -7,14 +7,19 @@ use thiserror::Error;
 use tokio::select;
 use tokio::task::yield_now;
 
-use super::close::{Close, ConnectError, NoSession, abort};
-use super::connection::connect;
-use super::deadline::Deadline;
-use super::stream::Stream;
-use super::target::Target;
-use super::workers::one_thread_runtime;
+use super::connection::close_reason::CloseReason;
+use super::connection::handshake_error::NoSession;
+use super::connection::sender::connect;
+use super::net::connect_error::ConnectError;
+use super::net::deadline::Deadline;
+use super::net::target::Target;
+use super::relay::Tunnel;
+use super::relay::abort::abort;
+use super::relay::error::RelayError;
+use super::runtime::workers::one_thread_runtime;
 use crate::config::{Refresh, TunnelConfig};
-use crate::protocol::{AbortReason, KeyId, OVERHEAD, Record, Session, SharedKey};
+use crate::protocol::{AbortReason, KeyId, OVERHEAD, Record, SharedKey};
+use crate::report::{Report, exit};
 
 /// Connects to a name that has several addresses, beside the first one.
 const SPARE: usize = 16;
@@ -24,16 +29,16 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Why a pipe does not work, and what may help.
 #[derive(Debug, Error)]
 #[error("{reason}")]
-pub struct Fault {
+pub(crate) struct Fault {
     /// How far it works.
-    pub kind: FaultKind,
+    pub(crate) kind: FaultKind,
     reason: String,
     hint: &'static str,
 }
 
 /// How far a pipe works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultKind {
+pub(crate) enum FaultKind {
     /// The receiver's name does not resolve.
     Unresolved,
     /// Nobody is there, or nobody answers.
@@ -49,15 +54,9 @@ pub enum FaultKind {
 }
 
 impl Fault {
-    /// What may help.
-    #[must_use]
-    pub const fn hint(&self) -> &'static str {
-        self.hint
-    }
-
-    fn of(kind: FaultKind, close: &Close) -> Self {
-        let hint = close.hint().unwrap_or("the receiver's log says more");
-        Self { kind, reason: close.to_string(), hint }
+    fn of(kind: FaultKind, reason: &CloseReason) -> Self {
+        let hint = reason.hint().unwrap_or("the receiver's log says more");
+        Self { kind, reason: reason.to_string(), hint }
     }
 
     fn system(error: &io::Error) -> Self {
@@ -66,12 +65,29 @@ impl Fault {
     }
 }
 
+impl Report for Fault {
+    fn hint(&self) -> &str {
+        self.hint
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self.kind {
+            FaultKind::Refused => exit::NO_USER,
+            FaultKind::Unresolved => exit::NO_HOST,
+            FaultKind::Unreachable => exit::UNAVAILABLE,
+            FaultKind::System => exit::OS,
+            FaultKind::ServerDown => exit::TRY_LATER,
+            FaultKind::NotOurs => exit::PROTOCOL,
+        }
+    }
+}
+
 /// Connects to a receiver, proves the key, has it connect to its server, and ends
 /// that again.
 ///
 /// # Errors
 /// What of this was not to be had.
-pub fn check(config: &TunnelConfig, key: &SharedKey) -> Result<(), Fault> {
+pub(crate) fn check(config: &TunnelConfig, key: &SharedKey) -> Result<(), Fault> {
     let runtime = one_thread_runtime().map_err(|error| Fault::system(&error))?;
     runtime.block_on(async {
         let target = Target::new(config, SPARE).map_err(|error| Fault::system(&error))?;
@@ -80,36 +96,36 @@ pub fn check(config: &TunnelConfig, key: &SharedKey) -> Result<(), Fault> {
             connected = connect(&target, key, config, &mut tried) => connected,
             never = target.keep_resolved(Refresh::Never) => match never {},
         };
-        let (tunnel, mut session) = connected.map_err(|error| no_session(error, key.id()))?;
-        let opened = open(&tunnel, &mut session);
+        let mut tunnel = connected.map_err(|error| no_session(error, key.id()))?;
+        let opened = open(&mut tunnel);
         // The receiver's own time to connect to its server comes first.
         let limit = config.timeout.get().saturating_mul(2);
         match Deadline::after(limit).bound(opened).await {
-            Some(result) => result.map_err(|close| not_opened(&close))?,
+            Some(result) => result.map_err(not_opened)?,
             None => return Err(silent(limit)),
         }
-        end(tunnel, session).await;
+        end(tunnel).await;
         Ok(())
     })
 }
 
 /// Has the receiver connect to its server.
-async fn open(tunnel: &Stream, session: &mut Session) -> Result<(), Close> {
-    tunnel.write_all(&session.sealer.open()?).await.map_err(Close::Tunnel)?;
+async fn open(Tunnel { stream, session }: &mut Tunnel) -> Result<(), RelayError> {
+    stream.write_all(&session.sealer.seal_open()?).await.map_err(RelayError::Tunnel)?;
     // OPENED, or the one byte more of an ABORT.
     let mut record = [0; OVERHEAD + 1];
     let mut got = 0;
     let mut wanted = OVERHEAD;
     while got < wanted {
         let part = &mut record[..wanted];
-        if tunnel.read_full(part, &mut got).await.map_err(Close::Tunnel)? < wanted {
-            return Err(Close::Truncated);
+        if stream.read_full(part, &mut got).await.map_err(RelayError::Tunnel)? < wanted {
+            return Err(RelayError::Truncated);
         }
         let seen = &record[..got];
         wanted = session.opener.record_length(seen)?.unwrap_or(wanted).min(record.len());
     }
     match session.opener.open(&mut record[..wanted])? {
-        Record::Abort(reason) => Err(Close::Aborted(reason)),
+        Record::Abort(reason) => Err(RelayError::Aborted(reason)),
         // Nothing else comes first.
         Record::Opened | Record::Ready | Record::Open | Record::Data(_) | Record::End => Ok(()),
     }
@@ -117,17 +133,17 @@ async fn open(tunnel: &Stream, session: &mut Session) -> Result<(), Close> {
 
 /// Ends the stream as a client does that has nothing to say. A server that does not
 /// end its own soon is left.
-async fn end(tunnel: Stream, mut session: Session) {
+async fn end(Tunnel { stream, mut session }: Tunnel) {
     let ended = async {
-        tunnel.write_all(&session.sealer.end().ok()?).await.ok()?;
+        stream.write_all(&session.sealer.seal_end().ok()?).await.ok()?;
         let mut ignored = [0; 1 << 12];
-        while tunnel.readable().await.ok()?.read(&mut ignored).ok()? != Some(0) {
+        while stream.readable().await.ok()?.read(&mut ignored).ok()? != Some(0) {
             yield_now().await;
         }
         Some(())
     };
     if Deadline::after(FAREWELL).bound(ended).await.is_none() {
-        abort(tunnel, session.sealer.abort(AbortReason::LocalPeerReset).ok()).await;
+        abort(stream, session.sealer.seal_abort(AbortReason::LocalPeerReset).ok()).await;
     }
 }
 
@@ -156,9 +172,11 @@ fn is_reset(error: &io::Error) -> bool {
 }
 
 /// What came instead of OPENED.
-fn not_opened(close: &Close) -> Fault {
-    let Close::Aborted(reason) = close else { return Fault::of(FaultKind::Unreachable, close) };
-    let fault = Fault::of(FaultKind::ServerDown, close);
+fn not_opened(error: RelayError) -> Fault {
+    let RelayError::Aborted(reason) = error else {
+        return Fault::of(FaultKind::Unreachable, &error.into());
+    };
+    let fault = Fault::of(FaultKind::ServerDown, &error.into());
     Fault { reason: format!("the pipe works, but {reason}"), ..fault }
 }
 

@@ -1,38 +1,37 @@
 //! All that serves connections, from the first to the last.
 
 use std::convert::Infallible;
-use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use socket2::Socket;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio::{join, select};
 use tracing::{info, warn};
 
-use super::admission::Admission;
-use super::blocking::BlockingThread;
-use super::budget::Budget;
-use super::control::Control;
-use super::fd_store;
-use super::listener::Listener;
-use super::log_limit::LogLimits;
-use super::notify::{self, Notifier, Watchdog};
-use super::outcomes::Outcomes;
-use super::places::Places;
-use super::plaintext::warn_of_plaintext;
-use super::prewarm::{self, Prewarmed};
-use super::shutdown::{EndSignals, HandoverSignal, ReloadSignal, Signals, Trigger, shutdown};
-use super::strangers::Strangers;
-use super::stream::Peer;
-use super::target::Target;
-use super::workers::Workers;
-use super::{Doors, Shared, system};
+use super::accept::admission::Admission;
+use super::accept::{
+    Listener, Source, SourceError, accept_on_all, forget_stored, warn_of_plaintext,
+};
+use super::connection::context::Context;
+use super::connection::prewarm::{self, Prewarmed};
+use super::connection::{LogLimits, Observer, Totals};
+use super::control::server::Control;
+use super::limits::Limits;
+use super::limits::fd_budget::FdBudget;
+use super::limits::pre_auth::PreAuthPool;
+use super::net::peer::Peer;
+use super::net::target::Target;
+use super::runtime::shutdown::{
+    EndSignals, HandoverSignal, ReloadSignal, Signals, Trigger, shutdown,
+};
+use super::runtime::workers::Workers;
 use crate::config::{Config, Ground};
-use crate::error::Error;
-use crate::keeper::Listening;
-use crate::protocol::SharedKey;
+use crate::keys::KeyStore;
+use crate::report::SystemError;
+use crate::unit::keeper::Listening;
+use crate::unit::notify::{self, Notifier, Watchdog};
 
 /// How long a unit with `--handover` waits for open connections when it is stopped.
 const STOP: Duration = Duration::from_secs(10);
@@ -40,9 +39,16 @@ const STOP: Duration = Duration::from_secs(10);
 /// How long connections may take to tell the other end that we are ending.
 const GOODBYE: Duration = Duration::from_secs(3);
 
+/// Where connections come in, and what we are told to do.
+pub(super) struct Ingress {
+    pub(super) source: Source,
+    pub(super) control: Option<Control>,
+    pub(super) listening: Option<Listening>,
+}
+
 /// All that serves connections.
 pub(super) struct Server {
-    shared: Arc<Shared>,
+    context: Arc<Context>,
     workers: Workers,
     handover: Trigger,
     drain: Trigger,
@@ -50,31 +56,33 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(config: &Config, key: SharedKey, places: Places) -> Result<Self, Error> {
-        let no_thread = system("cannot start a thread");
-        let workers = Workers::start(config.threads).map_err(&no_thread)?;
+    pub(super) fn new(
+        config: &Config,
+        keys: KeyStore,
+        limits: Limits,
+    ) -> Result<Self, SystemError> {
+        let no_thread = SystemError::of("cannot start a thread");
+        let workers = Workers::start(config.threads).map_err(no_thread)?;
         let (begin_handover, handover) = shutdown();
         let (begin_drain, drain) = shutdown();
         let (begin_shutdown, shutdown) = shutdown();
-        let shared = Arc::new(Shared {
+        let context = Arc::new(Context {
             config: config.clone(),
-            key: watch::Sender::new(Arc::new(key)),
-            files: BlockingThread::start("files").map_err(&no_thread)?,
-            target: Target::new(&config.tunnel, places.spare).map_err(&no_thread)?,
-            places,
-            budget: Budget::new(places.connections, places.descriptors),
+            keys,
+            target: Target::new(&config.tunnel, limits.spare).map_err(no_thread)?,
+            limits,
+            fd_budget: FdBudget::new(limits.connections, limits.descriptors),
             prewarmed: Prewarmed::default(),
-            strangers: Strangers::new(places.strangers),
+            pre_auth: PreAuthPool::new(limits.pre_auth),
             replays: Mutex::default(),
-            log_limits: LogLimits::new(),
-            outcomes: Outcomes::default(),
-            notifier: Notifier::from_env(),
+            log_limits: LogLimits::default(),
+            observer: Observer::new(Notifier::from_env()),
             handover,
             drain,
             shutdown,
         });
         Ok(Self {
-            shared,
+            context,
             workers,
             handover: begin_handover,
             drain: begin_drain,
@@ -86,18 +94,18 @@ impl Server {
     /// beside the connections.
     pub(super) async fn serve(
         self,
-        doors: Doors,
+        ingress: Ingress,
         Signals { mut reload, mut handover, mut end }: Signals,
         watchdog: Watchdog,
-    ) -> Result<(), Error> {
+    ) -> Result<(), SourceError> {
         let serve = async {
-            let Doors { source, control, listening } = doors;
-            let target = &self.shared.config.tunnel.target;
+            let Ingress { source, control, listening } = ingress;
+            let target = &self.context.config.tunnel.target;
             let listeners = select! {
                 // Who is bound already serves, and ends as such.
                 biased;
                 listeners = source.listen_once_resolved(target) => listeners?,
-                result = self.take_keys(control.as_ref()) => return result,
+                result = self.serve_control(control.as_ref()) => return result,
                 _signal = end.next() => return Ok(()),
                 () = handover.received() => return Ok(()),
             };
@@ -105,28 +113,28 @@ impl Server {
         };
         select! {
             result = serve => result,
-            never = watchdog.feed(&self.workers) => match never {},
+            never = watchdog.feed(async || self.workers.all_answer().await) => match never {},
             never = notify::keep_telling_late() => match never {},
-            never = self.shared.reload_at(&mut reload) => match never {},
-            never = self.shared.target.keep_resolved(self.shared.config.refresh) => match never {},
+            never = self.context.reload_at(&mut reload) => match never {},
+            never = self.context.target.keep_resolved(self.context.config.refresh) => match never {},
         }
     }
 
     async fn serve_and_tell(
         &self,
         listeners: Vec<Listener>,
-        doors: (Option<Control>, Option<Listening>),
+        ingress: (Option<Control>, Option<Listening>),
         signals: (HandoverSignal, EndSignals),
-    ) -> Result<(), Error> {
+    ) -> Result<(), SourceError> {
         let names: Vec<_> = listeners.iter().map(Listener::name).collect();
         self.log_start(&names);
-        let config = &self.shared.config;
+        let config = &self.context.config;
         warn_of_plaintext(config, &listeners);
         let pipe = format!("{} on {} to {}", config.role, names.join(", "), config.tunnel.target);
-        let status = || self.shared.status(&pipe);
+        let status = || self.context.status(&pipe);
         select! {
-            result = self.serve_and_drain(listeners, doors, signals) => result,
-            never = self.shared.notifier.keep_telling(status) => match never {},
+            result = self.serve_and_drain(listeners, ingress, signals) => result,
+            never = self.context.observer.keep_telling(status) => match never {},
         }
     }
 
@@ -135,69 +143,70 @@ impl Server {
         listeners: Vec<Listener>,
         (control, listening): (Option<Control>, Option<Listening>),
         (mut handover, mut end): (HandoverSignal, EndSignals),
-    ) -> Result<(), Error> {
+    ) -> Result<(), SourceError> {
         let (alive, mut all_ended) = mpsc::channel::<()>(1);
-        let admission = Admission::new(&self.shared, &self.workers, alive);
+        let admission = Admission::new(&self.context, &self.workers, alive);
         let take = async |socket: Socket, peer: Peer| admission.admit(socket, peer).await;
         select! {
             result = accept_on_all(&listeners, &take) => {
-                result.map_err(system("cannot accept connections any more"))?;
+                result.map_err(SystemError::of("cannot accept connections any more"))?;
             }
             never = admission.admit_parked() => match never {},
-            result = self.take_keys(control.as_ref()) => result?,
-            never = prewarm::keep(&self.shared, &self.workers) => match never {},
+            result = self.serve_control(control.as_ref()) => result?,
+            never = prewarm::keep(&self.context, &self.workers) => match never {},
             signal = end.next() => {
-                self.shared.log_end(&format!("{signal} received: no new connections"));
+                self.context.log_end(&format!("{signal} received: no new connections"));
             }
             () = handover.received() => {
                 self.handover.begin();
-                self.shared.log_end("the next process takes over new connections");
+                self.context.log_end("the next process takes over new connections");
             }
         }
         // From here on a connect is refused, and the socket's file is gone; a
         // socket of systemd's keeps who comes for the next process.
         drop((listeners, control, listening));
-        self.shared.prewarmed.clear();
+        self.context.prewarmed.clear();
         self.drain.begin();
-        let is_handed_over = self.shared.handover.has_begun();
+        let is_handed_over = self.context.handover.has_begun();
         if is_handed_over {
             notify::fall_silent();
         } else {
             // Nobody is to wait at a socket that no process comes for.
-            fd_store::remove();
-            self.shared.notifier.changed();
-            let limit = self.shared.drain_limit().saturating_add(GOODBYE);
-            notify::tell_stopping(&self.shared.draining(), limit);
+            forget_stored();
+            self.context.observer.changed();
+            let limit = self.context.drain_limit().saturating_add(GOODBYE);
+            notify::tell_stopping(&self.context.draining(), limit);
         }
         let let_in_the_last = async {
             select! {
                 // They were accepted here, so that nobody else can serve them.
                 () = admission.admit_all_parked(), if is_handed_over => {}
-                () = self.shared.shutdown.begun(), if is_handed_over => {}
+                () = self.context.shutdown.begun(), if is_handed_over => {}
                 else => {}
             }
             drop(admission);
         };
         join!(let_in_the_last, self.drain(&mut all_ended, &mut end));
-        self.shared.log_limits.say_rest();
+        self.context.log_limits.say_rest();
+        self.context.log_totals();
         Ok(())
     }
 
-    async fn take_keys(&self, control: Option<&Control>) -> Result<(), Error> {
-        match control {
-            Some(control) => control.serve(&self.shared).await,
+    async fn serve_control(&self, control: Option<&Control>) -> Result<(), SourceError> {
+        let result = match control {
+            Some(control) => control.serve(&self.context).await,
             None => std::future::pending().await,
-        }
-        .map_err(system("cannot take new keys any more"))
+        };
+        Ok(result.map_err(SystemError::of("the control socket is broken"))?)
     }
 
     fn log_start(&self, names: &[String]) {
-        let config = &self.shared.config;
+        let config = &self.context.config;
         for name in names {
             info!(
-                key_id = %self.shared.key().id(),
+                key_id = %self.context.key_id(),
                 target = %config.tunnel.target,
-                connections = self.shared.places.connections,
+                connections = self.context.limits.connections,
                 "{} listening on {name}",
                 config.role,
             );
@@ -209,7 +218,7 @@ impl Server {
     async fn drain(&self, all_ended: &mut mpsc::Receiver<()>, end: &mut EndSignals) {
         select! {
             _ = all_ended.recv() => return,
-            () = sleep(self.shared.drain_limit()) => {}
+            () = sleep(self.context.drain_limit()) => {}
             signal = end.next() => info!("{signal} received again: ending at once"),
         }
         self.shutdown.begin();
@@ -219,7 +228,7 @@ impl Server {
     }
 }
 
-impl Shared {
+impl Context {
     /// How long open connections have to end. A restart of the unit waits for nobody; its
     /// stop does, and so does the shutdown of the host.
     fn drain_limit(&self) -> Duration {
@@ -244,40 +253,28 @@ impl Shared {
         if self.drain.has_begun() {
             return self.draining();
         }
-        let open = connections(self.budget.connections());
-        format!("{pipe}, key id {}: {open}{}", self.key().id(), self.outcomes)
+        let open = connections(self.fd_budget.connections());
+        format!("{pipe}, key id {}: {open}{}", self.key_id(), self.observer)
     }
 
     fn log_end(&self, why: &str) {
         let limit = self.drain_limit();
-        match self.budget.connections() {
+        match self.fd_budget.connections() {
             0 => info!("{why}, none is open"),
             open => info!(open, "{why}, {limit:?} for the open ones to end"),
         }
     }
 
+    fn log_totals(&self) {
+        let Totals { handshakes, served, sent, received } = self.observer.totals();
+        info!(handshakes, served, sent, received, "ended");
+    }
+
     fn draining(&self) -> String {
-        format!("ending: {} still open", connections(self.budget.connections()))
+        format!("ending: {} still open", connections(self.fd_budget.connections()))
     }
 }
 
 fn connections(count: usize) -> String {
     format!("{count} connection{}", if count == 1 { "" } else { "s" })
-}
-
-/// Accepts on every listener at once; ends only when one of them is broken.
-async fn accept_on_all(
-    listeners: &[Listener],
-    take: &impl AsyncFn(Socket, Peer),
-) -> io::Result<()> {
-    let mut accepting: Vec<_> =
-        listeners.iter().map(|listener| Box::pin(listener.accept(take))).collect();
-    std::future::poll_fn(|context| {
-        accepting
-            .iter_mut()
-            .map(|accept| accept.as_mut().poll(context))
-            .find(std::task::Poll::is_ready)
-            .unwrap_or(std::task::Poll::Pending)
-    })
-    .await
 }

@@ -6,6 +6,7 @@ use std::net::Shutdown as Half;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
+use std::sync::Arc;
 use std::thread;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -14,20 +15,23 @@ use tokio::select;
 use tokio::signal::unix::SignalKind;
 use tokio::sync::{mpsc, oneshot};
 
-use super::close::Close;
-use super::connection::connect;
-use super::places::raise_limit;
+use thiserror::Error;
+
+use super::connection::close_reason::CloseReason;
+use super::connection::sender::connect;
+use super::limits::raise_limit;
+use super::net::sides::LocalStream;
+use super::net::stream::Stream;
+use super::net::target::Target;
 use super::relay::Relay;
-use super::shutdown::{EndSignals, shutdown};
-use super::stream::Stream;
-use super::system;
-use super::target::Target;
-use super::workers::one_thread_runtime;
+use super::relay::error::RelayError;
+use super::runtime::shutdown::{EndSignals, shutdown};
+use super::runtime::workers::one_thread_runtime;
 use crate::config::{Keepalive, Refresh, Role, TunnelConfig};
-use crate::error::Error;
+use crate::process::signals::{next, unless_ignored};
+use crate::process::stdio::{Stdin, Stdout};
 use crate::protocol::SharedKey;
-use crate::signals::{next, unless_ignored};
-use crate::stdio::{Stdin, Stdout};
+use crate::report::{AnyError, Report, SystemError, exit};
 
 /// Descriptors without which nothing can be begun.
 const DESCRIPTORS: usize = 16;
@@ -38,11 +42,29 @@ const SPARE: usize = 16;
 
 /// How a run of `spipe` that did not fail ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum SpipeEnd {
     /// Both directions came to their end.
     Cleanly,
     /// By a signal, of this number; the other end was told.
     BySignal(u8),
+}
+
+/// The connection was not made, or did not end cleanly.
+#[derive(Debug, Error)]
+#[error("{reason}")]
+pub(crate) struct PipeBroken {
+    reason: String,
+    hint: &'static str,
+}
+
+impl Report for PipeBroken {
+    fn hint(&self) -> &str {
+        self.hint
+    }
+
+    fn exit_code(&self) -> u8 {
+        exit::UNAVAILABLE
+    }
 }
 
 /// Connects to a receiver; sends it standard input, and writes what comes to
@@ -50,29 +72,31 @@ pub enum Ended {
 ///
 /// # Errors
 /// When the receiver can't be reached, or the stream did not end cleanly.
-pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
+pub(crate) fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<SpipeEnd, AnyError> {
     raise_limit(DESCRIPTORS)?;
-    let runtime = one_thread_runtime().map_err(system("cannot start the event loop"))?;
+    let runtime = one_thread_runtime().map_err(SystemError::of("cannot start the event loop"))?;
     // A terminal, a file or a pipe: threads can read each, a runtime cannot.
-    let (ours, theirs) = UnixStream::pair().map_err(system("cannot make a socket"))?;
+    let (ours, theirs) = UnixStream::pair().map_err(SystemError::of("cannot make a socket"))?;
     let (broken, mut breaks) = mpsc::channel(2);
-    let written = copy_standard_streams(theirs, broken).map_err(system("cannot start a thread"))?;
+    let written =
+        copy_standard_streams(theirs, broken).map_err(SystemError::of("cannot start a thread"))?;
     runtime.block_on(async {
-        let target = Target::new(config, SPARE).map_err(system("cannot start a thread"))?;
+        let target =
+            Target::new(config, SPARE).map_err(SystemError::of("cannot start a thread"))?;
         let mut tried = None;
-        let (tunnel, session) = select! {
+        let tunnel = select! {
             session = connect(&target, key, config, &mut tried) => session.map_err(failed)?,
             never = target.keep_resolved(Refresh::Never) => match never {},
         };
-        ours.set_nonblocking(true).map_err(system("cannot use a socket"))?;
-        let local =
-            Stream::accepted(ours.into(), Keepalive::Off).map_err(system("cannot use a socket"))?;
-        let mut relay = Relay::new(local, tunnel, session, config);
+        ours.set_nonblocking(true).map_err(SystemError::of("cannot use a socket"))?;
+        let local = Stream::accepted(ours.into(), Keepalive::Off)
+            .map_err(SystemError::of("cannot use a socket"))?;
+        let mut relay = Relay::new(LocalStream(local), tunnel, Arc::default(), config);
         let (trigger, shutdown) = shutdown();
         // ssh ends its proxy command this way: no failure for anybody.
-        let cannot_handle = system("cannot handle signals");
-        let mut hangup = unless_ignored(SignalKind::hangup()).map_err(&cannot_handle)?;
-        let mut end = EndSignals::handle().map_err(&cannot_handle)?;
+        let cannot_handle = SystemError::of("cannot handle signals");
+        let mut hangup = unless_ignored(SignalKind::hangup()).map_err(cannot_handle)?;
+        let mut end = EndSignals::handle().map_err(cannot_handle)?;
         let mut signal = pin!(async {
             select! {
                 name = end.next() => if name == "INT" { 2 } else { 15 },
@@ -82,45 +106,43 @@ pub fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<Ended, Error> {
         let is_hung_up_on = Cell::new(false);
         let mut relay = pin!(async {
             let result = relay.run(Role::Encrypt, &shutdown).await;
-            relay.close(result.map_err(|close| why_to_tell(close, &is_hung_up_on))).await
+            relay.close(result.map_err(|error| why_to_tell(error, &is_hung_up_on))).await
         });
-        let close = select! {
-            close = &mut relay => close,
+        let result = select! {
+            result = &mut relay => result,
             number = &mut signal => {
                 is_hung_up_on.set(number == HANGUP);
                 trigger.begin();
-                relay.await;
-                return Ok(Ended::BySignal(number));
+                let _told = relay.await;
+                return Ok(SpipeEnd::BySignal(number));
             }
             // Never a clean end for the server, which has got half of it.
             Some(error) = breaks.recv() => {
                 trigger.begin();
-                relay.await;
-                return Err(error);
+                let _told = relay.await;
+                return Err(error.into());
             }
         };
         // However it ended: what has come is still written, if its reader reads.
         select! {
             _ = written => {}
-            number = &mut signal => return Ok(Ended::BySignal(number)),
+            number = &mut signal => return Ok(SpipeEnd::BySignal(number)),
         }
-        if !close.is_clean() {
-            return Err(failed(close));
-        }
+        result.map_err(failed)?;
         if let Ok(error) = breaks.try_recv() {
-            return Err(error);
+            return Err(error.into());
         }
-        Stdout.end_socket();
-        Ok(Ended::Cleanly)
+        Stdout::end_socket();
+        Ok(SpipeEnd::Cleanly)
     })
 }
 
 /// ssh, or a terminal, that is gone is a client that closes: nobody shuts down.
-fn why_to_tell(close: Close, is_hung_up_on: &Cell<bool>) -> Close {
-    if matches!(close, Close::ShuttingDown) && is_hung_up_on.get() {
-        return Close::Local(io::ErrorKind::BrokenPipe.into());
+fn why_to_tell(error: RelayError, is_hung_up_on: &Cell<bool>) -> RelayError {
+    if matches!(error, RelayError::ShuttingDown) && is_hung_up_on.get() {
+        return RelayError::Local(io::ErrorKind::BrokenPipe.into());
     }
-    close
+    error
 }
 
 /// A thread that reads standard input for as long as there is some, and one
@@ -131,7 +153,7 @@ fn why_to_tell(close: Close, is_hung_up_on: &Cell<bool>) -> Close {
 /// back: it stays open, so that the relay does not take it for an end.
 fn copy_standard_streams(
     socket: UnixStream,
-    broken: mpsc::Sender<Error>,
+    broken: mpsc::Sender<SystemError>,
 ) -> io::Result<oneshot::Receiver<UnixStream>> {
     let mut to_tunnel = socket.try_clone()?;
     let from_tunnel = socket;
@@ -143,7 +165,7 @@ fn copy_standard_streams(
             // What befalls the tunnel, the relay tells.
             Ok(()) | Err(CopyError::Write(_)) => drop(to_tunnel.shutdown(Half::Write)),
             Err(CopyError::Read(error)) => {
-                let error = system("cannot read standard input")(error);
+                let error = SystemError::of("cannot read standard input")(error);
                 let _nobody_asks = tell.blocking_send(error);
             }
         }
@@ -151,7 +173,7 @@ fn copy_standard_streams(
     let (writing, written) = oneshot::channel();
     thread::Builder::new().name("stdout".into()).spawn(move || {
         if let Err(error) = write_standard_output(&from_tunnel) {
-            let error = system("cannot write to standard output")(error);
+            let error = SystemError::of("cannot write to standard output")(error);
             let _nobody_asks = broken.blocking_send(error);
         }
         let _nobody_asks = writing.send(from_tunnel);
@@ -166,7 +188,7 @@ fn write_standard_output(mut from_tunnel: &UnixStream) -> io::Result<()> {
         Err(CopyError::Write(error)) => Err(error),
         // The whole connection is over; if it failed, that is told before the end.
         Ok(()) | Err(CopyError::Read(_)) if is_hung_up(from_tunnel)? => Ok(()),
-        Ok(()) | Err(CopyError::Read(_)) => Stdout.end(),
+        Ok(()) | Err(CopyError::Read(_)) => Stdout::end(),
     }
 }
 
@@ -201,8 +223,8 @@ fn copy(mut from: impl Read, to: &mut impl Write) -> Result<(), CopyError> {
     }
 }
 
-fn failed(reason: impl Into<Close>) -> Error {
-    let close = reason.into();
-    let hint = close.hint().unwrap_or("the receiver's log says more");
-    Error::Pipe { hint, reason: close.to_string() }
+fn failed(reason: impl Into<CloseReason>) -> PipeBroken {
+    let reason = reason.into();
+    let hint = reason.hint().unwrap_or("the receiver's log says more");
+    PipeBroken { hint, reason: reason.to_string() }
 }

@@ -7,6 +7,7 @@
 //!
 //! Whoever logs never waits: a sink may stand still for as long as it likes.
 
+pub(crate) mod limit;
 mod queue;
 mod sink;
 
@@ -29,7 +30,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// The running log. Guard: waits, for a moment, until all is written when
 /// dropped.
 #[must_use]
-pub struct Log(Arc<Queue>);
+pub(crate) struct Log(Arc<Queue>);
 
 impl Drop for Log {
     fn drop(&mut self) {
@@ -41,7 +42,7 @@ impl Drop for Log {
 ///
 /// # Errors
 /// When there can be no thread for it, or no further descriptor of standard error.
-pub fn start(config: LogConfig) -> io::Result<Log> {
+pub(crate) fn start(config: LogConfig) -> io::Result<Log> {
     let sink = Sink::open(config.sink)?;
     let style = Style { format: config.format, level: config.level, sink: sink.kind() };
     let queue = Arc::new(Queue::default());

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::aead::{Cipher, TAG, Unauthentic};
+use super::aead::{AuthenticationFailed, Cipher, TAG};
 use super::dh::PrivateKey;
 use super::hkdf::hkdf_sha256;
 use super::keys::{KeyId, SharedKey};
@@ -52,8 +52,8 @@ pub enum HandshakeError {
     Randomness,
 }
 
-impl From<Unauthentic> for HandshakeError {
-    fn from(_: Unauthentic) -> Self {
+impl From<AuthenticationFailed> for HandshakeError {
+    fn from(_: AuthenticationFailed) -> Self {
         Self::WrongKey
     }
 }
@@ -283,7 +283,7 @@ impl SymmetricState {
     }
 
     /// `DecryptAndHash(tag)`.
-    fn decrypt_and_hash(&mut self, tag: &[u8; TAG]) -> Result<(), Unauthentic> {
+    fn decrypt_and_hash(&mut self, tag: &[u8; TAG]) -> Result<(), AuthenticationFailed> {
         Cipher::new(self.suite, &self.k).open(0, &self.h, &mut [], tag)?;
         self.mix_hash(tag);
         Ok(())

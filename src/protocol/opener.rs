@@ -42,7 +42,7 @@ pub enum Record {
 pub enum OpenError {
     /// Altered, cut, replayed, reordered, reflected, or of another key.
     #[error("a record failed authentication")]
-    Unauthentic,
+    AuthenticationFailed,
     /// Its length is below the smallest or above the largest there may be now.
     #[error("a record has an impossible length")]
     Length,
@@ -129,7 +129,7 @@ impl Opener {
         let (_header, message) = record.split_at_mut_checked(HEADER).ok_or(OpenError::Length)?;
         let (plaintext, tag) = message.split_last_chunk_mut::<SUFFIX>().ok_or(OpenError::Length)?;
         let (cipher, n) = transport.next()?;
-        cipher.open(n, &[], plaintext, tag).map_err(|_| OpenError::Unauthentic)?;
+        cipher.open(n, &[], plaintext, tag).map_err(|_| OpenError::AuthenticationFailed)?;
 
         let (kind, body) = plaintext.split_first().ok_or(OpenError::Length)?;
         let kind = Kind::from_byte(*kind).ok_or(OpenError::Violation)?;

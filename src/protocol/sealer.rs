@@ -61,7 +61,7 @@ impl Sealer {
     ///
     /// # Errors
     /// When the nonces are used up.
-    pub fn ready(&mut self) -> Result<[u8; RECORD_MAX_BEFORE_OPEN], SealError> {
+    pub fn seal_ready(&mut self) -> Result<[u8; RECORD_MAX_BEFORE_OPEN], SealError> {
         let mut record = [0; RECORD_MAX_BEFORE_OPEN];
         self.seal_padded(&mut record, 0)?;
         Ok(record)
@@ -71,7 +71,7 @@ impl Sealer {
     ///
     /// # Errors
     /// When the nonces are used up.
-    pub fn open(&mut self) -> Result<[u8; OVERHEAD], SealError> {
+    pub fn seal_open(&mut self) -> Result<[u8; OVERHEAD], SealError> {
         self.empty(Kind::Open)
     }
 
@@ -79,7 +79,7 @@ impl Sealer {
     ///
     /// # Errors
     /// When the nonces are used up.
-    pub fn opened(&mut self) -> Result<[u8; OVERHEAD], SealError> {
+    pub fn seal_opened(&mut self) -> Result<[u8; OVERHEAD], SealError> {
         self.empty(Kind::Opened)
     }
 
@@ -87,7 +87,7 @@ impl Sealer {
     ///
     /// # Errors
     /// When the nonces are used up.
-    pub fn end(&mut self) -> Result<[u8; OVERHEAD], SealError> {
+    pub fn seal_end(&mut self) -> Result<[u8; OVERHEAD], SealError> {
         self.empty(Kind::End)
     }
 
@@ -95,7 +95,7 @@ impl Sealer {
     ///
     /// # Errors
     /// When the nonces are used up.
-    pub fn abort(&mut self, reason: AbortReason) -> Result<[u8; OVERHEAD + 1], SealError> {
+    pub fn seal_abort(&mut self, reason: AbortReason) -> Result<[u8; OVERHEAD + 1], SealError> {
         let mut record = [0; OVERHEAD + 1];
         if let Some(body) = record.get_mut(PREFIX) {
             *body = reason.byte();

@@ -14,8 +14,8 @@ use tokio::signal::unix::{Signal, SignalKind};
 use super::SetupError;
 use super::plan::Step;
 use super::systemd::{Activity, Failure, Unit, command, judge, run};
-use crate::new_file;
-use crate::signals::{next, unblock, unless_ignored};
+use crate::process::new_file;
+use crate::process::signals::{next, unblock, unless_ignored};
 
 /// What has been done, as what takes it back.
 enum Undo {

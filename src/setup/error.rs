@@ -8,13 +8,14 @@ use thiserror::Error;
 use super::systemd::{Failure, Unit};
 use crate::config::Address;
 use crate::config::setup::Name;
-use crate::daemon::Fault;
-use crate::key_file::KeyFileError;
+use crate::daemon::check::Fault;
+use crate::keys::file::KeyFileError;
 use crate::protocol::KeyId;
+use crate::report::{Report, exit};
 
 /// Why a pipe was not set up, not removed, or does not work.
 #[derive(Debug, Error)]
-pub enum SetupError {
+pub(crate) enum SetupError {
     /// The files are root's, and so is systemd.
     #[error("only root can set up a pipe, or remove one")]
     NotRoot,
@@ -125,10 +126,8 @@ pub enum SetupError {
     },
 }
 
-impl SetupError {
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> &str {
+impl Report for SetupError {
+    fn hint(&self) -> &str {
         match self {
             Self::NotRoot => "run it with sudo; --dry-run needs no root",
             Self::NoSystemd => "without systemd run the two ends yourself: 'man spiped', Examples",
@@ -163,6 +162,28 @@ impl SetupError {
             Self::Interrupted(_) => "all it had made is removed; run it again",
             Self::System(_) => "the system is short of something, its log may say of what",
             Self::NotUndone { .. } => "undo that by hand, then run it again",
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotRoot | Self::OpenFolder(_) => exit::NO_PERMISSION,
+            Self::NoKeyCame => exit::NO_INPUT,
+            Self::Key(error) => error.exit_code(),
+            Self::OtherKey { .. }
+            | Self::OtherConf { .. }
+            | Self::OtherDropIn { .. }
+            | Self::OtherActivation(_)
+            | Self::PipeAndPair { .. }
+            | Self::Running { .. }
+            | Self::File { .. } => exit::CANNOT_CREATE,
+            // The unit's own code, where it has one.
+            Self::Start { failure, .. } => failure.code.unwrap_or(exit::UNAVAILABLE),
+            Self::NoSystemd | Self::NotInstalled(_) | Self::Command { .. } => exit::UNAVAILABLE,
+            Self::Unproved { fault, .. } => fault.exit_code(),
+            Self::Interrupted(number) => u8::try_from(*number).map_or(exit::OS, exit::by_signal),
+            Self::System(_) => exit::OS,
+            Self::NotUndone { error, .. } => error.exit_code(),
         }
     }
 }

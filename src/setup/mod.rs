@@ -38,29 +38,29 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 
-pub use error::SetupError;
-pub use systemd::{Failure, Unit};
+pub(crate) use error::SetupError;
+use systemd::Unit;
 
 use self::plan::Plan;
 use crate::config::setup::{End, Run, Setup, Task};
-use crate::key_file::{KeyFileError, NewKey};
+use crate::keys::file::{KeyFileError, NewKey};
+use crate::process::signals;
 use crate::protocol::KeyId;
-use crate::signals;
 
 /// What the operator is told.
 #[derive(Debug)]
-pub struct Report {
+pub(crate) struct Report {
     /// What was done, and what to do next.
-    pub text: String,
+    pub(crate) text: String,
     /// What of it does not work, though it runs.
-    pub unproved: Option<SetupError>,
+    pub(crate) unproved: Option<SetupError>,
 }
 
 /// Sets it up, or removes it; with `--dry-run` only looks.
 ///
 /// # Errors
 /// When it can't be done: nothing has been set up then.
-pub fn run(task: &Task) -> Result<Report, SetupError> {
+pub(crate) fn run(task: &Task) -> Result<Report, SetupError> {
     let run = match task {
         Task::Make(setup) => setup.run,
         Task::Remove(removal) => removal.run,

@@ -11,7 +11,7 @@ use super::SetupError;
 use super::systemd::{Activity, State, Unit};
 use crate::config::setup::{Activation, End, Name, Setup};
 use crate::config::{Address, Role};
-use crate::key_file::{self, NewKey, Owners};
+use crate::keys::file::{self as keys, NewKey, Owners};
 use crate::protocol::KeyId;
 
 const FOLDER: &str = "/etc/spiped";
@@ -136,7 +136,7 @@ impl Plan {
     fn key(&mut self, end: &End, given: Option<NewKey>) -> Result<KeyId, SetupError> {
         let path = file(&end.name, "key");
         if self.is_there(&path) {
-            let there = key_file::read(&path, Owners::Own)?.id();
+            let there = keys::read(&path, Owners::Own)?.id();
             return match given.map(|key| key.id()) {
                 Some(given) if given != there => Err(SetupError::OtherKey { path, there, given }),
                 _ => Ok(there),

@@ -7,8 +7,8 @@ use super::SetupError;
 use super::plan::{file, read, value};
 use crate::config::setup::End;
 use crate::config::{self, Address, Keepalive, Role, Timeout, TunnelConfig, Waiting};
-use crate::daemon;
-use crate::key_file::{self, Owners};
+use crate::daemon::check::check;
+use crate::keys::file::{self as keys, Owners};
 
 /// Goes the way of a connection: for a sender to its receiver, for a receiver to
 /// its own source.
@@ -16,7 +16,7 @@ use crate::key_file::{self, Owners};
 /// # Errors
 /// What of it does not work.
 pub(super) fn works(end: &End) -> Result<(), SetupError> {
-    let key = key_file::read(&file(&end.name, "key"), Owners::Own)?;
+    let key = keys::read(&file(&end.name, "key"), Owners::Own)?;
     // What the daemon would refuse of it, it has refused already.
     let conf = read(&file(&end.name, "conf"))?;
     let (target, bind) = match end.role {
@@ -36,8 +36,7 @@ pub(super) fn works(end: &End) -> Result<(), SetupError> {
             .unwrap_or_default(),
         padding: None,
     };
-    daemon::check(&tunnel, &key)
-        .map_err(|fault| SetupError::Unproved { name: end.name.clone(), fault })
+    check(&tunnel, &key).map_err(|fault| SetupError::Unproved { name: end.name.clone(), fault })
 }
 
 /// Where this host itself reaches what listens on all of its addresses.

@@ -12,7 +12,8 @@ use nix::unistd::geteuid;
 use super::SetupError;
 use crate::config::Role;
 use crate::config::setup::{End, Name};
-use crate::handover::scope_prefix;
+use crate::report::exit;
+use crate::unit::handover::scope_prefix;
 
 /// Whether systemd is what runs this host.
 pub(super) fn is_running() -> bool {
@@ -21,7 +22,7 @@ pub(super) fn is_running() -> bool {
 
 /// The name of a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unit(String);
+pub(crate) struct Unit(String);
 
 impl Unit {
     pub(super) fn service(end: &End) -> Self {
@@ -123,13 +124,13 @@ impl State {
 
 /// Why a unit does not start.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The line of its log that says so.
-    pub reason: String,
+    pub(crate) reason: String,
     /// What may help.
-    pub hint: String,
+    pub(crate) hint: String,
     /// Its exit code, where that tells something.
-    pub code: Option<u8>,
+    pub(crate) code: Option<u8>,
 }
 
 impl Failure {
@@ -149,8 +150,8 @@ impl Failure {
             .lines()
             .find_map(|line| line.split_once("Main process exited, code=exited, status="))
             .and_then(|(_, status)| status.split('/').next()?.parse().ok())
-            // Those of sysexits.h; systemd's own are above.
-            .filter(|code| (64..=78).contains(code));
+            // Ours; those of systemd tell nothing here.
+            .filter(|code| exit::ALL.contains(code));
         let after = |prefix: &str| log.lines().find_map(|line| line.strip_prefix(prefix));
         if let Some(reason) = after("spiped: ") {
             let hint = after("hint: ").unwrap_or(&more).into();

@@ -147,7 +147,7 @@ fn flags<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
 #[test]
 fn the_manual_explains_why_connections_end() {
     let manual = read("man/spiped.1");
-    let source = read("src/daemon/close.rs");
+    let source = REASONS.map(read).concat();
     let texts: Vec<_> = source
         .split("#[error(")
         .skip(1)
@@ -158,5 +158,51 @@ fn the_manual_explains_why_connections_end() {
         // What stands before the first value is enough to find it by.
         let known = text.split('{').next().unwrap();
         assert!(manual.contains(&format!("\n.It {known}")), "{text}");
+    }
+}
+
+/// Where the reasons are that a connection can end for.
+const REASONS: [&str; 4] = [
+    "src/daemon/connection/close_reason.rs",
+    "src/daemon/connection/handshake_error.rs",
+    "src/daemon/net/connect_error.rs",
+    "src/daemon/relay/error.rs",
+];
+
+#[test]
+fn the_manual_lists_every_name_of_a_reason_and_no_other() {
+    let source = REASONS.map(read).concat();
+    let names = source.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next());
+    let names: BTreeSet<_> = names.filter(|name| !name.contains(' ')).collect();
+    let manual = read("man/spiped.1");
+    let (_, table) = manual.split_once(".Ss Reasons\n").unwrap();
+    let table = table.split("\n.Ss ").next().unwrap();
+    let listed: Vec<_> = table.lines().filter_map(|line| line.strip_prefix(".It Cm ")).collect();
+    assert_eq!(listed.iter().copied().collect::<BTreeSet<_>>(), names);
+    assert!(names.len() == listed.len() && names.len() > 40, "{listed:?}");
+}
+
+/// Whoever sets up a pipe, and systemd, go by them.
+#[test]
+fn the_manual_and_the_units_have_the_exit_codes_that_there_are() {
+    let report = read("src/report.rs");
+    let (_, codes) = report.split_once("pub(crate) mod exit {").unwrap();
+    let codes = codes.split(": u8 = ").skip(1);
+    let codes: BTreeSet<u8> =
+        codes.map(|rest| rest.split(';').next().unwrap().parse().unwrap()).collect();
+    assert!(codes.len() > 10, "{codes:?}");
+    let manual = read("man/spiped.1");
+    let (_, status) = manual.split_once(".Sh EXIT STATUS\n").unwrap();
+    let status = status.split("\n.Sh ").next().unwrap();
+    let numbers = status.lines().filter_map(|line| line.strip_prefix(".It "));
+    let told: BTreeSet<u8> = numbers.filter_map(|number| number.parse().ok()).collect();
+    assert_eq!(told.iter().copied().filter(|code| *code >= 64).collect::<BTreeSet<_>>(), codes);
+    for unit in ["receive", "receive@", "send", "send@"] {
+        let unit = read(&format!("systemd/spiped-{unit}.service"));
+        let force = unit.lines().find_map(|line| line.strip_prefix("RestartForceExitStatus="));
+        // A panic beside the codes: the runtime's own.
+        let restarted: Vec<u8> =
+            force.unwrap().split(' ').map(|code| code.parse().unwrap()).collect();
+        assert!(restarted.iter().all(|code| codes.contains(code) || *code == 101));
     }
 }

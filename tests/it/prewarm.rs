@@ -250,11 +250,11 @@ fn a_session_of_a_key_that_is_replaced_is_not_opened() {
         let mut message_2 = [0; MESSAGE_2];
         tunnel.read_exact(&mut message_2).unwrap();
         let mut session = initiator.finish(&message_2).unwrap();
-        tunnel.write_all(&session.sealer.ready().unwrap()).unwrap();
+        tunnel.write_all(&session.sealer.seal_ready().unwrap()).unwrap();
         (tunnel, session)
     };
     let (mut tunnel, mut opened) = session();
-    tunnel.write_all(&opened.sealer.open().unwrap()).unwrap();
+    tunnel.write_all(&opened.sealer.seal_open().unwrap()).unwrap();
     let mut record = [0; OVERHEAD];
     tunnel.read_exact(&mut record).unwrap();
     assert_eq!(opened.opener.open(&mut record), Ok(Record::Opened));
@@ -265,7 +265,7 @@ fn a_session_of_a_key_that_is_replaced_is_not_opened() {
     let mut record = [0; OVERHEAD + 1];
     tunnel.read_exact(&mut record).unwrap();
     assert_eq!(late.opener.open(&mut record), Ok(Record::Abort(AbortReason::KeyReplaced)));
-    tunnel.write_all(&late.sealer.open().unwrap()).unwrap();
+    tunnel.write_all(&late.sealer.seal_open().unwrap()).unwrap();
     assert!(read_to_end(&mut tunnel).0.is_empty());
     receiver.log.wait_for("closed unused: the key has been replaced");
     assert_eq!(target.accepted(), 1);

@@ -222,7 +222,7 @@ fn a_key_that_was_replaced_in_a_handshake_reaches_no_target() {
     peer.read_exact(&mut message_2).unwrap();
     let mut session = initiator.finish(&message_2).unwrap();
     stage.replace_key();
-    peer.write_all(&session.sealer.open().unwrap()).unwrap();
+    peer.write_all(&session.sealer.seal_open().unwrap()).unwrap();
     let (mut abort, _end) = read_to_end(&mut peer);
     let reason = session.opener.open(&mut abort).unwrap();
     assert_eq!(reason, Record::Abort(AbortReason::KeyReplaced));

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::report::{Report, exit};
+
 use super::GAP;
 use crate::config::{Address, AddressError};
 
@@ -67,6 +69,16 @@ pub enum SetupConfigError {
     /// The service can write nowhere.
     #[error("{0}: the service cannot make a unix socket, systemd can")]
     UnixOfService(&'static str),
+}
+
+impl Report for SetupConfigError {
+    fn hint(&self) -> &str {
+        Self::hint(self)
+    }
+
+    fn exit_code(&self) -> u8 {
+        exit::USAGE
+    }
 }
 
 impl SetupConfigError {

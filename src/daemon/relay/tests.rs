@@ -1,7 +1,8 @@
 //! What cannot be brought about from outside, or not in a moment.
 
-use super::slots::Slots;
-use super::turn::RECORDS_OPENED;
+use super::budget::RECORDS_OPENED;
+use super::buffer::Size;
+use super::record_layout::RecordLayout;
 use super::*;
 use std::io::{Read, Write};
 use std::net::{Shutdown as Half, TcpListener, TcpStream};
@@ -14,9 +15,8 @@ use socket2::{SockRef, Socket};
 use tokio::time::timeout;
 
 use crate::config::{Keepalive, Waiting};
-use crate::daemon::buffer::{RECORD, Size};
-use crate::daemon::shutdown::shutdown;
-use crate::daemon::stream::GONE;
+use crate::daemon::net::stream::GONE;
+use crate::daemon::runtime::shutdown::shutdown;
 use crate::protocol::{
     AbortReason, Initiator, OVERHEAD, Opener, RECORD_MAX, Record, Responder, Sealer, SharedKey,
     Suite,
@@ -61,21 +61,22 @@ fn sessions() -> (Session, Session) {
 /// The relay of a receiver, and the session of its sender, which has said OPEN.
 fn relay(local: Stream, tunnel: Stream) -> (Relay, Session) {
     let (mut initiator, mut responder) = sessions();
-    let mut open = initiator.sealer.open().unwrap();
+    let mut open = initiator.sealer.seal_open().unwrap();
     assert_eq!(responder.opener.open(&mut open), Ok(Record::Open));
+    let traffic = Arc::default();
     let relay = Relay {
-        local,
-        tunnel,
-        outbound: Outbound::new(responder.sealer, None),
-        inbound: Inbound::new(responder.opener),
-        awake: Awake::new(Waiting::Asleep),
+        local: LocalStream(local),
+        tunnel: TunnelStream(tunnel),
+        outbound: Outbound::new(responder.sealer, None, Arc::clone(&traffic)),
+        inbound: Inbound::new(responder.opener, traffic),
+        busy_poll: BusyPoll::new(Waiting::Asleep),
         peer: LocalPeer::default(),
     };
     (relay, initiator)
 }
 
 /// Runs it to its end.
-async fn run(mut relay: Relay) -> Close {
+async fn run(mut relay: Relay) -> Result<(), RelayError> {
     let (_trigger, shutdown) = shutdown();
     let result = timeout(PATIENCE, relay.run(Role::Decrypt, &shutdown)).await;
     relay.close(result.expect("it does not end")).await
@@ -124,7 +125,7 @@ async fn the_last_words_of_a_server_that_is_gone_arrive() {
     server.write_all(b"-ERR").unwrap();
     drop(server);
     let heard = thread::spawn(move || read_all(sender));
-    assert!(matches!(run(relay).await, Close::Local(_)));
+    assert!(matches!(run(relay).await, Err(RelayError::Local(_))));
     let said = open_all(&mut session.opener, &mut heard.join().unwrap());
     assert_eq!(said, (b"-ERR".to_vec(), vec![Record::Opened, RESET]));
 }
@@ -137,8 +138,8 @@ async fn an_abort_behind_the_end_of_a_stream_leaves_it_complete() {
         let ((local, mut server), (tunnel, mut sender)) = (tcp_pair(), pair());
         let (relay, mut session) = relay(local, tunnel);
         let stream = data(&mut session, b'x');
-        let end = session.sealer.end().unwrap();
-        let abort = session.sealer.abort(AbortReason::LocalPeerReset).unwrap();
+        let end = session.sealer.seal_end().unwrap();
+        let abort = session.sealer.seal_abort(AbortReason::LocalPeerReset).unwrap();
         let mut records = [&stream[..], &end, &abort].concat();
         let rest = records.split_off(records.len() - apart);
         sender.write_all(&records).unwrap();
@@ -153,8 +154,11 @@ async fn an_abort_behind_the_end_of_a_stream_leaves_it_complete() {
             // Whatever is read of them ends later.
             (heard, server, sender)
         });
-        let close = run(relay).await;
-        assert!(matches!(close, Close::Aborted(AbortReason::LocalPeerReset)), "{apart}: {close}");
+        let ended = run(relay).await;
+        assert!(
+            matches!(ended, Err(RelayError::Aborted(AbortReason::LocalPeerReset))),
+            "{apart}: {ended:?}"
+        );
         assert_eq!(heard.join().unwrap().0, b"x", "{apart}");
     }
 }
@@ -168,7 +172,7 @@ async fn a_unix_peer_that_is_gone_does_not_keep_its_connection() {
     drop(client);
     let heard = thread::spawn(move || read_all(receiver));
     let since = Instant::now();
-    assert!(matches!(run(relay).await, Close::Local(_)));
+    assert!(matches!(run(relay).await, Err(RelayError::Local(_))));
     assert!(since.elapsed() >= CHECK * GONE, "{:?}", since.elapsed());
     let said = open_all(&mut session.opener, &mut heard.join().unwrap());
     assert_eq!(said, (b"last".to_vec(), vec![Record::Opened, Record::End, RESET]));
@@ -182,10 +186,10 @@ async fn a_unix_peer_that_half_closes_is_not_taken_for_gone() {
     let answered = thread::spawn(move || {
         thread::sleep(CHECK * (3 * GONE));
         receiver.write_all(&data(&mut session, b'x')).unwrap();
-        receiver.write_all(&session.sealer.end().unwrap()).unwrap();
+        receiver.write_all(&session.sealer.seal_end().unwrap()).unwrap();
         read_all(client)
     });
-    assert!(matches!(run(relay).await, Close::Finished));
+    assert!(matches!(run(relay).await, Ok(())));
     assert_eq!(answered.join().unwrap(), b"x");
 }
 
@@ -197,7 +201,7 @@ async fn a_peer_that_is_gone_is_given_up_when_nothing_moves() {
     client.write_all(&vec![b'x'; 100_000]).unwrap();
     drop(client);
     let since = Instant::now();
-    assert!(matches!(run(relay).await, Close::Local(_)));
+    assert!(matches!(run(relay).await, Err(RelayError::Local(_))));
     assert!(since.elapsed() >= CHECK * GONE, "{:?}", since.elapsed());
 }
 
@@ -228,20 +232,20 @@ async fn what_a_peer_had_sent_arrives_however_slow_the_tunnel() {
             }
             all
         });
-        let close = run(relay).await;
-        assert!(matches!(close, Close::Local(_)), "{close}");
+        let ended = run(relay).await;
+        assert!(matches!(ended, Err(RelayError::Local(_))), "{ended:?}");
         let said = open_all(&mut session.opener, &mut heard.join().unwrap());
         assert_eq!(said.0.len(), stream.len());
-        assert_eq!(said.1, [Record::Opened, Record::End, RESET], "{close}");
+        assert_eq!(said.1, [Record::Opened, Record::End, RESET], "{ended:?}");
     }
 }
 
 /// A receiver's direction out of the tunnel, past OPEN, and the sender's sealer.
 fn inbound() -> (Inbound, Sealer) {
     let (mut initiator, mut responder) = sessions();
-    let mut open = initiator.sealer.open().unwrap();
+    let mut open = initiator.sealer.seal_open().unwrap();
     assert_eq!(responder.opener.open(&mut open), Ok(Record::Open));
-    (Inbound::new(responder.opener), initiator.sealer)
+    (Inbound::new(responder.opener, Arc::default()), initiator.sealer)
 }
 
 fn sealed(sealer: &mut Sealer, bytes: usize) -> Vec<u8> {
@@ -252,16 +256,16 @@ fn sealed(sealer: &mut Sealer, bytes: usize) -> Vec<u8> {
 
 impl Inbound {
     /// Polls it until it has done all it can: of small records a turn at once.
-    async fn settle(&mut self, tunnel: &Stream, local: &Stream) {
-        let mut awake = Awake::new(Waiting::Asleep);
+    async fn settle(&mut self, tunnel: &TunnelStream, local: &LocalStream) {
+        let mut busy_poll = BusyPoll::new(Waiting::Asleep);
         for _ in 0..20 {
-            let before = self.bytes();
-            poll_fn(|context| {
-                assert!(self.poll(context, (tunnel, local), &mut awake).is_pending());
+            let before = self.traffic().received();
+            poll_fn(|cx| {
+                assert!(self.poll(cx, tunnel, local, &mut busy_poll).is_pending());
                 Poll::Ready(())
             })
             .await;
-            let opened = usize::try_from(self.bytes().saturating_sub(before)).unwrap();
+            let opened = usize::try_from(self.traffic().received() - before).unwrap();
             // What the turn before has left, and one read.
             assert!(
                 u32::try_from(opened).unwrap() < 2 * RECORDS_OPENED
@@ -278,8 +282,8 @@ impl Inbound {
 async fn a_turn_opens_so_many_one_byte_records_and_no_more() {
     const RECORDS: usize = 5000;
     let (mut inbound, mut sealer) = inbound();
-    let (tunnel, mut sender) = pair();
-    let (local, mut server) = pair();
+    let ((local, mut server), (tunnel, mut sender)) = (pair(), pair());
+    let (local, tunnel) = (LocalStream(local), TunnelStream(tunnel));
     let records: Vec<u8> = (0..RECORDS).flat_map(|_| sealed(&mut sealer, 1)).collect();
     sender.write_all(&records).unwrap();
     inbound.settle(&tunnel, &local).await;
@@ -293,8 +297,8 @@ async fn part_of_a_large_record_holds_room_for_one_record() {
     let mut all = vec![];
     for _ in 0..200 {
         let (mut inbound, mut sealer) = inbound();
-        let (tunnel, mut sender) = pair();
-        let (local, mut server) = pair();
+        let ((local, mut server), (tunnel, mut sender)) = (pair(), pair());
+        let (local, tunnel) = (LocalStream(local), TunnelStream(tunnel));
         // A flow of whole ones has large buffers, and holds none between them.
         for _ in 0..3 {
             sender.write_all(&sealed(&mut sealer, LARGE)).unwrap();
@@ -323,7 +327,7 @@ async fn part_of_a_large_record_holds_room_for_one_record() {
 async fn a_mistake_of_ours_resets_both_sides_before_it_is_bytes() {
     type Plant = fn(&mut Relay);
     let mistakes: [(&str, Plant); 2] = [
-        ("payload beyond the buffer", |relay| relay.outbound.plant(Slots::planted())),
+        ("payload beyond the buffer", |relay| relay.outbound.plant(RecordLayout::planted())),
         ("unopened beyond the buffer", |relay| relay.inbound.plant_unopened()),
     ];
     for (name, plant) in mistakes {
@@ -355,10 +359,9 @@ fn reset(peer: &mut TcpStream) -> Vec<u8> {
 #[should_panic(expected = "1 bytes would be left out")]
 async fn no_part_of_what_was_read_is_left_out() {
     let (mut session, _) = sessions();
-    let mut buffer = Buffer::lend(Size::Small);
-    let slots = Slots::new(None);
-    let count = slots.payload().len();
-    // One record has room in it, and a byte more has not.
-    let room = buffer.part_mut(0..RECORD);
-    let _sealed = slots.seal(&mut session.sealer, room, count + 1);
+    let layout = RecordLayout::new(None);
+    // Behind OPEN there is room for one record, and a byte more has none.
+    let one_too_many = |parts: &mut [io::IoSliceMut<'_>]| Ok(Some(parts[0].len() + 1));
+    let filled = layout.read(Buffer::lend(Size::Small), OVERHEAD, one_too_many).unwrap().unwrap();
+    let _sealed = filled.seal(&mut session.sealer);
 }

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
-use super::{TAG, Unauthentic};
+use super::{AuthenticationFailed, TAG};
 use crate::protocol::suite::Suite;
 
 /// AWS-LC wipes the key schedule when it frees it.
@@ -36,11 +36,11 @@ impl Key {
         ad: &[u8],
         in_out: &mut [u8],
         tag: &[u8; TAG],
-    ) -> Result<(), Unauthentic> {
+    ) -> Result<(), AuthenticationFailed> {
         let nonce = Nonce::assume_unique_for_key(nonce);
         self.0
             .open_in_place_separate_tag(nonce, Aad::from(ad), tag, in_out)
             .map(|_plaintext| ())
-            .map_err(|_| Unauthentic)
+            .map_err(|_| AuthenticationFailed)
     }
 }

@@ -28,7 +28,7 @@ const REKEY_NONCE: u64 = u64::MAX;
 /// A tag that does not fit what it should authenticate. Says no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("authentication failed")]
-pub(super) struct Unauthentic;
+pub(super) struct AuthenticationFailed;
 
 /// A cipher with its key. The key is wiped when this is dropped.
 pub(super) struct Cipher {
@@ -53,7 +53,7 @@ impl Cipher {
         ad: &[u8],
         in_out: &mut [u8],
         tag: &[u8; TAG],
-    ) -> Result<(), Unauthentic> {
+    ) -> Result<(), AuthenticationFailed> {
         self.key.open(nonce(self.suite, n), ad, in_out, tag)
     }
 

@@ -4,7 +4,7 @@ use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::ChaCha20Poly1305;
 
-use super::{TAG, Unauthentic};
+use super::{AuthenticationFailed, TAG};
 use crate::protocol::suite::Suite;
 
 /// Boxed, since a key schedule is about a kilobyte; wiped when dropped.
@@ -41,7 +41,7 @@ impl Key {
         ad: &[u8],
         in_out: &mut [u8],
         tag: &[u8; TAG],
-    ) -> Result<(), Unauthentic> {
+    ) -> Result<(), AuthenticationFailed> {
         let (nonce, tag) = ((&nonce).into(), tag.into());
         match self {
             Self::ChaCha20Poly1305(key) => {
@@ -49,6 +49,6 @@ impl Key {
             }
             Self::Aes256Gcm(key) => key.decrypt_inout_detached(nonce, ad, in_out.into(), tag),
         }
-        .map_err(|_| Unauthentic)
+        .map_err(|_| AuthenticationFailed)
     }
 }

@@ -61,11 +61,11 @@ fn a_degenerate_public_key_ends_the_handshake() {
 fn a_replayed_handshake_never_opens() {
     let (initiator, message_1) = Initiator::start(Suite::Aes256Gcm, &key(1), &mut SysRng).unwrap();
     let first = Responder::accept(&message_1, [&key(1)], None, &mut SysRng).unwrap();
-    let recorded = initiator.finish(&first.reply).unwrap().sealer.open().unwrap();
+    let recorded = initiator.finish(&first.reply).unwrap().sealer.seal_open().unwrap();
     let mut replay = Responder::accept(&message_1, [&key(1)], None, &mut SysRng).unwrap();
     assert_ne!(replay.reply, first.reply);
     let opened = replay.session.opener.open(&mut recorded.clone());
-    assert_eq!(opened, Err(OpenError::Unauthentic));
+    assert_eq!(opened, Err(OpenError::AuthenticationFailed));
 }
 
 #[test]
@@ -73,21 +73,21 @@ fn a_replayed_record_is_refused() {
     let (mut a, mut b) = streaming(Suite::Aes256Gcm);
     let record = data(&mut a.sealer, b"once");
     assert_eq!(open(&mut b.opener, &record).unwrap(), b"once");
-    assert_eq!(open(&mut b.opener, &record), Err(OpenError::Unauthentic));
+    assert_eq!(open(&mut b.opener, &record), Err(OpenError::AuthenticationFailed));
 }
 
 #[test]
 fn swapped_records_are_refused() {
     let (mut a, mut b) = streaming(Suite::Aes256Gcm);
     let (_first, second) = (data(&mut a.sealer, b"1"), data(&mut a.sealer, b"2"));
-    assert_eq!(open(&mut b.opener, &second), Err(OpenError::Unauthentic));
+    assert_eq!(open(&mut b.opener, &second), Err(OpenError::AuthenticationFailed));
 }
 
 #[test]
 fn a_reflected_record_is_refused() {
     let (mut a, _b) = streaming(Suite::Aes256Gcm);
     let record = data(&mut a.sealer, b"mine");
-    assert_eq!(open(&mut a.opener, &record), Err(OpenError::Unauthentic));
+    assert_eq!(open(&mut a.opener, &record), Err(OpenError::AuthenticationFailed));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn an_opener_that_failed_once_fails_for_ever() {
     let good = data(&mut a.sealer, b"good");
     let mut bad = good.clone();
     bad[5] ^= 1;
-    assert_eq!(open(&mut b.opener, &bad), Err(OpenError::Unauthentic));
+    assert_eq!(open(&mut b.opener, &bad), Err(OpenError::AuthenticationFailed));
     assert_eq!(open(&mut b.opener, &good), Err(OpenError::Failed));
     assert_eq!(b.opener.record_length(&good), Err(OpenError::Failed));
 }
@@ -117,9 +117,9 @@ fn lengths_that_cannot_be_end_the_connection() {
 #[test]
 fn records_out_of_place_are_violations() {
     type Make = fn(&mut Sealer) -> Vec<u8>;
-    let open_record: Make = |sealer| sealer.open().unwrap().to_vec();
-    let opened: Make = |sealer| sealer.opened().unwrap().to_vec();
-    let end: Make = |sealer| sealer.end().unwrap().to_vec();
+    let open_record: Make = |sealer| sealer.seal_open().unwrap().to_vec();
+    let opened: Make = |sealer| sealer.seal_opened().unwrap().to_vec();
+    let end: Make = |sealer| sealer.seal_end().unwrap().to_vec();
     let byte: Make = |sealer| data(sealer, b"x");
     let empty_padded: Make = |sealer| {
         let mut record = [0; RECORD_MAX_BEFORE_OPEN];

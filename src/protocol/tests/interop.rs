@@ -79,14 +79,14 @@ fn snow_open(snow: &mut TransportState, interval: u64, record: &[u8]) -> Vec<u8>
 fn talk(suite: Suite, role: Ours, interval: u64, count: usize) {
     let (mut ours, mut snow) = with_snow(suite, role, interval);
     if role == Ours::Initiates {
-        let record = ours.sealer.open().unwrap();
+        let record = ours.sealer.seal_open().unwrap();
         assert_eq!(snow_open(&mut snow, interval, &record), [1]);
         let mut record = snow_seal(&mut snow, interval, 2, &[]);
         assert_eq!(ours.opener.open(&mut record), Ok(Record::Opened));
     } else {
         let mut record = snow_seal(&mut snow, interval, 1, &[]);
         assert_eq!(ours.opener.open(&mut record), Ok(Record::Open));
-        let record = ours.sealer.opened().unwrap();
+        let record = ours.sealer.seal_opened().unwrap();
         assert_eq!(snow_open(&mut snow, interval, &record), [2]);
     }
     for i in 0..count {
@@ -96,7 +96,7 @@ fn talk(suite: Suite, role: Ours, interval: u64, count: usize) {
         let record = snow_seal(&mut snow, interval, 3, &body);
         assert_eq!(open(&mut ours.opener, &record).unwrap(), body);
     }
-    let record = ours.sealer.end().unwrap();
+    let record = ours.sealer.seal_end().unwrap();
     assert_eq!(snow_open(&mut snow, interval, &record), [4]);
     let mut record = snow_seal(&mut snow, interval, 4, &[]);
     assert_eq!(ours.opener.open(&mut record), Ok(Record::End));
@@ -117,7 +117,7 @@ fn the_real_rekey_interval_against_snow() {
     let interval = 1 << 20;
     let (mut ours, mut snow) = with_snow(Suite::Aes256Gcm, Ours::Initiates, interval);
     assert_eq!(interval, transport::REKEY_INTERVAL);
-    let record = ours.sealer.open().unwrap();
+    let record = ours.sealer.seal_open().unwrap();
     assert_eq!(snow_open(&mut snow, interval, &record), [1]);
     for i in 1..interval + 3 {
         let record = data(&mut ours.sealer, b"x");

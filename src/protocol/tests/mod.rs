@@ -30,9 +30,9 @@ fn sessions(suite: Suite) -> (Session, Session) {
 /// Two sessions that stream: OPEN and OPENED are done.
 fn streaming(suite: Suite) -> (Session, Session) {
     let (mut a, mut b) = sessions(suite);
-    let mut open = a.sealer.open().unwrap();
+    let mut open = a.sealer.seal_open().unwrap();
     assert_eq!(b.opener.open(&mut open), Ok(Record::Open));
-    let mut opened = b.sealer.opened().unwrap();
+    let mut opened = b.sealer.seal_opened().unwrap();
     assert_eq!(a.opener.open(&mut opened), Ok(Record::Opened));
     (a, b)
 }

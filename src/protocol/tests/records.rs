@@ -43,7 +43,7 @@ fn sealed(sealer: &mut Sealer, bytes: &[u8], sizes: &[usize], padding: Option<us
             }
         }
     }
-    wire.extend(sealer.end().unwrap());
+    wire.extend(sealer.seal_end().unwrap());
     wire
 }
 
@@ -97,7 +97,7 @@ proptest! {
         prop_assert!(bytes.starts_with(&arrived));
         prop_assert!(arrived.len() < bytes.len() || at >= OVERHEAD + bytes.len());
         if result.is_err() {
-            let next = a.sealer.end().unwrap();
+            let next = a.sealer.seal_end().unwrap();
             prop_assert_eq!(b.opener.open(&mut next.clone()), Err(OpenError::Failed));
         }
     }
@@ -118,8 +118,8 @@ fn the_largest_record_passes_and_a_larger_one_is_not_made() {
 #[test]
 fn a_session_can_be_made_ready_and_opened_later() {
     let (mut a, mut b) = sessions(Suite::Aes256Gcm);
-    assert_eq!(b.opener.open(&mut a.sealer.ready().unwrap()), Ok(Record::Ready));
-    assert_eq!(b.opener.open(&mut a.sealer.open().unwrap()), Ok(Record::Open));
+    assert_eq!(b.opener.open(&mut a.sealer.seal_ready().unwrap()), Ok(Record::Ready));
+    assert_eq!(b.opener.open(&mut a.sealer.seal_open().unwrap()), Ok(Record::Open));
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn aborts_carry_their_reason() {
         let (mut a, mut b) = streaming(Suite::Aes256Gcm);
         let reason = AbortReason::from_byte(byte);
         assert_eq!(reason.byte(), byte);
-        let mut record = a.sealer.abort(reason).unwrap();
+        let mut record = a.sealer.seal_abort(reason).unwrap();
         assert_eq!(b.opener.open(&mut record), Ok(Record::Abort(reason)));
     }
 }

@@ -221,7 +221,7 @@ fn key_holder(receiver: &Daemon, key: &SharedKey) -> Option<TcpStream> {
     let mut message_2 = [0; MESSAGE_2];
     stream.write_all(&message_1).and_then(|()| stream.read_exact(&mut message_2)).ok()?;
     let mut session = initiator.finish(&message_2).unwrap();
-    stream.write_all(&session.sealer.open().unwrap()).ok()?;
+    stream.write_all(&session.sealer.seal_open().unwrap()).ok()?;
     Some(stream)
 }
 

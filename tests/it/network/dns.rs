@@ -120,7 +120,7 @@ fn a_target_that_moves_is_followed_at_once_where_the_old_address_fails() {
         client.read_exact(&mut greeting).unwrap();
         assert_eq!(&greeting, b"127.0.0.2\n");
         drop(client);
-        let line = pipe.receiver.log.wait_for("info closed id=");
+        let line = pipe.receiver.log.wait_for("info closed reason=finished id=");
         assert!(line.contains(" address=127.0.0.2:6379 "), "{line}");
     });
 }

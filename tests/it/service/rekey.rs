@@ -11,6 +11,9 @@ use super::{key_id, said};
 use crate::support::net::namespaces_can_be;
 use crate::support::{Daemon, Folder, SPIPED, Server, need, nobody, round_trip, wait_until};
 
+const OTHER_VERSION: &str =
+    "refused: it is of another version of spiped, this one speaks spiped/1\n";
+
 /// A receiver and a sender that take new keys.
 struct Rekeyed {
     folder: Folder,
@@ -77,17 +80,17 @@ fn who_says_nothing_to_the_control_socket_keeps_no_other_waiting() {
     let output = pipe.rekey("receiver", &new);
     assert_eq!(said(&output).trim(), key_id(&new));
     // Nobody was cut short for it.
-    assert_eq!(pipe.receiver.log.count("did not arrive"), 0);
+    assert_eq!(pipe.receiver.log.count("was not heard"), 0);
     let key = fs::read(&new).unwrap();
     let first = slow.first_mut().unwrap();
-    first.write_all(&[&32_u32.to_be_bytes()[..], &key].concat()).unwrap();
+    first.write_all(&[b"spiped/1 rekey 32\n", &key[..]].concat()).unwrap();
     let mut answer = String::new();
     first.read_to_string(&mut answer).unwrap();
-    assert_eq!(answer, format!("ok {}\n", key_id(&new)));
+    assert_eq!(answer, format!("ok rekey 20\n{}\n", key_id(&new)));
 
     // Nor is it open to ever more.
     slow.extend((0..10).map(|_| connect()));
-    pipe.receiver.log.wait_for("a new key did not arrive: so many others are being heard");
+    pipe.receiver.log.wait_for("the control socket was not heard: so many others are being heard");
 }
 
 #[test]
@@ -113,25 +116,27 @@ fn a_key_that_rekey_refuses_changes_nothing() {
     assert_eq!(nowhere.status.code(), Some(69), "{nowhere:?}");
     assert!(said(&nowhere).contains("cannot reach a spiped at"), "{nowhere:?}");
 
-    // Whatever else comes there, it is no key: too long, too short, cut off.
-    let long = 65_537_u32.to_be_bytes();
-    let cases: [(Vec<u8>, &str); 3] = [
-        (long.to_vec(), ""),
-        (
-            [&3_u32.to_be_bytes()[..], b"abc"].concat(),
-            "refused: the key has 3 bytes, fewer than 32\n",
-        ),
-        ([&64_u32.to_be_bytes()[..], &[7; 40]].concat(), ""),
+    // Whatever else comes there changes nothing, and each is told of.
+    let cases: [(&[u8], &str); 7] = [
+        (b"spiped/1 rekey 65537\n", ""),
+        (b"spiped/1 rekey 3\nabc", "refused rekey 35\nthe key has 3 bytes, fewer than 32\n"),
+        (b"spiped/1 rekey 64\nonly a part of it", ""),
+        (b"spiped/1 rekey many\n", "refused: the length of what is asked is no number\n"),
+        (b"spiped/1 revoke 0\n", "refused: 'revoke' is not known here\n"),
+        // Of another version, which sends more than is read of it.
+        (b"spiped/9 rekey 4\nabcd", OTHER_VERSION),
+        (b"\0\0\0\x20 and 32 bytes of a key, as before", OTHER_VERSION),
     ];
     for (sent, answer) in cases {
         let mut socket = UnixStream::connect(pipe.folder.path("receiver")).unwrap();
-        socket.write_all(&sent).unwrap();
+        socket.write_all(sent).unwrap();
         socket.shutdown(std::net::Shutdown::Write).unwrap();
         let mut answered = String::new();
         socket.read_to_string(&mut answered).unwrap();
         assert_eq!(answered, answer);
     }
-    wait_until("both are told of", || pipe.receiver.log.count("a new key did not arrive") == 2);
+    let unheard = || pipe.receiver.log.count("the control socket was not heard");
+    wait_until("all but a refused key are told of", || unheard() == 6);
     assert_eq!(pipe.receiver.log.count("key reloaded"), 0);
 
     // Somebody who says nothing holds the next one up for a moment only.
@@ -169,7 +174,9 @@ fn nobody_but_root_and_its_own_user_may_rekey() {
     };
     let output = as_nobody();
     assert_eq!(output.status.code(), Some(69), "{output:?}");
-    pipe.receiver.log.wait_for("a new key did not arrive: user 65534 may not change it");
+    pipe.receiver
+        .log
+        .wait_for("the control socket was not heard: user 65534 may not change anything");
     assert_eq!(pipe.receiver.log.count("key reloaded"), 0);
 }
 
@@ -187,8 +194,8 @@ fn the_control_socket_is_no_link_and_its_answer_is_one_line() {
     let listener = UnixListener::bind(pipe.folder.path("other")).unwrap();
     let other = std::thread::spawn(move || {
         let (mut socket, _) = listener.accept().unwrap();
-        socket.read_exact(&mut [0; 36]).unwrap();
-        socket.write_all(b"ok \x1b[31m\nhint: do so\n").unwrap();
+        socket.read_exact(&mut [0; 50]).unwrap();
+        socket.write_all(b"ok rekey 17\n\x1b[31mhint: do so\n").unwrap();
     });
     let refused = pipe.rekey("other", &pipe.folder.shared_key());
     other.join().unwrap();

@@ -270,7 +270,7 @@ fn a_signal_ends_it_while_its_output_is_not_read() {
     let mut child = spipe(&folder, receiver.address).spawn().unwrap();
     drop(child.stdin.take());
     arrived.recv_timeout(PATIENCE).unwrap();
-    receiver.log.wait_for(" closed id=");
+    receiver.log.wait_for(" reason=finished id=");
     thread::sleep(Duration::from_millis(200));
     assert!(child.try_wait().unwrap().is_none(), "not all is written");
     signal(&child, "TERM");

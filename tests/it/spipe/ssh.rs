@@ -71,7 +71,7 @@ fn ssh_takes_it_for_its_proxy_command() {
     assert!(back.status.success() && back.stdout == content, "{:?}", back.stderr);
     // ssh ends its proxy command by a signal, unless both directions have ended
     // before: nothing to warn of.
-    let ends = ["the peer beyond the tunnel reset its connection", " closed id="];
+    let ends = ["the peer beyond the tunnel reset its connection", " reason=finished id="];
     wait_until("both have ended", || {
         ends.map(|end| line.receiver.log.count(end)).iter().sum::<usize>() == 2
     });

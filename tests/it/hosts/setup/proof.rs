@@ -34,7 +34,7 @@ fn a_receiver_is_proved_through_its_own_source() {
     let clients = host.must("redis-cli client list");
     assert_eq!(clients.lines().count(), 1, "{clients}");
     let log = host.log("spiped-receive@redis");
-    assert!(log.contains("\nclosed id="), "{log}");
+    assert!(log.contains("\nclosed reason=finished id="), "{log}");
 
     // The other of the ciphers, whichever this processor is faster with.
     for cipher in ["aes-256-gcm", "chacha20-poly1305"] {

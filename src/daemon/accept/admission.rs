@@ -1,0 +1,178 @@
+//! Who was accepted gets a place, or waits for one, or is turned away.
+//!
+//! ```text
+//! sender:    ─ accepted ─┬ connection
+//!                        └ turned away: there are as many connections as there may be
+//!
+//! receiver:  ─ accepted ─┬ place among the strangers ─ connection
+//!                        └ parked ─┬ place of its own source address ─ connection
+//!                                  └ turned away, when others need the descriptor
+//! ```
+//!
+//! A peer whose source address has all the places it may have is parked, and the
+//! next one is accepted: nobody else waits for it. Only when all places are taken
+//! do all wait until one is free.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use socket2::Socket;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+
+use crate::config::Role;
+use crate::daemon::connection::context::Context;
+use crate::daemon::connection::handshake_error::PreAuthError;
+use crate::daemon::connection::{self, Accepted, Entry, turn_away};
+use crate::daemon::limits::pre_auth::{Full, RETRY};
+use crate::daemon::net::peer::Peer;
+use crate::daemon::relay::error::RelayError;
+use crate::daemon::runtime::workers::Workers;
+
+/// Lets in who was accepted.
+pub(crate) struct Admission<'a> {
+    context: &'a Arc<Context>,
+    workers: &'a Workers,
+    next_id: AtomicU64,
+    /// Dropped with the last connection.
+    alive: mpsc::Sender<()>,
+}
+
+impl<'a> Admission<'a> {
+    pub(crate) fn new(
+        context: &'a Arc<Context>,
+        workers: &'a Workers,
+        alive: mpsc::Sender<()>,
+    ) -> Self {
+        Self { context, workers, next_id: AtomicU64::new(1), alive }
+    }
+
+    /// Takes what was accepted. It waits only while all places are taken.
+    pub(crate) async fn admit(&self, socket: Socket, peer: Peer) {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let accepted = Accepted { id, at: Instant::now(), socket, peer };
+        match self.context.config.role {
+            Role::Encrypt => self.admit_client(accepted),
+            Role::Decrypt => self.admit_stranger(accepted).await,
+        }
+    }
+
+    fn admit_client(&self, client: Accepted) {
+        match self.context.connection_permit() {
+            Some(permit) => self.serve(client, Entry::Client(permit)),
+            None => turn_away(self.context, client, &self.context.at_limit()),
+        }
+    }
+
+    async fn admit_stranger(&self, stranger: Accepted) {
+        let Context { pre_auth, fd_budget, .. } = &**self.context;
+        let source = source(&stranger.peer);
+        let full = loop {
+            match source {
+                // They came before.
+                Some(ip) if fd_budget.is_parked(ip, |_| true) => break ip,
+                _ => {}
+            }
+            match pre_auth.try_enter(source, Instant::now().into()) {
+                Ok(slot) => return self.serve(stranger, Entry::Stranger(slot)),
+                Err(Full::Source(ip)) => break ip,
+                Err(Full::Pool) => sleep(RETRY).await,
+            }
+        };
+        if let Some(gone) = fd_budget.park(full, stranger) {
+            turn_away(self.context, gone, &PreAuthError::NoSlot.into());
+        }
+    }
+
+    /// Gives the places of each source to those that are parked of it; for ever.
+    pub(crate) async fn admit_parked(&self) -> Infallible {
+        loop {
+            self.context.fd_budget.somebody_is_parked().await;
+            for source in self.context.fd_budget.parked_sources() {
+                self.admit_parked_of(source);
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    /// Gives all that are parked a place, or turns them away when their time is over.
+    pub(crate) async fn admit_all_parked(&self) {
+        loop {
+            let sources = self.context.fd_budget.parked_sources();
+            if sources.is_empty() {
+                return;
+            }
+            for source in sources {
+                self.admit_parked_of(source);
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    fn admit_parked_of(&self, source: IpAddr) {
+        let Context { pre_auth, fd_budget, .. } = &**self.context;
+        let limit = self.context.config.tunnel.timeout.get();
+        while fd_budget.is_parked(source, |parked| parked.at.elapsed() >= limit)
+            && let Some(late) = fd_budget.unpark(source)
+        {
+            turn_away(self.context, late, &PreAuthError::NoSlot.into());
+        }
+        while fd_budget.is_parked(source, |_| true)
+            && let Ok(slot) = pre_auth.try_enter(Some(source), Instant::now().into())
+            && let Some(parked) = fd_budget.unpark(source)
+        {
+            self.serve(parked, Entry::Stranger(slot));
+        }
+    }
+
+    fn serve(&self, accepted: Accepted, entry: Entry) {
+        // Boxed: each wrapper around a future has room for it twice.
+        let connection = Box::pin(connection::run(Arc::clone(self.context), accepted, entry));
+        let alive = self.alive.clone();
+        self.workers.spawn(async move {
+            connection.await;
+            drop(alive);
+        });
+    }
+}
+
+impl Drop for Admission<'_> {
+    /// Nobody is let in any more.
+    fn drop(&mut self) {
+        for source in self.context.fd_budget.parked_sources() {
+            while let Some(parked) = self.context.fd_budget.unpark(source) {
+                turn_away(self.context, parked, &RelayError::ShuttingDown.into());
+            }
+        }
+    }
+}
+
+/// What counts as one source: an IPv4 address, an IPv6 network of 64 bits
+/// (what a single customer is given). Unix sockets are guarded by their mode.
+fn source(peer: &Peer) -> Option<IpAddr> {
+    match peer {
+        Peer::Unix => None,
+        Peer::Inet(address) => Some(match address.ip().to_canonical() {
+            v4 @ IpAddr::V4(_) => v4,
+            IpAddr::V6(v6) => {
+                let network = u128::from(v6) & (u128::MAX << 64);
+                IpAddr::V6(Ipv6Addr::from(network))
+            }
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_network_counts_as_one_source() {
+        let source = |address: &str| source(&Peer::Inet(address.parse().unwrap()));
+        assert_eq!(source("[2001:db8::1]:1"), source("[2001:db8::2]:1"));
+        assert_ne!(source("[2001:db8::1]:1"), source("[2001:db8:0:1::1]:1"));
+        assert_eq!(source("[::ffff:10.0.0.1]:1"), source("10.0.0.1:1"));
+    }
+}

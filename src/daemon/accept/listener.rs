@@ -1,0 +1,262 @@
+//! The way in: the source is bound, connections are accepted.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::libc::{
+    EADDRNOTAVAIL, EAFNOSUPPORT, EBADF, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOTSOCK,
+    EOPNOTSUPP, SOCK_CLOEXEC, SOCK_NONBLOCK,
+};
+use nix::sys::stat::{Mode, fchmod};
+use socket2::{SockAddr, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::sleep;
+use tracing::warn;
+
+use crate::config::Address;
+use crate::daemon::net::loops::leads_back;
+use crate::daemon::net::peer::{Peer, bound_name};
+use crate::daemon::net::stream::register;
+use crate::logging::limit::LogLimit;
+
+/// Connections the kernel keeps for us until we accept them; it cuts this
+/// down to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// How long to wait when the system has nothing left for a connection, or does not
+/// let us accept any.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How many connections in a row may be gone before they are accepted: more, and
+/// it is not they that are at fault.
+const GONE_IN_A_ROW: u32 = 100;
+
+/// How many connections are accepted before others get their turn.
+const BATCH: usize = 64;
+
+/// A bound, listening socket.
+pub(crate) struct Listener {
+    fd: AsyncFd<Socket>,
+    address: SockAddr,
+    /// Removed at the end.
+    _unix_file: Option<UnixFile>,
+}
+
+/// Serves sockets that listen already; the files of unix ones stay.
+pub(crate) fn serve_inherited(sockets: Vec<Socket>) -> io::Result<Vec<Listener>> {
+    sockets.into_iter().map(|socket| Listener::new(socket, None)).collect()
+}
+
+/// Binds all addresses of a source that none of `stored` listens on already, but those
+/// of a name that this host has not.
+pub(crate) fn bind_all(addresses: &[SocketAddr], stored: Vec<Socket>) -> io::Result<Vec<Listener>> {
+    let mut listeners = serve_inherited(stored)?;
+    let mut missing = io::ErrorKind::NotFound.into();
+    let listening: Vec<_> =
+        listeners.iter().filter_map(|listener| listener.address.as_socket()).collect();
+    for address in addresses.iter().filter(|address| !listening.contains(address)) {
+        match bind_inet(*address) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if is_not_here(&error) => missing = error,
+            Err(error) => return Err(error),
+        }
+    }
+    if listeners.is_empty() { Err(missing) } else { Ok(listeners) }
+}
+
+/// No interface has the address, or the kernel knows nothing of its family.
+fn is_not_here(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EADDRNOTAVAIL | EAFNOSUPPORT))
+}
+
+fn bind_inet(address: SocketAddr) -> io::Result<Listener> {
+    let address = SockAddr::from(address);
+    let socket = new_socket(&address)?;
+    // So that a restart need not wait for connections in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address)?;
+    Listener::listen(socket, None)
+}
+
+/// Listens at a path; what nobody listens at any more is replaced. The file has
+/// this mode, less the umask.
+pub(crate) fn bind_unix(path: &Path, mode: Mode) -> io::Result<Listener> {
+    let address = SockAddr::unix(path)?;
+    let socket = new_socket(&address)?;
+    // From its first moment: on Linux, a socket's file begins with its mode.
+    fchmod(&socket, mode)?;
+    match socket.bind(&address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path, &address)? => {
+            fs::remove_file(path)?;
+            socket.bind(&address)?;
+        }
+        result => result?,
+    }
+    let file = UnixFile::at(path)?;
+    Listener::listen(socket, Some(file))
+}
+
+fn new_socket(address: &SockAddr) -> io::Result<Socket> {
+    Socket::new(address.domain(), Type::STREAM.nonblocking(), None)
+}
+
+/// Whether a socket is there that nobody listens on any more.
+fn is_stale(path: &Path, address: &SockAddr) -> io::Result<bool> {
+    if !fs::symlink_metadata(path)?.file_type().is_socket() {
+        return Ok(false);
+    }
+    let probe = new_socket(address)?.connect(address);
+    Ok(probe.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))
+}
+
+/// The file of a unix socket that we bound, removed when dropped if it is
+/// still the same.
+struct UnixFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl UnixFile {
+    fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.into(), identity: identity(path)? })
+    }
+}
+
+impl Drop for UnixFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|now| now == self.identity) {
+            // At the end of the process there is nobody to tell.
+            let _still_there = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+impl Listener {
+    fn listen(socket: Socket, unix_file: Option<UnixFile>) -> io::Result<Self> {
+        socket.listen(BACKLOG)?;
+        Self::new(socket, unix_file)
+    }
+
+    fn new(socket: Socket, unix_file: Option<UnixFile>) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        let fd = register(socket, Interest::READABLE)?;
+        Ok(Self { fd, address, _unix_file: unix_file })
+    }
+
+    /// Where it listens; the port is the one the system chose if 0 was asked for.
+    pub(crate) fn name(&self) -> String {
+        bound_name(&self.address)
+    }
+
+    /// Another descriptor of the same socket.
+    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
+        Ok(self.fd.get_ref().try_clone()?.into())
+    }
+
+    /// Whether other hosts can reach it, if nothing stands between.
+    pub(crate) fn is_open_to_others(&self) -> bool {
+        self.address.as_socket().is_some_and(|at| !at.ip().to_canonical().is_loopback())
+    }
+
+    /// Whether who connects to `target` is accepted here.
+    pub(crate) fn is_at(&self, target: &Address) -> bool {
+        leads_back(target, self.fd.get_ref(), &self.address)
+    }
+
+    /// Accepts connections for ever and gives them away; the next one only
+    /// when the last is taken, which has to be soon.
+    ///
+    /// # Errors
+    /// Only what leaves no hope: the listening socket itself is broken.
+    pub(crate) async fn accept(&self, take: impl AsyncFn(Socket, Peer)) -> io::Result<()> {
+        let limit = LogLimit::new(1);
+        let mut is_said = false;
+        let mut gone_in_a_row = 0;
+        loop {
+            let mut ready = self.fd.readable().await?;
+            for _ in 0..BATCH {
+                let Ok(accepted) =
+                    ready.try_io(|fd| fd.get_ref().accept4(SOCK_NONBLOCK | SOCK_CLOEXEC))
+                else {
+                    gone_in_a_row = 0;
+                    break;
+                };
+                let error = match accepted {
+                    Ok((socket, peer)) => {
+                        (is_said, gone_in_a_row) = (false, 0);
+                        take(socket, Peer::of(&peer)).await;
+                        continue;
+                    }
+                    Err(error) => error,
+                };
+                let hint = match cause(&error) {
+                    Cause::Listener => return Err(error),
+                    Cause::Connection if gone_in_a_row < GONE_IN_A_ROW => {
+                        gone_in_a_row = gone_in_a_row.saturating_add(1);
+                        continue;
+                    }
+                    Cause::Connection => "does a sandbox or a firewall of this host forbid it?",
+                    Cause::Resources => {
+                        "raise the limit of file descriptors (LimitNOFILE=, ulimit -n)"
+                    }
+                };
+                if !is_said && let Some(suppressed) = limit.allow() {
+                    warn!(hint, suppressed, "cannot accept a connection: {error}");
+                    is_said = true;
+                }
+                sleep(PAUSE).await;
+                break;
+            }
+            // Others have their turn, also while connections keep coming.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// What an error of accept(2) comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// The connection that was to be accepted is gone; or, where that is so for
+    /// many in a row, something that this program does not know.
+    Connection,
+    /// There is nothing left for another connection now.
+    Resources,
+    /// The listening socket is broken.
+    Listener,
+}
+
+fn cause(error: &io::Error) -> Cause {
+    match error.raw_os_error() {
+        Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) => Cause::Resources,
+        Some(EBADF | EINVAL | ENOTSOCK | EOPNOTSUPP) => Cause::Listener,
+        // accept(2): Linux passes on what befell the new connection.
+        _ => Cause::Connection,
+    }
+}
+
+/// Accepts on every listener at once; ends only when one of them is broken.
+pub(crate) async fn accept_on_all(
+    listeners: &[Listener],
+    take: &impl AsyncFn(Socket, Peer),
+) -> io::Result<()> {
+    let mut accepting: Vec<_> =
+        listeners.iter().map(|listener| Box::pin(listener.accept(take))).collect();
+    std::future::poll_fn(|cx| {
+        accepting
+            .iter_mut()
+            .map(|accept| accept.as_mut().poll(cx))
+            .find(std::task::Poll::is_ready)
+            .unwrap_or(std::task::Poll::Pending)
+    })
+    .await
+}

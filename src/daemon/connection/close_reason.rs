@@ -1,0 +1,201 @@
+//! How a connection ends: what the log says of it, what may help, and what
+//! the other end is told.
+
+use std::io;
+
+use thiserror::Error;
+use tracing::Level;
+
+use super::handshake_error::{NoSession, PreAuthError};
+use crate::daemon::net::connect_error::ConnectError;
+use crate::daemon::net::loops::LOOP;
+use crate::daemon::net::{NO_ROOM, is_shortage};
+use crate::daemon::relay::error::{CUT, RelayError};
+use crate::protocol::AbortReason;
+
+/// Why a connection ended.
+#[derive(Debug, Error)]
+pub(crate) enum CloseReason {
+    /// Both directions ended cleanly.
+    #[error("closed")]
+    Finished,
+    /// The peer of a receiver did not get to prove that it holds the key.
+    #[error(transparent)]
+    PreAuth(#[from] PreAuthError),
+    /// The sender got no session with its receiver.
+    #[error(transparent)]
+    NoSession(#[from] NoSession),
+    /// The receiver could not reach its target.
+    #[error(transparent)]
+    Target(#[from] ConnectError),
+    /// There are as many connections as there may be.
+    #[error("the connection limit of {0} is reached")]
+    Limit(usize),
+    /// The key that the peer of a receiver has proved is not in force any more.
+    #[error("the key was replaced before the target was connected to")]
+    KeyReplaced,
+    /// A session that was made ready ahead of need was never opened.
+    #[error(transparent)]
+    Unused(#[from] Unused),
+    /// The session failed, or a side of it.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    /// The system has no room for a connection that was accepted.
+    #[error("the system has no room for a further connection: {0}")]
+    NoRoom(io::Error),
+    /// This process has connected to itself.
+    #[error("a loop: the target leads back to the source")]
+    Loop,
+}
+
+/// Why a session that was made ready ahead of need was never opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Unused {
+    #[error("closed unused by the other end")]
+    Closed,
+    #[error("closed unused: the key has been replaced")]
+    KeyReplaced,
+    #[error("closed unused: shutting down")]
+    ShuttingDown,
+}
+
+impl CloseReason {
+    /// Why a socket that was accepted cannot be served.
+    pub(crate) fn of_accepted(error: io::Error) -> Self {
+        if is_shortage(&error) { Self::NoRoom(error) } else { RelayError::Local(error).into() }
+    }
+
+    /// The name that `reason=` has in the log, and later in metrics: it stays the same
+    /// when the words of a message change.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::PreAuth(error) => error.reason(),
+            Self::NoSession(error) => error.reason(),
+            Self::Target(error) => match error {
+                ConnectError::Unresolved(..) => "target-unresolved",
+                ConnectError::Refused => "target-refused",
+                ConnectError::TimedOut(_) => "target-timeout",
+                ConnectError::Unreachable(_) => "target-unreachable",
+                ConnectError::Bind(..) => "bind-failed",
+                ConnectError::NoRoom(_) => "no-room",
+            },
+            Self::Limit(_) => "connection-limit",
+            Self::KeyReplaced => "key-replaced",
+            Self::Unused(Unused::Closed) => "unused-closed",
+            Self::Unused(Unused::KeyReplaced) => "unused-key-replaced",
+            Self::Unused(Unused::ShuttingDown) => "unused-shutting-down",
+            Self::Relay(error) => error.reason(),
+            Self::NoRoom(_) => "no-room",
+            Self::Loop => "loop",
+        }
+    }
+
+    /// Whether both directions ended as they should.
+    pub(crate) const fn is_clean(&self) -> bool {
+        matches!(self, Self::Finished)
+    }
+
+    /// Whether somebody should look into it.
+    pub(crate) fn is_failure(&self) -> bool {
+        self.level() <= Level::WARN
+    }
+
+    /// At which level the log says it.
+    pub(crate) const fn level(&self) -> Level {
+        match self {
+            Self::PreAuth(PreAuthError::Probe) | Self::Unused(_) => Level::DEBUG,
+            Self::Finished | Self::KeyReplaced => Level::INFO,
+            Self::Relay(error) => error.level(),
+            Self::PreAuth(_)
+            | Self::NoSession(_)
+            | Self::Target(_)
+            | Self::Loop
+            | Self::Limit(_)
+            | Self::NoRoom(_) => Level::WARN,
+        }
+    }
+
+    /// What may help whoever reads the log.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::PreAuth(error) => error.hint(),
+            Self::NoSession(error) => Some(error.hint()),
+            Self::Target(error) => Some(error.hint()),
+            Self::Relay(error) => error.hint(),
+            Self::Limit(_) => Some("raise -n or the limit of file descriptors"),
+            Self::NoRoom(_) => Some(NO_ROOM),
+            Self::Unused(Unused::Closed) => Some(CUT),
+            Self::Loop => Some(LOOP),
+            Self::Finished
+            | Self::KeyReplaced
+            | Self::Unused(Unused::KeyReplaced | Unused::ShuttingDown) => None,
+        }
+    }
+
+    /// What the other end is told, where there is a session to tell it in.
+    pub(crate) const fn abort_reason(&self) -> Option<AbortReason> {
+        match self {
+            Self::Target(error) => Some(error.abort_reason()),
+            Self::Relay(error) => error.abort_reason(),
+            Self::Limit(_) => Some(AbortReason::ConnectionLimit),
+            Self::Unused(Unused::ShuttingDown) => Some(AbortReason::ShuttingDown),
+            Self::KeyReplaced | Self::Unused(Unused::KeyReplaced) => Some(AbortReason::KeyReplaced),
+            Self::Finished
+            | Self::PreAuth(_)
+            | Self::NoSession(_)
+            | Self::NoRoom(_)
+            | Self::Loop
+            | Self::Unused(Unused::Closed) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::libc::{
+        EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, ECONNREFUSED, EHOSTUNREACH, EMFILE, ENOENT, ENOMEM,
+        ENOSPC, ENOTCONN,
+    };
+
+    use super::*;
+
+    /// No room in epoll (`fs.epoll.max_user_watches`) is no fault of a peer's.
+    #[test]
+    fn a_system_without_room_is_told_apart_from_peers() {
+        let error = io::Error::from_raw_os_error;
+        for shortage in [ENOSPC, ENOMEM, EMFILE] {
+            let accepted = CloseReason::of_accepted(error(shortage));
+            assert!(matches!(accepted, CloseReason::NoRoom(_)), "{accepted}");
+            assert_eq!((accepted.level(), accepted.hint()), (Level::WARN, Some(NO_ROOM)));
+            let connected = CloseReason::Target(error(shortage).into());
+            assert!(connected.to_string().contains("no room"), "{connected}");
+            assert_eq!(connected.hint(), Some(NO_ROOM));
+        }
+        assert!(matches!(
+            CloseReason::of_accepted(error(ENOTCONN)),
+            CloseReason::Relay(RelayError::Local(_))
+        ));
+    }
+
+    #[test]
+    fn what_cannot_be_reached_has_the_hint_of_its_cause() {
+        let hint = |number| {
+            let error = || ConnectError::from(io::Error::from_raw_os_error(number));
+            let sender = NoSession::Connect(error()).hint();
+            (sender == error().hint()).then_some(sender)
+        };
+        let cases = [
+            (EADDRNOTAVAIL, "no local port is free"),
+            (EAFNOSUPPORT, "has no IPv6"),
+            (ENOENT, "nothing is at the path"),
+            (EACCES, "this user may not"),
+            (EHOSTUNREACH, "the route and the firewall"),
+        ];
+        for (number, part) in cases {
+            assert!(hint(number).is_some_and(|hint| hint.contains(part)), "{number}");
+        }
+        // For the sender, nobody there is no server but no receiver.
+        assert_eq!(hint(ECONNREFUSED), None);
+    }
+}

@@ -1,0 +1,55 @@
+//! Sockets, and the guard that their descriptors are counted by.
+
+/// Dropped in the order of its fields: whoever gets what the guard gives back finds
+/// the descriptors free.
+pub(crate) struct Guarded<S, G> {
+    pub(crate) sockets: S,
+    pub(crate) guard: G,
+}
+
+impl<S, G> Guarded<S, G> {
+    /// The same sockets counted by another guard; the guard before is dropped.
+    pub(crate) fn counted_by<H>(self, guard: H) -> Guarded<S, H> {
+        Guarded { sockets: self.sockets, guard }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::{AsRawFd, RawFd};
+    use std::os::unix::net::UnixStream;
+
+    use nix::fcntl::{FcntlArg, fcntl};
+
+    /// Looks whether a descriptor is closed when this is dropped.
+    struct LooksAt<'a>(RawFd, &'a mut Option<bool>);
+
+    impl Drop for LooksAt<'_> {
+        fn drop(&mut self) {
+            #[expect(unsafe_code, reason = "the descriptor may be closed, which is asked")]
+            // SAFETY: it is only asked for its flags.
+            let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(self.0) };
+            *self.1 = Some(fcntl(fd, FcntlArg::F_GETFD).is_err());
+        }
+    }
+
+    #[test]
+    fn the_sockets_are_closed_before_their_guard_is_dropped() {
+        let mut was_closed = None;
+        let (sockets, _peer) = UnixStream::pair().unwrap();
+        let guard = LooksAt(sockets.as_raw_fd(), &mut was_closed);
+        drop(Guarded { sockets, guard });
+        assert_eq!(was_closed, Some(true));
+    }
+
+    #[test]
+    fn another_guard_takes_over_open_sockets() {
+        let (mut first, mut second) = (None, None);
+        let (sockets, _peer) = UnixStream::pair().unwrap();
+        let fd = sockets.as_raw_fd();
+        let guarded = Guarded { sockets, guard: LooksAt(fd, &mut first) };
+        drop(guarded.counted_by(LooksAt(fd, &mut second)));
+        assert_eq!((first, second), (Some(false), Some(true)));
+    }
+}

@@ -1,0 +1,202 @@
+//! The one place that hears of every handshake, and of every connection that is opened,
+//! moves bytes and is closed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+
+use super::close_reason::CloseReason;
+use crate::config::as_given;
+use crate::daemon::net::peer::Peer;
+use crate::daemon::relay::traffic::Traffic;
+use crate::unit::notify::Notifier;
+
+/// The result of a handshake that has ended in a session.
+const OK: &str = "ok";
+
+/// Counts, and what the status line of the unit says.
+pub(crate) struct Observer {
+    /// Tells systemd of another status.
+    notifier: Notifier,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// By result: [`OK`], or the reason that they came to nothing.
+    handshakes: BTreeMap<&'static str, u64>,
+    /// Connections that are relayed now, by their id.
+    open: BTreeMap<u64, Arc<Traffic>>,
+    /// By reason.
+    closed: BTreeMap<&'static str, u64>,
+    /// Bytes of connections that are closed.
+    sent: u64,
+    received: u64,
+    last_served: Option<String>,
+    /// When, which peer and why.
+    last_failed: Option<String>,
+}
+
+/// All that there has been so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// Handshakes that both ends have finished.
+    pub(crate) handshakes: u64,
+    /// Connections that ended as they should.
+    pub(crate) served: u64,
+    /// Bytes of the streams, those of open connections included.
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+}
+
+impl Observer {
+    pub(crate) fn new(notifier: Notifier) -> Self {
+        Self { notifier, seen: Mutex::default() }
+    }
+
+    /// A handshake has ended in a session, or for a reason of this name.
+    pub(crate) fn handshake(&self, result: Result<(), &'static str>) {
+        let result = result.err().unwrap_or(OK);
+        *self.seen().handshakes.entry(result).or_default() += 1;
+    }
+
+    /// A connection has all it needs and is going to be relayed.
+    pub(crate) fn opened(&self, id: u64) -> Arc<Traffic> {
+        let traffic = Arc::<Traffic>::default();
+        self.seen().open.insert(id, Arc::clone(&traffic));
+        traffic
+    }
+
+    /// A connection has ended, opened or not. Returns the bytes of its stream out of the
+    /// local socket and into it.
+    pub(crate) fn closed(&self, id: u64, peer: &Peer, reason: &CloseReason) -> (u64, u64) {
+        let mut seen = self.seen();
+        let traffic = seen.open.remove(&id);
+        let (sent, received) = traffic.map_or((0, 0), |it| (it.sent(), it.received()));
+        seen.sent += sent;
+        seen.received += received;
+        *seen.closed.entry(reason.name()).or_default() += 1;
+        if reason.is_failure() {
+            let why = reason.to_string();
+            seen.last_failed = Some(format!("{}: {peer}: {}", now(), as_given(&why)));
+        } else if reason.is_clean() || received > 0 {
+            seen.last_served = Some(now());
+        }
+        drop(seen);
+        self.changed();
+        (sent, received)
+    }
+
+    /// The status has changed.
+    pub(crate) fn changed(&self) {
+        self.notifier.changed();
+    }
+
+    /// Tells systemd the status, now and whenever it has changed.
+    pub(crate) async fn keep_telling(
+        &self,
+        status: impl Fn() -> String,
+    ) -> std::convert::Infallible {
+        self.notifier.keep_telling(status).await
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let seen = self.seen();
+        let open = |bytes: fn(&Traffic) -> u64| seen.open.values().map(|it| bytes(it)).sum::<u64>();
+        Totals {
+            handshakes: seen.handshakes.get(OK).copied().unwrap_or_default(),
+            served: seen.closed.get(CloseReason::Finished.name()).copied().unwrap_or_default(),
+            sent: seen.sent + open(Traffic::sent),
+            received: seen.received + open(Traffic::received),
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The end of the status line: when a connection was last served, and which one failed
+/// last.
+impl fmt::Display for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seen = self.seen();
+        if let Some(served) = &seen.last_served {
+            write!(f, "; last served {served}")?;
+        }
+        seen.last_failed.as_ref().map_or(Ok(()), |failed| write!(f, "; last failed {failed}"))
+    }
+}
+
+/// The time in UTC, to the second: 2026-11-27T12:03:04Z.
+fn now() -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _written = SystemTime.format_time(&mut Writer::new(&mut text));
+    let seconds = text.split('.').next().unwrap_or(&text);
+    format!("{}Z", seconds.trim_end_matches('Z'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::connection::handshake_error::PreAuthError;
+    use crate::daemon::relay::error::RelayError;
+
+    const ID: u64 = 7;
+
+    fn observer() -> Observer {
+        Observer::new(Notifier::from_env())
+    }
+
+    fn peer() -> Peer {
+        Peer::Inet("192.0.2.7:1".parse().unwrap())
+    }
+
+    #[test]
+    fn the_last_of_both_is_told_with_its_time() {
+        let observer = observer();
+        observer.closed(ID, &peer(), &RelayError::ShuttingDown.into());
+        observer.closed(ID, &peer(), &PreAuthError::Probe.into());
+        assert_eq!(observer.to_string(), "");
+        observer.closed(ID, &peer(), &CloseReason::Finished);
+        observer.closed(ID, &peer(), &PreAuthError::Replayed.into());
+        observer.closed(ID, &peer(), &CloseReason::Limit(1));
+        let told = observer.to_string();
+        let digits: String =
+            told.chars().map(|it| if it.is_ascii_digit() { '0' } else { it }).collect();
+        assert_eq!(
+            digits,
+            "; last served 0000-00-00T00:00:00Z; last failed 0000-00-00T00:00:00Z: \
+             000.0.0.0:0: the connection limit of 0 is reached",
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn bytes_count_while_they_move_and_once_their_connection_is_closed() {
+        let observer = observer();
+        let traffic = observer.opened(ID);
+        traffic.add_sent(5);
+        traffic.add_received(7);
+        let bytes = |totals: Totals| (totals.sent, totals.received);
+        assert_eq!(bytes(observer.totals()), (5, 7));
+        traffic.add_sent(1);
+        assert_eq!(observer.closed(ID, &peer(), &CloseReason::Finished), (6, 7));
+        assert_eq!(bytes(observer.totals()), (6, 7));
+        assert_eq!(observer.totals().served, 1);
+    }
+
+    #[test]
+    fn handshakes_count_by_their_result() {
+        let observer = observer();
+        observer.handshake(Ok(()));
+        observer.handshake(Err("replay"));
+        observer.handshake(Err("replay"));
+        assert_eq!(observer.totals().handshakes, 1);
+        assert_eq!(observer.seen().handshakes, [(OK, 1), ("replay", 2)].into());
+    }
+}

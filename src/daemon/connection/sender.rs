@@ -1,0 +1,104 @@
+//! The sender's end: a client waits, a session is agreed on with the receiver.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::select;
+
+use super::close_reason::CloseReason;
+use super::context::{ConnectionPermit, Context};
+use super::guarded::Guarded;
+use super::handshake::initiate;
+use super::handshake_error::NoSession;
+use super::{ConnectionStats, Open};
+use crate::config::TunnelConfig;
+use crate::daemon::net::sides::{LocalStream, TunnelStream};
+use crate::daemon::net::target::Target;
+use crate::daemon::relay::Tunnel;
+use crate::daemon::relay::error::RelayError;
+use crate::protocol::{SharedKey, Suite};
+
+/// From an accepted client to a connection that has all it needs.
+pub(super) async fn send(
+    context: &Context,
+    client: Guarded<LocalStream, ConnectionPermit>,
+    stats: &mut ConnectionStats,
+) -> Result<Open, CloseReason> {
+    let local = &client.sockets;
+    let tunnel = select! {
+        tunnel = connect_to_receiver(context, stats) => tunnel?,
+        error = local.failed() => return Err(RelayError::Local(error).into()),
+        error = local.abandoned() => return Err(RelayError::Local(error).into()),
+        () = context.shutdown.begun() => return Err(RelayError::ShuttingDown.into()),
+    };
+    Ok(Open { local: client.sockets, tunnel, permit: client.guard })
+}
+
+/// A session of the key that is in force once it is made. Where the key is replaced
+/// meanwhile, nothing has been sent yet, and another session is made.
+async fn connect_to_receiver(
+    context: &Context,
+    stats: &mut ConnectionStats,
+) -> Result<Tunnel, CloseReason> {
+    let mut in_force = context.keys.watch();
+    loop {
+        let key = Arc::clone(&in_force.borrow_and_update());
+        stats.key_id = Some(key.id());
+        let connected = async {
+            match context.prewarmed.take(key.id()) {
+                Some(ready) => Ok(ready),
+                None => connect_observed(context, &key, &mut stats.address).await,
+            }
+        };
+        select! {
+            biased;
+            _ = in_force.changed() => {}
+            tunnel = connected => {
+                let tunnel = tunnel?;
+                stats.suite = Some(tunnel.session.suite);
+                return Ok(tunnel);
+            }
+        }
+    }
+}
+
+/// As [`connect`], and counted.
+pub(super) async fn connect_observed(
+    context: &Context,
+    key: &SharedKey,
+    tried: &mut Option<SocketAddr>,
+) -> Result<Tunnel, NoSession> {
+    let result = connect(&context.target, key, &context.config.tunnel, tried).await;
+    context.observer.handshake(result.as_ref().map(|_tunnel| ()).map_err(NoSession::reason));
+    result
+}
+
+/// Connects to a receiver and agrees on a session with it. `tried` is the address of the
+/// receiver's name that the result is of.
+pub(crate) async fn connect(
+    target: &Target,
+    key: &SharedKey,
+    config: &TunnelConfig,
+    tried: &mut Option<SocketAddr>,
+) -> Result<Tunnel, NoSession> {
+    let stream = TunnelStream(target.connect(tried).await.map_err(NoSession::Connect)?);
+    let suite = config.cipher.0.unwrap_or_else(fastest_suite);
+    match initiate(&stream, key, suite, config.timeout.get()).await {
+        Ok(session) => Ok(Tunnel { stream, session }),
+        Err(_) if stream.is_loop() => Err(NoSession::Loop),
+        Err(error) => Err(error),
+    }
+}
+
+/// AES-256-GCM where the processor has instructions for it.
+fn fastest_suite() -> Suite {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    let has_aes = std::arch::is_x86_feature_detected!("aes")
+        && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    let has_aes = std::arch::is_aarch64_feature_detected!("aes")
+        && std::arch::is_aarch64_feature_detected!("pmull");
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+    let has_aes = false;
+    if has_aes { Suite::Aes256Gcm } else { Suite::ChaCha20Poly1305 }
+}

@@ -1,0 +1,112 @@
+//! What a command asks of a running spiped, as `spiped rekey` does.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use thiserror::Error;
+
+use super::{ANSWER_MAX, Answer, LINE_MAX, Request, Verb, open_socket};
+use crate::keys::file::{self, KeyFileError, Owners};
+use crate::report::{Report, exit};
+
+/// How long the other process may let us wait.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a running spiped has not done what it was asked.
+#[derive(Debug, Error)]
+pub(crate) enum ControlError {
+    /// The key file here is refused.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// Nobody listens there for us.
+    #[error("cannot reach a spiped at {}: {error}", socket.display())]
+    Connect { socket: PathBuf, error: io::Error },
+    /// It ended, or hung, before it answered.
+    #[error("the spiped at {} does not answer: {error}", socket.display())]
+    NoAnswer { socket: PathBuf, error: io::Error },
+    /// It has looked at what was asked, and does not do it.
+    #[error("the spiped at {} refuses that: {reason}", socket.display())]
+    Refused { socket: PathBuf, reason: String },
+}
+
+impl Report for ControlError {
+    fn hint(&self) -> &str {
+        match self {
+            Self::Key(error) => error.hint(),
+            Self::Connect { .. } => {
+                "it must run with --control and this path; root and its own user may do this"
+            }
+            Self::NoAnswer { .. } => "its log says why, and which key it has now",
+            Self::Refused { .. } => "its log may say more; it goes on with the key it has",
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Key(error) => error.exit_code(),
+            Self::Connect { .. } | Self::NoAnswer { .. } => exit::UNAVAILABLE,
+            Self::Refused { .. } => exit::DATA,
+        }
+    }
+}
+
+/// Checks and reads the key file, and has it taken by the process behind the
+/// socket. Returns the id of the key that is in force there now.
+///
+/// The file may belong to that process's user, too: it gets nothing that was not
+/// its own.
+///
+/// # Errors
+/// When the key file is refused, here or there, or nobody answers.
+pub(crate) fn rekey(path: &Path, key: &Path) -> Result<String, ControlError> {
+    let unreached = |error| ControlError::Connect { socket: path.into(), error };
+    let (socket, user) = open_socket(path).map_err(unreached)?;
+    // First the key, which may be long in coming: the other end does not wait.
+    let content = file::read_content(key, Owners::OwnOr(user))?;
+    let stream = connect(&socket).map_err(unreached)?;
+    match ask(&stream, Verb::Rekey, &content) {
+        Ok(Answer::Ok(id)) => Ok(id),
+        Ok(Answer::Refused(reason)) => Err(ControlError::Refused { socket: path.into(), reason }),
+        Err(error) => Err(ControlError::NoAnswer { socket: path.into(), error }),
+    }
+}
+
+fn connect(socket: &File) -> io::Result<Socket> {
+    let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Also of the connect, where the other process does not accept.
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.connect(&SockAddr::unix(format!("/proc/self/fd/{}", socket.as_raw_fd()))?)?;
+    Ok(stream)
+}
+
+fn ask(mut stream: &Socket, verb: Verb, body: &[u8]) -> io::Result<Answer> {
+    let started = Instant::now();
+    stream.write_all(Request { verb, length: body.len() }.line().as_bytes())?;
+    stream.write_all(body)?;
+    let mut answer = Vec::new();
+    let mut part = [0; ANSWER_MAX];
+    while answer.len() < LINE_MAX + ANSWER_MAX {
+        // In all, however little comes at a time.
+        let left = PATIENCE.saturating_sub(started.elapsed());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut part) {
+            Ok(0) => break,
+            Ok(count) => answer.extend_from_slice(&part[..count]),
+            // When the time is over, too.
+            Err(error) if is_to_be_tried_again(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Answer::parse(&answer, verb).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn is_to_be_tried_again(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
+}

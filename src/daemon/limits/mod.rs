@@ -1,0 +1,162 @@
+//! Limits of what this process holds at once. All of them follow from the limit of
+//! file descriptors, which is divided at the start, so that no connection fails later
+//! for want of a descriptor.
+
+pub(crate) mod fd_budget;
+pub(crate) mod pre_auth;
+
+use std::io;
+
+use nix::libc::EMFILE;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use thiserror::Error;
+use tracing::warn;
+
+use crate::config::{Config, Prewarm, Role, as_given};
+use crate::report::{Report, exit};
+
+/// Descriptors of an open connection: the local socket and the tunnel.
+pub(crate) const PER_CONNECTION: usize = 2;
+/// Descriptors of a listening socket: its own, and that of the connection that was
+/// accepted last, which may wait for a slot.
+const PER_LISTENER: usize = 2;
+/// Descriptors of everything else: standard input and output (3), the signal handlers
+/// (2), the control socket and its clients (5), the pid file, the log, the socket of
+/// systemd, the key file during a reload, name look-ups, and some to spare.
+const RESERVED: usize = 24;
+/// Descriptors of each thread's runtime.
+const PER_THREAD: usize = 4;
+/// One of so many descriptors is for a further connect of a connection whose target
+/// has several addresses.
+const SPARE_PART: usize = 32;
+/// More further connects at once gain nothing.
+const SPARE_MAX: usize = 256;
+/// At most one of so many descriptors is for a session that is kept ready.
+const PREWARMED_PART: usize = 4;
+/// More slots before authentication gain nothing.
+const PRE_AUTH_MAX: usize = 4096;
+
+const MORE_DESCRIPTORS: &str = "raise the limit of file descriptors (LimitNOFILE=, ulimit -n)";
+
+/// How many of each kind may be open at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Connections that have proved the key.
+    pub(crate) connections: usize,
+    /// Sockets of peers that have not proved the key; a sender has no such peers.
+    pub(crate) pre_auth: usize,
+    /// Sessions that a sender keeps ready.
+    pub(crate) prewarmed: usize,
+    /// Descriptors for connects beside the first one of their connection.
+    pub(crate) spare: usize,
+    /// Descriptors of connections; `-n` may allow fewer connections than these are for.
+    pub(crate) descriptors: usize,
+}
+
+impl Limits {
+    /// Raises the soft limit of descriptors to the hard one, and divides them for a
+    /// process that listens on so many sockets.
+    ///
+    /// # Errors
+    /// When not even one connection can be served.
+    pub(crate) fn from_descriptors(
+        config: &Config,
+        listeners: usize,
+    ) -> Result<Self, TooFewDescriptors> {
+        let fixed = RESERVED
+            .saturating_add(config.threads.get().saturating_mul(PER_THREAD))
+            .saturating_add(listeners.saturating_mul(PER_LISTENER));
+        // And one slot before authentication, one descriptor to spare.
+        let descriptors = raise_limit(fixed.saturating_add(PER_CONNECTION + 2))?;
+        let limits = Self::within(descriptors, fixed, config.role, config.prewarm);
+        if limits.prewarmed < config.prewarm.get() {
+            warn!(
+                hint = MORE_DESCRIPTORS,
+                "{descriptors} file descriptors allow {} sessions to be kept ready, not the {} of {}",
+                limits.prewarmed,
+                config.prewarm.get(),
+                as_given("--prewarm"),
+            );
+        }
+        let Some(asked) = config.connections.0 else {
+            return Ok(limits);
+        };
+        let asked = usize::try_from(asked.get()).unwrap_or(usize::MAX);
+        if asked > limits.connections {
+            warn!(
+                hint = MORE_DESCRIPTORS,
+                "{descriptors} file descriptors allow {} connections, not the {asked} of {}",
+                limits.connections,
+                as_given("-n"),
+            );
+        }
+        Ok(Self { connections: limits.connections.min(asked), ..limits })
+    }
+
+    fn within(descriptors: usize, fixed: usize, role: Role, prewarm: Prewarm) -> Self {
+        let pre_auth = match role {
+            Role::Encrypt => 0,
+            Role::Decrypt => (descriptors / 8).clamp(1, PRE_AUTH_MAX),
+        };
+        let prewarmed = prewarm.get().min(descriptors / PREWARMED_PART);
+        let spare = (descriptors / SPARE_PART).clamp(1, SPARE_MAX);
+        let taken = fixed.saturating_add(pre_auth).saturating_add(prewarmed).saturating_add(spare);
+        let connections = (descriptors.saturating_sub(taken) / PER_CONNECTION).max(1);
+        let descriptors = connections.saturating_mul(PER_CONNECTION);
+        Self { connections, pre_auth, prewarmed, spare, descriptors }
+    }
+}
+
+/// The limit of descriptors is too low to serve anybody.
+#[derive(Debug, Error)]
+#[error("not one connection can be served: {0}")]
+pub(crate) struct TooFewDescriptors(io::Error);
+
+impl Report for TooFewDescriptors {
+    fn hint(&self) -> &str {
+        MORE_DESCRIPTORS
+    }
+
+    fn exit_code(&self) -> u8 {
+        exit::OS
+    }
+}
+
+/// Raises the soft limit of descriptors to the hard one, and returns it.
+///
+/// # Errors
+/// When that is fewer than are needed.
+pub(crate) fn raise_limit(needed: usize) -> Result<usize, TooFewDescriptors> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    };
+    let descriptors = usize::try_from(limit).unwrap_or(usize::MAX);
+    if descriptors < needed {
+        return Err(TooFewDescriptors(io::Error::from_raw_os_error(EMFILE)));
+    }
+    Ok(descriptors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_never_promised_twice() {
+        let fixed = RESERVED + 2 * PER_THREAD + PER_LISTENER;
+        for descriptors in [64, 256, 1024, 20_000, 1 << 20] {
+            for (role, prewarm) in
+                [(Role::Encrypt, "0"), (Role::Encrypt, "1000"), (Role::Decrypt, "0")]
+            {
+                let limits = Limits::within(descriptors, fixed, role, prewarm.parse().unwrap());
+                let beside = limits.pre_auth + limits.prewarmed + limits.spare;
+                assert_eq!(limits.descriptors, limits.connections * PER_CONNECTION);
+                let used = limits.descriptors + beside;
+                assert!(used + fixed <= descriptors, "{limits:?} of {descriptors}");
+                assert!((limits.connections + fixed) * 4 >= descriptors / 2, "{limits:?}");
+            }
+        }
+    }
+}

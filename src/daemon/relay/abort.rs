@@ -1,0 +1,34 @@
+//! The end of a tunnel whose connection failed here.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::task::yield_now;
+
+use super::buffer::{Buffer, Size};
+use crate::daemon::net::deadline::Deadline;
+use crate::daemon::net::sides::TunnelStream;
+use crate::protocol::OVERHEAD;
+
+/// How long to wait until the other end has read why this one gave up.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Sends ABORT, if there is one to be sent, and closes the tunnel such that it
+/// arrives: closed with unread input, the kernel would send a reset that may
+/// overtake it.
+pub(crate) async fn abort(tunnel: TunnelStream, record: Option<[u8; OVERHEAD + 1]>) {
+    let Some(record) = record else { return };
+    let told = async {
+        tunnel.write_all(&record).await?;
+        tunnel.shutdown_write()?;
+        loop {
+            let ready = tunnel.readable().await?;
+            if Buffer::lend(Size::Small).fill(|room| ready.read(room))? == Some(0) {
+                return Ok::<(), io::Error>(());
+            }
+            yield_now().await;
+        }
+    };
+    // Whether it arrived or not, the connection is over.
+    let _told = Deadline::after(LINGER).bound(told).await;
+}

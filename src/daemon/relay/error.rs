@@ -1,0 +1,122 @@
+//! Why a relay ended before both directions had come to their end.
+
+use std::io;
+
+use thiserror::Error;
+use tracing::Level;
+
+use crate::protocol::{AbortReason, OpenError, SealError};
+
+/// Why a session, or the relay of one, ended too soon.
+#[derive(Debug, Error)]
+pub(crate) enum RelayError {
+    /// The other end said why it gave up.
+    #[error("{0}")]
+    Aborted(AbortReason),
+    /// The tunnel ended without the authenticated end of the stream.
+    #[error("truncated: the tunnel ended before the stream did")]
+    Truncated,
+    /// The tunnel's connection failed.
+    #[error("truncated: the tunnel failed: {0}")]
+    Tunnel(io::Error),
+    /// A record was wrong.
+    #[error("truncated: {0}")]
+    Record(#[from] OpenError),
+    /// No further record can be made.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The connection on this side's plaintext socket failed.
+    #[error("the local peer's connection failed: {0}")]
+    Local(io::Error),
+    /// This process is ending.
+    #[error("shutting down")]
+    ShuttingDown,
+}
+
+impl RelayError {
+    /// The name that `reason=` has in the log.
+    pub(crate) const fn reason(&self) -> &'static str {
+        match self {
+            Self::Aborted(reason) => match reason {
+                AbortReason::TargetRefused => "aborted-target-refused",
+                AbortReason::TargetTimedOut => "aborted-target-timeout",
+                AbortReason::TargetUnreachable => "aborted-target-unreachable",
+                AbortReason::ConnectionLimit => "aborted-connection-limit",
+                AbortReason::LocalPeerReset => "aborted-peer-reset",
+                AbortReason::ShuttingDown => "aborted-shutting-down",
+                AbortReason::KeyReplaced => "aborted-key-replaced",
+                AbortReason::Other(_) => "aborted-other",
+            },
+            Self::Truncated => "truncated",
+            Self::Tunnel(_) => "tunnel-failed",
+            Self::Record(_) => "wrong-record",
+            Self::Seal(_) => "records-exhausted",
+            Self::Local(_) => "peer-reset",
+            Self::ShuttingDown => "shutting-down",
+        }
+    }
+
+    /// At which level the log says it.
+    pub(crate) const fn level(&self) -> Level {
+        match self {
+            Self::Local(_)
+            | Self::ShuttingDown
+            | Self::Aborted(
+                AbortReason::LocalPeerReset | AbortReason::ShuttingDown | AbortReason::KeyReplaced,
+            ) => Level::INFO,
+            Self::Aborted(_)
+            | Self::Truncated
+            | Self::Tunnel(_)
+            | Self::Record(_)
+            | Self::Seal(_) => Level::WARN,
+        }
+    }
+
+    /// What may help whoever reads the log.
+    pub(crate) const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Aborted(reason) => abort_hint(*reason),
+            Self::Truncated | Self::Tunnel(_) => Some(CUT),
+            Self::Record(_) => Some("something between the two ends altered the stream"),
+            Self::Local(_) => Some("a client that gave up or a server that restarted does this"),
+            Self::Seal(_) | Self::ShuttingDown => None,
+        }
+    }
+
+    /// What the other end is told, where there is a session to tell it in.
+    pub(crate) const fn abort_reason(&self) -> Option<AbortReason> {
+        match self {
+            Self::Local(_) => Some(AbortReason::LocalPeerReset),
+            Self::ShuttingDown => Some(AbortReason::ShuttingDown),
+            Self::Aborted(_)
+            | Self::Truncated
+            | Self::Tunnel(_)
+            | Self::Record(_)
+            | Self::Seal(_) => None,
+        }
+    }
+}
+
+/// What may help where the tunnel ended without a reason.
+pub(crate) const CUT: &str =
+    "the other end was stopped, or something between the two cut the connection";
+
+const fn abort_hint(reason: AbortReason) -> Option<&'static str> {
+    match reason {
+        AbortReason::TargetRefused => {
+            Some("start that server, on the address of the receiver's -t; the receiver is well")
+        }
+        AbortReason::TargetTimedOut => {
+            Some("that server hangs, or a firewall between the two drops what is sent")
+        }
+        AbortReason::TargetUnreachable => {
+            Some("check the receiver's -t and -b, its resolver and its route; its log says more")
+        }
+        AbortReason::ConnectionLimit => Some("raise -n at the receiver"),
+        AbortReason::KeyReplaced => {
+            Some("the client that connects again gets the new key's session")
+        }
+        AbortReason::LocalPeerReset | AbortReason::ShuttingDown => None,
+        AbortReason::Other(_) => Some("the other end is of a later version; its log says more"),
+    }
+}

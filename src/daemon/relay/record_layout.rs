@@ -1,0 +1,134 @@
+//! Where in a buffer the records of one read stand.
+
+use std::io::{self, IoSliceMut};
+
+use super::buffer::{Buffer, RECORD_PLAINTEXT, RECORDS, Size};
+use crate::protocol::{HEADER, PADDED_COUNT, PREFIX, Padding, SUFFIX, SealError, Sealer};
+
+/// The places in a buffer of the records of one read, one behind the other:
+/// each full but the last, so that what is sealed is one piece.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecordLayout {
+    padding: Option<Padding>,
+    /// Bytes before the payload in each record.
+    before: usize,
+    /// Bytes of payload in a full record.
+    payload: usize,
+    /// Bytes of a full record.
+    stride: usize,
+}
+
+/// A buffer with the payloads of one read in it, each at its place.
+pub(super) struct Filled {
+    layout: RecordLayout,
+    buffer: Buffer,
+    /// Where the first record begins.
+    at: usize,
+    /// Bytes of the stream.
+    count: usize,
+}
+
+impl RecordLayout {
+    pub(super) fn new(padding: Option<Padding>) -> Self {
+        let (before, plaintext) = match padding {
+            None => (PREFIX, RECORD_PLAINTEXT),
+            // The largest multiple that a record has room for.
+            Some(padding) => (
+                PREFIX + PADDED_COUNT,
+                RECORD_PLAINTEXT.next_multiple_of(padding.get()) - padding.get(),
+            ),
+        };
+        let stride = plaintext + HEADER + SUFFIX;
+        let payload = stride - before - SUFFIX;
+        Self { padding, before, payload, stride }
+    }
+
+    /// A layout whose payload does not fit into its records.
+    #[cfg(test)]
+    pub(super) fn planted() -> Self {
+        let right = Self::new(None);
+        Self { payload: right.payload + super::buffer::SMALL, ..right }
+    }
+
+    /// How much payload one read into a buffer of this size can bring.
+    pub(super) const fn capacity(&self, size: Size) -> usize {
+        self.payload * if matches!(size, Size::Large) { RECORDS } else { 1 }
+    }
+
+    /// One read into the payloads of the records, of which the first begins `at` so many
+    /// bytes of the buffer. `None` when there was nothing to be read.
+    pub(super) fn read(
+        self,
+        mut buffer: Buffer,
+        at: usize,
+        read: impl FnOnce(&mut [IoSliceMut<'_>]) -> io::Result<Option<usize>>,
+    ) -> io::Result<Option<Filled>> {
+        let payload = self.before..self.before + self.payload;
+        let size = buffer.size();
+        let records = &mut buffer.room()[at..];
+        let count = if size == Size::Large {
+            let mut records = records.chunks_exact_mut(self.stride);
+            read(&mut std::array::from_fn::<_, RECORDS, _>(|_| {
+                #[expect(clippy::expect_used, reason = "fewer are a mistake of ours")]
+                let record = records.next().expect("a large buffer has so many records");
+                IoSliceMut::new(&mut record[payload.clone()])
+            }))?
+        } else {
+            read(&mut [IoSliceMut::new(&mut records[payload])])?
+        };
+        Ok(count.map(|count| Filled { layout: self, buffer, at, count }))
+    }
+}
+
+impl Filled {
+    /// How many bytes of the stream were read; 0 at its end.
+    pub(super) const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The size of the buffer.
+    pub(super) fn size(&self) -> Size {
+        self.buffer.size()
+    }
+
+    /// Puts a record that is sealed already before the first one.
+    ///
+    /// # Panics
+    /// When there is not exactly that much room.
+    pub(super) fn put_before(&mut self, record: &[u8]) {
+        self.buffer.room()[..self.at].copy_from_slice(record);
+    }
+
+    /// Seals what was read, in place. Returns the buffer, whose records are to be
+    /// written.
+    ///
+    /// # Panics
+    /// When the records have room for fewer bytes than were read.
+    pub(super) fn seal(self, sealer: &mut Sealer) -> Result<Buffer, SealError> {
+        let Self { layout, mut buffer, at, count } = self;
+        let (mut left, mut total) = (count, at);
+        for record in buffer.room()[at..].chunks_mut(layout.stride) {
+            let payload = left.min(layout.payload);
+            if payload == 0 {
+                break;
+            }
+            left -= payload;
+            let bare = layout.before + payload + SUFFIX;
+            total += match layout.padding {
+                None => {
+                    sealer.seal_data(&mut record[..bare])?;
+                    bare
+                }
+                Some(padding) => {
+                    let plaintext = bare - HEADER - SUFFIX;
+                    let padded = plaintext.next_multiple_of(padding.get()) + HEADER + SUFFIX;
+                    sealer.seal_padded(&mut record[..padded], payload)?;
+                    padded
+                }
+            };
+        }
+        assert!(left == 0, "{left} bytes would be left out");
+        buffer.sealed(total);
+        Ok(buffer)
+    }
+}

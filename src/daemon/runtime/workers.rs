@@ -1,0 +1,181 @@
+//! Runtimes of one thread each: a connection lives on one of them from beginning
+//! to end, so that nothing is passed between cores.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::config::Threads;
+
+/// The runtimes. Their threads end when this is dropped.
+pub(crate) struct Workers {
+    all: Vec<Worker>,
+}
+
+struct Worker {
+    runtime: Handle,
+    /// Connections that live there.
+    load: Arc<AtomicUsize>,
+    /// Dropped, it ends the thread; the first runtime is the caller's own.
+    _until: Option<oneshot::Sender<()>>,
+}
+
+/// Counts a connection of a worker while it lives.
+struct Load(Arc<AtomicUsize>);
+
+/// A runtime of the calling thread alone.
+pub(crate) fn one_thread_runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+impl Workers {
+    /// The runtime this is called on, and a thread with one for each further.
+    pub(crate) fn start(threads: Threads) -> io::Result<Self> {
+        let mut all = vec![Worker::new(Handle::current(), None)];
+        for number in 1..threads.get() {
+            all.push(Worker::start(number)?);
+        }
+        Ok(Self { all })
+    }
+
+    /// Runs a connection on the worker that has the fewest.
+    pub(crate) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        if let Some((runtime, load)) = self.least_loaded() {
+            runtime.spawn(load.counts(connection));
+        }
+    }
+
+    /// The same for what is waited for, or ended, by a set.
+    pub(crate) fn spawn_in<T: Send + 'static>(
+        &self,
+        set: &mut JoinSet<T>,
+        work: impl Future<Output = T> + Send + 'static,
+    ) {
+        if let Some((runtime, load)) = self.least_loaded() {
+            set.spawn_on(load.counts(work), runtime);
+        }
+    }
+
+    fn least_loaded(&self) -> Option<(&Handle, Load)> {
+        let least = self.all.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed))?;
+        Some((&least.runtime, Load::on(least)))
+    }
+
+    /// Waits until each worker has run something. One whose thread is stuck
+    /// never does.
+    pub(crate) async fn all_answer(&self) {
+        for worker in &self.all {
+            if worker.runtime.spawn(async {}).await.is_err() {
+                // Its runtime is gone.
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// A thread with a runtime, which is made there: one for which no thread can
+    /// be had must not end within another.
+    fn start(number: usize) -> io::Result<Self> {
+        let (until, dropped) = oneshot::channel::<()>();
+        let (tell, told) = channel();
+        thread::Builder::new().name(format!("spiped-{number}")).spawn(move || {
+            let (handle, runtime) = match one_thread_runtime() {
+                Ok(runtime) => (Ok(runtime.handle().clone()), Some(runtime)),
+                Err(error) => (Err(error), None),
+            };
+            // Whoever starts us waits for it.
+            let _heard = tell.send(handle);
+            if let Some(runtime) = runtime {
+                // An error is just how this hears that it was dropped.
+                let _end = runtime.block_on(dropped);
+            }
+        })?;
+        let runtime = told.recv().map_err(io::Error::other)??;
+        Ok(Self::new(runtime, Some(until)))
+    }
+
+    fn new(runtime: Handle, until: Option<oneshot::Sender<()>>) -> Self {
+        Self { runtime, load: Arc::default(), _until: until }
+    }
+}
+
+impl Load {
+    fn on(worker: &Worker) -> Self {
+        worker.load.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&worker.load))
+    }
+
+    /// Counts this.
+    async fn counts<T>(self, work: impl Future<Output = T>) -> T {
+        let output = work.await;
+        drop(self);
+        output
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// A panic ends its own connection; the others go on, and what it counted
+    /// for is given back.
+    #[tokio::test]
+    async fn a_panic_ends_one_connection_alone() {
+        for threads in ["1", "2"] {
+            panic_beside_others(&Workers::start(threads.parse().unwrap()).unwrap()).await;
+        }
+    }
+
+    async fn panic_beside_others(workers: &Workers) {
+        let mut others = Vec::new();
+        for _ in 0..10 {
+            let (go, gone) = oneshot::channel::<()>();
+            let (done, is_done) = oneshot::channel();
+            workers.spawn(async move {
+                gone.await.unwrap();
+                done.send(()).unwrap();
+            });
+            workers.spawn(async { panic!("a bug in one connection") });
+            others.push((go, is_done));
+        }
+        until_load_is(workers, 10).await;
+        for (go, is_done) in others {
+            go.send(()).unwrap();
+            is_done.await.unwrap();
+        }
+        until_load_is(workers, 0).await;
+    }
+
+    #[tokio::test]
+    async fn a_stuck_worker_does_not_answer() {
+        let workers = Workers::start("3".parse().unwrap()).unwrap();
+        workers.all_answer().await;
+        let (release, stuck) = channel::<()>();
+        workers.all[1].runtime.spawn(async move { stuck.recv().unwrap() });
+        let a_while = Duration::from_millis(200);
+        assert!(tokio::time::timeout(a_while, workers.all_answer()).await.is_err());
+        release.send(()).unwrap();
+        workers.all_answer().await;
+    }
+
+    async fn until_load_is(workers: &Workers, wanted: usize) {
+        let load = |worker: &Worker| worker.load.load(Ordering::Relaxed);
+        while workers.all.iter().map(load).sum::<usize>() != wanted {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! Key files: made, checked, read, wiped.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::libc::O_NONBLOCK;
+use nix::unistd::geteuid;
+use rand::TryRng;
+use rand::rngs::SysRng;
+use thiserror::Error;
+
+use super::memory::{KeyMemory, SecretBytes};
+use super::terminal;
+use crate::process::new_file;
+use crate::process::stdio::Stdin;
+use crate::protocol::{KEY_FILE_MAX, KEY_FILE_MIN, KeyId, KeyLengthError, SharedKey};
+use crate::report::{Report, exit};
+
+/// Asks for a key.
+const PASTE: &str =
+    "Paste the key, as 'sudo base64 FILE' prints it on the other host (it is not shown): ";
+
+/// Why a key file was not read or not made. Never holds any of its content.
+#[derive(Debug, Error)]
+pub(crate) enum KeyFileError {
+    /// The system does not let us.
+    #[error("cannot read the key file {}: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// It is a folder, a pipe, a device or a socket.
+    #[error("the key file {} is not a regular file", .0.display())]
+    NotRegular(PathBuf),
+    /// Others may read or write it: all, or its group.
+    #[error("the key file {} is open to others than its owner (mode {mode:04o})", path.display())]
+    Mode {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Somebody else could replace its content.
+    #[error("the key file {} belongs to user {owner}, who could replace the key", path.display())]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// The user id it belongs to.
+        owner: u32,
+    },
+    /// Too short or too long.
+    #[error("the key file {} is refused: {error}", path.display())]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// Which of the two.
+        error: KeyLengthError,
+    },
+    /// Standard input ended without a byte.
+    #[error("no key came by standard input")]
+    NoneCame,
+    /// What was pasted at a terminal.
+    #[error("what was pasted is not the base64 of a key")]
+    NotBase64,
+    /// `keygen` found something at that path.
+    #[error("{} exists and is not overwritten", .0.display())]
+    Exists(PathBuf),
+    /// `keygen` could not write.
+    #[error("cannot make the key file {}: {error}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes: {0}")]
+    Randomness(String),
+    /// The system gave no memory.
+    #[error("no memory is left for the key: {0}")]
+    Memory(io::Error),
+}
+
+impl Report for KeyFileError {
+    fn hint(&self) -> &str {
+        match self {
+            Self::Read { .. } => {
+                "check the path and that this user may read it; copy the key from the other end, or make one for both with 'spiped keygen PATH'"
+            }
+            Self::NotRegular(_) => {
+                "give the path of a plain file, or - to read the key from standard input"
+            }
+            Self::Mode { .. } => {
+                "chmod 600 the file, or mount it as root's with mode 0440; if others could read it, make a new key"
+            }
+            Self::Owner { .. } => {
+                "chown the file to root or to the user that runs spiped, or run spiped as its owner"
+            }
+            Self::Length { .. } => {
+                "make a key with 'spiped keygen PATH'; if this is a key, it was not copied as it is"
+            }
+            Self::NoneCame => "give the content of a key file: '< FILE' behind the command",
+            Self::NotBase64 => "paste all that 'sudo base64 FILE' prints on the other host",
+            Self::Exists(_) => "choose another path, or move the old key away once no end uses it",
+            Self::Write { .. } => "check that the folder exists and that this user may write to it",
+            Self::Randomness(_) => "try again once the system has started",
+            Self::Memory(_) => "raise the limit of memory (MemoryMax=, ulimit -v)",
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Read { .. } | Self::NoneCame => exit::NO_INPUT,
+            Self::Length { .. } | Self::NotBase64 => exit::DATA,
+            Self::NotRegular(_) | Self::Mode { .. } | Self::Owner { .. } => exit::NO_PERMISSION,
+            Self::Exists(_) | Self::Write { .. } => exit::CANNOT_CREATE,
+            Self::Randomness(_) | Self::Memory(_) => exit::OS,
+        }
+    }
+}
+
+/// Who may own a key file: whoever does could replace the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owners {
+    /// Anybody: the key is looked at, and not used.
+    Anybody,
+    /// Root and the user of this process.
+    Own,
+    /// They, and the user of this number, who runs the daemon.
+    OwnOr(u32),
+    /// Root and the user of this number.
+    User(u32),
+}
+
+impl Owners {
+    fn include(self, owner: u32) -> bool {
+        let is_own = || owner == geteuid().as_raw();
+        owner == 0
+            || match self {
+                Self::Anybody => true,
+                Self::Own => is_own(),
+                Self::OwnOr(user) => owner == user || is_own(),
+                Self::User(user) => owner == user,
+            }
+    }
+}
+
+/// Reads the key at `path`; `-` is standard input.
+///
+/// # Errors
+/// When it can't be read, or is refused: shorter than 32 bytes, longer than
+/// 64 KiB, not a regular file, of another owner, or open to others. A group may
+/// read a file of root's, which has no other way to let in one user: such is a
+/// volume of secrets in Kubernetes, and what systemd gives its units.
+pub(crate) fn read(path: &Path, owners: Owners) -> Result<SharedKey, KeyFileError> {
+    derive(path, &content(path, owners)?)
+}
+
+/// What is in the file at `path`, if it is a good key; `-` is standard input.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_content(path: &Path, owners: Owners) -> Result<SecretBytes, KeyFileError> {
+    let content = content(path, owners)?;
+    derive(path, &content)?;
+    Ok(content)
+}
+
+/// Makes a new key at `path`: 32 bytes of the system's randomness, mode 0600.
+///
+/// # Errors
+/// When something is there already or it can't be written; nothing is left.
+pub(crate) fn generate(path: &Path) -> Result<KeyId, KeyFileError> {
+    let key = NewKey::generate()?;
+    key.write(path)?;
+    Ok(key.id())
+}
+
+/// The content of a key file that is not there yet; wiped when dropped.
+pub(crate) struct NewKey {
+    content: SecretBytes,
+    id: KeyId,
+}
+
+impl NewKey {
+    /// 32 bytes of the system's randomness.
+    ///
+    /// # Errors
+    /// When the system has none.
+    pub(crate) fn generate() -> Result<Self, KeyFileError> {
+        let mut content = SecretBytes::zeroed(KEY_FILE_MIN).map_err(KeyFileError::Memory)?;
+        SysRng
+            .try_fill_bytes(&mut content)
+            .map_err(|error| KeyFileError::Randomness(error.to_string()))?;
+        let id = derive(Path::new("-"), &content)?.id();
+        Ok(Self { content, id })
+    }
+
+    /// The content of the key file at `path`; `-` is standard input.
+    ///
+    /// # Errors
+    /// As [`read`] has them.
+    pub(crate) fn copy_of(path: &Path) -> Result<Self, KeyFileError> {
+        let content = content(path, Owners::Own)?;
+        let id = derive(path, &content)?.id();
+        Ok(Self { content, id })
+    }
+
+    /// What somebody pastes, as base64(1) prints it, at the terminal that is standard
+    /// input.
+    ///
+    /// # Errors
+    /// As [`read`] has them, and when it is no base64.
+    pub(crate) fn pasted() -> Result<Self, KeyFileError> {
+        let path = Path::new("-");
+        let content = terminal::paste_base64(PASTE, KEY_FILE_MAX).map_err(|error| {
+            if error.kind() == io::ErrorKind::InvalidData {
+                KeyFileError::NotBase64
+            } else {
+                KeyFileError::Read { path: path.into(), error }
+            }
+        })?;
+        if content.is_empty() {
+            return Err(KeyFileError::NoneCame);
+        }
+        let id = derive(path, &content)?.id();
+        Ok(Self { content, id })
+    }
+
+    /// The key's public name.
+    #[must_use]
+    pub(crate) const fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// Makes the key file, mode 0600.
+    ///
+    /// # Errors
+    /// When something is there already or it can't be written; nothing is left.
+    pub(crate) fn write(&self, path: &Path) -> Result<(), KeyFileError> {
+        new_file::write(path, &self.content, 0o600).map_err(|error| {
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                KeyFileError::Exists(path.into())
+            } else {
+                KeyFileError::Write { path: path.into(), error }
+            }
+        })
+    }
+}
+
+/// The content of the key file at `path`, which has been checked.
+fn content(path: &Path, owners: Owners) -> Result<SecretBytes, KeyFileError> {
+    if path == Path::new("-") {
+        let content = read_all(path, Stdin)?;
+        return if content.is_empty() { Err(KeyFileError::NoneCame) } else { Ok(content) };
+    }
+    // Without O_NONBLOCK a named pipe would keep us waiting for its writer.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(O_NONBLOCK)
+        .open(path)
+        .map_err(|error| KeyFileError::Read { path: path.into(), error })?;
+    check_owner_and_mode(path, &file, owners)?;
+    read_all(path, file)
+}
+
+fn derive(path: &Path, content: &[u8]) -> Result<SharedKey, KeyFileError> {
+    let memory = KeyMemory::new().map_err(KeyFileError::Memory)?;
+    SharedKey::from_key_file(content, memory)
+        .map_err(|error| KeyFileError::Length { path: path.into(), error })
+}
+
+/// Of the open file, not of the path: what is checked is what is read.
+fn check_owner_and_mode(path: &Path, file: &File, owners: Owners) -> Result<(), KeyFileError> {
+    let metadata =
+        file.metadata().map_err(|error| KeyFileError::Read { path: path.into(), error })?;
+    if !metadata.is_file() {
+        return Err(KeyFileError::NotRegular(path.into()));
+    }
+    let owner = metadata.uid();
+    if !owners.include(owner) {
+        return Err(KeyFileError::Owner { path: path.into(), owner });
+    }
+    let mode = metadata.mode() & 0o7777;
+    let forbidden = if owner == 0 { 0o037 } else { 0o077 };
+    if mode & forbidden != 0 {
+        return Err(KeyFileError::Mode { path: path.into(), mode });
+    }
+    Ok(())
+}
+
+/// Reads all of it into a buffer that is wiped, however this ends.
+fn read_all(path: &Path, mut from: impl Read) -> Result<SecretBytes, KeyFileError> {
+    // One byte more than there may be, so that a longer file is noticed.
+    let mut content = SecretBytes::zeroed(KEY_FILE_MAX + 1).map_err(KeyFileError::Memory)?;
+    let mut length = 0_usize;
+    while let Some(room) = content.get_mut(length..).filter(|room| !room.is_empty()) {
+        match from.read(room) {
+            Ok(0) => break,
+            Ok(count) => length = length.saturating_add(count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                return Err(KeyFileError::Read { path: path.into(), error });
+            }
+        }
+    }
+    content.truncate(length);
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn file(folder: &tempfile::TempDir, length: usize, mode: u32) -> PathBuf {
+        let path = folder.path().join(format!("{length}-{mode:o}"));
+        std::fs::write(&path, vec![7; length]).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_generated_key_is_private_new_and_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("redis.key");
+        let id = generate(&path).unwrap();
+        assert_eq!(read(&path, Owners::Own).unwrap().id(), id);
+        let metadata = std::fs::metadata(&path).unwrap();
+        assert_eq!((metadata.len(), metadata.mode() & 0o7777), (32, 0o600));
+        assert!(matches!(generate(&path), Err(KeyFileError::Exists(_))));
+        assert_eq!(read(&path, Owners::Own).unwrap().id(), id);
+        assert_ne!(generate(&folder.path().join("other.key")).unwrap(), id);
+    }
+
+    #[test]
+    fn only_lengths_between_the_bounds_are_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        for (length, good) in [(0, false), (31, false), (32, true), (65_536, true), (65_537, false)]
+        {
+            let result = read(&file(&folder, length, 0o600), Owners::Own);
+            assert_eq!(result.is_ok(), good, "{length}");
+            if let Err(error) = result {
+                assert!(matches!(error, KeyFileError::Length { .. }), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_open_to_others_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for mode in [0o644, 0o660, 0o604, 0o602, 0o610, 0o620] {
+            let error = read(&file(&folder, 32, mode), Owners::Own).err().unwrap();
+            assert!(matches!(error, KeyFileError::Mode { mode: m, .. } if m == mode), "{error}");
+        }
+        assert!(read(&file(&folder, 32, 0o400), Owners::Own).is_ok());
+        // A group may read what is root's.
+        for mode in [0o640, 0o440] {
+            let result = read(&file(&folder, 32, mode), Owners::Own);
+            assert_eq!(result.is_ok(), geteuid().is_root(), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn root_may_always_own_a_key_and_others_where_they_are_named() {
+        let own = geteuid().as_raw();
+        let other = own.saturating_add(1);
+        let included = |owners: Owners| [0, own, other].map(|owner| owners.include(owner));
+        assert_eq!(included(Owners::Anybody), [true; 3]);
+        assert_eq!(included(Owners::Own), [true, true, false]);
+        assert_eq!(included(Owners::OwnOr(other)), [true; 3]);
+        assert_eq!(included(Owners::User(other)), [true, own == 0, true]);
+    }
+
+    #[test]
+    fn folders_pipes_and_devices_are_refused_without_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        for path in [folder.path(), &pipe, Path::new("/dev/zero")] {
+            let error = read(path, Owners::Own).err().unwrap();
+            assert!(matches!(error, KeyFileError::NotRegular(_)), "{error}");
+        }
+    }
+}

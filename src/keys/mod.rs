@@ -1,0 +1,158 @@
+//! Keys: their files, and those in force. Nobody else knows how a key came, be it by a
+//! file, by standard input, pasted at a terminal, or from `spiped rekey`.
+
+pub(crate) mod file;
+pub(crate) mod memory;
+mod terminal;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::sync::watch;
+
+use self::file::{KeyFileError, Owners};
+use self::memory::KeyMemory;
+use crate::process::blocking::BlockingThread;
+use crate::protocol::{KeyId, KeyLengthError, SharedKey};
+use crate::report::{AnyError, SystemError};
+
+/// The key in force, and where it came from.
+pub(crate) struct KeyStore {
+    path: PathBuf,
+    in_force: watch::Sender<Arc<SharedKey>>,
+    /// Reads files: a file system may be far away.
+    files: BlockingThread,
+}
+
+/// What a new key has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Replaced {
+    /// The key in force now.
+    pub(crate) id: KeyId,
+    /// The key before; the two can be the same.
+    pub(crate) before: KeyId,
+}
+
+/// Why the key in force stays as it was.
+#[derive(Debug, Error)]
+pub(crate) enum KeyStays {
+    /// The file is missing, or refused.
+    #[error(transparent)]
+    File(#[from] KeyFileError),
+    /// It was read from standard input.
+    #[error("it came by standard input and cannot be read again")]
+    ReadOnce,
+    /// The thread that reads files is gone.
+    #[error(transparent)]
+    Thread(#[from] io::Error),
+}
+
+impl KeyStore {
+    /// Reads the key at `path`; `-` is standard input.
+    ///
+    /// # Errors
+    /// When the key is refused, or there can be no thread to read it again.
+    pub(crate) fn open(path: &Path, owners: Owners) -> Result<Self, AnyError> {
+        let key = file::read(path, owners)?;
+        let files =
+            BlockingThread::start("files").map_err(SystemError::of("cannot start a thread"))?;
+        Ok(Self { path: path.into(), in_force: watch::Sender::new(Arc::new(key)), files })
+    }
+
+    /// The key in force now.
+    pub(crate) fn in_force(&self) -> Arc<SharedKey> {
+        Arc::clone(&self.in_force.borrow())
+    }
+
+    /// The key in force, and each that comes after it.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<SharedKey>> {
+        self.in_force.subscribe()
+    }
+
+    /// Reads the key file again.
+    ///
+    /// # Errors
+    /// Why the key in force stays.
+    pub(crate) async fn reload(&self) -> Result<Replaced, KeyStays> {
+        if self.path == Path::new("-") {
+            return Err(KeyStays::ReadOnce);
+        }
+        let path = self.path.clone();
+        let read = self.files.run(move || Ok(file::read(&path, Owners::Own))).await?;
+        Ok(self.replace(read?))
+    }
+
+    /// Puts the key that is derived from the content of a key file in force.
+    ///
+    /// # Errors
+    /// When the content has the wrong length.
+    pub(crate) fn replace_by(
+        &self,
+        content: &[u8],
+    ) -> io::Result<Result<Replaced, KeyLengthError>> {
+        let key = SharedKey::from_key_file(content, KeyMemory::new()?);
+        Ok(key.map(|key| self.replace(key)))
+    }
+
+    /// Those who watch are told of another key only.
+    fn replace(&self, key: SharedKey) -> Replaced {
+        let (id, mut before) = (key.id(), key.id());
+        self.in_force.send_if_modified(|in_force| {
+            before = in_force.id();
+            *in_force = Arc::new(key);
+            before != id
+        });
+        Replaced { id, before }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A store whose key file holds this byte, 32 times.
+    fn store(folder: &tempfile::TempDir, byte: u8) -> KeyStore {
+        let path = folder.path().join("key");
+        write(&path, byte);
+        KeyStore::open(&path, Owners::Own).unwrap()
+    }
+
+    fn write(path: &Path, byte: u8) {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+        io::Write::write_all(&mut file.unwrap(), &[byte; 32]).unwrap();
+    }
+
+    #[tokio::test]
+    async fn another_key_is_told_to_those_who_watch_and_the_same_key_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder, 1);
+        let (first, mut watch) = (store.in_force().id(), store.watch());
+        let again = store.reload().await.unwrap();
+        assert_eq!((again.id, again.before), (first, first));
+        assert!(!watch.has_changed().unwrap());
+        write(&store.path, 2);
+        let other = store.reload().await.unwrap();
+        assert_eq!(other.before, first);
+        assert_ne!(other.id, first);
+        assert!(watch.has_changed().unwrap());
+        assert_eq!(watch.borrow_and_update().id(), other.id);
+    }
+
+    #[tokio::test]
+    async fn a_bad_key_leaves_the_one_in_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder, 1);
+        let first = store.in_force().id();
+        fs::write(&store.path, b"short").unwrap();
+        assert!(matches!(store.reload().await, Err(KeyStays::File(_))));
+        assert!(store.replace_by(b"short").unwrap().is_err());
+        fs::remove_file(&store.path).unwrap();
+        assert!(matches!(store.reload().await, Err(KeyStays::File(_))));
+        assert_eq!(store.in_force().id(), first);
+    }
+}

@@ -1,0 +1,144 @@
+//! A secret that is typed or pasted at a terminal, and not shown there.
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+
+use base64ct::{Base64, Encoding};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use nix::unistd::read;
+
+use crate::keys::memory::SecretBytes;
+
+/// What ends this process, or stops it, from a keyboard or by a command.
+const SIGNALS: [Signal; 5] =
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP];
+
+/// No further line comes once nothing has come for that long, in milliseconds: what is
+/// pasted comes at once.
+const SILENCE: u16 = 500;
+
+/// Asks at the terminal that is standard input, on standard error, for up to about
+/// `max` bytes as base64(1) prints them; what they are, or nothing.
+///
+/// # Errors
+/// When it is no terminal, cannot be read, or the answer is no base64: then it is
+/// [`io::ErrorKind::InvalidData`].
+pub(crate) fn paste_base64(prompt: &str, max: usize) -> io::Result<SecretBytes> {
+    // 4 for 3, and the ends of the lines.
+    let room = max.saturating_mul(3) / 2;
+    let mut text = SecretBytes::zeroed(room)?;
+    let length = read_unseen(prompt, &mut text)?;
+    let length = without_whitespace(&mut text, length);
+    text.truncate(length);
+    let mut content = SecretBytes::zeroed(room)?;
+    let decoded = Base64::decode(&*text, &mut content);
+    let length = decoded.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?.len();
+    content.truncate(length);
+    Ok(content)
+}
+
+/// Reads lines until no further one follows; how many bytes came.
+fn read_unseen(prompt: &str, into: &mut [u8]) -> io::Result<usize> {
+    let hidden = Hidden::begin()?;
+    write!(io::stderr(), "{prompt}")?;
+    let mut got = 0;
+    while let Some(room) = into.get_mut(got..).filter(|room| !room.is_empty()) {
+        // Before the first line there is all the time in the world.
+        let limit = if got == 0 { PollTimeout::NONE } else { SILENCE.into() };
+        if !hidden.wait(limit)? {
+            break;
+        }
+        match read(io::stdin(), room) {
+            Ok(0) => break,
+            Ok(count) => got = got.saturating_add(count),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    writeln!(io::stderr())?;
+    Ok(got)
+}
+
+/// Moves what is none to the beginning; how much that is.
+fn without_whitespace(text: &mut [u8], length: usize) -> usize {
+    let mut kept = 0_usize;
+    for index in 0..length {
+        if text.get(index).is_some_and(|byte| !byte.is_ascii_whitespace()) {
+            text.swap(kept, index);
+            kept = kept.saturating_add(1);
+        }
+    }
+    kept
+}
+
+/// While it lives, the terminal shows nothing of what is typed; however it ends,
+/// by a signal too, it is as it was.
+struct Hidden {
+    before: Termios,
+    held_back: SigSet,
+    signals: SignalFd,
+}
+
+impl Hidden {
+    fn begin() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let held_back = SigSet::from_iter(SIGNALS);
+        held_back.thread_block()?;
+        let signals =
+            SignalFd::with_flags(&held_back, SfdFlags::SFD_CLOEXEC).inspect_err(|_| {
+                let _was_blocked = held_back.thread_unblock();
+            })?;
+        let hidden = Self { before, held_back, signals };
+        hidden.hide()?;
+        Ok(hidden)
+    }
+
+    /// What was typed ahead is kept: it may be the secret.
+    fn hide(&self) -> io::Result<()> {
+        let mut hidden = self.before.clone();
+        hidden.local_flags.remove(LocalFlags::ECHO);
+        set(SetArg::TCSADRAIN, &hidden)
+    }
+
+    /// Waits for input; whether some came in time. A signal does what it always does,
+    /// but meanwhile the terminal is as it was.
+    fn wait(&self, limit: PollTimeout) -> io::Result<bool> {
+        loop {
+            let stdin = io::stdin();
+            let mut both =
+                [stdin.as_fd(), self.signals.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            match poll(&mut both, limit) {
+                Ok(0) => return Ok(false),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let [input, signal] = both.map(|fd| fd.any().unwrap_or_default());
+            if signal {
+                set(SetArg::TCSADRAIN, &self.before)?;
+                self.held_back.thread_unblock()?;
+                // Not ended by it, or going on after a stop.
+                self.held_back.thread_block()?;
+                self.hide()?;
+            } else if input {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        // Where the terminal is gone, there is nothing to be shown again. A line that
+        // comes too late may be of the secret: it is not for the shell.
+        let _gone = set(SetArg::TCSAFLUSH, &self.before);
+        let _was_blocked = self.held_back.thread_unblock();
+    }
+}
+
+fn set(when: SetArg, termios: &Termios) -> io::Result<()> {
+    Ok(tcsetattr(io::stdin(), when, termios)?)
+}

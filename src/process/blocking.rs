@@ -1,0 +1,87 @@
+//! What may block (a resolver, a file) is done by a thread of its own, which is
+//! there from the start: later there may be no task left to make one.
+
+use std::io;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use tokio::sync::oneshot;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A thread that does one job after the other. It ends with its last job once
+/// this is dropped; nobody waits for it.
+pub(crate) struct BlockingThread(Sender<Job>);
+
+impl BlockingThread {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When there can be no further thread.
+    pub(crate) fn start(name: &str) -> io::Result<Self> {
+        let (jobs, queue) = channel::<Job>();
+        thread::Builder::new().name(name.into()).spawn(move || {
+            for job in queue {
+                job();
+            }
+        })?;
+        Ok(Self(jobs))
+    }
+
+    /// Does `job` there and waits for what it comes to. A job for which nobody
+    /// waits any more when its turn comes is left out.
+    ///
+    /// # Errors
+    /// Those of the job; or the thread has ended by a panic, which the log has.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let ended = |_| io::Error::other("the thread for it has ended");
+        let (tell, told) = oneshot::channel();
+        let job = move || {
+            if !tell.is_closed() {
+                // It may be that nobody waits any more.
+                let _unheard = tell.send(job());
+            }
+        };
+        self.0.send(Box::new(job)).map_err(ended)?;
+        told.await.map_err(|_| io::Error::other("the thread for it has ended"))?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    #[tokio::test]
+    async fn a_job_for_nobody_is_not_done() {
+        let thread = BlockingThread::start("test").unwrap();
+        let (release, stuck) = channel::<()>();
+        let a_while = Duration::from_millis(50);
+        let blocked = thread.run(move || stuck.recv().map_err(io::Error::other));
+        assert!(timeout(a_while, blocked).await.is_err());
+        let done = Arc::new(AtomicUsize::new(0));
+        for _ in 0..3 {
+            let done = Arc::clone(&done);
+            let job = thread.run(move || Ok(done.fetch_add(1, Ordering::Relaxed)));
+            assert!(timeout(Duration::from_millis(1), job).await.is_err());
+        }
+        release.send(()).unwrap();
+        assert_eq!(thread.run(|| Ok(7)).await.unwrap(), 7);
+        assert_eq!(done.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn after_a_panic_it_fails_and_does_not_hang() {
+        let thread = BlockingThread::start("test").unwrap();
+        let panics = thread.run::<()>(|| panic!("a bug in a job"));
+        assert!(panics.await.is_err());
+        assert!(thread.run(|| Ok(())).await.is_err());
+    }
+}

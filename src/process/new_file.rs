@@ -1,0 +1,55 @@
+//! A new file that is there as a whole or not at all, and never in the place
+//! of another.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Writes a file that was not there. Neither a failure nor a power cut leaves
+/// a part of it at that path; a power cut may leave one beside it, `.tmp…`, with
+/// the same mode.
+///
+/// # Errors
+/// When something is there already ([`io::ErrorKind::AlreadyExists`]), or the
+/// system refuses.
+pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let entries = File::open(folder)?;
+    let mode = Permissions::from_mode(mode);
+    let mut file = tempfile::Builder::new().permissions(mode.clone()).tempfile_in(folder)?;
+    // Whatever the umask says.
+    file.as_file().set_permissions(mode)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path).map_err(|error| error.error)?;
+    entries.sync_all().inspect_err(|_| {
+        // It may not be there after a power cut; that it can't be removed adds nothing.
+        drop(fs::remove_file(path));
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn it_is_whole_has_its_mode_and_replaces_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new");
+        write(&path, b"first", 0o604).unwrap();
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!(metadata.mode() & 0o7777, 0o604);
+        let error = write(&path, b"second", 0o600).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(fs::metadata(&path).unwrap().ino(), metadata.ino());
+        // Nor does a dangling link, and nothing is left of what failed.
+        std::os::unix::fs::symlink("nowhere", folder.path().join("link")).unwrap();
+        assert!(write(&folder.path().join("link"), b"third", 0o600).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+}

@@ -1,0 +1,291 @@
+//! Parse, run, print what went wrong with a hint, exit with its code.
+
+mod usage;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+use thiserror::Error;
+use tracing::warn;
+
+use self::usage::usage;
+use crate::config::setup::{SetupCommand, Task};
+use crate::config::{
+    Args, Command, CommandLine, Config, Ground, Name, SpipeArgs, TunnelConfig, UnknownVariable,
+    as_given, unit_name, variable_of,
+};
+use crate::daemon::accept::Inherited;
+use crate::daemon::control::client;
+use crate::daemon::spipe::{self, PipeBroken, SpipeEnd};
+use crate::daemon::{self, Start};
+use crate::keys::KeyStore;
+use crate::keys::file::{self, Owners};
+use crate::process::background::{Announcement, Detached, PidFile, detach};
+use crate::process::inspection::forbid_inspection;
+use crate::process::stdio::Stdout;
+use crate::process::{privileges, signals};
+use crate::report::{AnyError, Report, SystemError, exit};
+use crate::unit::keeper::{Split, split};
+use crate::unit::notify::{Watchdog, tell_last_status, tell_ready};
+use crate::unit::{check, handover};
+use crate::{logging, setup};
+
+/// The whole program, under either of its names: `spiped` and `spipe`.
+#[must_use]
+pub fn main() -> ExitCode {
+    // What cannot be written is an error, and does not end this process.
+    signals::ignore_file_size();
+    // Before a key is there to be seen.
+    if let Err(error) = forbid_inspection() {
+        return end(Err(
+            SystemError::of("cannot close this process to others")(error.into()).into()
+        ));
+    }
+    if is_named_spipe() {
+        return spipe_and_end();
+    }
+    let CommandLine { args, environment } = match CommandLine::<Args>::read() {
+        Ok(line) => line,
+        Err(error) => return end(usage(&error)),
+    };
+    match args.command {
+        Some(Command::Keygen { path }) => end(keygen(&path)),
+        Some(Command::Keyid { path, user }) => end(told(keyid(&path, user.as_deref()))),
+        Some(Command::UnitCheck { configuration, key }) => {
+            end(told(check::check(&configuration, &key).map_err(Into::into)))
+        }
+        Some(Command::Rekey { socket, key }) => {
+            // In a unit the daemon has told it, in the same log.
+            let told = |id| unit_name().map_or_else(|| print(&format_args!("{id}\n")), |_| Ok(()));
+            end(client::rekey(&socket, &key).map_err(Into::into).and_then(told))
+        }
+        Some(Command::Handover { unit, adopt }) => end(hand_over(&unit, adopt)),
+        Some(Command::Setup { what }) => end(set_up(what)),
+        Some(Command::Completions { shell, name }) => end(completions(shell, name)),
+        None => match environment.check(Config::try_from(args)) {
+            Ok((config, unknown)) => pipe(&config, &unknown),
+            Err(error) => end(told(Err(error.into()))),
+        },
+    }
+}
+
+/// One binary, two names: `spipe` is a link to `spiped`.
+fn is_named_spipe() -> bool {
+    std::env::args_os().next().is_some_and(|name| Path::new(&name).ends_with("spipe"))
+}
+
+/// Whoever else holds a socket that is standard output: its reader sees the end.
+fn spipe_and_end() -> ExitCode {
+    match spipe() {
+        Ok(code) => code,
+        Err(error) => {
+            let is_of_stream = is_of_stream(&*error);
+            let code = end(Err(error));
+            if is_of_stream {
+                Stdout::end_socket();
+            }
+            code
+        }
+    }
+}
+
+fn is_of_stream(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<PipeBroken>()
+}
+
+/// Standard input and output through a pipe.
+fn spipe() -> Result<ExitCode, AnyError> {
+    let CommandLine { args, environment } = match CommandLine::<SpipeArgs>::read() {
+        Ok(line) => line,
+        Err(error) => return usage(&error).map(|()| ExitCode::SUCCESS),
+    };
+    let (config, unknown) = environment.check(TunnelConfig::try_from(&args.outgoing))?;
+    for unknown in unknown {
+        // Where that can't be told, nothing is lost but this.
+        let _unwritten =
+            writeln!(io::stderr(), "spipe: {unknown}\nhint: {}", UnknownVariable::HINT);
+    }
+    let key = file::read(&config.key, Owners::Own).map_err(caused_by("-k"))?;
+    Ok(match spipe::spipe(&config, &key)? {
+        SpipeEnd::Cleanly => ExitCode::SUCCESS,
+        SpipeEnd::BySignal(number) => ExitCode::from(exit::by_signal(number)),
+    })
+}
+
+/// One end of a pipe, until a signal ends it.
+fn pipe(config: &Config, unknown: &[UnknownVariable]) -> ExitCode {
+    let start = match Inherited::take() {
+        Ok(sockets) => Start { sockets, watchdog: Watchdog::from_env(), ..Start::default() },
+        Err(error) => return end(told(Err(error.into()))),
+    };
+    match config.process.ground {
+        Ground::Foreground => end(told(serve(config, unknown, start, None))),
+        Ground::Handover => match split() {
+            Ok(Split::Keeper(keeper)) => {
+                drop(start);
+                keeper.keep().unwrap_or_else(|error| {
+                    end(Err(SystemError::of("cannot watch the process that serves")(error).into()))
+                })
+            }
+            Ok(Split::Worker(listening)) => {
+                let start = Start { listening: Some(listening), ..start };
+                end(told(serve(config, unknown, start, None)))
+            }
+            Err(error) => end(Err(SystemError::of("cannot start a process")(error).into())),
+        },
+        // Before the key is read: the parent never has it.
+        Ground::Background => match detach() {
+            Ok(Detached::Parent(code)) => code,
+            Ok(Detached::Child(announcement)) => {
+                end(serve(config, unknown, start, Some(announcement)))
+            }
+            Err(error) => end(Err(SystemError::of("cannot detach")(error).into())),
+        },
+    }
+}
+
+/// Reads the key, binds, drops privileges, tells that it is ready, serves.
+fn serve(
+    config: &Config,
+    unknown: &[UnknownVariable],
+    start: Start,
+    announcement: Option<Announcement>,
+) -> Result<(), AnyError> {
+    let run_as = config.process.run_as.as_ref();
+    let user = run_as.map(privileges::user_id).transpose().map_err(caused_by("-u"))?.flatten();
+    let owners = user.map_or(Owners::Own, Owners::OwnOr);
+    let keys = KeyStore::open(&config.tunnel.key, owners).map_err(caused_by("-k"))?;
+    let _log = logging::start(config.log).map_err(SystemError::of("cannot start the log"))?;
+    for unknown in unknown {
+        warn!(hint = UnknownVariable::HINT, "{unknown}");
+    }
+    let mut pid_file = None;
+    let start = Start { user, ..start };
+    daemon::run(config, keys, start, || {
+        pid_file = config.process.pid_file.as_deref().map(PidFile::write).transpose()?.flatten();
+        if let Some(run_as) = run_as {
+            privileges::drop_to(run_as).map_err(caused_by("-u"))?;
+        }
+        // In the background the parent tells systemd, which listens to it.
+        if let Some(announcement) = announcement {
+            return Ok(announcement.ready().map_err(SystemError::of("cannot detach"))?);
+        }
+        tell_ready();
+        Ok(())
+    })
+}
+
+/// Names the variable that has given the value of an option, where one has.
+fn caused_by<E: Into<AnyError>>(option: &str) -> impl Fn(E) -> AnyError {
+    move |error| match variable_of(option) {
+        Some(variable) => CausedBy { variable, error: error.into() }.into(),
+        None => error.into(),
+    }
+}
+
+/// An error that the value of a variable has caused.
+#[derive(Debug, Error)]
+#[error("{variable}: {error}")]
+struct CausedBy {
+    variable: &'static str,
+    error: AnyError,
+}
+
+impl Report for CausedBy {
+    fn hint(&self) -> &str {
+        self.error.hint()
+    }
+
+    fn exit_code(&self) -> u8 {
+        self.error.exit_code()
+    }
+}
+
+fn keygen(path: &Path) -> Result<(), AnyError> {
+    let id = file::generate(path)?;
+    print(&format_args!("{id}\n"))
+}
+
+fn keyid(path: &Path, user: Option<&str>) -> Result<(), AnyError> {
+    let user = user.map(privileges::user_of_name).transpose()?;
+    let key = file::read(path, user.map_or(Owners::Anybody, Owners::User))?;
+    print(&format_args!("{}\n", key.id()))
+}
+
+fn hand_over(unit: &str, adopt: Option<i32>) -> Result<(), AnyError> {
+    match adopt {
+        Some(worker) => handover::adopt(Pid::from_raw(worker))?,
+        None => handover::hand_over(unit)?,
+    }
+    Ok(())
+}
+
+fn set_up(what: SetupCommand) -> Result<(), AnyError> {
+    let report = setup::run(&Task::try_from(what)?)?;
+    print(&report.text)?;
+    report.unproved.map_or(Ok(()), |error| Err(error.into()))
+}
+
+fn completions(shell: Shell, name: Name) -> Result<(), AnyError> {
+    let mut command = match name {
+        Name::Spiped => Args::command(),
+        Name::Spipe => SpipeArgs::command(),
+    };
+    let name = command.get_name().to_owned();
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    print(&String::from_utf8_lossy(&script))
+}
+
+fn print(text: &dyn fmt::Display) -> Result<(), AnyError> {
+    Stdout
+        .write_all(text.to_string().as_bytes())
+        .map_err(|error| SystemError::of("cannot write to standard output")(error).into())
+}
+
+/// Has systemd know why a unit of its does not start: where it tries again,
+/// its status shows that and not the log.
+fn told(result: Result<(), AnyError>) -> Result<(), AnyError> {
+    result.inspect_err(|error| tell_last_status(&printable(&error.to_string())))
+}
+
+/// Whether standard error takes two lines, at once or soon: who reads it may have
+/// stopped, and must not keep us from ending.
+fn stderr_has_room() -> bool {
+    let stderr = io::stderr();
+    let mut stderr = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    !matches!(poll(&mut stderr, PollTimeout::from(1000_u16)), Ok(0))
+}
+
+fn end(result: Result<(), AnyError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let name = if is_named_spipe() { "spipe" } else { "spiped" };
+            if stderr_has_room() {
+                // Where standard error is gone too, the exit code still tells.
+                let (line, hint) =
+                    (printable(&error.to_string()), printable(&as_given(error.hint())));
+                let _unwritten = writeln!(io::stderr(), "{name}: {line}\nhint: {hint}");
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// One line for a terminal: what an error, or its hint, quotes may hold what would start
+/// a line of its own, or command the terminal.
+fn printable(text: &str) -> String {
+    let escape = |character: char| match character {
+        '\'' | '"' | '\\' => character.to_string(),
+        _ => character.escape_debug().to_string(),
+    };
+    text.chars().map(escape).collect()
+}

@@ -1,0 +1,59 @@
+//! What clap has to say of the command line.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use thiserror::Error;
+
+use super::print;
+use crate::report::{AnyError, Report, exit};
+
+/// The command line cannot be read.
+#[derive(Debug, Error)]
+#[error("{reason}")]
+struct UsageError {
+    /// The first line of what is wrong.
+    reason: String,
+    /// What was meant, where that can be guessed.
+    meant: Option<String>,
+}
+
+impl Report for UsageError {
+    fn hint(&self) -> &str {
+        self.meant.as_deref().unwrap_or("'--help' lists the options")
+    }
+
+    fn exit_code(&self) -> u8 {
+        exit::USAGE
+    }
+}
+
+/// What clap has to say: help and version are no failures; of an error its
+/// first line is enough.
+pub(super) fn usage(error: &clap::Error) -> Result<(), AnyError> {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return print(&error.render());
+    }
+    if error.kind() == ErrorKind::InvalidUtf8
+        && let Some(wrong) = std::env::args_os().find(|argument| argument.to_str().is_none())
+    {
+        let reason = format!("'{}' is not valid UTF-8", wrong.to_string_lossy());
+        return Err(UsageError { reason, meant: None }.into());
+    }
+    let text = error.render().to_string();
+    let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
+    let line = lines.collect::<Vec<_>>().join(" ");
+    let suggestions =
+        [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
+    let meant = suggestions.iter().find_map(|kind| {
+        let meant = error.get(*kind)?;
+        if let ContextValue::Strings(several) = meant {
+            // The likeliest stands last.
+            return several.last().cloned();
+        }
+        Some(meant.to_string())
+    });
+    Err(UsageError {
+        reason: line.trim_start_matches("error: ").to_owned(),
+        meant: meant.map(|meant| format!("did you mean '{meant}'? '--help' lists the options")),
+    }
+    .into())
+}
