@@ -15,7 +15,8 @@ use super::accept::{
     Listener, Source, SourceError, accept_on_all, forget_stored, warn_of_plaintext,
 };
 use super::connection::context::Context;
-use super::connection::prewarm::{self, Prewarmed};
+use super::connection::prewarm;
+use super::connection::prewarmed::Prewarmed;
 use super::connection::{LogLimits, Observer, Totals};
 use super::control::server::Control;
 use super::limits::Limits;

@@ -1,8 +1,8 @@
 //! Parse, run, print what went wrong with a hint, exit with its code.
 
+mod output;
 mod usage;
 
-use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use thiserror::Error;
 use tracing::warn;
 
+use self::output::print;
 use self::usage::usage;
 use crate::config::setup::{SetupCommand, Task};
 use crate::config::{
@@ -242,12 +243,6 @@ fn completions(shell: Shell, name: Name) -> Result<(), AnyError> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
     print(&String::from_utf8_lossy(&script))
-}
-
-fn print(text: &dyn fmt::Display) -> Result<(), AnyError> {
-    Stdout
-        .write_all(text.to_string().as_bytes())
-        .map_err(|error| SystemError::of("cannot write to standard output")(error).into())
 }
 
 /// Has systemd know why a unit of its does not start: where it tries again,

@@ -3,7 +3,7 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use thiserror::Error;
 
-use super::print;
+use super::output::print;
 use crate::report::{AnyError, Report, exit};
 
 /// The command line cannot be read.

@@ -11,9 +11,10 @@ use tokio::runtime::Builder;
 use tokio::select;
 use tokio::signal::unix::{Signal, SignalKind};
 
-use super::SetupError;
+use super::error::SetupError;
 use super::plan::Step;
-use super::systemd::{Activity, Failure, Unit, command, judge, run};
+use super::systemd::{Activity, command, judge, run};
+use super::unit::{Failure, Unit};
 use crate::process::new_file;
 use crate::process::signals::{next, unblock, unless_ignored};
 

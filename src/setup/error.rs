@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::systemd::{Failure, Unit};
+use super::unit::{Failure, Unit};
 use crate::config::Address;
 use crate::config::setup::Name;
 use crate::daemon::check::Fault;

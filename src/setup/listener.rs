@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use procfs::net::{TcpState, tcp, tcp6};
 use procfs::process::{FDTarget, Process, all_processes};
 
-use super::systemd::{ask, pipe_of};
+use super::systemd::ask;
+use super::unit::pipe_of;
 use crate::config::Address;
 
 /// What to do about an address that is taken, by whom it is taken.

@@ -32,14 +32,15 @@ mod prove;
 mod remove;
 mod report;
 mod systemd;
+mod unit;
 
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use nix::unistd::geteuid;
 
+use self::unit::Unit;
 pub(crate) use error::SetupError;
-use systemd::Unit;
 
 use self::plan::Plan;
 use crate::config::setup::{End, Run, Setup, Task};

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
-use super::SetupError;
-use super::systemd::{Activity, State, Unit};
+use super::error::SetupError;
+use super::systemd::{Activity, State};
+use super::unit::Unit;
 use crate::config::setup::{Activation, End, Name, Setup};
 use crate::config::{Address, Role};
 use crate::keys::file::{self as keys, NewKey, Owners};

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::SetupError;
+use super::error::SetupError;
 use super::plan::{file, read, value};
 use crate::config::setup::End;
 use crate::config::{self, Address, Keepalive, Role, Timeout, TunnelConfig, Waiting};

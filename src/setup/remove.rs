@@ -14,9 +14,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::slice;
 
-use super::SetupError;
+use super::error::SetupError;
 use super::plan::{PLAIN_CONF, conf_text, drop_in, drop_in_text, file, is_barred, value};
-use super::systemd::{Activity, State, Unit, command, run, scopes_of};
+use super::systemd::{Activity, State, command, run, scopes_of};
+use super::unit::Unit;
 use crate::config::setup::{Keys, Name, Pair, Removal, Run};
 use crate::config::{Address, Role};
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 
-use super::SetupError;
+use super::error::SetupError;
 use super::plan::{Plan, Sight, Step};
 use crate::config::setup::{Activation, End, Ends, GAP, Plaintext, Setup};
 use crate::config::{Address, Role};

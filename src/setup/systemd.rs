@@ -1,6 +1,5 @@
 //! What is asked of systemd, and what it answers.
 
-use std::fmt;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -9,54 +8,14 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 
-use super::SetupError;
-use crate::config::Role;
-use crate::config::setup::{End, Name};
+use super::error::SetupError;
+use super::unit::{Failure, Unit};
 use crate::report::exit;
 use crate::unit::handover::scope_prefix;
 
 /// Whether systemd is what runs this host.
 pub(super) fn is_running() -> bool {
     Path::new("/run/systemd/system").is_dir()
-}
-
-/// The name of a unit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Unit(String);
-
-impl Unit {
-    pub(super) fn service(end: &End) -> Self {
-        Self::both(end.role, &end.name).0
-    }
-
-    pub(super) fn socket(end: &End) -> Self {
-        Self::both(end.role, &end.name).1
-    }
-
-    /// The service of an end, and its socket.
-    pub(super) fn both(role: Role, name: &Name) -> (Self, Self) {
-        let prefix = prefix(role);
-        (Self(format!("{prefix}{name}.service")), Self(format!("{prefix}{name}.socket")))
-    }
-
-    /// The service that a socket starts.
-    pub(super) fn started_by_it(&self) -> Option<Self> {
-        Some(Self(format!("{}.service", self.0.strip_suffix(".socket")?)))
-    }
-}
-
-/// What the names of the units of one end begin with.
-const fn prefix(role: Role) -> &'static str {
-    match role {
-        Role::Decrypt => "spiped-receive@",
-        Role::Encrypt => "spiped-send@",
-    }
-}
-
-/// The pipe that a unit is of, if it is one of setup's.
-pub(super) fn pipe_of(unit: &str) -> Option<&str> {
-    let of = |role| unit.strip_prefix(prefix(role));
-    Some(of(Role::Decrypt).or_else(|| of(Role::Encrypt))?.rsplit_once('.')?.0)
 }
 
 /// The scopes in which the old connections of a service live on after a restart. The
@@ -68,12 +27,6 @@ pub(super) fn scopes_of(unit: &Unit) -> Vec<String> {
     let units = listed.lines().filter_map(|line| line.split_whitespace().next());
     let is_own = |unit: &&str| unit.strip_prefix(&begin).is_some_and(|rest| !rest.contains('-'));
     units.filter(is_own).map(str::to_owned).collect()
-}
-
-impl fmt::Display for Unit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// How a unit is.
@@ -120,17 +73,6 @@ impl State {
     pub(super) fn is_in_use(&self) -> bool {
         self.is_enabled || self.activity != Activity::Stopped
     }
-}
-
-/// Why a unit does not start.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    /// The line of its log that says so.
-    pub(crate) reason: String,
-    /// What may help.
-    pub(crate) hint: String,
-    /// Its exit code, where that tells something.
-    pub(crate) code: Option<u8>,
 }
 
 impl Failure {

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests may")]
 #![allow(missing_docs, unreachable_pub, reason = "nobody else sees it")]
 
+mod architecture;
 mod bad_input;
 mod bench;
 // The build with AWS-LC is there before the other.

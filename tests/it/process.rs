@@ -477,6 +477,7 @@ fn syslog_gets_the_log_of_the_background_and_where_it_is_asked_for() {
     check(daemon.id, address);
     daemon.end();
     assert!(next().contains("TERM received"));
+    assert!(next().contains("ended handshakes="));
 
     let (mut foreground, address) = command(&["-F", "--syslog"]);
     let foreground = Foreground(foreground.stderr(Stdio::piped()).spawn().unwrap());

@@ -1,17 +1,17 @@
-//! Who was accepted gets a place, or waits for one, or is turned away.
+//! Admission: an accepted connection is let in, waits for a slot, or is turned away.
 //!
 //! ```text
-//! sender:    ─ accepted ─┬ connection
+//! sender:    ─ accepted ─┬ connection permit ─ connection
 //!                        └ turned away: there are as many connections as there may be
 //!
-//! receiver:  ─ accepted ─┬ place among the strangers ─ connection
-//!                        └ parked ─┬ place of its own source address ─ connection
+//! receiver:  ─ accepted ─┬ pre-auth slot ─ connection
+//!                        └ parked ─┬ pre-auth slot of its own source address ─ connection
 //!                                  └ turned away, when others need the descriptor
 //! ```
 //!
-//! A peer whose source address has all the places it may have is parked, and the
-//! next one is accepted: nobody else waits for it. Only when all places are taken
-//! do all wait until one is free.
+//! A peer whose source address has all the slots it may have is parked, and the
+//! next connection is accepted: nobody else waits for that peer. Only when all slots are
+//! taken does everybody wait until one is free.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr};
@@ -23,15 +23,18 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use crate::config::Role;
+use crate::daemon::connection::accepted::Accepted;
 use crate::daemon::connection::context::Context;
 use crate::daemon::connection::handshake_error::PreAuthError;
-use crate::daemon::connection::{self, Accepted, Entry, turn_away};
+use crate::daemon::connection::log::turn_away;
+use crate::daemon::connection::permit::ConnectionPermit;
+use crate::daemon::connection::{self, Entry};
 use crate::daemon::limits::pre_auth::{Full, RETRY};
 use crate::daemon::net::peer::Peer;
 use crate::daemon::relay::error::RelayError;
 use crate::daemon::runtime::workers::Workers;
 
-/// Lets in who was accepted.
+/// Lets accepted connections in.
 pub(crate) struct Admission<'a> {
     context: &'a Arc<Context>,
     workers: &'a Workers,
@@ -49,7 +52,7 @@ impl<'a> Admission<'a> {
         Self { context, workers, next_id: AtomicU64::new(1), alive }
     }
 
-    /// Takes what was accepted. It waits only while all places are taken.
+    /// Takes an accepted connection. It waits only while all slots are taken.
     pub(crate) async fn admit(&self, socket: Socket, peer: Peer) {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let accepted = Accepted { id, at: Instant::now(), socket, peer };
@@ -60,9 +63,9 @@ impl<'a> Admission<'a> {
     }
 
     fn admit_client(&self, client: Accepted) {
-        match self.context.connection_permit() {
-            Some(permit) => self.serve(client, Entry::Client(permit)),
-            None => turn_away(self.context, client, &self.context.at_limit()),
+        match ConnectionPermit::get(self.context) {
+            Ok(permit) => self.serve(client, Entry::Client(permit)),
+            Err(reason) => turn_away(self.context, client, &reason),
         }
     }
 
@@ -71,7 +74,7 @@ impl<'a> Admission<'a> {
         let source = source(&stranger.peer);
         let full = loop {
             match source {
-                // They came before.
+                // Peers of this address came before.
                 Some(ip) if fd_budget.is_parked(ip, |_| true) => break ip,
                 _ => {}
             }
@@ -86,7 +89,7 @@ impl<'a> Admission<'a> {
         }
     }
 
-    /// Gives the places of each source to those that are parked of it; for ever.
+    /// Gives the slots of each source address to its parked peers; for ever.
     pub(crate) async fn admit_parked(&self) -> Infallible {
         loop {
             self.context.fd_budget.somebody_is_parked().await;
@@ -97,7 +100,7 @@ impl<'a> Admission<'a> {
         }
     }
 
-    /// Gives all that are parked a place, or turns them away when their time is over.
+    /// Gives each parked peer a slot, or turns it away when its time is over.
     pub(crate) async fn admit_all_parked(&self) {
         loop {
             let sources = self.context.fd_budget.parked_sources();
@@ -139,7 +142,7 @@ impl<'a> Admission<'a> {
 }
 
 impl Drop for Admission<'_> {
-    /// Nobody is let in any more.
+    /// Turns parked peers away: nobody is let in any more.
     fn drop(&mut self) {
         for source in self.context.fd_budget.parked_sources() {
             while let Some(parked) = self.context.fd_budget.unpark(source) {
@@ -149,8 +152,8 @@ impl Drop for Admission<'_> {
     }
 }
 
-/// What counts as one source: an IPv4 address, an IPv6 network of 64 bits
-/// (what a single customer is given). Unix sockets are guarded by their mode.
+/// What counts as one source: an IPv4 address, or an IPv6 network of 64 bits, which is
+/// what a single customer is given. Unix sockets have none: their mode guards them.
 fn source(peer: &Peer) -> Option<IpAddr> {
     match peer {
         Peer::Unix => None,

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::source::SourceError;
 use crate::config::as_given;
 use crate::report::Report;
 use crate::unit::check::is_restarted;
@@ -19,15 +18,17 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_min
 /// How long a try may take: as long as the slowest resolver.
 const TRY: Duration = Duration::from_mins(2);
 
-/// What `attempt` comes to; where systemd has started us again, once it can listen.
-pub(crate) async fn listen<T>(
-    mut attempt: impl AsyncFnMut() -> Result<T, SourceError>,
-) -> Result<T, SourceError> {
+/// What `attempt` comes to. Where systemd has started us again, an error after which the
+/// source `may_come` is waited out.
+pub(super) async fn listen<T, E: Report>(
+    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+    may_come: impl Fn(&E) -> bool,
+) -> Result<T, E> {
     let mut tries: u32 = 1;
     let (mut pause, longest) = PAUSES;
     loop {
         let error = match attempt().await {
-            Err(error @ SourceError::Listen { .. }) if is_restarted() => error,
+            Err(error) if may_come(&error) && is_restarted() => error,
             result => {
                 if result.is_ok() && tries > 1 {
                     info!(tries, "the source can be listened on");

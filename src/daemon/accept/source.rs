@@ -124,7 +124,7 @@ impl Source {
 
     /// Listens, unless connections to `target` would be accepted here.
     pub(crate) async fn listen(mut self, target: &Address) -> Result<Vec<Listener>, SourceError> {
-        let listeners = patience::listen(async || self.try_to_listen().await).await?;
+        let listeners = patience::listen(async || self.try_to_listen().await, may_come).await?;
         unless_led_back(listeners, target)
     }
 
@@ -181,6 +181,11 @@ async fn bind(addresses: &[SocketAddr], stored: &mut Option<Stored>) -> io::Resu
     let listeners = bind_all(addresses, stored.for_addresses(addresses).await?)?;
     store(listeners.iter().map(Listener::duplicate).collect::<io::Result<_>>()?);
     Ok(listeners)
+}
+
+/// Another program may have the address now, or no interface has it yet.
+const fn may_come(error: &SourceError) -> bool {
+    matches!(error, SourceError::Listen { .. })
 }
 
 fn unless_led_back(

@@ -4,12 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use tracing::{error, info, warn};
 
-use super::close_reason::CloseReason;
-use super::handshake_error::PreAuthError;
+use super::accepted::Accepted;
 use super::log_limits::LogLimits;
 use super::observer::Observer;
-use super::prewarm::Prewarmed;
-use super::{Accepted, turn_away};
+use super::prewarmed::Prewarmed;
 use crate::config::Config;
 use crate::daemon::limits::Limits;
 use crate::daemon::limits::fd_budget::FdBudget;
@@ -41,10 +39,6 @@ pub(crate) struct Context {
     /// Begins when the time to drain is over.
     pub(crate) shutdown: Shutdown,
 }
-
-/// One of the connections there may be. Guard: gives it back when dropped, which has to
-/// be after the sockets.
-pub(crate) struct ConnectionPermit(Arc<Context>);
 
 impl Context {
     /// Reads the key file again; a bad one changes nothing. Open connections
@@ -101,26 +95,5 @@ impl Context {
     /// The public name of the key in force.
     pub(crate) fn key_id(&self) -> KeyId {
         self.keys.in_force().id()
-    }
-
-    /// Permission for a connection, unless there are as many as there may be.
-    pub(crate) fn connection_permit(self: &Arc<Self>) -> Option<ConnectionPermit> {
-        for parked in self.fd_budget.open()? {
-            turn_away(self, parked, &PreAuthError::NoSlot.into());
-        }
-        self.observer.changed();
-        Some(ConnectionPermit(Arc::clone(self)))
-    }
-
-    /// Why there is no permit.
-    pub(crate) const fn at_limit(&self) -> CloseReason {
-        CloseReason::Limit(self.limits.connections)
-    }
-}
-
-impl Drop for ConnectionPermit {
-    fn drop(&mut self) {
-        self.0.fd_budget.close();
-        self.0.observer.changed();
     }
 }

@@ -13,7 +13,8 @@ use super::context::Context;
 use super::guarded::Guarded;
 use super::handshake::{first_record, read_message_1, respond};
 use super::handshake_error::PreAuthError;
-use super::{ConnectionStats, Open};
+use super::log::ConnectionStats;
+use super::permit::{ConnectionPermit, Open};
 use crate::daemon::limits::pre_auth::PreAuthSlot;
 use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
@@ -41,21 +42,26 @@ pub(super) async fn receive(
 ) -> Result<Open, CloseReason> {
     let mut key = context.keys.watch();
     let (session, record) = prove(context, &stranger, &mut key, accepted_at, stats).await?;
-    let Some(permit) = context.connection_permit() else {
-        // It keeps its slot until it has heard that.
-        let Guarded { sockets, guard: slot } = stranger;
-        let tunnel = Tunnel { stream: sockets, session };
-        return Err(select! {
-            reason = refuse(tunnel, context.at_limit()) => reason,
-            () = slot.evicted() => context.at_limit(),
-        });
+    let permit = match ConnectionPermit::get(context) {
+        Ok(permit) => permit,
+        Err(reason) => {
+            // It keeps its slot until it has heard that.
+            let Guarded { sockets, guard: slot } = stranger;
+            let tunnel = Tunnel { stream: sockets, session };
+            select! {
+                () = refuse(tunnel, &reason) => {}
+                () = slot.evicted() => {}
+            }
+            return Err(reason);
+        }
     };
     let Guarded { sockets, guard: permit } = stranger.counted_by(permit);
     let mut peer = Guarded { sockets: Tunnel { stream: sockets, session }, guard: permit };
     if record == Record::Ready
         && let Err(reason) = opened_later(context, &mut peer.sockets, &mut key).await
     {
-        return Err(refuse(peer.sockets, reason).await);
+        refuse(peer.sockets, &reason).await;
+        return Err(reason);
     }
     let connected = select! {
         biased;
@@ -65,10 +71,11 @@ pub(super) async fn receive(
         () = context.shutdown.begun() => Err(RelayError::ShuttingDown.into()),
     };
     match connected {
-        Ok(local) => {
-            Ok(Open { local: LocalStream(local), tunnel: peer.sockets, permit: peer.guard })
+        Ok(local) => Ok(Guarded { sockets: (LocalStream(local), peer.sockets), guard: peer.guard }),
+        Err(reason) => {
+            refuse(peer.sockets, &reason).await;
+            Err(reason)
         }
-        Err(reason) => Err(refuse(peer.sockets, reason).await),
     }
 }
 
@@ -157,9 +164,8 @@ async fn authenticate(
 }
 
 /// Tells an authenticated peer why it gets nothing.
-async fn refuse(mut tunnel: Tunnel, reason: CloseReason) -> CloseReason {
+async fn refuse(mut tunnel: Tunnel, reason: &CloseReason) {
     let record = reason.abort_reason();
     let record = record.and_then(|reason| tunnel.session.sealer.seal_abort(reason).ok());
     abort(tunnel.stream, record).await;
-    reason
 }

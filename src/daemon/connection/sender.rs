@@ -6,11 +6,12 @@ use std::sync::Arc;
 use tokio::select;
 
 use super::close_reason::CloseReason;
-use super::context::{ConnectionPermit, Context};
+use super::context::Context;
 use super::guarded::Guarded;
 use super::handshake::initiate;
 use super::handshake_error::NoSession;
-use super::{ConnectionStats, Open};
+use super::log::ConnectionStats;
+use super::permit::{ConnectionPermit, Open};
 use crate::config::TunnelConfig;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::daemon::net::target::Target;
@@ -31,7 +32,7 @@ pub(super) async fn send(
         error = local.abandoned() => return Err(RelayError::Local(error).into()),
         () = context.shutdown.begun() => return Err(RelayError::ShuttingDown.into()),
     };
-    Ok(Open { local: client.sockets, tunnel, permit: client.guard })
+    Ok(Guarded { sockets: (client.sockets, tunnel), guard: client.guard })
 }
 
 /// A session of the key that is in force once it is made. Where the key is replaced

@@ -23,13 +23,15 @@
 //! at all, giving up after a gap between two looks. `scripts/bench --only busy` tells.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Context;
 use std::time::{Duration, Instant};
 use std::{mem, thread};
 
-use super::wake_after_the_others;
+use tokio::task::yield_now;
+
 use crate::config::Waiting;
 
 /// How long to stay awake for what comes next.
@@ -108,6 +110,12 @@ impl BusyPoll {
             wake_after_the_others(cx);
         }
     }
+}
+
+/// Has the runtime poll the task again, once it has looked at all sockets.
+fn wake_after_the_others(cx: &mut Context<'_>) {
+    let later = pin!(yield_now()).poll(cx);
+    debug_assert!(later.is_pending());
 }
 
 /// Its end, in milliseconds since the first use of it.

@@ -8,8 +8,8 @@ use super::budget::{Budget, RECORDS_OPENED};
 use super::buffer::{Buffer, SMALL, Size};
 use super::busy_poll::BusyPoll;
 use super::error::RelayError;
-use super::poll_write;
 use super::traffic::Traffic;
+use super::write::poll_write;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::protocol::{AbortReason, OpenError, Opener, Record};
 

@@ -44,20 +44,18 @@ mod record_layout;
 #[cfg(test)]
 mod tests;
 pub(crate) mod traffic;
+mod write;
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::task::{unconstrained, yield_now};
+use tokio::task::unconstrained;
 use tokio::time::sleep;
 
 use self::abort::abort;
-use self::budget::Budget;
-use self::buffer::Buffer;
 use self::busy_poll::BusyPoll;
 use self::error::RelayError;
 use self::inbound::Inbound;
@@ -67,14 +65,12 @@ use self::traffic::Traffic;
 use crate::config::{Role, TunnelConfig};
 use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
-use crate::daemon::net::stream::{CHECK, Stream};
+use crate::daemon::net::stream::CHECK;
 use crate::daemon::runtime::shutdown::Shutdown;
 use crate::protocol::Session;
 
 /// How long what came last may take to be passed on, once a side has failed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How many parts go into one write.
-const PARTS: usize = 32;
 
 /// The encrypted side, once both ends have agreed on a session.
 pub(crate) struct Tunnel {
@@ -208,28 +204,4 @@ impl Relay {
             }
         }
     }
-}
-
-/// Writes all that is noted in a buffer, as far as the budget goes.
-fn poll_write(
-    cx: &mut Context<'_>,
-    buffer: &mut Buffer,
-    to: &Stream,
-    budget: &mut Budget,
-) -> Poll<io::Result<()>> {
-    while buffer.has_unwritten() {
-        ready!(to.poll_writable(cx))?;
-        ready!(budget.poll(cx, buffer.size()));
-        let mut parts = [IoSlice::new(&[]); PARTS];
-        let count = buffer.unwritten_slices(&mut parts);
-        let written = ready!(to.poll_write(cx, &parts[..count]))?;
-        buffer.written(written);
-    }
-    Poll::Ready(Ok(()))
-}
-
-/// Has the runtime poll the task again, once it has looked at all sockets.
-fn wake_after_the_others(cx: &mut Context<'_>) {
-    let later = pin!(yield_now()).poll(cx);
-    debug_assert!(later.is_pending());
 }

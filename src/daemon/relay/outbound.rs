@@ -10,9 +10,9 @@ use super::budget::Budget;
 use super::buffer::{Buffer, Size};
 use super::busy_poll::BusyPoll;
 use super::error::RelayError;
-use super::poll_write;
 use super::record_layout::{Filled, RecordLayout};
 use super::traffic::Traffic;
+use super::write::poll_write;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::protocol::{OVERHEAD, Padding, Sealer};
 

@@ -1,10 +1,10 @@
 //! What cannot be brought about from outside, or not in a moment.
 
 use super::budget::RECORDS_OPENED;
-use super::buffer::Size;
+use super::buffer::{Buffer, Size};
 use super::record_layout::RecordLayout;
 use super::*;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown as Half, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -12,10 +12,11 @@ use std::time::Instant;
 
 use rand::rngs::SysRng;
 use socket2::{SockRef, Socket};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::config::{Keepalive, Waiting};
-use crate::daemon::net::stream::GONE;
+use crate::daemon::net::stream::{GONE, Stream};
 use crate::daemon::runtime::shutdown::shutdown;
 use crate::protocol::{
     AbortReason, Initiator, OVERHEAD, Opener, RECORD_MAX, Record, Responder, Sealer, SharedKey,

@@ -1,0 +1,66 @@
+//! The line of the log that each connection has at its end.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tracing::field::display;
+use tracing::{Level, debug, info, warn};
+
+use super::accepted::Accepted;
+use super::close_reason::CloseReason;
+use super::context::Context;
+use crate::config::as_given;
+use crate::daemon::net::peer::Peer;
+use crate::protocol::{KeyId, Suite};
+
+/// What the log says of a connection beside why it ended.
+#[derive(Debug, Default)]
+pub(super) struct ConnectionStats {
+    pub(super) key_id: Option<KeyId>,
+    pub(super) suite: Option<Suite>,
+    /// The last address of the target's name that was tried.
+    pub(super) address: Option<SocketAddr>,
+}
+
+/// Resets a connection that cannot be let in, and logs it.
+pub(crate) fn turn_away(context: &Context, accepted: Accepted, reason: &CloseReason) {
+    let Accepted { id, at, socket, peer } = accepted;
+    // Where it can't be set, the peer is gone already.
+    let _gone = socket.set_linger(Some(Duration::ZERO));
+    drop(socket);
+    log(context, (id, &peer), (reason, &ConnectionStats::default()), at.elapsed());
+}
+
+/// Counts the end of a connection, and logs it unless too many such lines come.
+pub(super) fn log(
+    context: &Context,
+    (id, peer): (u64, &Peer),
+    (reason, stats): (&CloseReason, &ConnectionStats),
+    took: Duration,
+) {
+    let (sent, received) = context.observer.closed(id, peer, reason);
+    let Some(suppressed) = context.log_limits.allow(reason) else { return };
+    let suppressed = (suppressed > 0).then_some(suppressed);
+    let ConnectionStats { key_id, suite, address } = stats;
+    let (key_id, suite, address) = (key_id.map(display), suite.map(display), address.map(display));
+    let target = &context.config.tunnel.target;
+    let hint = reason.hint().map(as_given);
+    let hint = hint.as_deref();
+    let message = reason.to_string();
+    let message = as_given(&message);
+    // In seconds, to the millisecond.
+    let took = (took.as_secs_f64() * 1000.0).round() / 1000.0;
+    macro_rules! line {
+        ($level:ident) => {
+            $level!(
+                hint, reason = %reason.name(), id, %peer, %target, address, key_id, suite, sent,
+                received, took, suppressed, "{message}"
+            )
+        };
+    }
+    match reason.level() {
+        Level::WARN => line!(warn),
+        Level::INFO => line!(info),
+        _ => line!(debug),
+    }
+}

@@ -1,0 +1,62 @@
+//! The units of a pipe, by name.
+
+use std::fmt;
+
+use crate::config::Role;
+use crate::config::setup::{End, Name};
+
+/// The name of a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unit(pub(super) String);
+
+impl Unit {
+    pub(super) fn service(end: &End) -> Self {
+        Self::both(end.role, &end.name).0
+    }
+
+    pub(super) fn socket(end: &End) -> Self {
+        Self::both(end.role, &end.name).1
+    }
+
+    /// The service of an end, and its socket.
+    pub(super) fn both(role: Role, name: &Name) -> (Self, Self) {
+        let prefix = prefix(role);
+        (Self(format!("{prefix}{name}.service")), Self(format!("{prefix}{name}.socket")))
+    }
+
+    /// The service that a socket starts.
+    pub(super) fn started_by_it(&self) -> Option<Self> {
+        Some(Self(format!("{}.service", self.0.strip_suffix(".socket")?)))
+    }
+}
+
+/// What the names of the units of one end begin with.
+const fn prefix(role: Role) -> &'static str {
+    match role {
+        Role::Decrypt => "spiped-receive@",
+        Role::Encrypt => "spiped-send@",
+    }
+}
+
+/// The pipe that a unit is of, if it is one of setup's.
+pub(super) fn pipe_of(unit: &str) -> Option<&str> {
+    let of = |role| unit.strip_prefix(prefix(role));
+    Some(of(Role::Decrypt).or_else(|| of(Role::Encrypt))?.rsplit_once('.')?.0)
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a unit does not start.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// The line of its log that says so.
+    pub(crate) reason: String,
+    /// What may help.
+    pub(crate) hint: String,
+    /// Its exit code, where that tells something.
+    pub(crate) code: Option<u8>,
+}

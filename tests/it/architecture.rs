@@ -1,0 +1,173 @@
+//! The folders of `src` are layers, and no module names one that names it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// From the top: each names only what stands below it. As `src/lib.rs` has them.
+const LAYERS: [&str; 10] = [
+    "program", "setup", "daemon", "unit", "keys", "logging", "process", "config", "report",
+    "protocol",
+];
+/// As `src/daemon/mod.rs` has them; what is not here stands above.
+const LAYERS_OF_DAEMON: [&str; 6] = ["accept", "connection", "limits", "relay", "net", "runtime"];
+
+/// Modules, such as `daemon::relay`, each with those that it names.
+type Graph = BTreeMap<String, BTreeSet<String>>;
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.extension() {
+            None if path.is_dir() => files(&path, found),
+            Some(kind) if kind == "rs" => found.push(path),
+            _ => {}
+        }
+    }
+}
+
+/// `src/daemon/relay/mod.rs` is `daemon::relay`.
+fn module(source: &Path, file: &Path) -> String {
+    let path = file.strip_prefix(source).unwrap().with_extension("");
+    let path = path.to_str().unwrap().replace('/', "::");
+    path.trim_end_matches("::mod").to_owned()
+}
+
+/// The paths of the `use` declarations, as `crate::a::b` or `super::a`, each to its item.
+fn uses(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for declaration in text.split("use ").skip(1).filter_map(|rest| rest.split(';').next()) {
+        let declaration: String = declaration.split_whitespace().collect::<Vec<_>>().join(" ");
+        if ["crate::", "super::", "self::"].iter().any(|start| declaration.starts_with(start)) {
+            expand("", &declaration, &mut found);
+        }
+    }
+    found
+}
+
+/// `a::{b, c::d}` are `a::b` and `a::c::d`.
+fn expand(prefix: &str, tree: &str, found: &mut Vec<String>) {
+    let Some((path, group)) = tree.split_once('{') else {
+        let path = tree.split(" as ").next().unwrap();
+        found.push(format!("{prefix}{path}").trim_end_matches("::self").to_owned());
+        return;
+    };
+    let group = group.trim().strip_suffix('}').unwrap();
+    let (mut depth, mut start) = (0, 0);
+    for (at, character) in group.char_indices().chain([(group.len(), ',')]) {
+        match character {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                let part = group[start..at].trim();
+                if !part.is_empty() {
+                    expand(&format!("{prefix}{path}"), part, found);
+                }
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What each module names, tests aside. A name that a folder's `mod.rs` passes on counts
+/// as that folder.
+fn graph() -> Graph {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = Vec::new();
+    files(&source, &mut all);
+    let is_test = |file: &PathBuf| module(&source, file).split("::").any(|part| part == "tests");
+    all.retain(|file| !is_test(file) && !file.ends_with("fuzzing.rs"));
+    let modules: BTreeSet<_> = all.iter().map(|file| module(&source, file)).collect();
+    let named = |file: &PathBuf| {
+        let name = module(&source, file);
+        let parent = name.rsplit_once("::").map_or("", |(parent, _)| parent);
+        let text = fs::read_to_string(file).unwrap();
+        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        let is_code = |line: &&str| !line.trim_start().starts_with("//");
+        let text = text.lines().filter(is_code).collect::<Vec<_>>().join("\n");
+        let absolute = |path: String| match path.split_once("::") {
+            Some(("super", rest)) => format!("{parent}::{rest}"),
+            Some(("self", rest)) => format!("{name}::{rest}"),
+            _ => path,
+        };
+        let paths = uses(&text).into_iter().map(absolute);
+        let paths = paths.map(|path| path.trim_start_matches("crate::").to_owned());
+        let named = paths.filter_map(|path| longest(&path, &modules));
+        named.filter(|other| *other != name).collect()
+    };
+    all.iter().map(|file| (module(&source, file), named(file))).collect()
+}
+
+/// The longest beginning of a path that is a module.
+fn longest(path: &str, modules: &BTreeSet<String>) -> Option<String> {
+    let ends = path.match_indices("::").map(|(at, _)| at).chain([path.len()]);
+    ends.filter_map(|end| modules.get(&path[..end]).cloned()).last()
+}
+
+/// One circle, if there is any.
+fn circle(graph: &Graph) -> Option<Vec<String>> {
+    fn visit(
+        graph: &Graph,
+        at: &str,
+        path: &mut Vec<String>,
+        done: &mut BTreeSet<String>,
+    ) -> Option<Vec<String>> {
+        if let Some(start) = path.iter().position(|module| module == at) {
+            return Some(path[start..].to_vec());
+        }
+        if !done.insert(at.to_owned()) {
+            return None;
+        }
+        path.push(at.to_owned());
+        let found = graph.get(at)?.iter().find_map(|next| visit(graph, next, path, done));
+        path.pop();
+        found
+    }
+    let mut done = BTreeSet::new();
+    graph.keys().find_map(|module| visit(graph, module, &mut Vec::new(), &mut done))
+}
+
+#[test]
+fn no_module_names_one_that_names_it() {
+    let graph = graph();
+    assert!(graph.len() > 80, "{graph:?}");
+    assert_eq!(circle(&graph), None);
+    // It would be found.
+    let mut planted = graph;
+    planted.get_mut("protocol::handshake").unwrap().insert("daemon::server".to_owned());
+    assert!(circle(&planted).is_some());
+}
+
+#[test]
+fn each_folder_names_only_what_stands_below_it() {
+    let place = |module: &str| {
+        let mut parts = module.split("::");
+        let top = parts.next().unwrap();
+        let below = if top == "daemon" { parts.next() } else { None };
+        let of_daemon = LAYERS_OF_DAEMON.iter().position(|layer| Some(*layer) == below);
+        let top = LAYERS.iter().position(|layer| *layer == top)?;
+        Some((top, of_daemon.map_or(0, |place| place + 1)))
+    };
+    let mut checked = 0;
+    for (module, named) in graph() {
+        for other in named {
+            if let (Some(above), Some(below)) = (place(&module), place(&other)) {
+                assert!(above <= below, "{module} names {other}");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 200, "{checked}");
+}
+
+#[test]
+fn the_picture_in_lib_has_all_layers_in_their_order() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let picture = fs::read_to_string(source.join("lib.rs")).unwrap();
+    let places: Vec<_> =
+        LAYERS.iter().map(|layer| picture.find(&format!("\n//! {layer} ")).unwrap()).collect();
+    assert!(places.is_sorted(), "{places:?}");
+    let daemon = fs::read_to_string(source.join("daemon/mod.rs")).unwrap();
+    assert!(LAYERS_OF_DAEMON.iter().all(|layer| daemon.contains(layer)));
+}
