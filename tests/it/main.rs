@@ -7,7 +7,6 @@
 
 mod architecture;
 mod bad_input;
-mod bench;
 // The build with AWS-LC is there before the other.
 #[cfg(not(feature = "aws-lc"))]
 mod builds;

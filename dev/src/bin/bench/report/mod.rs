@@ -87,7 +87,7 @@ pub use json::all as json;
 pub enum Output<'a> {
     /// All of it to this folder.
     Folder(&'a Path),
-    /// The figures of this project: to `benches/figures` and README.
+    /// The figures of this project: to `dev/figures` and README.
     Published,
 }
 
@@ -97,7 +97,7 @@ pub fn write(json: &Value, output: &Output<'_>) -> Result<()> {
     let results = Results::read(json)?;
     let folder = match output {
         Output::Folder(folder) => folder,
-        Output::Published => Path::new("benches/figures"),
+        Output::Published => Path::new("dev/figures"),
     };
     fs::create_dir_all(folder)?;
     let tables = table::all(&results);

@@ -1,21 +1,23 @@
 //! `scripts/bench`: the program it runs measures, writes what others can read,
 //! and leaves nothing. The figures of so short a run are worth nothing.
-
-// Its check of what arrives, with tests of its own.
-#[path = "../../examples/bench/pattern.rs"]
-mod pattern;
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends that way")]
+#![allow(clippy::indexing_slicing, reason = "a test ends that way")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
-use crate::support::{Folder, SPIPED, need, signal, wait_until};
+/// What `scripts/bench` runs.
+const BENCH: &str = env!("CARGO_BIN_EXE_bench");
 
 #[test]
 fn each_figure_is_measured_and_written_down() {
-    let folder = Folder::new();
+    let folder = tempfile::tempdir().unwrap();
     let found = run(&folder, &["--rounds", "1", "--connections", "10", "--held", "30"]);
     let figures = found["figures"].as_array().unwrap();
     let of = |peer: &str| figures.iter().filter(|figure| figure["peer"] == peer).count();
@@ -25,7 +27,7 @@ fn each_figure_is_measured_and_written_down() {
     let targets = found["targets"].as_array().unwrap();
     assert_eq!(targets.len(), 19, "{targets:?}");
 
-    let chart = fs::read_to_string(folder.path("output").join("chart.svg")).unwrap();
+    let chart = fs::read_to_string(folder.path().join("output/chart.svg")).unwrap();
     well_formed(&chart);
     assert!(chart.contains(">haproxy, plaintext</text>"), "{chart}");
 }
@@ -33,10 +35,10 @@ fn each_figure_is_measured_and_written_down() {
 /// README, its chart and the page with all figures are what the published run says.
 #[test]
 fn the_published_figures_are_those_of_the_published_run() {
-    let folder = Folder::new();
-    let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/figures");
-    let output = folder.path("output");
-    let mut report = Command::new(program());
+    let folder = tempfile::tempdir().unwrap();
+    let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("figures");
+    let output = folder.path().join("output");
+    let mut report = Command::new(BENCH);
     report.arg("--from").arg(published.join("bench.json")).arg("--output").arg(&output);
     let ran = report.output().unwrap();
     assert!(ran.status.success(), "{ran:?}");
@@ -44,19 +46,19 @@ fn the_published_figures_are_those_of_the_published_run() {
     let read = |path: &Path| fs::read_to_string(path).unwrap();
     for name in ["table.md", "chart.svg", "all.svg", "bench.json"] {
         let is_same = read(&output.join(name)) == read(&published.join(name));
-        assert!(is_same, "{name}: scripts/bench --publish --from benches/figures/bench.json");
+        assert!(is_same, "{name}: scripts/bench --publish --from dev/figures/bench.json");
     }
     let readme = read(&published.join("../../README.md"));
     let part = read(&output.join("readme.md"));
     assert!(readme.contains(&format!(" -->\n\n{part}\n<!-- ")), "README has not:\n{part}");
 
     // Published again, where an old part stands, README is the same.
-    let again = folder.path("again");
+    let again = folder.path().join("again");
     fs::create_dir(&again).unwrap();
     let old = readme.replace(&part, "an old part\n");
     assert_ne!(old, readme);
     fs::write(again.join("README.md"), old).unwrap();
-    let mut publish = Command::new(program());
+    let mut publish = Command::new(BENCH);
     publish.arg("--publish").arg("--from").arg(published.join("bench.json"));
     let ran = publish.current_dir(&again).output().unwrap();
     assert!(ran.status.success(), "{ran:?}");
@@ -88,7 +90,7 @@ fn the_published_figures_are_those_of_the_published_run() {
 
 #[test]
 fn the_median_of_the_ratios_of_all_rounds_counts() {
-    let found = run(&Folder::new(), &["--rounds", "3", "--only", "bulk"]);
+    let found = run(&tempfile::tempdir().unwrap(), &["--rounds", "3", "--only", "bulk"]);
     let figures = found["figures"].as_array().unwrap();
     for figure in figures {
         let mut rounds = numbers(&figure["rounds"]);
@@ -112,16 +114,16 @@ fn the_median_of_the_ratios_of_all_rounds_counts() {
 /// Behind -e: a receiver would refuse the option.
 #[test]
 fn a_build_is_given_options_for_its_sender_alone() {
-    let build = format!("ready={SPIPED} --pad 64 -e --prewarm 2");
+    let build = format!("ready={} --pad 64 -e --prewarm 2", spiped().display());
     let options = ["--rounds", "1", "--only", "short", "--peers", "ready", "--ours", &build];
-    let found = run(&Folder::new(), &options);
+    let found = run(&tempfile::tempdir().unwrap(), &options);
     let figures = found["figures"].as_array().unwrap();
     assert!(figures.iter().any(|figure| figure["peer"] == "ready"), "{figures:?}");
 }
 
 /// What a run with these options has written, which it has printed, too.
-fn run(folder: &Folder, options: &[&str]) -> Value {
-    let output = folder.path("output");
+fn run(folder: &TempDir, options: &[&str]) -> Value {
+    let output = folder.path().join("output");
     let mut command = bench(folder);
     command.args(["--seconds", "0.02", "--output"]).arg(&output).args(options);
     let ran = command.output().unwrap();
@@ -137,7 +139,7 @@ fn numbers(array: &Value) -> Vec<f64> {
 
 #[test]
 fn a_run_that_is_told_to_end_leaves_nothing() {
-    let folder = Folder::new();
+    let folder = tempfile::tempdir().unwrap();
     for name in ["INT", "TERM"] {
         let mut command = bench(&folder);
         command.args(["--only", "bulk", "--seconds", "600"]);
@@ -148,12 +150,13 @@ fn a_run_that_is_told_to_end_leaves_nothing() {
             children = children_of(run.0.id());
             children.len() == 3
         });
-        signal(&run.0, name);
+        let id = run.0.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
         assert_eq!(run.0.wait().unwrap().code(), Some(130));
         wait_until("its processes are gone", || {
             !children.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists())
         });
-        let left: Vec<_> = fs::read_dir(folder.path("temporary")).unwrap().collect();
+        let left: Vec<_> = fs::read_dir(folder.path().join("temporary")).unwrap().collect();
         assert!(left.is_empty(), "{left:?}");
     }
 }
@@ -174,7 +177,7 @@ fn children_of(pid: u32) -> Vec<String> {
 }
 
 /// A run of ours beside two others.
-fn bench(folder: &Folder) -> Command {
+fn bench(folder: &TempDir) -> Command {
     for (program, package) in [
         ("redis-server", "redis-server"),
         ("redis-benchmark", "redis-tools"),
@@ -184,21 +187,37 @@ fn bench(folder: &Folder) -> Command {
     ] {
         need(program, package);
     }
-    let temporary = folder.path("temporary");
+    let temporary = folder.path().join("temporary");
     let _exists = fs::create_dir(&temporary);
-    let mut command = Command::new(program());
-    command.args(["--ours", SPIPED, "--peers", "ours,haproxy,direct"]);
+    let mut command = Command::new(BENCH);
+    command.arg("--ours").arg(spiped()).args(["--peers", "ours,haproxy,direct"]);
     command.env("TMPDIR", temporary).stdin(Stdio::null()).stdout(Stdio::piped());
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
     command
 }
 
-/// It is built with the tests.
-fn program() -> PathBuf {
-    let program = Path::new(SPIPED).with_file_name("examples").join("bench");
-    assert!(program.exists(), "cargo build --example bench");
+/// The program that is measured, built beside this one.
+fn spiped() -> PathBuf {
+    let program = Path::new(BENCH).with_file_name("spiped");
+    assert!(program.exists(), "build it first, as cargo nextest run --workspace does");
     program
+}
+
+/// Fails with the package to install where a program is missing.
+fn need(program: &str, package: &str) {
+    let search = format!("PATH=$PATH:/usr/sbin:/sbin; command -v {program}");
+    let found = Command::new("sh").args(["-c", &search]).output().unwrap().status.success();
+    assert!(found, "{program} is missing, the test needs it: apt-get install {package}");
+}
+
+/// Waits until `condition` holds.
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Each element that begins ends, in order; no stray character of markup.

@@ -90,7 +90,7 @@ struct Arguments {
     /// Measure nothing: make tables and charts of the bench.json of a run before
     #[arg(long, value_name = "JSON")]
     from: Option<PathBuf>,
-    /// Write benches/figures and README's figures instead
+    /// Write dev/figures and README's figures instead
     #[arg(long, conflicts_with = "output")]
     publish: bool,
 }

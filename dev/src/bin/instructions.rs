@@ -3,7 +3,7 @@
 //!
 //! ```sh
 //! scripts/instructions          # both builds, beside the figures last committed
-//! scripts/instructions --save   # and writes them to benches/instructions.txt
+//! scripts/instructions --save   # and writes them to dev/instructions.txt
 //! ```
 //!
 //! Each figure is one call, on one core: `seal` and `open` one DATA record with
@@ -14,7 +14,8 @@
 //! instructions. Where the processor has those, the bulk of a large record and
 //! the hashes of a handshake cost less than is counted here; what is around
 //! the ciphers is counted as it is. So the figures compare with themselves, on
-//! processors that have AVX2; how fast it is says `cargo bench`.
+//! processors that have AVX2; how fast it is says
+//! `cargo bench -p spiped-dev`.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -32,11 +33,10 @@ use std::process::Command;
 
 use spiped::protocol::{SharedKey, Suite};
 
-mod cases;
-use cases::{BUILD, Handshake, KEY_FILE, SIZES, room};
+use spiped_dev::{BUILD, Handshake, KEY_FILE, SIZES, room};
 
 /// The figures last committed: `build, case: instructions` a line.
-const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
+const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.txt");
 /// As its only argument: measure, this is under callgrind.
 const MEASURE: &str = "--measure";
 

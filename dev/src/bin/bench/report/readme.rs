@@ -8,7 +8,7 @@ use super::{figures, table};
 use crate::Result;
 
 /// What README has around its part.
-const BEGIN: &str = "<!-- Made by scripts/bench --publish, from benches/figures/bench.json. -->\n";
+const BEGIN: &str = "<!-- Made by scripts/bench --publish, from dev/figures/bench.json. -->\n";
 const END: &str = "<!-- Until here. -->";
 
 pub fn part(results: &Results) -> String {
@@ -24,7 +24,7 @@ pub fn part(results: &Results) -> String {
         ),
         table::overview(results, &shown),
         polling(results),
-        "![What the pipe and others cost](benches/figures/chart.svg)".into(),
+        "![What the pipe and others cost](dev/figures/chart.svg)".into(),
     ];
     parts.retain(|part| !part.is_empty());
     parts.join("\n\n") + "\n"

@@ -1,9 +1,9 @@
 //! How long records and handshakes take, by criterion:
 //!
 //! ```sh
-//! cargo bench                                                  # with AWS-LC
-//! cargo bench --no-default-features --features rust-crypto     # in pure Rust
-//! cargo bench -- seal/aes                                      # only what has this in its name
+//! cargo bench -p spiped-dev                                                # with AWS-LC
+//! cargo bench -p spiped-dev --no-default-features --features rust-crypto   # in pure Rust
+//! cargo bench -p spiped-dev -- seal/aes                                    # only what has this in its name
 //! ```
 //!
 //! The first run builds as for a release, which takes some minutes.
@@ -28,8 +28,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use spiped::protocol::{SharedKey, Suite};
 
-mod cases;
-use cases::{BUILD, Handshake, KEY_FILE, SIZES, room};
+use spiped_dev::{BUILD, Handshake, KEY_FILE, SIZES, room};
 
 /// Records that are sealed ahead to be opened: few enough to stay in the cache.
 const AHEAD: u64 = 32;

@@ -1,5 +1,11 @@
-//! What both benches measure: two ends that stream, and handshakes that are
-//! the same each time. What fails here ends the bench.
+//! What `instructions` and the bench `protocol` measure: two ends that stream, and
+//! handshakes that are the same each time. What fails here ends the measurement.
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a measurement may end that way"
+)]
+#![allow(clippy::must_use_candidate, reason = "what is measured may be dropped")]
 
 use std::convert::Infallible;
 
@@ -9,30 +15,32 @@ use spiped::protocol::{
 };
 
 /// The build that is measured.
-pub(crate) const BUILD: &str = if cfg!(feature = "aws-lc") { "aws-lc" } else { "rust" };
+pub const BUILD: &str = if cfg!(feature = "aws-lc") { "aws-lc" } else { "rust" };
 
 /// Bytes of the stream in a record: a keystroke, a Redis command, what a page
 /// or a TLS record hold.
-pub(crate) const SIZES: [usize; 4] = [1, 64, 1024, 16_384];
+pub const SIZES: [usize; 4] = [1, 64, 1024, 16_384];
 
 /// Room for a record with `size` bytes of the stream.
-pub(crate) fn room(size: usize) -> Vec<u8> {
+pub fn room(size: usize) -> Vec<u8> {
     [&[0; PREFIX], vec![0x55; size].as_slice(), &[0; SUFFIX]].concat()
 }
 
 /// A key file's content.
-pub(crate) const KEY_FILE: [u8; 32] = [1; 32];
+pub const KEY_FILE: [u8; 32] = [1; 32];
 
 /// A handshake that gives the same bytes whenever it is done.
-pub(crate) struct Handshake {
-    pub(crate) suite: Suite,
+pub struct Handshake {
+    /// The record cipher of both ends.
+    pub suite: Suite,
     key: SharedKey,
     message_1: [u8; MESSAGE_1],
     message_2: [u8; MESSAGE_2],
 }
 
 impl Handshake {
-    pub(crate) fn new(suite: Suite) -> Self {
+    /// Both messages of a handshake with this suite.
+    pub fn new(suite: Suite) -> Self {
         let key = SharedKey::from_key_file(&KEY_FILE, Box::new([0; 32])).unwrap();
         let (_, message_1) = Initiator::start(suite, &key, &mut SameBytes(2)).unwrap();
         let responder = Responder::accept(&message_1, [&key], None, &mut SameBytes(3)).unwrap();
@@ -40,18 +48,18 @@ impl Handshake {
     }
 
     /// All an initiator does: message 1 made, message 2 read.
-    pub(crate) fn initiator(&self) -> Session {
+    pub fn initiator(&self) -> Session {
         let (initiator, _) = Initiator::start(self.suite, &self.key, &mut SameBytes(2)).unwrap();
         initiator.finish(&self.message_2).unwrap()
     }
 
     /// All a responder does: message 1 read, message 2 made.
-    pub(crate) fn responder(&self) -> Session {
+    pub fn responder(&self) -> Session {
         Responder::accept(&self.message_1, [&self.key], None, &mut SameBytes(3)).unwrap().session
     }
 
     /// Both ends, with OPEN and OPENED behind them: the next records are DATA.
-    pub(crate) fn streaming(&self) -> (Session, Session) {
+    pub fn streaming(&self) -> (Session, Session) {
         let (mut a, mut b) = (self.initiator(), self.responder());
         b.opener.open(&mut a.sealer.seal_open().unwrap()).unwrap();
         a.opener.open(&mut b.sealer.seal_opened().unwrap()).unwrap();
