@@ -19,6 +19,7 @@ mod help;
 #[cfg(feature = "aws-lc")]
 mod hosts;
 mod key_files;
+mod library;
 mod load;
 mod log;
 mod loops;

@@ -1,0 +1,85 @@
+//! The protocol library in use: a client that speaks with a receiver by itself.
+//!
+//! ```sh
+//! echo PING | cargo run --example client -- 192.0.2.1:6379 redis.key
+//! ```
+//!
+//! The client sends standard input as one record and prints what the server behind the
+//! receiver answers. The steps I1 to I4 and B3 are those of [`spiped::protocol`]. Key
+//! files are read as they are; `spiped` itself also checks who else can read them.
+#![allow(clippy::print_stderr, reason = "errors are shown")]
+
+use std::error::Error;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::ExitCode;
+use std::{env, fs, io};
+
+use rand::rngs::SysRng;
+use spiped::protocol::{
+    HEADER, Initiator, MESSAGE_2, Opener, PREFIX, Record, SUFFIX, SharedKey, Suite,
+};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("client: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let mut arguments = env::args().skip(1);
+    let usage = "usage: client ADDRESS KEYFILE";
+    let mut tunnel = TcpStream::connect(arguments.next().ok_or(usage)?)?;
+    let key = fs::read(arguments.next().ok_or(usage)?)?;
+    let key = SharedKey::from_key_file(&key, Box::new([0; 32]))?;
+    let mut input = Vec::new();
+    io::stdin().read_to_end(&mut input)?;
+
+    // I1 and I2: the handshake. A receiver with another key closes without an answer.
+    let (initiator, message_1) = Initiator::start(Suite::Aes256Gcm, &key, &mut SysRng)?;
+    tunnel.write_all(&message_1)?;
+    let mut message_2 = [0; MESSAGE_2];
+    let no_answer = |error| format!("no answer from the receiver, is the key the same? {error}");
+    tunnel.read_exact(&mut message_2).map_err(no_answer)?;
+    let mut session = initiator.finish(&message_2)?;
+
+    // I3 and B3: OPEN, the stream, and its end. DATA is sealed in place.
+    tunnel.write_all(&session.sealer.open()?)?;
+    if !input.is_empty() {
+        let mut data = [&[0; PREFIX], input.as_slice(), &[0; SUFFIX]].concat();
+        session.sealer.seal_data(&mut data)?;
+        tunnel.write_all(&data)?;
+    }
+    tunnel.write_all(&session.sealer.end()?)?;
+
+    // I4: OPENED or ABORT, then the server's stream until its END.
+    loop {
+        let mut record = Vec::new();
+        match receive(&mut tunnel, &mut session.opener, &mut record)? {
+            Record::Data(stream) => io::stdout().write_all(&record[stream])?,
+            Record::End => return Ok(()),
+            Record::Abort(reason) => return Err(reason.to_string().into()),
+            // No responder sends the first two: its opener refuses them.
+            Record::Ready | Record::Open | Record::Opened => {}
+        }
+    }
+}
+
+/// Reads one whole record and opens it in place.
+fn receive(
+    tunnel: &mut TcpStream,
+    opener: &mut Opener,
+    record: &mut Vec<u8>,
+) -> Result<Record, Box<dyn Error>> {
+    let cut = |error| format!("the stream was cut: {error}");
+    record.resize(HEADER, 0);
+    tunnel.read_exact(record).map_err(cut)?;
+    let length = opener.record_length(record)?.ok_or("two bytes are a whole header")?;
+    record.resize(length, 0);
+    tunnel.read_exact(&mut record[HEADER..]).map_err(cut)?;
+    Ok(opener.open(record)?)
+}
