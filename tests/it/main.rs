@@ -19,6 +19,7 @@ mod help;
 #[cfg(feature = "aws-lc")]
 mod hosts;
 mod key_files;
+mod knowledge;
 mod library;
 mod load;
 mod log;
