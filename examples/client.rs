@@ -48,13 +48,13 @@ fn run() -> Result<(), Box<dyn Error>> {
     let mut session = initiator.finish(&message_2)?;
 
     // I3 and B3: OPEN, the stream, and its end. DATA is sealed in place.
-    tunnel.write_all(&session.sealer.open()?)?;
+    tunnel.write_all(&session.sealer.seal_open()?)?;
     if !input.is_empty() {
         let mut data = [&[0; PREFIX], input.as_slice(), &[0; SUFFIX]].concat();
         session.sealer.seal_data(&mut data)?;
         tunnel.write_all(&data)?;
     }
-    tunnel.write_all(&session.sealer.end()?)?;
+    tunnel.write_all(&session.sealer.seal_end()?)?;
 
     // I4: OPENED or ABORT, then the server's stream until its END.
     loop {

@@ -29,7 +29,7 @@ compile_error!(
     "nothing to seal records with: build with --features aws-lc, the default, or rust-crypto"
 );
 
-pub mod config;
+mod config;
 mod daemon;
 mod keys;
 mod logging;

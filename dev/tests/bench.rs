@@ -77,7 +77,7 @@ fn the_published_figures_are_those_of_the_published_run() {
         }
     }
     // What is faster than no tunnel is explained where it stands.
-    let polls = peers.iter().any(|peer| peer["options"] == "--polling");
+    let polls = peers.iter().any(|peer| peer["options"] == "--busy-poll");
     assert_eq!(part.contains("stays awake"), polls, "{part}");
     for name in ["chart.svg", "all.svg"] {
         well_formed(&read(&output.join(name)));

@@ -15,10 +15,10 @@ const HOST_MAX: usize = 253;
 
 /// An address that can be bound or connected to, or resolved first.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Address {
+pub(crate) enum Address {
     /// An IP address and port.
     Inet(SocketAddr),
-    /// A name to be resolved, and a port.
+    /// A host name, to be resolved, and a port.
     Host(String, u16),
     /// The path of a unix stream socket.
     Unix(PathBuf),
@@ -26,41 +26,41 @@ pub enum Address {
 
 /// Why a text is no address.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum AddressError {
-    /// Nothing at all.
+pub(crate) enum AddressError {
+    /// An empty text.
     #[error("the address is empty")]
     Empty,
-    /// No colon with a port behind it.
+    /// There is no colon with a port behind it.
     #[error("'{0}' has no port")]
     NoPort(String),
-    /// Something else than a number of 16 bits where the port stands.
+    /// The port is no number of 16 bits.
     #[error("'{0}' is not a port")]
     Port(String),
-    /// Nothing before the port, or a star.
+    /// There is nothing, or a star, before the port.
     #[error("'{0}' has no host before the port")]
     NoHost(String),
-    /// Neither an address nor a name a resolver could know.
+    /// The host is neither an IP address nor a name that a resolver could know.
     #[error("'{0}' is neither an address nor a host name")]
     Host(String),
-    /// A scheme before it, as a URL has one. What a URL has before its host may be
-    /// a password, so it is not told.
+    /// The address has a scheme before it, as a URL has. What stands before the host of
+    /// a URL may be a password, so it is not shown.
     #[error("an address has no '{scheme}' before it: write {address}")]
     Scheme {
-        /// With what stands between it and the address.
+        /// The scheme, with its colon and slashes.
         scheme: String,
-        /// The same without it.
+        /// The address without the scheme.
         address: String,
     },
-    /// Something else than an IP address in brackets.
+    /// The brackets have something else than an IP address in them.
     #[error("'{0}' stands in brackets and is no IP address")]
     Bracketed(String),
-    /// An IPv6 address without brackets: where does the port begin?
+    /// An IPv6 address has no brackets, so that nobody knows where the port begins.
     #[error("'{0}' is an IPv6 address without brackets")]
     Brackets(String),
-    /// A path longer than a unix socket can have.
+    /// The path is longer than that of a unix socket can be.
     #[error("the path '{0}' is longer than the {UNIX_PATH_MAX} bytes a unix socket can have")]
     PathTooLong(String),
-    /// A path that is not absolute.
+    /// The path is not absolute.
     #[error("the path '{0}' is not absolute")]
     RelativePath(String),
 }
@@ -68,7 +68,7 @@ pub enum AddressError {
 impl AddressError {
     /// What to write instead.
     #[must_use]
-    pub const fn hint(&self) -> &'static str {
+    pub(crate) const fn hint(&self) -> &'static str {
         match self {
             Self::NoHost(_) => "for all addresses write [0.0.0.0]:PORT or [::]:PORT",
             Self::Bracketed(_) => "a host name stands without brackets: host.name:port",
@@ -85,7 +85,7 @@ impl AddressError {
 impl Address {
     /// The port; a unix socket has none.
     #[must_use]
-    pub const fn port(&self) -> Option<u16> {
+    pub(crate) const fn port(&self) -> Option<u16> {
         match self {
             Self::Inet(address) => Some(address.port()),
             Self::Host(_, port) => Some(*port),

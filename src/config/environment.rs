@@ -1,17 +1,20 @@
-//! What the environment says where the command line says nothing: `SPIPED_` and
-//! an option's long name. An empty variable gives nothing; one that no option has
-//! is told.
+//! The variables: an option that is not typed takes its value from `SPIPED_` and its
+//! long name. An empty variable gives no value. A variable that no option has is
+//! reported.
 
+use std::any::TypeId;
 use std::borrow::Cow;
 use std::env;
+use std::ffi::OsString;
 use std::fmt;
+use std::iter;
 use std::sync::OnceLock;
 
-use clap::builder::Resettable;
-use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Id, ValueHint};
+use clap::{Arg, ArgAction, CommandFactory, ValueHint};
 
-use super::{Args, ConfigError, GivenBy, ValueError};
+use super::args::FOR_SPIPED_1;
+use super::value::yes_or_no;
+use super::{Args, ConfigError, ValueError};
 
 /// The name of the unit that runs this process, where that is one of ours.
 const UNIT: &str = "SPIPED_UNIT";
@@ -19,28 +22,9 @@ const UNIT: &str = "SPIPED_UNIT";
 /// Each option whose value comes from the environment, with its variable.
 static GIVEN: OnceLock<Vec<(String, String)>> = OnceLock::new();
 
-/// What was typed, with the environment behind it.
-pub struct CommandLine<A> {
-    /// The values of both.
-    pub args: A,
-    /// Which of them come from the environment.
-    pub environment: Environment,
-}
-
-/// What the environment gives of a command line.
-#[derive(Default)]
-pub struct Environment {
-    /// Options whose values come from there, each with its variable.
-    given: Vec<(String, String)>,
-    /// What is wrong with a variable whose option was not typed.
-    wrong: Option<ConfigError>,
-    /// Those that no option has.
-    unknown: Vec<UnknownVariable>,
-}
-
-/// A variable that looks like one of ours and is none.
+/// A variable that looks like that of an option, and no option has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownVariable {
+pub(crate) struct UnknownVariable {
     name: String,
     nearest: Option<String>,
 }
@@ -54,10 +38,11 @@ impl fmt::Display for UnknownVariable {
 
 impl UnknownVariable {
     /// What to do about it.
-    pub const HINT: &str = "correct it or take it out; spiped(1) lists all under ENVIRONMENT";
+    pub(crate) const HINT: &str =
+        "correct it or take it out; spiped(1) lists all under ENVIRONMENT";
 
-    /// All there are.
-    fn all() -> Vec<Self> {
+    /// All such variables of this process.
+    pub(super) fn all() -> Vec<Self> {
         let command = Args::command();
         let of_options = command.get_arguments().filter_map(Arg::get_env);
         let known: Vec<_> = of_options.map(|name| name.to_string_lossy().into_owned()).collect();
@@ -69,7 +54,7 @@ impl UnknownVariable {
     }
 }
 
-/// The known name that is most like it, where one is.
+/// The known name that is most like `name`, where one is like it.
 fn nearest(name: &str, known: &[String]) -> Option<String> {
     let likeness = |known| strsim::normalized_damerau_levenshtein(known, name);
     let likeliest = known.iter().map(|known| (likeness(known), known));
@@ -79,14 +64,14 @@ fn nearest(name: &str, known: &[String]) -> Option<String> {
 
 /// The name of the unit that runs this process, where that is one of ours.
 #[must_use]
-pub fn unit_name() -> Option<String> {
+pub(crate) fn unit_name() -> Option<String> {
     env::var(UNIT).ok().filter(|name| !name.is_empty())
 }
 
-/// A text with options in it, as whoever gave their values wrote them: `-t` is
-/// `SPIPED_TARGET` where that has given it.
+/// The text with the names that the operator has used: where the variable
+/// `SPIPED_TARGET` has given the target, it stands in the place of `-t`.
 #[must_use]
-pub fn as_given(text: &str) -> Cow<'_, str> {
+pub(crate) fn as_given(text: &str) -> Cow<'_, str> {
     let given = GIVEN.get().map_or(&[][..], Vec::as_slice);
     let variable = |word: &str| {
         let option = word.trim_end_matches([',', ';', ':', '.', '?', ')']);
@@ -98,133 +83,72 @@ pub fn as_given(text: &str) -> Cow<'_, str> {
         return text.into();
     }
     let words = text.split(' ').map(|word| variable(word).unwrap_or_else(|| word.to_owned()));
-    // A variable has its value in it.
+    // A value stands after an option, but in a variable.
     words.collect::<Vec<_>>().join(" ").replace("after SPIPED_", "in SPIPED_").into()
 }
 
 /// The variable that has given the value of an option, if one has.
 #[must_use]
-pub fn variable_of(option: &str) -> Option<&'static str> {
+pub(crate) fn variable_of(option: &str) -> Option<&'static str> {
     let given = GIVEN.get()?.iter().find(|(name, _)| name == option);
     given.map(|(_, variable)| variable.as_str())
 }
 
-impl<A: CommandFactory + FromArgMatches> CommandLine<A> {
-    /// Reads both.
-    ///
-    /// # Errors
-    /// When what was typed is none of the options.
-    pub fn read() -> Result<Self, clap::Error> {
-        let mut wrong = Vec::new();
-        let mut command = A::command().mut_args(|arg| {
-            // None of them, but our message says what is wanted.
-            let takes_value = arg.get_action().takes_values();
-            let arg = if takes_value { arg.allow_negative_numbers(true) } else { arg };
-            match Variable::of(&arg) {
-                Variable::Usable => arg,
-                Variable::Empty => arg.env(Resettable::Reset),
-                Variable::Wrong(error) => {
-                    wrong.push((arg.get_id().clone(), error));
-                    arg.env(Resettable::Reset)
-                }
-            }
-        });
-        let matches = command.try_get_matches_from_mut(env::args_os())?;
-        let args = A::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-        let given = command.get_arguments().filter_map(|arg| given_by_variable(arg, &matches));
-        let given = given.flatten().collect();
-        let source = |id: &Id| matches.value_source(id.as_str());
-        let mut wrong = wrong.into_iter();
-        let wrong = wrong.find(|(id, _)| source(id) != Some(ValueSource::CommandLine));
-        let unknown = UnknownVariable::all();
-        let environment = Environment { given, wrong: wrong.map(|(_, error)| error), unknown };
-        Ok(Self { args, environment })
-    }
+/// Remembers the options whose values come from their variables.
+pub(super) fn set_given<'a>(args: impl Iterator<Item = &'a Arg>) {
+    let names = |arg: &Arg| {
+        let short = arg.get_short().map(|name| format!("-{name}"));
+        let long = arg.get_long().map(|name| format!("--{name}"));
+        let variable = arg.get_env().map(|name| name.to_string_lossy().into_owned());
+        let names = short.into_iter().chain(long);
+        names.zip(iter::repeat(variable.unwrap_or_default())).collect::<Vec<_>>()
+    };
+    // A process has one command line.
+    let _is_set = GIVEN.set(args.flat_map(names).collect());
 }
 
-/// What the environment has for an option.
-enum Variable {
-    /// A value, or no such variable.
-    Usable,
-    Empty,
-    Wrong(ConfigError),
-}
-
-impl Variable {
-    /// A word that means neither yes nor no is not to turn an option on, or off.
-    fn of(arg: &Arg) -> Self {
-        const YES_OR_NO: [&str; 12] =
-            ["1", "y", "yes", "t", "true", "on", "0", "n", "no", "f", "false", "off"];
-        let Some(name) = arg.get_env() else { return Self::Usable };
-        let Some(value) = env::var_os(name) else { return Self::Usable };
-        let wrong = |error: fn(String) -> ValueError| {
-            let by = name.to_string_lossy().into_owned().into();
-            let error = error(value.to_string_lossy().into_owned());
-            Self::Wrong(ConfigError::Value { by, error })
-        };
-        let takes_value = arg.get_action().takes_values();
-        match value.to_str() {
-            Some("") => Self::Empty,
-            Some(text) if takes_value || YES_OR_NO.contains(&&*text.to_ascii_lowercase()) => {
-                Self::Usable
-            }
-            Some(_) => wrong(ValueError::Flag),
-            None if arg.get_value_hint() == ValueHint::AnyPath => Self::Usable,
-            None => wrong(ValueError::NotText),
+/// Gives an option the variable that has its long name; `-f` and `-g` have none.
+pub(super) fn with_variable(arg: Arg) -> Arg {
+    let is_value = matches!(arg.get_action(), ArgAction::Set | ArgAction::SetTrue);
+    let is_of_spiped_1 = arg.get_help_heading() == Some(FOR_SPIPED_1);
+    let variable = match arg.get_long() {
+        Some(long) if is_value && !is_of_spiped_1 => {
+            format!("SPIPED_{}", long.to_uppercase().replace('-', "_"))
         }
-    }
+        _ => return arg,
+    };
+    // No value is negative, but our own message says what is wanted.
+    let takes_value = arg.get_action().takes_values();
+    let arg = arg.env(variable).hide_env(true).allow_negative_numbers(takes_value);
+    // For an option without a value, clap understands true and false only.
+    let is_flag = arg.get_value_parser().type_id() == TypeId::of::<bool>();
+    if is_flag { arg.value_parser(yes_or_no) } else { arg }
 }
 
-/// The option's names, each with its variable, where that gave its value.
-fn given_by_variable(
-    arg: &Arg,
-    matches: &ArgMatches,
-) -> Option<impl Iterator<Item = (String, String)>> {
-    let variable = arg.get_env()?.to_string_lossy().into_owned();
-    if matches.value_source(arg.get_id().as_str()) != Some(ValueSource::EnvVariable) {
+/// Whether the variable of an option gives no value: it is empty, or says no.
+pub(super) fn gives_nothing(arg: &Arg) -> bool {
+    let is_flag = !arg.get_action().takes_values();
+    value(arg)
+        .as_ref()
+        .and_then(|value| value.to_str())
+        .is_some_and(|text| text.is_empty() || (is_flag && yes_or_no(text) == Ok(false)))
+}
+
+/// The error of a variable that is not UTF-8, where its option wants a text.
+pub(super) fn no_text(arg: &Arg) -> Option<ConfigError> {
+    let value = value(arg).filter(|value| value.to_str().is_none())?;
+    if arg.get_value_hint() == ValueHint::AnyPath {
         return None;
     }
-    let short = arg.get_short().map(|name| format!("-{name}"));
-    let long = arg.get_long().map(|name| format!("--{name}"));
-    Some(short.into_iter().chain(long).map(move |name| (name, variable.clone())))
+    let by = arg.get_env()?.to_string_lossy().into_owned();
+    let reason = format!("'{}' is not valid UTF-8", value.to_string_lossy());
+    let error = ValueError::new(reason, "only paths may have such bytes");
+    Some(ConfigError::Value { by, error })
 }
 
-impl Environment {
-    /// A configuration made of these values, and the variables that no option has;
-    /// an error names the variable that has caused it. In a unit of ours all are set
-    /// on purpose, so that an unknown one is an error.
-    ///
-    /// # Errors
-    /// That of the configuration, or what is wrong with a variable.
-    pub fn check<C>(
-        self,
-        config: Result<C, ConfigError>,
-    ) -> Result<(C, Vec<UnknownVariable>), ConfigError> {
-        if let Some(error) = self.wrong {
-            return Err(error);
-        }
-        if let Some(unknown) = self.unknown.first().filter(|_| unit_name().is_some()) {
-            return Err(ConfigError::Unknown(unknown.clone()));
-        }
-        let variable = |option: GivenBy| {
-            let given = self.given.iter().find(|(name, _)| *name == option);
-            given.map_or(option, |(_, variable)| variable.clone().into())
-        };
-        let config = config.map_err(|error| match error {
-            ConfigError::Value { by, error } => ConfigError::Value { by: variable(by), error },
-            ConfigError::Conflict(one, other) => {
-                ConfigError::Conflict(variable(one), variable(other))
-            }
-            ConfigError::NoRole
-            | ConfigError::HandoverInBackground
-            | ConfigError::Fast
-            | ConfigError::Missing(_)
-            | ConfigError::Unknown(_) => error,
-        })?;
-        // For all that is told later.
-        let _given = GIVEN.set(self.given);
-        Ok((config, self.unknown))
-    }
+/// The value of an option's variable.
+fn value(arg: &Arg) -> Option<OsString> {
+    arg.get_env().and_then(env::var_os)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Which end of the pipe this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// `-e`: takes plaintext on the source, sends it encrypted to the target.
     /// The protocol's initiator.
     Encrypt,

@@ -2,26 +2,21 @@
 
 use std::str::FromStr;
 
-use thiserror::Error;
+use super::ValueError;
 
-/// `user`, `:group` or `user:group`, by name or number.
+/// `-u`: `user`, `:group` or `user:group`, by name or number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunAs {
-    /// The user; `None`: stay the same.
-    pub user: Option<String>,
-    /// The group; `None`: the user's own.
-    pub group: Option<String>,
+pub(crate) struct RunAs {
+    /// The user; `None`: the process keeps its own.
+    pub(crate) user: Option<String>,
+    /// The group; `None`: that of the user.
+    pub(crate) group: Option<String>,
 }
 
-/// A text that names nobody.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("'{0}' is none of user, :group, user:group")]
-pub struct RunAsError(String);
-
 impl FromStr for RunAs {
-    type Err = RunAsError;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, RunAsError> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         let part = |part: &str| (!part.is_empty()).then(|| part.to_owned());
         let run_as = match text.split_once(':') {
             None => Self { user: part(text), group: None },
@@ -29,7 +24,8 @@ impl FromStr for RunAs {
         };
         let is_nobody = run_as.user.is_none() && run_as.group.is_none();
         if is_nobody || text.ends_with(':') || text.matches(':').count() > 1 {
-            return Err(RunAsError(text.to_owned()));
+            let reason = format!("'{text}' is none of user, :group, user:group");
+            return Err(ValueError::new(reason, "name a user, or a group behind a colon"));
         }
         Ok(run_as)
     }

@@ -79,10 +79,10 @@ pub(crate) fn run(
     let limits = Limits::from_descriptors(config, source.listeners())?;
     let runtime = one_thread_runtime().map_err(SystemError::of("cannot start the event loop"))?;
     runtime.block_on(async {
-        let mut signals = Signals::handle(config.process.ground)
+        let mut signals = Signals::handle(config.process.run_mode())
             .map_err(SystemError::of("cannot handle signals"))?;
         let control = bind_control(config, user)?;
-        let source = match config.dns {
+        let source = match config.process.dns {
             Dns::AtStart => select! {
                 listeners = source.listen(&config.tunnel.target) => Source::Listening(listeners?),
                 _signal = signals.end.next() => return Ok(()),

@@ -28,7 +28,7 @@ use super::runtime::shutdown::{
     EndSignals, HandoverSignal, ReloadSignal, Signals, Trigger, shutdown,
 };
 use super::runtime::workers::Workers;
-use crate::config::{Config, Ground};
+use crate::config::{Config, RunMode};
 use crate::keys::KeyStore;
 use crate::report::SystemError;
 use crate::unit::keeper::Listening;
@@ -63,7 +63,7 @@ impl Server {
         limits: Limits,
     ) -> Result<Self, SystemError> {
         let no_thread = SystemError::of("cannot start a thread");
-        let workers = Workers::start(config.threads).map_err(no_thread)?;
+        let workers = Workers::start(config.process.threads).map_err(no_thread)?;
         let (begin_handover, handover) = shutdown();
         let (begin_drain, drain) = shutdown();
         let (begin_shutdown, shutdown) = shutdown();
@@ -117,7 +117,7 @@ impl Server {
             never = watchdog.feed(async || self.workers.all_answer().await) => match never {},
             never = notify::keep_telling_late() => match never {},
             never = self.context.reload_at(&mut reload) => match never {},
-            never = self.context.target.keep_resolved(self.context.config.refresh) => match never {},
+            never = self.context.target.keep_resolved(self.context.config.connections.refresh) => match never {},
         }
     }
 
@@ -233,8 +233,8 @@ impl Context {
     /// How long open connections have to end. A restart of the unit waits for nobody; its
     /// stop does, and so does the shutdown of the host.
     fn drain_limit(&self) -> Duration {
-        let limit = self.config.drain_timeout.get();
-        if self.config.process.ground == Ground::Handover && !self.handover.has_begun() {
+        let limit = self.config.process.drain_timeout.get();
+        if self.config.process.run_mode() == RunMode::Handover && !self.handover.has_begun() {
             limit.min(STOP)
         } else {
             limit

@@ -44,7 +44,7 @@ impl Drop for Log {
 /// When there can be no thread for it, or no further descriptor of standard error.
 pub(crate) fn start(config: LogConfig) -> io::Result<Log> {
     let sink = Sink::open(config.sink)?;
-    let style = Style { format: config.format, level: config.level, sink: sink.kind() };
+    let style = Style { format: config.format, level: config.level.0, sink: sink.kind() };
     let queue = Arc::new(Queue::default());
     let queued = Arc::clone(&queue);
     thread::Builder::new().name("log".into()).spawn(move || write_lines(&queued, sink, style))?;

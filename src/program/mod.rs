@@ -19,7 +19,7 @@ use self::output::print;
 use self::usage::usage;
 use crate::config::setup::{SetupCommand, Task};
 use crate::config::{
-    Args, Command, CommandLine, Config, Ground, Name, SpipeArgs, TunnelConfig, UnknownVariable,
+    Args, Command, CommandLine, Config, Program, RunMode, SpipeArgs, TunnelConfig, UnknownVariable,
     as_given, unit_name, variable_of,
 };
 use crate::daemon::accept::Inherited;
@@ -52,11 +52,11 @@ pub fn main() -> ExitCode {
     if is_named_spipe() {
         return spipe_and_end();
     }
-    let CommandLine { args, environment } = match CommandLine::<Args>::read() {
+    let line = match CommandLine::<Args>::read() {
         Ok(line) => line,
-        Err(error) => return end(usage(&error)),
+        Err(error) => return end(told(usage(error))),
     };
-    match args.command {
+    match line.command {
         Some(Command::Keygen { path }) => end(keygen(&path)),
         Some(Command::Keyid { path, user }) => end(told(keyid(&path, user.as_deref()))),
         Some(Command::UnitCheck { configuration, key }) => {
@@ -70,9 +70,9 @@ pub fn main() -> ExitCode {
         Some(Command::Handover { unit, adopt }) => end(hand_over(&unit, adopt)),
         Some(Command::Setup { what }) => end(set_up(what)),
         Some(Command::Completions { shell, name }) => end(completions(shell, name)),
-        None => match environment.check(Config::try_from(args)) {
+        None => match line.config() {
             Ok((config, unknown)) => pipe(&config, &unknown),
-            Err(error) => end(told(Err(error.into()))),
+            Err(error) => end(told(usage(error))),
         },
     }
 }
@@ -103,11 +103,11 @@ fn is_of_stream(error: &(dyn std::error::Error + 'static)) -> bool {
 
 /// Standard input and output through a pipe.
 fn spipe() -> Result<ExitCode, AnyError> {
-    let CommandLine { args, environment } = match CommandLine::<SpipeArgs>::read() {
-        Ok(line) => line,
-        Err(error) => return usage(&error).map(|()| ExitCode::SUCCESS),
+    let line = CommandLine::<SpipeArgs>::read().and_then(CommandLine::config);
+    let (config, unknown): (TunnelConfig, _) = match line {
+        Ok(config) => config,
+        Err(error) => return usage(error).map(|()| ExitCode::SUCCESS),
     };
-    let (config, unknown) = environment.check(TunnelConfig::try_from(&args.outgoing))?;
     for unknown in unknown {
         // Where that can't be told, nothing is lost but this.
         let _unwritten =
@@ -126,9 +126,9 @@ fn pipe(config: &Config, unknown: &[UnknownVariable]) -> ExitCode {
         Ok(sockets) => Start { sockets, watchdog: Watchdog::from_env(), ..Start::default() },
         Err(error) => return end(told(Err(error.into()))),
     };
-    match config.process.ground {
-        Ground::Foreground => end(told(serve(config, unknown, start, None))),
-        Ground::Handover => match split() {
+    match config.process.run_mode() {
+        RunMode::Foreground => end(told(serve(config, unknown, start, None))),
+        RunMode::Handover => match split() {
             Ok(Split::Keeper(keeper)) => {
                 drop(start);
                 keeper.keep().unwrap_or_else(|error| {
@@ -142,7 +142,7 @@ fn pipe(config: &Config, unknown: &[UnknownVariable]) -> ExitCode {
             Err(error) => end(Err(SystemError::of("cannot start a process")(error).into())),
         },
         // Before the key is read: the parent never has it.
-        Ground::Background => match detach() {
+        RunMode::Background => match detach() {
             Ok(Detached::Parent(code)) => code,
             Ok(Detached::Child(announcement)) => {
                 end(serve(config, unknown, start, Some(announcement)))
@@ -234,10 +234,10 @@ fn set_up(what: SetupCommand) -> Result<(), AnyError> {
     report.unproved.map_or(Ok(()), |error| Err(error.into()))
 }
 
-fn completions(shell: Shell, name: Name) -> Result<(), AnyError> {
+fn completions(shell: Shell, name: Program) -> Result<(), AnyError> {
     let mut command = match name {
-        Name::Spiped => Args::command(),
-        Name::Spipe => SpipeArgs::command(),
+        Program::Spiped => Args::command(),
+        Program::Spipe => SpipeArgs::command(),
     };
     let name = command.get_name().to_owned();
     let mut script = Vec::new();

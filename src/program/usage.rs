@@ -4,6 +4,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use thiserror::Error;
 
 use super::output::print;
+use crate::config::Unread;
 use crate::report::{AnyError, Report, exit};
 
 /// The command line cannot be read.
@@ -28,7 +29,11 @@ impl Report for UsageError {
 
 /// What clap has to say: help and version are no failures; of an error its
 /// first line is enough.
-pub(super) fn usage(error: &clap::Error) -> Result<(), AnyError> {
+pub(super) fn usage(error: Unread) -> Result<(), AnyError> {
+    let error = match error {
+        Unread::Options(error) => return Err(error.into()),
+        Unread::Words(error) => error,
+    };
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return print(&error.render());
     }

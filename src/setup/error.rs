@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::unit::{Failure, Unit};
 use crate::config::Address;
-use crate::config::setup::Name;
+use crate::config::setup::PipeName;
 use crate::daemon::check::Fault;
 use crate::keys::file::KeyFileError;
 use crate::protocol::KeyId;
@@ -95,13 +95,13 @@ pub(crate) enum SetupError {
     #[error("{name} is set up and runs, but is not proved: {fault}")]
     Unproved {
         /// The pipe.
-        name: Name,
+        name: PipeName,
         /// What does not work.
         fault: Fault,
     },
     /// Either could be meant.
     #[error("{0} is a pipe, and a pair as well: {0}-in and {0}-out")]
-    PipeAndPair(Name),
+    PipeAndPair(PipeName),
     /// A command of systemd's failed.
     #[error("'{command}' failed: {said}")]
     Command {

@@ -10,7 +10,7 @@ use nix::unistd::geteuid;
 use super::error::SetupError;
 use super::systemd::{Activity, State};
 use super::unit::Unit;
-use crate::config::setup::{Activation, End, Name, Setup};
+use crate::config::setup::{Activation, End, PipeName, Setup};
 use crate::config::{Address, Role};
 use crate::keys::file::{self as keys, NewKey, Owners};
 use crate::protocol::KeyId;
@@ -93,7 +93,7 @@ pub(super) fn is_barred() -> bool {
 }
 
 /// A pipe's `conf` or `key`.
-pub(super) fn file(name: &Name, kind: &str) -> PathBuf {
+pub(super) fn file(name: &PipeName, kind: &str) -> PathBuf {
     Path::new(FOLDER).join(format!("{name}.{kind}"))
 }
 

@@ -1,12 +1,11 @@
 //! Whether what was set up works: it is asked as its sender asks it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 
 use super::error::SetupError;
 use super::plan::{file, read, value};
 use crate::config::setup::End;
-use crate::config::{self, Address, Keepalive, Role, Timeout, TunnelConfig, Waiting};
+use crate::config::{self, Address, Keepalive, Role, TunnelConfig};
 use crate::daemon::check::check;
 use crate::keys::file::{self as keys, Owners};
 
@@ -24,17 +23,13 @@ pub(super) fn works(end: &End) -> Result<(), SetupError> {
         Role::Encrypt => (end.target.clone(), value(&conf, "SPIPED_BIND")),
     };
     let tunnel = TunnelConfig {
-        target,
-        // It has been read.
-        key: PathBuf::new(),
         bind: bind.and_then(|text| config::bind(&text).ok()),
-        timeout: Timeout::default(),
         keepalive: Keepalive::Off,
-        waiting: Waiting::Asleep,
         cipher: value(&conf, "SPIPED_CIPHER")
             .and_then(|text| text.parse().ok())
             .unwrap_or_default(),
-        padding: None,
+        // The key has been read.
+        ..TunnelConfig::to(target)
     };
     check(&tunnel, &key).map_err(|fault| SetupError::Unproved { name: end.name.clone(), fault })
 }

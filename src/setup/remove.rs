@@ -18,7 +18,7 @@ use super::error::SetupError;
 use super::plan::{PLAIN_CONF, conf_text, drop_in, drop_in_text, file, is_barred, value};
 use super::systemd::{Activity, State, command, run, scopes_of};
 use super::unit::Unit;
-use crate::config::setup::{Keys, Name, Pair, Removal, Run};
+use crate::config::setup::{Keys, Pair, PipeName, Removal, Run};
 use crate::config::{Address, Role};
 
 /// One change.
@@ -80,7 +80,7 @@ pub(super) fn remove(removal: &Removal) -> Result<String, SetupError> {
 
 /// Whether one of them is a half of a pair: one receives and the other sends. Other pipes
 /// may have such names.
-fn is_pair([receiver, sender]: &[Name; 2]) -> Result<bool, SetupError> {
+fn is_pair([receiver, sender]: &[PipeName; 2]) -> Result<bool, SetupError> {
     for (half, other_role) in [(receiver, Role::Encrypt), (sender, Role::Decrypt)] {
         let (service, socket) = Unit::both(other_role, half);
         let is_other = state(&service)?.is_in_use() || state(&socket)?.is_in_use();
@@ -92,7 +92,7 @@ fn is_pair([receiver, sender]: &[Name; 2]) -> Result<bool, SetupError> {
 }
 
 /// Whether there is anything of a pipe of this name.
-fn is_there(name: &Name) -> Result<bool, SetupError> {
+fn is_there(name: &PipeName) -> Result<bool, SetupError> {
     for role in [Role::Decrypt, Role::Encrypt] {
         let (service, socket) = Unit::both(role, name);
         if state(&service)?.is_in_use() || state(&socket)?.is_in_use() {
@@ -116,7 +116,7 @@ fn state(unit: &Unit) -> Result<State, SetupError> {
 }
 
 impl Plan {
-    fn pipes(&mut self, names: &[Name], keys: Keys) -> Result<(), SetupError> {
+    fn pipes(&mut self, names: &[PipeName], keys: Keys) -> Result<(), SetupError> {
         let ends: Vec<_> = names
             .iter()
             .flat_map(|name| [Role::Decrypt, Role::Encrypt].map(|role| (role, name)))
@@ -136,7 +136,7 @@ impl Plan {
         Ok(())
     }
 
-    fn units(&mut self, ends: &[(Role, &Name)], keys: Keys) -> Result<(), SetupError> {
+    fn units(&mut self, ends: &[(Role, &PipeName)], keys: Keys) -> Result<(), SetupError> {
         let (mut enabled, mut sockets, mut rest) = (vec![], vec![], vec![]);
         // In which old connections are left of a restart.
         let mut scopes = vec![];
@@ -175,7 +175,7 @@ impl Plan {
     }
 
     /// Where a socket listens; other files in that folder are the operator's.
-    fn drop_ins(&mut self, role: Role, name: &Name) -> Result<(), SetupError> {
+    fn drop_ins(&mut self, role: Role, name: &PipeName) -> Result<(), SetupError> {
         let (service, socket) = Unit::both(role, name);
         let path = drop_in(&socket);
         let is_made_here = |content: &str| {
@@ -197,7 +197,7 @@ impl Plan {
         Ok(())
     }
 
-    fn conf(&mut self, name: &Name) -> Result<(), SetupError> {
+    fn conf(&mut self, name: &PipeName) -> Result<(), SetupError> {
         let is_made_here = |content: &str| {
             let address = |variable| -> Option<Address> { value(content, variable)?.parse().ok() };
             let addresses = (address("SPIPED_SOURCE"), address("SPIPED_TARGET"));
@@ -230,7 +230,7 @@ impl Plan {
         Ok(is_made_here)
     }
 
-    fn key(&mut self, name: &Name, keys: Keys) {
+    fn key(&mut self, name: &PipeName, keys: Keys) {
         let encrypted = file(name, "key.cred");
         if encrypted.exists() {
             self.left.push(left(&encrypted, "setup has not made it"));

@@ -183,15 +183,18 @@ fn host_name() -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::{CommandFactory, FromArgMatches};
 
     use super::*;
     use crate::config::setup::Task;
     use crate::config::{Args, Command};
 
     fn setup(line: &str) -> Setup {
-        let args = Args::try_parse_from(format!("spiped setup {line}").split(' ')).unwrap();
-        let Some(Command::Setup { what }) = args.command else { panic!("{line}") };
+        let words = format!("spiped setup {line}");
+        let matches = Args::command().try_get_matches_from(words.split(' ')).unwrap();
+        let Ok(Command::Setup { what }) = Command::from_arg_matches(&matches) else {
+            panic!("{line}")
+        };
         match what.try_into().unwrap() {
             Task::Make(setup) => setup,
             Task::Remove(removal) => panic!("{removal:?}"),

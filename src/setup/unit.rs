@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::config::Role;
-use crate::config::setup::{End, Name};
+use crate::config::setup::{End, PipeName};
 
 /// The name of a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl Unit {
     }
 
     /// The service of an end, and its socket.
-    pub(super) fn both(role: Role, name: &Name) -> (Self, Self) {
+    pub(super) fn both(role: Role, name: &PipeName) -> (Self, Self) {
         let prefix = prefix(role);
         (Self(format!("{prefix}{name}.service")), Self(format!("{prefix}{name}.socket")))
     }

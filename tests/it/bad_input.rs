@@ -19,7 +19,7 @@ fn command_lines_that_cannot_be_are_named() {
     let key = folder.shared_key();
     let key = key.to_str().unwrap();
     let (s, t) = ("127.0.0.1:0", "127.0.0.1:1");
-    let cases: [(&[&str], &str); 28] = [
+    let cases: [(&[&str], &str); 31] = [
         (&[], "neither -e nor -d is given"),
         (&["-s", s, "-t", t, "-k", key], "neither -e nor -d is given"),
         (&["-e", "-d", "-s", s, "-t", t, "-k", key], "-e and -d exclude each other"),
@@ -32,6 +32,9 @@ fn command_lines_that_cannot_be_are_named() {
         (&["-e", "-s", s, "-t", "x:0", "-k", key], "-t: port 0 cannot be connected to"),
         (&["-e", "-s", s, "-t", t, "-k", key, "-n", "x"], "-n: 'x' is not a number"),
         (&["-e", "-s", s, "-t", t, "-k", key, "-o", "0"], "-o: '0' is not a time"),
+        (&["-e", "-s", s, "-t", t, "-k", key, "--timeout", "0"], "--timeout: '0' is not a time"),
+        (&["-e", "-s", s, "-t", t, "-k", key, "--timeout=0"], "--timeout: '0' is not a time"),
+        (&["-e", "-s", s, "-t", t, "-k", key, "-q", "--verbose"], "-q and --verbose exclude each"),
         (&["-e", "-s", s, "-t", t, "-k", key, "--cipher", "rot13"], "--cipher: 'rot13'"),
         (&["-e", "-s", s, "-t", t, "-k", key, "--pad", "1"], "--pad: '1'"),
         (&["-e", "-s", s, "-t", t, "-k", key, "-f"], "-f is refused: every handshake has forward"),

@@ -1,11 +1,12 @@
-//! The manual pages: well formed, and true to the program.
+//! The manual pages: well formed, and true to the program. What they say of options
+//! is tested in src/config/tests.rs.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Folder, SPIPED, need};
+use crate::support::need;
 
 fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -68,40 +69,6 @@ fn the_manual_begins_with_setup_and_examples() {
     assert!(place("\nspiped setup receive") < place("\nspiped -F -d"));
 }
 
-/// What the other pages say of options.
-#[test]
-fn the_other_pages_name_no_option_that_is_not_there() {
-    let commands = ["", "setup receive", "setup send", "setup pair"];
-    let known: BTreeSet<_> =
-        commands.iter().flat_map(|command| options_of(Path::new(SPIPED), command)).collect();
-    for page in ["man/spiped-migration.7", "man/spiped-audit.7", "man/spiped-redis.7"] {
-        let manual = read(page);
-        let named = flags(manual.lines().filter(|line| line.starts_with('.')));
-        assert!(named.is_subset(&known), "{page}: {named:?}");
-    }
-    assert!(flags(read("man/spiped-migration.7").lines()).len() > 10);
-}
-
-#[test]
-fn the_manuals_have_every_option_and_no_other() {
-    let folder = Folder::new();
-    let setup = ["", "setup receive", "setup send", "setup pair", "setup remove"];
-    let programs = [
-        (Path::new(SPIPED).to_owned(), "man/spiped.1", "--source", setup.as_slice()),
-        (folder.spipe(), "man/spipe.1", "--target", &[""]),
-    ];
-    for (program, page, known, commands) in programs {
-        let in_help: BTreeSet<_> =
-            commands.iter().flat_map(|command| options_of(&program, command)).collect();
-        assert!(in_help.contains(known), "{in_help:?}");
-        let manual = read(page);
-        let described = flags(manual.lines().filter(|line| line.starts_with(".It ")));
-        assert_eq!(described, in_help, "described in {page}, and printed by --help");
-        let mentioned = flags(manual.lines().filter(|line| line.starts_with('.')));
-        assert_eq!(mentioned, in_help, "mentioned in {page}, and printed by --help");
-    }
-}
-
 /// The options that the --help of a program, or of a command of it, lists.
 pub fn options_of(program: &Path, command: &str) -> BTreeSet<String> {
     let mut program = Command::new(program);
@@ -122,25 +89,6 @@ pub fn options_of(program: &Path, command: &str) -> BTreeSet<String> {
         .flat_map(|line| line.split_whitespace().take_while(is_option))
         .map(|word| word.trim_end_matches(',').to_owned())
         .collect()
-}
-
-/// The options marked as such in lines of mdoc, where `-s` is `Fl s`.
-fn flags<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for line in lines {
-        let words: Vec<_> = line.trim_start_matches('.').split(' ').collect();
-        for pair in words.windows(2) {
-            match pair {
-                // As in `Op Fl gj`: several that have no value.
-                ["Fl", names] if words[0] == "Op" && !names.starts_with('-') => {
-                    found.extend(names.chars().map(|name| format!("-{name}")));
-                }
-                ["Fl", name] => drop(found.insert(format!("-{name}"))),
-                _ => {}
-            }
-        }
-    }
-    found
 }
 
 /// What the log says of a connection is explained, word for word.

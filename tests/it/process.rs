@@ -732,6 +732,15 @@ fn variables_are_checked_as_options_are() {
     }
 }
 
+#[test]
+fn what_is_typed_goes_before_a_wrong_variable() {
+    let mut command = Command::new("timeout");
+    command.args(["10", SPIPED, "-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1"]);
+    command.args(["-o", "1", "-k", "/none"]).env("SPIPED_TIMEOUT", "y").env("SPIPED_SOURCE", "x");
+    let said = text(&command.output().unwrap().stderr);
+    assert!(said.starts_with("spiped: cannot read the key file /none"), "{said}");
+}
+
 /// An empty variable gives nothing, as `NAME=${UNSET}` in a file of systemd's or a
 /// container's has it.
 #[test]

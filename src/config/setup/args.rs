@@ -5,18 +5,20 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::PipeName;
+use super::address::findable;
+use crate::config::Address;
+
 /// Which end, or ends, are set up.
 #[derive(Debug, Subcommand)]
-pub enum SetupCommand {
+pub(crate) enum SetupCommand {
     /// The server's side: make a key, take encrypted connections on the source
     /// and send plaintext to the target
     #[command(after_help = RECEIVE_EXAMPLE, override_usage = RECEIVE_USAGE)]
     Receive {
         #[command(flatten)]
-        #[expect(missing_docs, reason = "clap would take it for the text of --help")]
         end: EndArgs,
         #[command(flatten)]
-        #[expect(missing_docs, reason = "clap would take it for the text of --help")]
         how: HowArgs,
     },
     /// The clients' side: take plaintext on the source and send it encrypted
@@ -24,7 +26,6 @@ pub enum SetupCommand {
     #[command(after_help = SEND_EXAMPLE, override_usage = SEND_USAGE)]
     Send {
         #[command(flatten)]
-        #[expect(missing_docs, reason = "clap would take it for the text of --help")]
         end: EndArgs,
 
         /// The key; - reads it from standard input, and asks for it on a terminal
@@ -32,7 +33,6 @@ pub enum SetupCommand {
         key: PathBuf,
 
         #[command(flatten)]
-        #[expect(missing_docs, reason = "clap would take it for the text of --help")]
         how: HowArgs,
     },
     /// One of two servers that reach each other: NAME-in receives, NAME-out
@@ -40,17 +40,16 @@ pub enum SetupCommand {
     #[command(after_help = PAIR_EXAMPLE, override_usage = PAIR_USAGE)]
     Pair {
         #[command(flatten)]
-        #[expect(missing_docs, reason = "clap would take it for the text of --help")]
         end: EndArgs,
 
         /// Where this host's own programs reach the other server; each host has
         /// its own
-        #[arg(long, value_name = "ADDRESS")]
-        local: String,
+        #[arg(long, value_name = "ADDRESS", value_parser = findable)]
+        local: Address,
 
         /// Where the other host listens: its --source
-        #[arg(long, value_name = "ADDRESS")]
-        peer: String,
+        #[arg(long, value_name = "ADDRESS", value_parser = findable)]
+        peer: Address,
 
         /// The key of the other host's NAME-in; - reads it from standard input,
         /// and asks for it on a terminal
@@ -58,7 +57,6 @@ pub enum SetupCommand {
         key: Option<PathBuf>,
 
         #[command(flatten)]
-        #[expect(missing_docs, reason = "clap would take it for the text of --help")]
         how: HowArgs,
     },
     /// Stop and remove what setup has made: the pipe NAME, or the pair NAME-in
@@ -66,7 +64,7 @@ pub enum SetupCommand {
     #[command(after_help = REMOVE_EXAMPLE, override_usage = REMOVE_USAGE)]
     Remove {
         /// The pipe's name
-        name: String,
+        name: PipeName,
 
         /// Remove the keys, too
         #[arg(long)]
@@ -82,35 +80,35 @@ pub enum SetupCommand {
     },
 }
 
-/// What every end has.
+/// What all ends are told.
 #[derive(Debug, Args)]
-pub struct EndArgs {
+pub(crate) struct EndArgs {
     /// The pipe's name: letters, digits, dots, - and _
-    pub name: String,
+    pub(crate) name: PipeName,
 
     /// Where to listen: 1.2.3.4:port, [::1]:port, host.name:port, /unix/socket
-    #[arg(short, long, value_name = "ADDRESS")]
-    pub source: String,
+    #[arg(short, long, value_name = "ADDRESS", value_parser = findable)]
+    pub(crate) source: Address,
 
-    /// Where to connect to, in the same forms
-    #[arg(short, long, value_name = "ADDRESS")]
-    pub target: String,
+    /// Where to connect to, in one of these forms
+    #[arg(short, long, value_name = "ADDRESS", value_parser = findable)]
+    pub(crate) target: Address,
 }
 
-/// How it is done.
+/// How an end is set up.
 #[derive(Debug, Args)]
-pub struct HowArgs {
+pub(crate) struct HowArgs {
     /// Have systemd listen, also while the service is down
     #[arg(long)]
-    pub socket: bool,
+    pub(crate) socket: bool,
 
-    /// Allow plaintext to be listened for, or sent, beyond loopback
+    /// Allow plaintext beyond loopback
     #[arg(long)]
-    pub expose_plaintext: bool,
+    pub(crate) expose_plaintext: bool,
 
     /// Print what would be done, and do nothing
     #[arg(long)]
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 const RECEIVE_USAGE: &str = "spiped setup receive NAME -s ADDRESS -t ADDRESS [OPTIONS]";
@@ -120,7 +118,7 @@ const PAIR_USAGE: &str = "spiped setup pair NAME -s ADDRESS -t ADDRESS \
      --local ADDRESS\n                         --peer ADDRESS [-k FILE] [OPTIONS]";
 
 const RECEIVE_EXAMPLE: &str = "\
-It prints the one line to run on the host of the clients.
+The command prints the one line to run on the host of the clients.
 
 Example, on the Redis server 10.0.0.5:
   sudo spiped setup receive redis --source 10.0.0.5:6379 --target 127.0.0.1:6379

@@ -1,79 +1,77 @@
 //! The words of `spiped setup` become a [`Setup`] that cannot be wrong.
 
+mod address;
 mod args;
 mod error;
 mod name;
 
 use std::path::{Path, PathBuf};
 
-pub use args::{EndArgs, HowArgs, SetupCommand};
-pub use error::SetupConfigError;
-pub use name::Name;
+pub(crate) use address::GAP;
+pub(crate) use args::{EndArgs, SetupCommand};
+pub(crate) use error::SetupConfigError;
+pub(crate) use name::PipeName;
 
 use super::{Address, Role};
 
-/// Stands, in what is printed for the other host, for an address that only its
-/// operator can know.
-pub const GAP: &str = "LOCAL";
-
 /// What `spiped setup` is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// Make a pipe's ends.
+pub(crate) enum Task {
+    /// Make the ends of a pipe.
     Make(Setup),
-    /// Take them away again.
+    /// Take the ends of a pipe away again.
     Remove(Removal),
 }
 
 /// What is to be removed from this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Removal {
-    /// A pipe's name, or a pair's.
-    pub name: Name,
-    /// What becomes of a pair of that name.
-    pub pair: Pair,
-    /// What becomes of the keys.
-    pub keys: Keys,
-    /// For real, or to be read only.
-    pub run: Run,
+pub(crate) struct Removal {
+    /// The name of a pipe or of a pair.
+    pub(crate) name: PipeName,
+    /// Whether a pair of that name is removed.
+    pub(crate) pair: Pair,
+    /// Whether the keys are removed.
+    pub(crate) keys: Keys,
+    /// Whether anything is done.
+    pub(crate) run: Run,
 }
 
-/// What becomes of a pair that has the name of what is removed.
+/// Whether a pair is removed that has the name to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pair {
-    /// It is what is removed, if there is no pipe of that name.
+pub(crate) enum Pair {
+    /// The pair is removed, if there is no pipe of that name.
     Goes,
-    /// `--alone`: it is not meant.
+    /// `--alone`: the pair stays.
     Stays,
 }
 
-/// What becomes of the keys of what is removed.
+/// Whether the keys of a pipe are removed with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keys {
-    /// They stay.
+pub(crate) enum Keys {
+    /// The keys stay.
     Stay,
-    /// `--keys`: they are removed.
+    /// `--keys`: the keys are removed.
     Go,
 }
 
 /// What is to be set up on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setup {
+pub(crate) struct Setup {
     /// The pipe's name, without `-in` and `-out`.
-    pub name: Name,
-    /// Its ends on this host.
-    pub ends: Ends,
+    pub(crate) name: PipeName,
+    /// The pipe's ends on this host.
+    pub(crate) ends: Ends,
     /// Who holds the listening sockets.
-    pub activation: Activation,
+    pub(crate) activation: Activation,
     /// How far plaintext may go.
-    pub plaintext: Plaintext,
-    /// For real, or to be read only.
-    pub run: Run,
+    pub(crate) plaintext: Plaintext,
+    /// Whether anything is done.
+    pub(crate) run: Run,
 }
 
 /// The ends of a pipe that are on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ends {
+pub(crate) enum Ends {
     /// A receiver, with a key of its own.
     Receive {
         /// Where encrypted connections come in.
@@ -100,57 +98,57 @@ pub enum Ends {
         local: Address,
         /// The other host's receiver.
         peer: Address,
-        /// That receiver's key; none yet at the first of the runs.
+        /// The key of that receiver; the first run has none yet.
         key: Option<PathBuf>,
     },
 }
 
-/// One unit's worth of it.
+/// An end of a pipe, which one unit runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct End {
-    /// Receiver or sender; the one makes its key, the other is given it.
-    pub role: Role,
-    /// The name of its files.
-    pub name: Name,
-    /// Where it listens.
-    pub source: Address,
-    /// Where it connects to.
-    pub target: Address,
+pub(crate) struct End {
+    /// Receiver or sender: a receiver makes its key, a sender is given one.
+    pub(crate) role: Role,
+    /// The name that its files have.
+    pub(crate) name: PipeName,
+    /// Where the end listens.
+    pub(crate) source: Address,
+    /// Where the end connects to.
+    pub(crate) target: Address,
 }
 
 /// Who holds the listening sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// The service.
+pub(crate) enum Activation {
+    /// The service holds them.
     Service,
-    /// `--socket`: systemd, also while the service restarts.
+    /// `--socket`: systemd holds them, also while the service restarts.
     Socket,
 }
 
 /// How far plaintext may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plaintext {
-    /// It stays on this host.
+pub(crate) enum Plaintext {
+    /// Plaintext stays on this host.
     Here,
-    /// `--expose-plaintext`: wherever the addresses say.
+    /// `--expose-plaintext`: plaintext goes wherever the addresses say.
     Anywhere,
 }
 
-/// For real, or to be read only.
+/// Whether anything is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Run {
-    /// It is done.
+pub(crate) enum Run {
+    /// Each step is done.
     Real,
-    /// `--dry-run`: it is printed.
+    /// `--dry-run`: each step is printed only.
     Dry,
 }
 
 impl Setup {
-    /// The units' worth of it; without the sender of a pair whose key is not
-    /// here yet.
+    /// The ends that are set up: all but the sender of a pair whose key is not here
+    /// yet.
     #[must_use]
-    pub fn ends(&self) -> Vec<End> {
-        let end = |role, name: Name, source: &Address, target: &Address| End {
+    pub(crate) fn ends(&self) -> Vec<End> {
+        let end = |role, name: PipeName, source: &Address, target: &Address| End {
             role,
             name,
             source: source.clone(),
@@ -173,9 +171,9 @@ impl Setup {
         }
     }
 
-    /// Where the sender's key comes from, if it comes.
+    /// Where the sender's key comes from, if there is a sender.
     #[must_use]
-    pub fn key(&self) -> Option<&Path> {
+    pub(crate) fn key(&self) -> Option<&Path> {
         match &self.ends {
             Ends::Receive { .. } => None,
             Ends::Send { key, .. } => Some(key),
@@ -191,28 +189,27 @@ impl TryFrom<SetupCommand> for Task {
         let (name, how, ends) = match command {
             SetupCommand::Remove { name, keys, alone, dry_run } => {
                 return Ok(Self::Remove(Removal {
-                    name: name.parse()?,
+                    name,
                     pair: if alone { Pair::Stays } else { Pair::Goes },
                     keys: if keys { Keys::Go } else { Keys::Stay },
                     run: if dry_run { Run::Dry } else { Run::Real },
                 }));
             }
             SetupCommand::Receive { end, how } => {
-                let (source, target) = source_and_target(&end)?;
-                (end.name, how, Ends::Receive { source, target })
+                let EndArgs { name, source, target } = end;
+                (name, how, Ends::Receive { source, target })
             }
             SetupCommand::Send { end, key, how } => {
-                let (source, target) = source_and_target(&end)?;
-                (end.name, how, Ends::Send { source, target, key })
+                let EndArgs { name, source, target } = end;
+                (name, how, Ends::Send { source, target, key })
             }
             SetupCommand::Pair { end, local, peer, key, how } => {
-                let (source, target) = source_and_target(&end)?;
-                let (local, peer) = (address("--local", &local)?, address("--peer", &peer)?);
-                (end.name, how, Ends::Pair { source, target, local, peer, key })
+                let EndArgs { name, source, target } = end;
+                (name, how, Ends::Pair { source, target, local, peer, key })
             }
         };
         let setup = Setup {
-            name: name.parse()?,
+            name,
             ends,
             activation: if how.socket { Activation::Socket } else { Activation::Service },
             plaintext: if how.expose_plaintext { Plaintext::Anywhere } else { Plaintext::Here },
@@ -226,7 +223,8 @@ impl TryFrom<SetupCommand> for Task {
 }
 
 impl Setup {
-    /// As the daemon would, which knows more addresses of this host.
+    /// Refuses an end that would connect to itself. The daemon, which knows all
+    /// addresses of this host, refuses more.
     fn lead_nowhere_back(&self) -> Result<(), SetupConfigError> {
         let ends = match &self.ends {
             Ends::Receive { source, target } | Ends::Send { source, target, .. } => {
@@ -244,7 +242,8 @@ impl Setup {
         }
     }
 
-    /// Plaintext is what a sender listens for, and what a receiver sends.
+    /// Refuses plaintext beyond this host: where a sender listens, and where a
+    /// receiver sends.
     fn keep_plaintext_here(&self) -> Result<(), SetupConfigError> {
         let plaintext = match &self.ends {
             Ends::Receive { target, .. } => vec![("--target", target)],
@@ -259,7 +258,8 @@ impl Setup {
         }
     }
 
-    /// systemd knows no names, and the service's sandbox no unix sockets.
+    /// Refuses a source that cannot be listened on: systemd resolves no names, and
+    /// the service's sandbox lets it make no unix socket.
     fn check_who_listens(&self) -> Result<(), SetupConfigError> {
         let sources = match &self.ends {
             Ends::Receive { source, .. } | Ends::Send { source, .. } => vec![("--source", source)],
@@ -281,12 +281,12 @@ impl Setup {
     }
 }
 
-/// Whether whoever listens at `source` is who is found at `target`.
+/// Whether a connection to `target` comes back to the listener at `source`.
 fn leads_back(source: &Address, target: &Address) -> bool {
     match (source, target) {
         (Address::Inet(source), Address::Inet(target)) if source.ip().is_unspecified() => {
             let ip = target.ip().to_canonical();
-            // Who listens on all of IPv6 does so on all of IPv4, too.
+            // A listener on all of IPv6 listens on all of IPv4, too.
             let is_heard = source.is_ipv6() || ip.is_ipv4();
             source.port() == target.port() && ip.is_loopback() && is_heard
         }
@@ -300,27 +300,4 @@ fn is_of_this_host(address: &Address) -> bool {
         Address::Host(name, _) => name.eq_ignore_ascii_case("localhost"),
         Address::Unix(_) => true,
     }
-}
-
-fn source_and_target(args: &EndArgs) -> Result<(Address, Address), SetupConfigError> {
-    Ok((address("--source", &args.source)?, address("--target", &args.target)?))
-}
-
-/// An address that others can find, and that needs no quotes in any file.
-fn address(option: &'static str, text: &str) -> Result<Address, SetupConfigError> {
-    if text == GAP {
-        return Err(SetupConfigError::Gap { option });
-    }
-    let address: Address =
-        text.parse().map_err(|error| SetupConfigError::Address { option, error })?;
-    if address.port() == Some(0) {
-        return Err(SetupConfigError::NoPort(option));
-    }
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._@:,+=~-".contains(&byte);
-    if let Address::Unix(path) = &address
-        && !text.bytes().all(is_plain)
-    {
-        return Err(SetupConfigError::Path { option, path: path.clone() });
-    }
-    Ok(address)
 }

@@ -1,42 +1,48 @@
-//! The name of a pipe: that of its files, and the instance of its units.
+//! The name of a pipe, which its files and the instances of its units have.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::SetupConfigError;
+use crate::config::ValueError;
 
-/// With it unit names (255 bytes) and paths of unix sockets (107) still hold.
+/// The longest name with which unit names (255 bytes) and the paths of unix sockets
+/// (107 bytes) are not too long.
 const NAME_MAX: usize = 64;
 
-/// Letters, digits, `-`, `_` and `.`: nothing that a path, a unit or a shell
-/// would take for something else.
+/// The name of a pipe: letters, digits, `-`, `_` and `.`, so that no path, unit or
+/// shell takes it for something else.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name(String);
+pub(crate) struct PipeName(String);
 
-impl Name {
+impl PipeName {
     /// The name of a pair's half, such as `redis-in`.
     #[must_use]
-    pub fn half(&self, half: &str) -> Self {
+    pub(crate) fn half(&self, half: &str) -> Self {
         Self(format!("{self}-{half}"))
     }
 }
 
-impl FromStr for Name {
-    type Err = SetupConfigError;
+impl FromStr for PipeName {
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, SetupConfigError> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         let is_good = (1..=NAME_MAX).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
             && !text.starts_with(['-', '.']);
         if is_good {
             Ok(Self(text.to_owned()))
         } else {
-            Err(SetupConfigError::Name(text.to_owned()))
+            let hint = if text.contains('\\') {
+                "write it as it is, such as a-b: what systemd-escape makes of it names no file"
+            } else {
+                "up to 64 letters, digits, - _ and . that begin with neither - nor ., such as redis"
+            };
+            Err(ValueError::new(format!("'{text}' is no name for a pipe"), hint))
         }
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for PipeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

@@ -17,7 +17,7 @@ use super::fd_store::{Stored, store};
 use super::inherited::{Inherited, InheritedError};
 use super::listener::{Listener, bind_all, bind_unix, serve_inherited};
 use super::patience;
-use crate::config::{Address, Config, ConfigError, Ground};
+use crate::config::{Address, Config, ConfigError, RunMode};
 use crate::daemon::net::resolver::resolve;
 use crate::process::blocking::BlockingThread;
 use crate::report::{Report, SystemError, exit};
@@ -89,14 +89,14 @@ impl Source {
             stored.give_up();
             return Ok(Self::Inherited(activated));
         }
-        let stored = match config.process.ground {
-            Ground::Handover => Some(stored),
-            Ground::Foreground | Ground::Background => {
+        let stored = match config.process.run_mode() {
+            RunMode::Handover => Some(stored),
+            RunMode::Foreground | RunMode::Background => {
                 stored.give_up();
                 None
             }
         };
-        Ok(match config.source.clone().ok_or(ConfigError::Missing("-s"))? {
+        Ok(match config.source.clone().ok_or(ConfigError::Missing("-s".into()))? {
             Address::Inet(address) => Self::Inet(address, stored),
             Address::Unix(path) => {
                 if let Some(stored) = stored {
@@ -194,7 +194,7 @@ fn unless_led_back(
 ) -> Result<Vec<Listener>, SourceError> {
     match listeners.iter().find(|listener| listener.is_at(target)) {
         None => Ok(listeners),
-        Some(listener) => Err(ConfigError::leads_back(target, listener.name()).into()),
+        Some(listener) => Err(ConfigError::leads_back(target, &listener.name()).into()),
     }
 }
 

@@ -64,21 +64,21 @@ impl Limits {
         listeners: usize,
     ) -> Result<Self, TooFewDescriptors> {
         let fixed = RESERVED
-            .saturating_add(config.threads.get().saturating_mul(PER_THREAD))
+            .saturating_add(config.process.threads.get().saturating_mul(PER_THREAD))
             .saturating_add(listeners.saturating_mul(PER_LISTENER));
         // And one slot before authentication, one descriptor to spare.
         let descriptors = raise_limit(fixed.saturating_add(PER_CONNECTION + 2))?;
-        let limits = Self::within(descriptors, fixed, config.role, config.prewarm);
-        if limits.prewarmed < config.prewarm.get() {
+        let limits = Self::within(descriptors, fixed, config.role, config.connections.prewarm);
+        if limits.prewarmed < config.connections.prewarm.get() {
             warn!(
                 hint = MORE_DESCRIPTORS,
                 "{descriptors} file descriptors allow {} sessions to be kept ready, not the {} of {}",
                 limits.prewarmed,
-                config.prewarm.get(),
+                config.connections.prewarm.get(),
                 as_given("--prewarm"),
             );
         }
-        let Some(asked) = config.connections.0 else {
+        let Some(asked) = config.connections.max.0 else {
             return Ok(limits);
         };
         let asked = usize::try_from(asked.get()).unwrap_or(usize::MAX);

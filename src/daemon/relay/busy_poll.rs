@@ -1,4 +1,4 @@
-//! `--polling`: staying awake for a moment after a small read, where waking a core
+//! `--busy-poll`: staying awake for a moment after a small read, where waking a core
 //! that sleeps takes longer than all else that a short request costs.
 //!
 //! What keeps the cost low:
@@ -32,7 +32,7 @@ use std::{mem, thread};
 
 use tokio::task::yield_now;
 
-use crate::config::Waiting;
+use crate::config::BusyPoll;
 
 /// How long to stay awake for what comes next.
 const WINDOW: Duration = Duration::from_micros(75);
@@ -60,7 +60,7 @@ thread_local! {
 }
 
 /// What the directions of a connection tell of their reads.
-pub(crate) struct BusyPoll {
+pub(crate) struct BusyPoller {
     /// Whether one has read little since it was last asked.
     has_moved: bool,
     /// None without the option, which is so for most: they need no room for it.
@@ -83,9 +83,9 @@ struct Since {
     run: u32,
 }
 
-impl BusyPoll {
-    pub(crate) fn new(waiting: Waiting) -> Self {
-        let window = (waiting == Waiting::Awake).then(|| Box::new(Window::new()));
+impl BusyPoller {
+    pub(crate) fn new(busy_poll: BusyPoll) -> Self {
+        let window = (busy_poll == BusyPoll::On).then(|| Box::new(Window::new()));
         Self { has_moved: false, window }
     }
 
@@ -225,7 +225,7 @@ mod tests {
     fn it_is_over_when_another_connection_reads() {
         let mut window = Window::new();
         while !moved(&mut window) {}
-        BusyPoll::new(Waiting::Awake).moved(1);
+        BusyPoller::new(BusyPoll::On).moved(1);
         assert!(!window.is_open());
     }
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use super::budget::{Budget, RECORDS_OPENED};
 use super::buffer::{Buffer, SMALL, Size};
-use super::busy_poll::BusyPoll;
+use super::busy_poll::BusyPoller;
 use super::error::RelayError;
 use super::traffic::Traffic;
 use super::write::poll_write;
@@ -83,7 +83,7 @@ impl Inbound {
         cx: &mut Context<'_>,
         tunnel: &TunnelStream,
         local: &LocalStream,
-        busy_poll: &mut BusyPoll,
+        poller: &mut BusyPoller,
     ) -> Poll<Result<(), RelayError>> {
         self.budget.begin();
         loop {
@@ -104,7 +104,7 @@ impl Inbound {
                     Some(0) => return Poll::Ready(Err(RelayError::Truncated)),
                     Some(count) => {
                         self.size = Size::after(count, wanted);
-                        busy_poll.moved(count);
+                        poller.moved(count);
                         self.budget.has_read(count);
                     }
                     None => {}

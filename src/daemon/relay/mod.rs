@@ -56,7 +56,7 @@ use tokio::task::unconstrained;
 use tokio::time::sleep;
 
 use self::abort::abort;
-use self::busy_poll::BusyPoll;
+use self::busy_poll::BusyPoller;
 use self::error::RelayError;
 use self::inbound::Inbound;
 use self::local_peer::{LocalPeer, is_broken_pipe};
@@ -84,7 +84,7 @@ pub(crate) struct Relay {
     tunnel: TunnelStream,
     outbound: Outbound,
     inbound: Inbound,
-    busy_poll: BusyPoll,
+    poller: BusyPoller,
     /// What is known of the end of the local peer.
     peer: LocalPeer,
 }
@@ -100,9 +100,9 @@ impl Relay {
         Self {
             local,
             tunnel,
-            outbound: Outbound::new(session.sealer, config.padding, Arc::clone(&traffic)),
+            outbound: Outbound::new(session.sealer, config.padding.0, Arc::clone(&traffic)),
             inbound: Inbound::new(session.opener, traffic),
-            busy_poll: BusyPoll::new(config.waiting),
+            poller: BusyPoller::new(config.busy_poll),
             peer: LocalPeer::default(),
         }
     }
@@ -125,15 +125,15 @@ impl Relay {
     }
 
     async fn relay_both(&mut self, shutdown: &Shutdown) -> Result<(), RelayError> {
-        let Self { local, tunnel, outbound, inbound, busy_poll, peer } = self;
+        let Self { local, tunnel, outbound, inbound, poller, peer } = self;
         let (local, tunnel) = (&*local, &*tunnel);
         let mut failing = pin!(local.failed());
         let mut ending = pin!(shutdown.begun());
         let mut check = pin!(sleep(CHECK));
         let (mut sent, mut received, mut was_ended) = (false, false, false);
         let both = poll_fn(|cx| {
-            received = received || inbound.poll(cx, tunnel, local, busy_poll)?.is_ready();
-            sent = sent || outbound.poll(cx, local, tunnel, busy_poll)?.is_ready();
+            received = received || inbound.poll(cx, tunnel, local, poller)?.is_ready();
+            sent = sent || outbound.poll(cx, local, tunnel, poller)?.is_ready();
             if sent && received {
                 return Poll::Ready(Ok(()));
             }
@@ -163,7 +163,7 @@ impl Relay {
                 peer.check((!received).then_some(local), outbound.progress())?;
                 check.set(sleep(CHECK));
             }
-            busy_poll.keep(cx);
+            poller.keep(cx);
             Poll::Pending
         });
         // The budget of each direction is in bytes. Were it the runtime's, one direction

@@ -8,7 +8,7 @@ use tokio::task::yield_now;
 
 use super::budget::Budget;
 use super::buffer::{Buffer, Size};
-use super::busy_poll::BusyPoll;
+use super::busy_poll::BusyPoller;
 use super::error::RelayError;
 use super::record_layout::{Filled, RecordLayout};
 use super::traffic::Traffic;
@@ -85,7 +85,7 @@ impl Outbound {
         cx: &mut Context<'_>,
         local: &LocalStream,
         tunnel: &TunnelStream,
-        busy_poll: &mut BusyPoll,
+        poller: &mut BusyPoller,
     ) -> Poll<Result<(), RelayError>> {
         self.budget.begin();
         loop {
@@ -108,7 +108,7 @@ impl Outbound {
                     let count = filled.count();
                     self.size = Size::after(count, self.layout.capacity(filled.size()));
                     self.seal(filled)?;
-                    busy_poll.moved(count);
+                    poller.moved(count);
                     self.budget.has_read(count);
                 }
             }

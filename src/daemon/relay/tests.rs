@@ -15,7 +15,7 @@ use socket2::{SockRef, Socket};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use crate::config::{Keepalive, Waiting};
+use crate::config::{BusyPoll, Keepalive};
 use crate::daemon::net::stream::{GONE, Stream};
 use crate::daemon::runtime::shutdown::shutdown;
 use crate::protocol::{
@@ -70,7 +70,7 @@ fn relay(local: Stream, tunnel: Stream) -> (Relay, Session) {
         tunnel: TunnelStream(tunnel),
         outbound: Outbound::new(responder.sealer, None, Arc::clone(&traffic)),
         inbound: Inbound::new(responder.opener, traffic),
-        busy_poll: BusyPoll::new(Waiting::Asleep),
+        poller: BusyPoller::new(BusyPoll::Off),
         peer: LocalPeer::default(),
     };
     (relay, initiator)
@@ -258,11 +258,11 @@ fn sealed(sealer: &mut Sealer, bytes: usize) -> Vec<u8> {
 impl Inbound {
     /// Polls it until it has done all it can: of small records a turn at once.
     async fn settle(&mut self, tunnel: &TunnelStream, local: &LocalStream) {
-        let mut busy_poll = BusyPoll::new(Waiting::Asleep);
+        let mut poller = BusyPoller::new(BusyPoll::Off);
         for _ in 0..20 {
             let before = self.traffic().received();
             poll_fn(|cx| {
-                assert!(self.poll(cx, tunnel, local, &mut busy_poll).is_pending());
+                assert!(self.poll(cx, tunnel, local, &mut poller).is_pending());
                 Poll::Ready(())
             })
             .await;

@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::config::Ground;
+use crate::config::RunMode;
 use crate::process::signals::{next, unblock, unless_ignored};
 
 /// Tells whether the process is ending.
@@ -52,9 +52,9 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    pub(crate) fn handle(ground: Ground) -> io::Result<Self> {
+    pub(crate) fn handle(mode: RunMode) -> io::Result<Self> {
         let reload = ReloadSignal::handle()?;
-        let handover = HandoverSignal::handle(ground)?;
+        let handover = HandoverSignal::handle(mode)?;
         Ok(Self { reload, handover, end: EndSignals::handle()? })
     }
 }
@@ -96,8 +96,8 @@ impl EndSignals {
 pub(crate) struct HandoverSignal(Option<Signal>);
 
 impl HandoverSignal {
-    pub(crate) fn handle(ground: Ground) -> io::Result<Self> {
-        let is_ours = ground == Ground::Handover;
+    pub(crate) fn handle(mode: RunMode) -> io::Result<Self> {
+        let is_ours = mode == RunMode::Handover;
         Ok(Self(is_ours.then(|| signal(SignalKind::user_defined1())).transpose()?))
     }
 

@@ -23,7 +23,7 @@ pub fn part(results: &Results) -> String {
             table::PLAINTEXT
         ),
         table::overview(results, &shown),
-        polling(results),
+        busy_poll(results),
         "![What the pipe and others cost](dev/figures/chart.svg)".into(),
     ];
     parts.retain(|part| !part.is_empty());
@@ -31,14 +31,14 @@ pub fn part(results: &Results) -> String {
 }
 
 /// Why a figure may be better than that of no tunnel.
-fn polling(results: &Results) -> String {
-    let has_polling = |peer: &&super::results::Subject| peer.options.contains("--polling");
-    if !results.peers.iter().any(|peer| has_polling(&peer)) {
+fn busy_poll(results: &Results) -> String {
+    let has_busy_poll = |peer: &&super::results::Subject| peer.options.contains("--busy-poll");
+    if !results.peers.iter().any(|peer| has_busy_poll(&peer)) {
         return String::new();
     }
-    "spiped ran with `--polling`: it stays awake for a moment after a small read. So 64 bytes can\n\
+    "spiped ran with `--busy-poll`: it stays awake for a moment after a small read. So 64 bytes can\n\
      be faster through it than with no tunnel, whose client and server sleep between two of\n\
-     them. Without `--polling`, the default, they take about as long as through haproxy."
+     them. Without `--busy-poll`, the default, they take about as long as through haproxy."
         .into()
 }
 

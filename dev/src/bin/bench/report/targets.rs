@@ -58,10 +58,10 @@ const TARGETS: &[Row] = &[
     ("", BULK_SPEED, Peer("haproxy"), AtLeast, 1.2),
     ("", &["ping/p50"], AddedBy("haproxy"), AtMost, 0.6),
     ("", &["ping/p99"], AddedBy("haproxy"), AtMost, 1.0),
-    // Whether --polling may be had on this host, where builds have these names:
-    // --ours 'polling=PATH --polling' --ours without-polling=PATH.
-    ("", &["sparse/cpu"], Peer("without-polling"), AtMost, 1.1),
-    ("", BUSY, Peer("without-polling"), AtMost, 1.2),
+    // Whether --busy-poll may be had on this host, where builds have these names:
+    // --ours 'busy-poll=PATH --busy-poll' --ours without-busy-poll=PATH.
+    ("", &["sparse/cpu"], Peer("without-busy-poll"), AtMost, 1.1),
+    ("", BUSY, Peer("without-busy-poll"), AtMost, 1.2),
     ("", REDIS_CPU, Peer("haproxy"), AtMost, 0.9),
     ("", REDIS_SPEED, Peer("haproxy"), AtLeast, 1.0),
     ("", REDIS_CPU, Peer("ssh"), AtMost, 1.0),

@@ -1,0 +1,78 @@
+//! What `spiped` does other than being an end of a pipe.
+#![allow(clippy::doc_markdown, rustdoc::broken_intra_doc_links, reason = "--help is no Markdown")]
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use super::setup::SetupCommand;
+
+/// What `spiped` does other than being an end of a pipe.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Have systemd run an end of a pipe, now and at every boot
+    #[command(arg_required_else_help = false)]
+    Setup {
+        #[command(subcommand)]
+        what: SetupCommand,
+    },
+    /// Make a key file that its owner alone can read, and print the key's id
+    Keygen {
+        /// The file to make; one that exists is never overwritten
+        path: PathBuf,
+    },
+    /// Give a running spiped another key, and print its id
+    Rekey {
+        /// The path that was given to that spiped by --control
+        socket: PathBuf,
+        /// The key file; - reads the key from standard input
+        key: PathBuf,
+    },
+    /// Check the configuration and key of a unit before it starts; print only what is wrong
+    UnitCheck {
+        /// The configuration file
+        #[arg(value_name = "CONF")]
+        configuration: PathBuf,
+        /// The key file, which belongs to root; a file with .cred behind its name may stand in for it
+        key: PathBuf,
+    },
+    /// Print the id of a key, which tells nothing about the key itself
+    Keyid {
+        /// The key file; - reads the key from standard input
+        path: PathBuf,
+        /// Refuse a file that belongs to neither this user nor root; without it, anybody may own the file
+        #[arg(short = 'u', long)]
+        user: Option<String>,
+    },
+    /// For ExecStop= of a unit: at a restart, leave open connections to the old process
+    Handover {
+        /// The unit, as %n names it
+        unit: String,
+        /// Take this process into the scope that the command runs in
+        #[arg(long, value_name = "PID", hide = true)]
+        adopt: Option<i32>,
+    },
+    /// Print what a shell needs to complete the command line
+    Completions {
+        /// Whose completions
+        #[arg(value_parser = PossibleValuesParser::new(["bash", "fish", "zsh"])
+            .try_map(|name| name.parse::<Shell>()))]
+        shell: Shell,
+        /// The command to complete
+        #[arg(default_value = "spiped")]
+        name: Program,
+    },
+}
+
+/// The names of the program.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Program {
+    /// One end of a pipe.
+    #[value(help = None)]
+    Spiped,
+    /// Standard input and output through a pipe.
+    #[value(help = None)]
+    Spipe,
+}

@@ -1,0 +1,72 @@
+//! What is wrong with a command line, or with the environment behind it.
+
+use thiserror::Error;
+
+use crate::report::{Report, exit};
+
+use super::{UnknownVariable, ValueError};
+
+/// What is wrong with a command line, or with the environment behind it. An option
+/// is named as the operator gave it: `-s`, `--source` or `SPIPED_SOURCE`.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum ConfigError {
+    /// Neither -e nor -d.
+    #[error("neither -e nor -d is given")]
+    NoRole,
+    /// Two options that exclude each other.
+    #[error("{0} and {1} exclude each other")]
+    Conflict(String, String),
+    /// `--handover` without `-F`.
+    #[error("--handover is given without -F: a process in the background hands nothing over")]
+    HandoverInBackground,
+    /// `-f`.
+    #[error("-f is refused: every handshake has forward secrecy, there is no faster one without")]
+    Fast,
+    /// A variable that no option has.
+    #[error("{0}")]
+    Unknown(UnknownVariable),
+    /// An option without which nothing can be done is not there.
+    #[error("{0} is not given")]
+    Missing(String),
+    /// A value that an option does not take.
+    #[error("{by}: {error}")]
+    Value {
+        /// The option, or the variable.
+        by: String,
+        /// What is wrong with the value.
+        error: ValueError,
+    },
+}
+
+impl Report for ConfigError {
+    fn hint(&self) -> &str {
+        match self {
+            Self::NoRole => "-e on the side of the clients, -d on the side of the server",
+            Self::Missing(option) => missing_hint(option),
+            Self::HandoverInBackground => "add -F",
+            Self::Fast => "leave it out; a connection costs one round trip and 0.2 ms of CPU",
+            Self::Value { error, .. } => error.hint(),
+            Self::Unknown(_) => UnknownVariable::HINT,
+            Self::Conflict(..) => "'--help' lists the options",
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        exit::USAGE
+    }
+}
+
+fn missing_hint(option: &str) -> &'static str {
+    match option {
+        "-k" => {
+            "make a key with 'spiped keygen PATH' and copy it to the other end; an empty SPIPED_KEY gives none"
+        }
+        "-s" => {
+            "-s ADDRESS says where to listen, or SPIPED_SOURCE, which gives none if it is empty"
+        }
+        "-t" => {
+            "-t ADDRESS says where to connect to, or SPIPED_TARGET, which gives none if it is empty"
+        }
+        _ => "'--help' lists the options",
+    }
+}

@@ -1,0 +1,90 @@
+//! The command line is read twice: alone, and with the environment behind it. An
+//! error that comes the second time only is caused by a variable.
+
+use std::env;
+use std::marker::PhantomData;
+
+use clap::builder::Resettable;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
+
+use super::environment::{gives_nothing, no_text, set_given, unit_name};
+use super::unread::{typed_name, unread};
+use super::{Command, ConfigError, UnknownVariable, Unread};
+
+/// A command line that can be read; `A` has its options.
+pub(crate) struct CommandLine<A> {
+    /// What to do other than being an end of a pipe.
+    pub(crate) command: Option<Command>,
+    /// The options of `A` that were typed.
+    typed: ArgMatches,
+    args: PhantomData<A>,
+}
+
+impl<A: CommandFactory + FromArgMatches> CommandLine<A> {
+    /// Reads what was typed.
+    ///
+    /// # Errors
+    /// When that is no command line, or has a wrong value.
+    pub(crate) fn read() -> Result<Self, Unread> {
+        // The environment may give what is missing.
+        let mut clap = A::command().mut_args(|arg| arg.env(Resettable::Reset).required(false));
+        let groups: Vec<_> = clap.get_groups().map(|group| group.get_id().clone()).collect();
+        for group in groups {
+            clap = clap.mut_group(group, |group| group.required(false));
+        }
+        let mut all = A::command();
+        all.build();
+        let unread = |error: clap::Error| {
+            // Only a command can miss anything, and clap names all that it misses.
+            let is_of_command = error.kind() == ErrorKind::MissingRequiredArgument;
+            if is_of_command { error.into() } else { unread(error, &all, &typed_name) }
+        };
+        let typed = clap.try_get_matches_from(env::args_os()).map_err(unread)?;
+        let has_command = typed.subcommand_name().is_some();
+        let command = has_command.then(|| Command::from_arg_matches(&typed)).transpose();
+        Ok(Self { command: command.map_err(unread)?, typed, args: PhantomData })
+    }
+
+    /// A configuration made of what was typed with the environment behind it, and
+    /// the variables that no option has. In a unit of ours all variables are set on
+    /// purpose, so that an unknown one is an error.
+    ///
+    /// # Errors
+    /// When the options, the variables, or both together, say what cannot be.
+    pub(crate) fn config<C>(self) -> Result<(C, Vec<UnknownVariable>), Unread>
+    where
+        C: TryFrom<A, Error = ConfigError>,
+    {
+        let mut all = A::command();
+        all.build();
+        let unknown = UnknownVariable::all();
+        if let Some(unknown) = unknown.first().filter(|_| unit_name().is_some()) {
+            return Err(ConfigError::Unknown(unknown.clone()).into());
+        }
+        let mut untyped = all.get_arguments().filter(|arg| !self.is_typed(arg));
+        if let Some(error) = untyped.find_map(no_text) {
+            return Err(error.into());
+        }
+        let given = |arg: Arg| {
+            if gives_nothing(&arg) { arg.env(Resettable::Reset) } else { arg }
+        };
+        let name = |arg: &Arg| match arg.get_env() {
+            Some(variable) if !self.is_typed(arg) => variable.to_string_lossy().into_owned(),
+            _ => typed_name(arg),
+        };
+        let unread = |error| unread(error, &all, &name);
+        let matches = A::command().mut_args(given).try_get_matches_from(env::args_os());
+        let matches = matches.map_err(unread)?;
+        set_given(all.get_arguments().filter(|arg| {
+            matches.value_source(arg.get_id().as_str()) == Some(ValueSource::EnvVariable)
+        }));
+        let args = A::from_arg_matches(&matches).map_err(unread)?;
+        Ok((C::try_from(args)?, unknown))
+    }
+
+    fn is_typed(&self, arg: &Arg) -> bool {
+        self.typed.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine)
+    }
+}

@@ -1,0 +1,75 @@
+//! What the values of all options have in common.
+
+use std::time::Duration;
+
+use clap::builder::TypedValueParser;
+use thiserror::Error;
+
+use super::AddressError;
+
+/// A value that an option does not take: what is wrong with it, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{reason}")]
+pub(crate) struct ValueError {
+    reason: String,
+    hint: &'static str,
+}
+
+impl ValueError {
+    pub(crate) fn new(reason: String, hint: &'static str) -> Self {
+        Self { reason, hint }
+    }
+
+    /// The value is not what the option wants, which is all there is to say.
+    pub(super) fn not(given: &str, wanted: &str) -> Self {
+        Self::new(format!("'{given}' is not {wanted}"), "'--help' lists the options")
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub(crate) const fn hint(&self) -> &'static str {
+        self.hint
+    }
+}
+
+impl From<AddressError> for ValueError {
+    fn from(error: AddressError) -> Self {
+        Self::new(error.to_string(), error.hint())
+    }
+}
+
+/// The words that turn an option without a value on, in the environment.
+const YES: [&str; 6] = ["1", "y", "yes", "t", "true", "on"];
+/// The words that leave such an option off.
+const NO: [&str; 6] = ["0", "n", "no", "f", "false", "off"];
+
+/// Reads what the environment says of an option without a value.
+///
+/// # Errors
+/// When the word means neither: it must turn nothing on, and nothing off.
+pub(super) fn yes_or_no(text: &str) -> Result<bool, ValueError> {
+    let word = text.to_ascii_lowercase();
+    if YES.contains(&&*word) {
+        Ok(true)
+    } else if NO.contains(&&*word) {
+        Ok(false)
+    } else {
+        let hint = "1, yes, true or on; 0, no, false, off or nothing at all";
+        Err(ValueError::new(format!("'{text}' is neither yes nor no"), hint))
+    }
+}
+
+/// Makes one of two values of an option that has none.
+pub(super) fn flag<T: Copy + Send + Sync + 'static>(
+    off: T,
+    on: T,
+) -> impl TypedValueParser<Value = T> {
+    move |text: &str| yes_or_no(text).map(|is_on| if is_on { on } else { off })
+}
+
+/// Reads a time in seconds, with fractions, of at most a day.
+pub(super) fn seconds(text: &str) -> Option<Duration> {
+    const MAX: Duration = Duration::from_hours(24);
+    let time = Duration::try_from_secs_f64(text.parse().ok()?).ok()?;
+    (time <= MAX).then_some(time)
+}
