@@ -4,15 +4,14 @@
 use clap::builder::Resettable;
 use clap::{ArgAction, ArgGroup, Args as ClapArgs, Parser};
 
+use super::address::Address;
+use super::command::Command;
+use super::connections::ConnectionsConfig;
 use super::environment::with_variable;
-use super::{Address, Command, ConnectionsConfig, LogConfig, ProcessConfig, TunnelConfig};
-
-/// Headings of `--help`, in the order of their first options; the common options
-/// stand above them.
-const PROCESS: &str = "Process";
-pub(super) const CONNECTIONS: &str = "Connections";
-const LOG: &str = "Log";
-pub(super) const FOR_SPIPED_1: &str = "Of spiped 1.6";
+use super::headings::{CONNECTIONS, FOR_SPIPED_1, LOG, PROCESS};
+use super::log::LogConfig;
+use super::process::ProcessConfig;
+use super::tunnel::TunnelConfig;
 
 const AFTER_HELP: &str = "\
 An ADDRESS is host.name:port, 1.2.3.4:port, [::1]:port or /unix/socket.

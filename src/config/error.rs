@@ -4,7 +4,8 @@ use thiserror::Error;
 
 use crate::report::{Report, exit};
 
-use super::{UnknownVariable, ValueError};
+use super::unknown_variable::UnknownVariable;
+use super::value::ValueError;
 
 /// What is wrong with a command line, or with the environment behind it. An option
 /// is named as the operator gave it: `-s`, `--source` or `SPIPED_SOURCE`.

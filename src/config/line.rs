@@ -9,9 +9,14 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
 
-use super::environment::{gives_nothing, no_text, set_given, unit_name};
+use super::args::Args;
+use super::command::Command;
+use super::environment::{gives_nothing, no_text, set_given};
+use super::error::ConfigError;
+use super::unit::unit_name;
+use super::unknown_variable::UnknownVariable;
+use super::unread::Unread;
 use super::unread::{typed_name, unread};
-use super::{Command, ConfigError, UnknownVariable, Unread};
 
 /// A command line that can be read; `A` has its options.
 pub(crate) struct CommandLine<A> {
@@ -59,7 +64,7 @@ impl<A: CommandFactory + FromArgMatches> CommandLine<A> {
     {
         let mut all = A::command();
         all.build();
-        let unknown = UnknownVariable::all();
+        let unknown = UnknownVariable::all(&Args::command());
         if let Some(unknown) = unknown.first().filter(|_| unit_name().is_some()) {
             return Err(ConfigError::Unknown(unknown.clone()).into());
         }

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
+use super::address::{Address, AddressError};
+use super::user::RunAs;
 use super::value::{ValueError, flag, seconds};
-use super::{Address, AddressError, RunAs};
 
 /// How the process of a daemon runs. `spipe` has none of this.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
-use super::args::CONNECTIONS;
+use super::address::Address;
+use super::environment::as_given;
+use super::error::ConfigError;
+use super::headings::CONNECTIONS;
 use super::value::{ValueError, flag, seconds};
-use super::{Address, ConfigError, as_given};
 use crate::protocol::{self, Suite};
 
 /// The way out, and the session.

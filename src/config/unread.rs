@@ -7,7 +7,9 @@ use std::error::Error;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command as Clap};
 
-use super::{AddressError, ConfigError, ValueError};
+use super::address::AddressError;
+use super::error::ConfigError;
+use super::value::ValueError;
 
 /// Why there is nothing to do.
 #[derive(Debug)]

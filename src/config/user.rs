@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::ValueError;
+use super::value::ValueError;
 
 /// `-u`: `user`, `:group` or `user:group`, by name or number.
 #[derive(Clone, Debug, PartialEq, Eq)]

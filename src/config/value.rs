@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::builder::TypedValueParser;
 use thiserror::Error;
 
-use super::AddressError;
+use super::address::AddressError;
 
 /// A value that an option does not take: what is wrong with it, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -33,14 +33,20 @@ fn module(source: &Path, file: &Path) -> String {
     path.trim_end_matches("::mod").to_owned()
 }
 
-/// The paths of the `use` declarations, as `crate::a::b` or `super::a`, each to its item.
+/// The paths of the `use` declarations, each to its item.
 fn uses(text: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for declaration in text.split("use ").skip(1).filter_map(|rest| rest.split(';').next()) {
-        let declaration: String = declaration.split_whitespace().collect::<Vec<_>>().join(" ");
-        if ["crate::", "super::", "self::"].iter().any(|start| declaration.starts_with(start)) {
-            expand("", &declaration, &mut found);
+    let begins = ["use ", "pub use ", "pub(crate) use ", "pub(super) use "];
+    let mut rest = text;
+    while let Some((line, after)) = rest.split_once('\n') {
+        let start = begins.iter().find_map(|begin| line.trim_start().strip_prefix(begin));
+        if let Some(start) = start {
+            let at = line.len() - start.len();
+            let declaration = rest[at..].split(';').next().unwrap();
+            let words: Vec<_> = declaration.split_whitespace().collect();
+            expand("", &words.join(" "), &mut found);
         }
+        rest = after;
     }
     found
 }
@@ -83,16 +89,17 @@ fn graph() -> Graph {
         let name = module(&source, file);
         let parent = name.rsplit_once("::").map_or("", |(parent, _)| parent);
         let text = fs::read_to_string(file).unwrap();
-        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        let text = text.split("\nmod tests {").next().unwrap();
         let is_code = |line: &&str| !line.trim_start().starts_with("//");
         let text = text.lines().filter(is_code).collect::<Vec<_>>().join("\n");
         let absolute = |path: String| match path.split_once("::") {
             Some(("super", rest)) => format!("{parent}::{rest}"),
+            Some(("crate", rest)) => rest.to_owned(),
             Some(("self", rest)) => format!("{name}::{rest}"),
-            _ => path,
+            // A module of this one, or another crate, which is no module.
+            _ => format!("{name}::{path}"),
         };
         let paths = uses(&text).into_iter().map(absolute);
-        let paths = paths.map(|path| path.trim_start_matches("crate::").to_owned());
         let named = paths.filter_map(|path| longest(&path, &modules));
         named.filter(|other| *other != name).collect()
     };

@@ -1,6 +1,7 @@
 //! The addresses of `spiped setup`, which go to files and to another host.
 
-use crate::config::{Address, ValueError};
+use crate::config::address::Address;
+use crate::config::value::ValueError;
 
 /// Stands, in what is printed for the other host, for an address that only its
 /// operator can know.

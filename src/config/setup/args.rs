@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::PipeName;
 use super::address::findable;
-use crate::config::Address;
+use super::name::PipeName;
+use crate::config::address::Address;
 
 /// Which end, or ends, are set up.
 #[derive(Debug, Subcommand)]

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::report::{Report, exit};
 
-use crate::config::Address;
+use crate::config::address::Address;
 
 /// What is wrong with a command line of `spiped setup`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

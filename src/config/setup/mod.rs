@@ -12,7 +12,8 @@ pub(crate) use args::{EndArgs, SetupCommand};
 pub(crate) use error::SetupConfigError;
 pub(crate) use name::PipeName;
 
-use super::{Address, Role};
+use crate::config::address::Address;
+use crate::config::role::Role;
 
 /// What `spiped setup` is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]

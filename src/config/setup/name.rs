@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::config::ValueError;
+use crate::config::value::ValueError;
 
 /// The longest name with which unit names (255 bytes) and the paths of unix sockets
 /// (107 bytes) are not too long.

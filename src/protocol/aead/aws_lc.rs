@@ -2,7 +2,7 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
-use super::{AuthenticationFailed, TAG};
+use super::tag::{AuthenticationFailed, TAG};
 use crate::protocol::suite::Suite;
 
 /// AWS-LC wipes the key schedule when it frees it.

@@ -4,7 +4,6 @@
 //! `rust-crypto` say which of them seals records. The tests hold one against the
 //! other.
 
-use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::suite::Suite;
@@ -13,22 +12,17 @@ use super::suite::Suite;
 mod aws_lc;
 #[cfg(any(all(feature = "rust-crypto", not(feature = "aws-lc")), test))]
 mod rust_crypto;
+mod tag;
 
 #[cfg(feature = "aws-lc")]
 use aws_lc::Key;
 #[cfg(all(feature = "rust-crypto", not(feature = "aws-lc")))]
 use rust_crypto::Key;
 
-/// The length of a tag.
-pub(super) const TAG: usize = 16;
+pub(super) use tag::{AuthenticationFailed, TAG};
 
 /// Noise reserves the last nonce for `Rekey()` (section 4.2).
 const REKEY_NONCE: u64 = u64::MAX;
-
-/// A tag that does not fit what it should authenticate. Says no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("authentication failed")]
-pub(super) struct AuthenticationFailed;
 
 /// A cipher with its key. The key is wiped when this is dropped.
 pub(super) struct Cipher {

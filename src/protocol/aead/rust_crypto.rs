@@ -4,7 +4,7 @@ use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::ChaCha20Poly1305;
 
-use super::{AuthenticationFailed, TAG};
+use super::tag::{AuthenticationFailed, TAG};
 use crate::protocol::suite::Suite;
 
 /// Boxed, since a key schedule is about a kilobyte; wiped when dropped.
