@@ -1,4 +1,4 @@
-//! Whether a pipe works: the way of a sender's connection, without a client.
+//! The check of a pipe: a sender's connection, without a client.
 
 use std::io;
 use std::time::Duration;
@@ -21,16 +21,15 @@ use crate::config::{Refresh, TunnelConfig};
 use crate::protocol::{AbortReason, KeyId, OVERHEAD, Record, SharedKey};
 use crate::report::{Report, exit};
 
-/// Connects to a name that has several addresses, beside the first one.
+/// Descriptors for connects beside the first one, to a name with several addresses.
 const SPARE: usize = 16;
-/// How long the server has to end its side once we have ended ours.
+/// How long the server has to end its direction once this one has ended.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Why a pipe does not work, and what may help.
 #[derive(Debug, Error)]
 #[error("{reason}")]
 pub(crate) struct Fault {
-    /// How far it works.
     pub(crate) kind: FaultKind,
     reason: String,
     hint: &'static str,
@@ -41,15 +40,15 @@ pub(crate) struct Fault {
 pub(crate) enum FaultKind {
     /// The receiver's name does not resolve.
     Unresolved,
-    /// Nobody is there, or nobody answers.
+    /// Nothing listens there, or nothing answers.
     Unreachable,
-    /// Something that is no receiver answers.
-    NotOurs,
-    /// It says nothing to this key: a receiver does not tell a stranger why.
-    Refused,
-    /// The pipe is fine, the server behind it is not to be had.
+    /// Another program answers.
+    NotAReceiver,
+    /// The receiver closed the connection. It does not tell a stranger why.
+    KeyRefused,
+    /// The pipe works, the server behind it does not.
     ServerDown,
-    /// This host is short of something.
+    /// This host lacks a resource.
     System,
 }
 
@@ -60,7 +59,7 @@ impl Fault {
     }
 
     fn system(error: &io::Error) -> Self {
-        let hint = "the system is short of something, its log may say of what";
+        let hint = "the system lacks a resource, and its log may say which";
         Self { kind: FaultKind::System, reason: format!("cannot check the pipe: {error}"), hint }
     }
 }
@@ -72,21 +71,21 @@ impl Report for Fault {
 
     fn exit_code(&self) -> u8 {
         match self.kind {
-            FaultKind::Refused => exit::NO_USER,
+            FaultKind::KeyRefused => exit::NO_USER,
             FaultKind::Unresolved => exit::NO_HOST,
             FaultKind::Unreachable => exit::UNAVAILABLE,
             FaultKind::System => exit::OS,
             FaultKind::ServerDown => exit::TRY_LATER,
-            FaultKind::NotOurs => exit::PROTOCOL,
+            FaultKind::NotAReceiver => exit::PROTOCOL,
         }
     }
 }
 
-/// Connects to a receiver, proves the key, has it connect to its server, and ends
-/// that again.
+/// Connects to a receiver, proves the key, has the receiver connect to its server, and
+/// ends the connection.
 ///
 /// # Errors
-/// What of this was not to be had.
+/// The first of these steps that failed.
 pub(crate) fn check(config: &TunnelConfig, key: &SharedKey) -> Result<(), Fault> {
     let runtime = one_thread_runtime().map_err(|error| Fault::system(&error))?;
     runtime.block_on(async {
@@ -97,22 +96,22 @@ pub(crate) fn check(config: &TunnelConfig, key: &SharedKey) -> Result<(), Fault>
             never = target.keep_resolved(Refresh::Never) => match never {},
         };
         let mut tunnel = connected.map_err(|error| no_session(error, key.id()))?;
-        let opened = open(&mut tunnel);
-        // The receiver's own time to connect to its server comes first.
+        let answer = request_target(&mut tunnel);
+        // The receiver has its own timeout for the connect to its server.
         let limit = config.timeout.get().saturating_mul(2);
-        match Deadline::after(limit).bound(opened).await {
-            Some(result) => result.map_err(not_opened)?,
+        match Deadline::after(limit).bound(answer).await {
+            Some(result) => result.map_err(target_fault)?,
             None => return Err(silent(limit)),
         }
-        end(tunnel).await;
+        end_stream(tunnel).await;
         Ok(())
     })
 }
 
-/// Has the receiver connect to its server.
-async fn open(Tunnel { stream, session }: &mut Tunnel) -> Result<(), RelayError> {
+/// Sends OPEN, which has the receiver connect to its server, and reads the answer.
+async fn request_target(Tunnel { stream, session }: &mut Tunnel) -> Result<(), RelayError> {
     stream.write_all(&session.sealer.seal_open()?).await.map_err(RelayError::Tunnel)?;
-    // OPENED, or the one byte more of an ABORT.
+    // The answer is OPENED, or ABORT, which has one byte more.
     let mut record = [0; OVERHEAD + 1];
     let mut got = 0;
     let mut wanted = OVERHEAD;
@@ -126,14 +125,14 @@ async fn open(Tunnel { stream, session }: &mut Tunnel) -> Result<(), RelayError>
     }
     match session.opener.open(&mut record[..wanted])? {
         Record::Abort(reason) => Err(RelayError::Aborted(reason)),
-        // Nothing else comes first.
+        // The opener lets only OPENED and ABORT come first.
         Record::Opened | Record::Ready | Record::Open | Record::Data(_) | Record::End => Ok(()),
     }
 }
 
-/// Ends the stream as a client does that has nothing to say. A server that does not
-/// end its own soon is left.
-async fn end(Tunnel { stream, mut session }: Tunnel) {
+/// Ends the stream as a client does that has nothing to send. A server that does not soon
+/// end its own direction is not waited for.
+async fn end_stream(Tunnel { stream, mut session }: Tunnel) {
     let ended = async {
         stream.write_all(&session.sealer.seal_end().ok()?).await.ok()?;
         let mut ignored = [0; 1 << 12];
@@ -150,17 +149,18 @@ async fn end(Tunnel { stream, mut session }: Tunnel) {
 fn no_session(error: NoSession, key: KeyId) -> Fault {
     let kind = match &error {
         NoSession::Connect(ConnectError::Unresolved(..)) => FaultKind::Unresolved,
-        NoSession::Closed(0) => FaultKind::Refused,
-        NoSession::Failed(error) if is_reset(error) => FaultKind::Refused,
+        NoSession::Closed(0) => FaultKind::KeyRefused,
+        NoSession::Failed(error) if is_reset(error) => FaultKind::KeyRefused,
         NoSession::Connect(_) | NoSession::TimedOut(_) | NoSession::Failed(_) => {
             FaultKind::Unreachable
         }
-        NoSession::Closed(_) | NoSession::NotOurs(_) | NoSession::Refused(_) | NoSession::Loop => {
-            FaultKind::NotOurs
-        }
+        NoSession::Closed(_)
+        | NoSession::NotAReceiver(_)
+        | NoSession::WrongAnswer(_)
+        | NoSession::Loop => FaultKind::NotAReceiver,
     };
     let fault = Fault::of(kind, &error.into());
-    if kind == FaultKind::Refused {
+    if kind == FaultKind::KeyRefused {
         let reason = format!("the receiver does not have the key {key}, or is at its limit");
         return Fault { reason, ..fault };
     }
@@ -171,8 +171,8 @@ fn is_reset(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
-/// What came instead of OPENED.
-fn not_opened(error: RelayError) -> Fault {
+/// The fault where something else than OPENED came.
+fn target_fault(error: RelayError) -> Fault {
     let RelayError::Aborted(reason) = error else {
         return Fault::of(FaultKind::Unreachable, &error.into());
     };

@@ -14,15 +14,15 @@
 //!
 //! Below them stand `limits`, which says how many of each there may be, `net`, which has
 //! the sockets, and `runtime`, which has the threads. Above them, `control` is told what
-//! to do by other processes, `server` serves and drains, `check` goes the way of a
-//! sender's connection without a client, and `spipe` goes it with standard input and
-//! output as the client.
+//! to do by other processes, `server` serves and drains, `check` makes a sender's
+//! connection without a client, and `spipe` makes one with standard input and output as
+//! the client.
 //!
-//! A panic, which only a mistake of ours can cause, ends the connection that it happens
-//! in and nothing else. The log has one line with the place. Both sockets are reset, so
-//! that neither the local peer nor the other end takes the stream for complete (a unix
-//! socket knows no reset: a peer on one sees the end of the stream). What the connection
-//! held is given back, and the process goes on.
+//! Only a mistake of our own can cause a panic. It ends the connection that it happens
+//! in and nothing else. The log has one line with the location. Both sockets are reset,
+//! so that neither the local peer nor the other end takes the stream for complete (a unix
+//! socket knows no reset: its peer sees the end of the stream). What the connection held
+//! is given back, and the process goes on.
 
 pub(crate) mod accept;
 pub(crate) mod check;
@@ -49,30 +49,29 @@ use crate::report::{AnyError, SystemError};
 use crate::unit::keeper::Listening;
 use crate::unit::notify::Watchdog;
 
-/// What a process that is started is given beside its configuration.
+/// What a process is started with beside its configuration.
 #[derive(Debug, Default)]
 pub(crate) struct Start {
-    /// Sockets of systemd that listen already.
+    /// Listening sockets from systemd.
     pub(crate) sockets: Inherited,
-    /// Whether systemd wants to be told that we live.
     pub(crate) watchdog: Watchdog,
-    /// With `--handover`: dropped once this process listens no more.
+    /// With `--handover`: dropped once this process no longer listens.
     pub(crate) listening: Option<Listening>,
-    /// The number of the user that `-u` names.
+    /// The uid of the user after `-u`.
     pub(crate) user: Option<u32>,
 }
 
-/// One end of a pipe: binds the source and serves until TERM or INT. Calls
-/// `ready` once the source is bound; with `-D`, before its name resolves.
+/// Runs one end of a pipe: binds the source and serves until TERM or INT. Calls
+/// `on_ready` once the source is bound; with `-D`, before its name resolves.
 ///
 /// # Errors
-/// When the source can't be bound, `ready` fails, or the system fails us for
-/// good.
+/// When the source cannot be bound, `on_ready` fails, or the system lacks what this
+/// process needs.
 pub(crate) fn run(
     config: &Config,
     keys: KeyStore,
     start: Start,
-    ready: impl FnOnce() -> Result<(), AnyError>,
+    on_ready: impl FnOnce() -> Result<(), AnyError>,
 ) -> Result<(), AnyError> {
     let Start { sockets, watchdog, listening, user } = start;
     let source = Source::of(config, sockets)?;
@@ -90,9 +89,9 @@ pub(crate) fn run(
             },
             Dns::Wait => source,
         };
-        // Whatever may be missing is found before anybody is told that it is ready.
+        // A server that cannot be made is an error before the process counts as ready.
         let server = Server::new(config, keys, limits)?;
-        ready()?;
+        on_ready()?;
         Ok(server.serve(Ingress { source, control, listening }, signals, watchdog).await?)
     })
 }

@@ -1,4 +1,4 @@
-//! All that serves connections, from the first to the last.
+//! The server: serves connections until a signal, then drains.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -34,20 +34,20 @@ use crate::report::SystemError;
 use crate::unit::keeper::Listening;
 use crate::unit::notify::{self, Notifier, Watchdog};
 
-/// How long a unit with `--handover` waits for open connections when it is stopped.
-const STOP: Duration = Duration::from_secs(10);
+/// The longest drain of a unit with `--handover` when the unit is stopped.
+const STOP_DRAIN_MAX: Duration = Duration::from_secs(10);
 
-/// How long connections may take to tell the other end that we are ending.
+/// How long connections may take to tell the other end that this process is ending.
 const GOODBYE: Duration = Duration::from_secs(3);
 
-/// Where connections come in, and what we are told to do.
+/// Where connections and requests come in.
 pub(super) struct Ingress {
     pub(super) source: Source,
     pub(super) control: Option<Control>,
     pub(super) listening: Option<Listening>,
 }
 
-/// All that serves connections.
+/// The server of one end of a pipe.
 pub(super) struct Server {
     context: Arc<Context>,
     workers: Workers,
@@ -91,8 +91,8 @@ impl Server {
         })
     }
 
-    /// Serves until a signal ends it, then drains; and does meanwhile what goes on
-    /// beside the connections.
+    /// Serves until a signal, then drains. Meanwhile also feeds the watchdog, notifies
+    /// systemd, reloads the key at HUP and resolves the target's name.
     pub(super) async fn serve(
         self,
         ingress: Ingress,
@@ -103,7 +103,7 @@ impl Server {
             let Ingress { source, control, listening } = ingress;
             let target = &self.context.config.tunnel.target;
             let listeners = select! {
-                // Who is bound already serves, and ends as such.
+                // A source that is bound already serves, and drains at a signal.
                 biased;
                 listeners = source.listen_once_resolved(target) => listeners?,
                 result = self.serve_control(control.as_ref()) => return result,
@@ -150,21 +150,21 @@ impl Server {
         let take = async |socket: Socket, peer: Peer| admission.admit(socket, peer).await;
         select! {
             result = accept_on_all(&listeners, &take) => {
-                result.map_err(SystemError::of("cannot accept connections any more"))?;
+                result.map_err(SystemError::of("can no longer accept connections"))?;
             }
             never = admission.admit_parked() => match never {},
             result = self.serve_control(control.as_ref()) => result?,
             never = prewarm::keep(&self.context, &self.workers) => match never {},
             signal = end.next() => {
-                self.context.log_end(&format!("{signal} received: no new connections"));
+                self.context.log_end(&format!("{signal} received"));
             }
             () = handover.received() => {
                 self.handover.begin();
                 self.context.log_end("the next process takes over new connections");
             }
         }
-        // From here on a connect is refused, and the socket's file is gone; a
-        // socket of systemd's keeps who comes for the next process.
+        // From here on a connect is refused, and the socket's file is gone. In a socket
+        // that systemd keeps, new clients wait for the next process.
         drop((listeners, control, listening));
         self.context.prewarmed.clear();
         self.drain.begin();
@@ -172,23 +172,24 @@ impl Server {
         if is_handed_over {
             notify::fall_silent();
         } else {
-            // Nobody is to wait at a socket that no process comes for.
+            // Without a next process, clients must not wait in the sockets that systemd
+            // keeps.
             forget_stored();
-            self.context.observer.changed();
+            self.context.observer.status_changed();
             let limit = self.context.drain_limit().saturating_add(GOODBYE);
             notify::tell_stopping(&self.context.draining(), limit);
         }
-        let let_in_the_last = async {
+        let admit_last = async {
             select! {
-                // They were accepted here, so that nobody else can serve them.
+                // Only this process can serve the peers that it has accepted.
                 () = admission.admit_all_parked(), if is_handed_over => {}
                 () = self.context.shutdown.begun(), if is_handed_over => {}
                 else => {}
             }
             drop(admission);
         };
-        join!(let_in_the_last, self.drain(&mut all_ended, &mut end));
-        self.context.log_limits.say_rest();
+        join!(admit_last, self.drain(&mut all_ended, &mut end));
+        self.context.log_limits.log_rest();
         self.context.log_totals();
         Ok(())
     }
@@ -214,8 +215,8 @@ impl Server {
         }
     }
 
-    /// Waits for open connections to end by themselves, then ends them: when
-    /// the time for it is over, or at once at a second signal.
+    /// Waits for open connections to end by themselves. Ends the rest when the drain
+    /// timeout is over, or at a second signal.
     async fn drain(&self, all_ended: &mut mpsc::Receiver<()>, end: &mut EndSignals) {
         select! {
             _ = all_ended.recv() => return,
@@ -224,24 +225,25 @@ impl Server {
         }
         self.shutdown.begin();
         if timeout(GOODBYE, all_ended.recv()).await.is_err() {
-            warn!("some connections are cut, they took longer than {GOODBYE:?} to end");
+            warn!("some connections were cut: they took longer than {GOODBYE:?} to end");
         }
     }
 }
 
 impl Context {
-    /// How long open connections have to end. A restart of the unit waits for nobody; its
-    /// stop does, and so does the shutdown of the host.
+    /// How long open connections have to end. When a unit with `--handover` is restarted,
+    /// nothing waits for the drain; when it is stopped, systemd or the shutdown of the
+    /// host does, so the drain is shorter.
     fn drain_limit(&self) -> Duration {
         let limit = self.config.process.drain_timeout.get();
         if self.config.process.run_mode() == RunMode::Handover && !self.handover.has_begun() {
-            limit.min(STOP)
+            limit.min(STOP_DRAIN_MAX)
         } else {
             limit
         }
     }
 
-    /// Reads the key file again at each HUP.
+    /// Reloads the key file at each HUP.
     async fn reload_at(&self, signal: &mut ReloadSignal) -> Infallible {
         loop {
             signal.next().await;
@@ -261,8 +263,8 @@ impl Context {
     fn log_end(&self, why: &str) {
         let limit = self.drain_limit();
         match self.fd_budget.connections() {
-            0 => info!("{why}, none is open"),
-            open => info!(open, "{why}, {limit:?} for the open ones to end"),
+            0 => info!("{why}: no connections are open"),
+            open => info!(open, "{why}: draining open connections for up to {limit:?}"),
         }
     }
 
@@ -272,7 +274,7 @@ impl Context {
     }
 
     fn draining(&self) -> String {
-        format!("ending: {} still open", connections(self.fd_budget.connections()))
+        format!("draining: {} still open", connections(self.fd_budget.connections()))
     }
 }
 

@@ -33,19 +33,19 @@ use crate::process::stdio::{Stdin, Stdout};
 use crate::protocol::SharedKey;
 use crate::report::{AnyError, Report, SystemError, exit};
 
-/// Descriptors without which nothing can be begun.
+/// The fewest descriptors to start with.
 const DESCRIPTORS: usize = 16;
 /// The number of the signal HUP.
 const HANGUP: u8 = 1;
-/// Connects at once, beside the first one.
+/// Descriptors for connects beside the first one, to a name with several addresses.
 const SPARE: usize = 16;
 
-/// How a run of `spipe` that did not fail ended.
+/// How a run of `spipe` ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SpipeEnd {
     /// Both directions came to their end.
     Cleanly,
-    /// By a signal, of this number; the other end was told.
+    /// A signal of this number ended it; the other end was told.
     BySignal(u8),
 }
 
@@ -67,15 +67,15 @@ impl Report for PipeBroken {
     }
 }
 
-/// Connects to a receiver; sends it standard input, and writes what comes to
-/// standard output, until both have ended, or a signal says so.
+/// Connects to a receiver, sends it standard input, and writes what it answers to
+/// standard output, until both directions have ended or a signal comes.
 ///
 /// # Errors
-/// When the receiver can't be reached, or the stream did not end cleanly.
+/// When the receiver cannot be reached, or the stream did not end cleanly.
 pub(crate) fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<SpipeEnd, AnyError> {
     raise_limit(DESCRIPTORS)?;
     let runtime = one_thread_runtime().map_err(SystemError::of("cannot start the event loop"))?;
-    // A terminal, a file or a pipe: threads can read each, a runtime cannot.
+    // Threads copy standard input and output: a runtime cannot read a terminal or a file.
     let (ours, theirs) = UnixStream::pair().map_err(SystemError::of("cannot make a socket"))?;
     let (broken, mut breaks) = mpsc::channel(2);
     let written =
@@ -93,7 +93,7 @@ pub(crate) fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<SpipeEnd, 
             .map_err(SystemError::of("cannot use a socket"))?;
         let mut relay = Relay::new(LocalStream(local), tunnel, Arc::default(), config);
         let (trigger, shutdown) = shutdown();
-        // ssh ends its proxy command this way: no failure for anybody.
+        // ssh ends its proxy command by HUP, which is no failure.
         let cannot_handle = SystemError::of("cannot handle signals");
         let mut hangup = unless_ignored(SignalKind::hangup()).map_err(cannot_handle)?;
         let mut end = EndSignals::handle().map_err(cannot_handle)?;
@@ -116,14 +116,14 @@ pub(crate) fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<SpipeEnd, 
                 let _told = relay.await;
                 return Ok(SpipeEnd::BySignal(number));
             }
-            // Never a clean end for the server, which has got half of it.
+            // The server has a part of the input only, and must not see a clean end.
             Some(error) = breaks.recv() => {
                 trigger.begin();
                 let _told = relay.await;
                 return Err(error.into());
             }
         };
-        // However it ended: what has come is still written, if its reader reads.
+        // However the connection ended, what came is written to standard output.
         select! {
             _ = written => {}
             number = &mut signal => return Ok(SpipeEnd::BySignal(number)),
@@ -137,7 +137,8 @@ pub(crate) fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<SpipeEnd, 
     })
 }
 
-/// ssh, or a terminal, that is gone is a client that closes: nobody shuts down.
+/// HUP says that the terminal or ssh is gone. For the server that is a client that went
+/// away, and not a shutdown.
 fn why_to_tell(error: RelayError, is_hung_up_on: &Cell<bool>) -> RelayError {
     if matches!(error, RelayError::ShuttingDown) && is_hung_up_on.get() {
         return RelayError::Local(io::ErrorKind::BrokenPipe.into());
@@ -145,24 +146,23 @@ fn why_to_tell(error: RelayError, is_hung_up_on: &Cell<bool>) -> RelayError {
     error
 }
 
-/// A thread that reads standard input for as long as there is some, and one
-/// that writes standard output until the end of the stream. What fails of the
-/// two is told.
+/// Starts a thread that reads standard input until its end, and one that writes standard
+/// output until the end of the stream. Their errors go to `broken`.
 ///
-/// Once nothing is written any more, the socket between them and the relay comes
-/// back: it stays open, so that the relay does not take it for an end.
+/// Once the writing thread has ended, the result has the socket between the threads and
+/// the relay. The socket stays open until then, so that the relay sees no end of it.
 fn copy_standard_streams(
     socket: UnixStream,
     broken: mpsc::Sender<SystemError>,
 ) -> io::Result<oneshot::Receiver<UnixStream>> {
     let mut to_tunnel = socket.try_clone()?;
     let from_tunnel = socket;
-    // Where that is a socket, what is sent as urgent stays in its place in the stream.
+    // Where standard input is a socket, urgent data stays in its place in the stream.
     let _no_socket = SockRef::from(&io::stdin()).set_out_of_band_inline(true);
     let tell = broken.clone();
     thread::Builder::new().name("stdin".into()).spawn(move || {
         match copy(Stdin, &mut to_tunnel) {
-            // What befalls the tunnel, the relay tells.
+            // The relay reports what happens to the tunnel.
             Ok(()) | Err(CopyError::Write(_)) => drop(to_tunnel.shutdown(Half::Write)),
             Err(CopyError::Read(error)) => {
                 let error = SystemError::of("cannot read standard input")(error);
@@ -181,12 +181,12 @@ fn copy_standard_streams(
     Ok(written)
 }
 
-/// Writes all that comes, and passes on its end: standard input may go on for as
-/// long as it likes.
+/// Writes all that comes, then ends standard output. Standard input may go on.
 fn write_standard_output(mut from_tunnel: &UnixStream) -> io::Result<()> {
     match copy(&mut from_tunnel, &mut Stdout) {
         Err(CopyError::Write(error)) => Err(error),
-        // The whole connection is over; if it failed, that is told before the end.
+        // The whole connection is over: an error of it is reported before standard output
+        // ends.
         Ok(()) | Err(CopyError::Read(_)) if is_hung_up(from_tunnel)? => Ok(()),
         Ok(()) | Err(CopyError::Read(_)) => Stdout::end(),
     }
@@ -206,9 +206,9 @@ enum CopyError {
     Write(io::Error),
 }
 
-/// Copies until the end. Not `io::copy`, which splices: while that waits for
-/// input, Linux holds the lock of the pipe it writes to, so that whoever reads
-/// from there hangs, even without blocking.
+/// Copies until the end. `io::copy` would splice: while a splice waits for input, Linux
+/// holds the lock of the pipe that it writes to, and even a non-blocking reader of that
+/// pipe hangs.
 fn copy(mut from: impl Read, to: &mut impl Write) -> Result<(), CopyError> {
     let mut buffer = vec![0; 1 << 16];
     loop {

@@ -61,7 +61,7 @@ pub(crate) enum KeyFileError {
         error: KeyLengthError,
     },
     /// Standard input ended without a byte.
-    #[error("no key came by standard input")]
+    #[error("no key on standard input")]
     NoneCame,
     /// What was pasted at a terminal.
     #[error("what was pasted is not the base64 of a key")]

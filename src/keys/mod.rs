@@ -42,7 +42,7 @@ pub(crate) enum KeyStays {
     #[error(transparent)]
     File(#[from] KeyFileError),
     /// It was read from standard input.
-    #[error("it came by standard input and cannot be read again")]
+    #[error("it came from standard input and cannot be read again")]
     ReadOnce,
     /// The thread that reads files is gone.
     #[error(transparent)]
@@ -54,7 +54,7 @@ impl KeyStore {
     ///
     /// # Errors
     /// When the key is refused, or there can be no thread to read it again.
-    pub(crate) fn open(path: &Path, owners: Owners) -> Result<Self, AnyError> {
+    pub(crate) fn load(path: &Path, owners: Owners) -> Result<Self, AnyError> {
         let key = file::read(path, owners)?;
         let files =
             BlockingThread::start("files").map_err(SystemError::of("cannot start a thread"))?;
@@ -117,7 +117,7 @@ mod tests {
     fn store(folder: &tempfile::TempDir, byte: u8) -> KeyStore {
         let path = folder.path().join("key");
         write(&path, byte);
-        KeyStore::open(&path, Owners::Own).unwrap()
+        KeyStore::load(&path, Owners::Own).unwrap()
     }
 
     fn write(path: &Path, byte: u8) {

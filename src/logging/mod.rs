@@ -21,7 +21,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Subscriber, error, warn};
 
 use self::queue::{Entry, Lines, Queue};
-use self::sink::{Kind, Sink};
+use self::sink::{Sink, SinkKind};
 use crate::config::{LogConfig, LogFormat};
 
 /// How long the end of the process waits for what is still to be written.
@@ -43,7 +43,7 @@ impl Drop for Log {
 /// # Errors
 /// When there can be no thread for it, or no further descriptor of standard error.
 pub(crate) fn start(config: LogConfig) -> io::Result<Log> {
-    let sink = Sink::open(config.sink)?;
+    let sink = Sink::new(config.sink)?;
     let style = Style { format: config.format, level: config.level.0, sink: sink.kind() };
     let queue = Arc::new(Queue::default());
     let queued = Arc::clone(&queue);
@@ -59,18 +59,18 @@ pub(crate) fn start(config: LogConfig) -> io::Result<Log> {
 struct Style {
     format: LogFormat,
     level: LevelFilter,
-    sink: Kind,
+    sink: SinkKind,
 }
 
 /// Turns events into lines of a queue.
 fn subscriber(style: Style, queue: Arc<Queue>) -> Box<dyn Subscriber + Send + Sync> {
     // The journal and syslog have the time and the level already.
-    let has_level =
-        style.format == LogFormat::Json || matches!(style.sink, Kind::Terminal | Kind::File);
+    let has_level = style.format == LogFormat::Json
+        || matches!(style.sink, SinkKind::Terminal | SinkKind::File);
     let log = tracing_subscriber::fmt()
         .with_max_level(style.level)
         .with_target(false)
-        .with_ansi(style.sink == Kind::Terminal)
+        .with_ansi(style.sink == SinkKind::Terminal)
         // A log that cannot be written must not end a connection.
         .log_internal_errors(false)
         .with_writer(Lines { queue, has_level });
@@ -105,8 +105,8 @@ fn say_suppressed(suppressed: u64, sink: &mut Sink, style: Style) -> io::Result<
     let line = Arc::new(Queue::default());
     tracing::subscriber::with_default(subscriber(style, Arc::clone(&line)), || {
         warn!(
-            hint = "whoever reads the log was too slow, or there was no room for it",
-            suppressed, "lines of the log were left out"
+            hint = "the reader of the log was too slow, or there was no room for it",
+            suppressed, "log lines were suppressed"
         );
     });
     // There is none where warnings are not asked for.
@@ -116,10 +116,10 @@ fn say_suppressed(suppressed: u64, sink: &mut Sink, style: Style) -> io::Result<
 /// One line with the place. Not what was being worked on: that may be secret,
 /// and a panic's message may quote it.
 fn log_panic(info: &PanicHookInfo<'_>) {
-    let place = info.location().map(tracing::field::display);
+    let location = info.location().map(tracing::field::display);
     error!(
-        hint = "a fault of this program: please report the line, and what led to it",
-        place, "a panic; what it served has ended, all else goes on"
+        hint = "this is a bug: please report this line, and what led to it",
+        location, "panic: what it served has ended, everything else goes on"
     );
 }
 
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     const STYLE: Style =
-        Style { format: LogFormat::Text, level: LevelFilter::INFO, sink: Kind::File };
+        Style { format: LogFormat::Text, level: LevelFilter::INFO, sink: SinkKind::File };
 
     #[test]
     fn a_panic_is_one_line_with_the_place_and_no_payload() {
@@ -146,7 +146,7 @@ mod tests {
         assert!(queue.pop().is_none());
         let text = String::from_utf8(text).unwrap();
         assert_eq!((level, text.lines().count()), (Level::ERROR, 1), "{text}");
-        assert!(text.contains("error") && text.contains("place=src/logging/mod.rs:"), "{text}");
+        assert!(text.contains("error") && text.contains("location=src/logging/mod.rs:"), "{text}");
         assert!(!text.contains("4711"), "{text}");
     }
 }

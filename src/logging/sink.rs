@@ -22,11 +22,11 @@ const JOURNAL: &str = "/run/systemd/journal/stdout";
 
 /// An open sink.
 pub(super) struct Sink {
-    to: To,
-    kind: Kind,
+    to: Output,
+    kind: SinkKind,
 }
 
-enum To {
+enum Output {
     /// A copy of standard error, so that no lock is held while it stands still.
     File {
         file: File,
@@ -39,7 +39,7 @@ enum To {
 
 /// What kind of sink it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum SinkKind {
     Terminal,
     /// A file or a pipe.
     File,
@@ -50,26 +50,26 @@ pub(super) enum Kind {
 }
 
 impl Sink {
-    pub(super) fn open(sink: LogSink) -> io::Result<Self> {
+    pub(super) fn new(sink: LogSink) -> io::Result<Self> {
         match sink {
             LogSink::Syslog => {
-                Ok(Self { to: To::Syslog(connect_to_syslog().ok()), kind: Kind::Syslog })
+                Ok(Self { to: Output::Syslog(connect_to_syslog().ok()), kind: SinkKind::Syslog })
             }
             LogSink::Stderr => {
                 let file = File::from(io::stderr().as_fd().try_clone_to_owned()?);
                 let kind = if is_journal(&file) {
-                    Kind::Journal
+                    SinkKind::Journal
                 } else if file.is_terminal() {
-                    Kind::Terminal
+                    SinkKind::Terminal
                 } else {
-                    Kind::File
+                    SinkKind::File
                 };
-                Ok(Self { to: To::File { file, is_torn: false }, kind })
+                Ok(Self { to: Output::File { file, is_torn: false }, kind })
             }
         }
     }
 
-    pub(super) const fn kind(&self) -> Kind {
+    pub(super) const fn kind(&self) -> SinkKind {
         self.kind
     }
 
@@ -77,7 +77,7 @@ impl Sink {
     pub(super) fn write(&mut self, line: &Line) -> io::Result<()> {
         let severity = severity(line.level);
         match &mut self.to {
-            To::File { file, .. } if self.kind == Kind::Journal => {
+            Output::File { file, .. } if self.kind == SinkKind::Journal => {
                 let text = [format!("<{severity}>").as_bytes(), &line.text].concat();
                 if write_all(file, &text, &mut 0).is_err() {
                     *file = connect_to_journal()?;
@@ -85,14 +85,14 @@ impl Sink {
                 }
                 Ok(())
             }
-            To::File { file, is_torn } => {
+            Output::File { file, is_torn } => {
                 let end: &[u8] = if *is_torn { b"\n" } else { b"" };
                 let mut count = 0;
                 let written = write_all(file, &[end, &line.text].concat(), &mut count);
                 *is_torn = written.is_err() && (*is_torn || count > 0);
                 written
             }
-            To::Syslog(socket) => {
+            Output::Syslog(socket) => {
                 let text = String::from_utf8_lossy(line.text.trim_ascii_end());
                 let text = format!("<{}>spiped[{}]: {text}", DAEMON | severity, process::id());
                 if let Some(socket) = &*socket

@@ -78,7 +78,7 @@ impl Announcement {
     ///
     /// # Errors
     /// When the system refuses.
-    pub(crate) fn ready(self) -> io::Result<()> {
+    pub(crate) fn announce(self) -> io::Result<()> {
         let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
         dup2_stdin(&null)?;
         dup2_stdout(&null)?;
@@ -148,7 +148,7 @@ impl PidFile {
     pub(crate) fn write(path: &Path) -> Result<Option<Self>, PidFileError> {
         let failed = |error: io::Error| PidFileError::Write { path: path.into(), error };
         let mut file = loop {
-            let mut file = open(path).map_err(failed)?;
+            let mut file = open_pid_file(path).map_err(failed)?;
             let kind = file.metadata().map_err(failed)?.file_type();
             if kind.is_char_device() {
                 return writeln!(file, "{}", getpid()).map(|()| None).map_err(failed);
@@ -186,7 +186,7 @@ impl PidFile {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+fn open_pid_file(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)

@@ -24,7 +24,7 @@ pub(crate) enum PrivilegesError {
     NoGroup(String),
     /// The system refused a step.
     #[error("cannot become another user: {step}: {error}")]
-    Refused {
+    Step {
         /// Which step.
         step: &'static str,
         /// The system's word.
@@ -41,7 +41,7 @@ impl Report for PrivilegesError {
             Self::NoUser(_) => "name a user of this system, or its number",
             Self::NoGroupOf(_) => "name its group as well: USER:GROUP",
             Self::NoGroup(_) => "name a group of this system, or its number",
-            Self::Refused { .. } => "only root can become another user",
+            Self::Step { .. } => "only root can become another user",
             Self::WayBack => "a fault of the system; nothing is served like this",
         }
     }
@@ -49,7 +49,7 @@ impl Report for PrivilegesError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::NoUser(_) | Self::NoGroup(_) | Self::NoGroupOf(_) => exit::NO_USER,
-            Self::Refused { .. } | Self::WayBack => exit::NO_PERMISSION,
+            Self::Step { .. } | Self::WayBack => exit::NO_PERMISSION,
         }
     }
 }
@@ -113,7 +113,7 @@ fn prove_no_way_back(gid: Option<Gid>, uid: Option<Uid>) -> Result<(), Privilege
 }
 
 fn refused(step: &'static str) -> impl Fn(Errno) -> PrivilegesError {
-    move |error| PrivilegesError::Refused { step, error }
+    move |error| PrivilegesError::Step { step, error }
 }
 
 /// Whom a process can become: a number may have no account, as in a container.

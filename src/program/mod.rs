@@ -162,7 +162,7 @@ fn serve(
     let run_as = config.process.run_as.as_ref();
     let user = run_as.map(privileges::user_id).transpose().map_err(caused_by("-u"))?.flatten();
     let owners = user.map_or(Owners::Own, Owners::OwnOr);
-    let keys = KeyStore::open(&config.tunnel.key, owners).map_err(caused_by("-k"))?;
+    let keys = KeyStore::load(&config.tunnel.key, owners).map_err(caused_by("-k"))?;
     let _log = logging::start(config.log).map_err(SystemError::of("cannot start the log"))?;
     for unknown in unknown {
         warn!(hint = UnknownVariable::HINT, "{unknown}");
@@ -176,7 +176,7 @@ fn serve(
         }
         // In the background the parent tells systemd, which listens to it.
         if let Some(announcement) = announcement {
-            return Ok(announcement.ready().map_err(SystemError::of("cannot detach"))?);
+            return Ok(announcement.announce().map_err(SystemError::of("cannot detach"))?);
         }
         tell_ready();
         Ok(())

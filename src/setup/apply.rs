@@ -34,7 +34,7 @@ pub(super) fn all(steps: Vec<Step>) -> Result<(), SetupError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(SetupError::System)?;
     let mut done = Vec::new();
     let result = runtime.block_on(async {
-        let mut signals = Signals::watch().map_err(SetupError::System)?;
+        let mut signals = Interrupts::watch().map_err(SetupError::System)?;
         select! {
             // A signal that came before the last step was done still counts.
             biased;
@@ -152,9 +152,9 @@ fn not(path: &Path, error: &io::Error) -> String {
 }
 
 /// INT, TERM and HUP, but those that were ignored at the start.
-struct Signals([(SignalKind, Option<Signal>); 3]);
+struct Interrupts([(SignalKind, Option<Signal>); 3]);
 
-impl Signals {
+impl Interrupts {
     fn watch() -> io::Result<Self> {
         let watch = |kind| Ok::<_, io::Error>((kind, unless_ignored(kind)?));
         let signals = Self([

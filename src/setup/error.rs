@@ -26,14 +26,14 @@ pub(crate) enum SetupError {
     #[error("{0} is not known to systemd: the units of spiped are not installed")]
     NotInstalled(Unit),
     /// What was to print it has failed.
-    #[error("no key came by standard input")]
+    #[error("no key on standard input")]
     NoKeyCame,
     /// The key that was given, or the one that is there, is refused.
     #[error(transparent)]
     Key(#[from] KeyFileError),
     /// Others could put keys of theirs there.
     #[error("{} can be written to by others than root", .0.display())]
-    OpenFolder(PathBuf),
+    WritableFolder(PathBuf),
     /// A file that stands for another pipe, or another state of this one.
     #[error("{} is there with another key, {there}, than the one given, {given}", path.display())]
     OtherKey {
@@ -142,7 +142,7 @@ impl Report for SetupError {
                 "--alone removes the pipe and leaves the pair, whose halves have names of their own"
             }
             Self::Key(error) => error.hint(),
-            Self::OpenFolder(_) => "chown root it, and chmod 700 it",
+            Self::WritableFolder(_) => "chown root it, and chmod 700 it",
             Self::OtherKey { .. } => {
                 "a key is never overwritten: if the given one is right, move that file away, stop the unit and run this again"
             }
@@ -167,7 +167,7 @@ impl Report for SetupError {
 
     fn exit_code(&self) -> u8 {
         match self {
-            Self::NotRoot | Self::OpenFolder(_) => exit::NO_PERMISSION,
+            Self::NotRoot | Self::WritableFolder(_) => exit::NO_PERMISSION,
             Self::NoKeyCame => exit::NO_INPUT,
             Self::Key(error) => error.exit_code(),
             Self::OtherKey { .. }

@@ -50,7 +50,7 @@ use crate::protocol::KeyId;
 
 /// What the operator is told.
 #[derive(Debug)]
-pub(crate) struct Report {
+pub(crate) struct SetupReport {
     /// What was done, and what to do next.
     pub(crate) text: String,
     /// What of it does not work, though it runs.
@@ -61,7 +61,7 @@ pub(crate) struct Report {
 ///
 /// # Errors
 /// When it can't be done: nothing has been set up then.
-pub(crate) fn run(task: &Task) -> Result<Report, SetupError> {
+pub(crate) fn run(task: &Task) -> Result<SetupReport, SetupError> {
     let run = match task {
         Task::Make(setup) => setup.run,
         Task::Remove(removal) => removal.run,
@@ -76,15 +76,15 @@ pub(crate) fn run(task: &Task) -> Result<Report, SetupError> {
     }
     match task {
         Task::Make(setup) => make(setup),
-        Task::Remove(removal) => Ok(Report { text: remove::remove(removal)?, unproved: None }),
+        Task::Remove(removal) => Ok(SetupReport { text: remove::remove(removal)?, unproved: None }),
     }
 }
 
-fn make(setup: &Setup) -> Result<Report, SetupError> {
+fn make(setup: &Setup) -> Result<SetupReport, SetupError> {
     let given = setup.key().map(given_key).transpose()?;
     let plan = plan::make(setup, given)?;
     if setup.run == Run::Dry {
-        return Ok(Report { text: report::what_would_be_done(&plan), unproved: None });
+        return Ok(SetupReport { text: report::what_would_be_done(&plan), unproved: None });
     }
     let Plan { steps, ends, .. } = plan;
     apply::all(steps).map_err(|error| name_who_listens(error, &ends))?;
@@ -92,7 +92,7 @@ fn make(setup: &Setup) -> Result<Report, SetupError> {
     signals::no_longer_handled().map_err(SetupError::System)?;
     let proofs: Vec<_> = ends.iter().map(|(end, _)| prove::works(end)).collect();
     let text = report::what_runs(setup, &ends, &proofs);
-    Ok(Report { text, unproved: proofs.into_iter().find_map(Result::err) })
+    Ok(SetupReport { text, unproved: proofs.into_iter().find_map(Result::err) })
 }
 
 /// The unit itself, in its sandbox, cannot know who has its address.

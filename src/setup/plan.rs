@@ -68,7 +68,7 @@ pub(super) fn make(setup: &Setup, mut given: Option<NewKey>) -> Result<Plan, Set
     let sight = if is_barred() { Sight::Barred } else { Sight::Clear };
     let mut plan = Plan { steps: vec![], ends: vec![], sight };
     if fs::metadata(folder).is_ok_and(|there| there.uid() != 0 || there.mode() & 0o022 != 0) {
-        return Err(SetupError::OpenFolder(folder.into()));
+        return Err(SetupError::WritableFolder(folder.into()));
     }
     plan.folder(folder, 0o700);
     for end in setup.ends() {

@@ -22,7 +22,7 @@ use crate::config::setup::{Keys, Pair, PipeName, Removal, Run};
 use crate::config::{Address, Role};
 
 /// One change.
-enum Step {
+enum RemovalStep {
     Systemctl(&'static str, Vec<String>),
     /// Ends what restarts have left, unless it has ended meanwhile.
     Scopes(Vec<String>),
@@ -32,8 +32,8 @@ enum Step {
 }
 
 #[derive(Default)]
-struct Plan {
-    steps: Vec<Step>,
+struct RemovalPlan {
+    steps: Vec<RemovalStep>,
     /// What stays, and why.
     left: Vec<String>,
     /// All that systemd may remember to have failed.
@@ -46,7 +46,7 @@ struct Plan {
 /// When something can't be removed; what was done until then stays done.
 pub(super) fn remove(removal: &Removal) -> Result<String, SetupError> {
     let name = &removal.name;
-    let mut plan = Plan::default();
+    let mut plan = RemovalPlan::default();
     let halves = [name.half("in"), name.half("out")];
     let is_pair = removal.pair == Pair::Goes && is_pair(&halves)?;
     match (is_there(name)?, is_pair) {
@@ -115,7 +115,7 @@ fn state(unit: &Unit) -> Result<State, SetupError> {
     }
 }
 
-impl Plan {
+impl RemovalPlan {
     fn pipes(&mut self, names: &[PipeName], keys: Keys) -> Result<(), SetupError> {
         let ends: Vec<_> = names
             .iter()
@@ -127,7 +127,7 @@ impl Plan {
             self.drop_ins(*role, name)?;
         }
         if self.steps.len() > before {
-            self.steps.push(Step::Systemctl("daemon-reload", vec![]));
+            self.steps.push(RemovalStep::Systemctl("daemon-reload", vec![]));
         }
         for name in names {
             self.conf(name)?;
@@ -158,18 +158,18 @@ impl Plan {
         }
         for (verb, units) in [("disable", enabled), ("stop", sockets)] {
             if !units.is_empty() {
-                self.steps.push(Step::Systemctl(verb, units));
+                self.steps.push(RemovalStep::Systemctl(verb, units));
             }
         }
         // Whose key is withdrawn is out at once.
         if keys == Keys::Go && !rest.is_empty() {
-            self.steps.push(Step::Systemctl("kill --signal=KILL", rest.clone()));
+            self.steps.push(RemovalStep::Systemctl("kill --signal=KILL", rest.clone()));
         }
         if !scopes.is_empty() {
-            self.steps.push(Step::Scopes(scopes));
+            self.steps.push(RemovalStep::Scopes(scopes));
         }
         if !rest.is_empty() {
-            self.steps.push(Step::Systemctl("stop", rest));
+            self.steps.push(RemovalStep::Systemctl("stop", rest));
         }
         Ok(())
     }
@@ -189,7 +189,7 @@ impl Plan {
             match others.next() {
                 Some(other) => self.left.push(left(&other, "setup has not made it")),
                 None if is_gone && path.starts_with(folder) => {
-                    self.steps.push(Step::Folder(folder.into()));
+                    self.steps.push(RemovalStep::Folder(folder.into()));
                 }
                 None => {}
             }
@@ -223,7 +223,7 @@ impl Plan {
         };
         let is_made_here = str::from_utf8(&content).is_ok_and(is_made_here);
         if is_made_here {
-            self.steps.push(Step::File(path));
+            self.steps.push(RemovalStep::File(path));
         } else {
             self.left.push(left(&path, "it is not as setup has made it"));
         }
@@ -246,7 +246,7 @@ impl Plan {
             let why = "spiped-receive.service and spiped-send.service use it, too";
             self.left.push(left(&path, why));
         } else {
-            self.steps.push(Step::File(path));
+            self.steps.push(RemovalStep::File(path));
         }
     }
 }
@@ -255,7 +255,7 @@ fn left(path: &Path, why: &str) -> String {
     format!("left {}: {why}", path.display())
 }
 
-impl Step {
+impl RemovalStep {
     fn says(&self, run: &str, remove: &str) -> String {
         match self {
             Self::Systemctl(verb, units) => {

@@ -24,7 +24,7 @@ pub(crate) enum UnitCheckError {
     Configuration { path: PathBuf, error: io::Error },
     /// Whoever can write it tells what root runs, and where a pipe leads.
     #[error("{} can be written to by others than root", .0.display())]
-    OpenConfiguration(PathBuf),
+    WritableConfiguration(PathBuf),
     #[error(transparent)]
     Key(#[from] KeyFileError),
 }
@@ -33,7 +33,7 @@ impl Report for UnitCheckError {
     fn hint(&self) -> &str {
         match self {
             Self::Configuration { path, .. } => configuration_hint(path),
-            Self::OpenConfiguration(_) => "chown root the file, and chmod 644 it",
+            Self::WritableConfiguration(_) => "chown root the file, and chmod 644 it",
             Self::Key(error) => error.hint(),
         }
     }
@@ -41,7 +41,7 @@ impl Report for UnitCheckError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Configuration { .. } => exit::NO_INPUT,
-            Self::OpenConfiguration(_) => exit::NO_PERMISSION,
+            Self::WritableConfiguration(_) => exit::NO_PERMISSION,
             Self::Key(error) => error.exit_code(),
         }
     }
@@ -71,7 +71,7 @@ pub(crate) fn check(configuration: &Path, key: &Path) -> Result<(), UnitCheckErr
         return Err(unread(io::Error::other("it is no regular file")));
     }
     if metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
-        return Err(UnitCheckError::OpenConfiguration(configuration.into()));
+        return Err(UnitCheckError::WritableConfiguration(configuration.into()));
     }
     match file::read(key, Owners::User(0)) {
         Err(KeyFileError::Read { error, .. })

@@ -142,7 +142,7 @@ fn warn_of(told: io::Result<()>) {
     if let Err(error) = told
         && !IS_SAID.swap(true, Ordering::Relaxed)
     {
-        warn!(hint = "is NOTIFY_SOCKET meant for us?", "systemd cannot be told of us: {error}");
+        warn!(hint = "is NOTIFY_SOCKET meant for this process?", "cannot notify systemd: {error}");
     }
 }
 

@@ -360,7 +360,7 @@ fn a_key_with_a_wrong_byte_is_named_on_both_sides() {
     let receiver = Daemon::receiver(&folder.shared_key(), target.address, &[]);
     let sender = Daemon::sender(&other, receiver.address, &[]);
     assert_eq!(read_to_end(&mut sender.connect()), (vec![], End::Reset));
-    let line = receiver.log.wait_for("the key does not fit");
+    let line = receiver.log.wait_for("reason=wrong-key");
     assert!(line.contains("peer=127.0.0.1:") && line.contains("compare 'spiped keyid"), "{line}");
     let line = sender.log.wait_for("in the handshake");
     assert!(line.contains("usually the keys differ"), "{line}");

@@ -115,7 +115,7 @@ fn a_log_that_is_not_read_holds_up_no_connection_and_its_gap_is_counted() {
         let count = reader.read(&mut part).unwrap();
         log.push_str(std::str::from_utf8(&part[..count]).unwrap());
     }
-    let probes = log.matches("connected and closed without a word").count();
+    let probes = log.matches(PROBE).count();
     // The two connections, and who waited until it listens, have lines as well.
     let all = probes + suppressed(&log);
     assert!((PROBES..PROBES + 10).contains(&all), "{all} of {PROBES}:\n{log}");
@@ -161,7 +161,7 @@ fn a_non_blocking_log_gets_every_line() {
     });
     stage.receiver.end();
     let log = read.join().unwrap();
-    let lines = log.matches("connected and closed without a word").count();
+    let lines = log.matches(PROBE).count();
     assert!(lines >= probes && !log.contains("suppressed="), "{lines} of {probes}:\n{log}");
 }
 
@@ -193,7 +193,7 @@ fn a_syslog_that_is_not_read_holds_up_no_connection() {
 
 /// How many lines the log says were left out, in all.
 fn suppressed(log: &str) -> usize {
-    let counts = log.split("lines of the log were left out").skip(1);
+    let counts = log.split("log lines were suppressed").skip(1);
     let count = |line: &str| {
         let (_, count) = line.split_once("suppressed=")?;
         count.split_once('\n')?.0.parse::<usize>().ok()
@@ -201,7 +201,7 @@ fn suppressed(log: &str) -> usize {
     counts.filter_map(count).sum::<usize>()
 }
 
-const PROBE: &str = "connected and closed without a word";
+const PROBE: &str = "reason=probe";
 
 /// What finds no room on the disk is counted once there is some, and what was cut
 /// off in its middle spoils no other line.
@@ -281,7 +281,7 @@ fn lines_that_a_syslog_that_was_gone_has_lost_are_counted() {
     thread::sleep(Duration::from_millis(300));
     let syslog = bind();
     drop(connect(stage.source));
-    let said = until(&syslog, "lines of the log were left out");
+    let said = until(&syslog, "log lines were suppressed");
     assert!(suppressed(&said) >= probes, "{said}");
     stage.receiver.end();
     until(&syslog, "TERM received");

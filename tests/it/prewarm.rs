@@ -97,7 +97,7 @@ impl Line {
     /// What an outage says, or its end.
     fn said(&self) -> [usize; 2] {
         let log = &self.sender.log;
-        [log.count("no sessions can be kept ready"), log.count("sessions are kept ready again")]
+        [log.count("cannot prewarm sessions"), log.count("prewarming works again")]
     }
 }
 
@@ -119,9 +119,9 @@ fn a_connection_waits_for_no_handshake() {
 
     let attempts = line.seen.begun.load(Ordering::SeqCst);
     let tried = |more| line.seen.begun.load(Ordering::SeqCst) >= attempts + more;
-    wait_until("it is tried again", || tried(1));
+    wait_until("an attempt is made", || tried(1));
     line.seen.loses_handshakes.store(false, Ordering::SeqCst);
-    line.sender.log.wait_for("sessions are kept ready again");
+    line.sender.log.wait_for("prewarming works again");
     line.seen.ready(6);
     assert_eq!(line.said(), [1, 1]);
     drop(clients);
@@ -162,11 +162,11 @@ fn a_receiver_that_was_killed_is_found_again() {
     line.seen.ready(2);
     line.receiver.signal("KILL");
     line.receiver.wait();
-    let said = line.sender.log.wait_for("warn no sessions can be kept ready");
+    let said = line.sender.log.wait_for("warn cannot prewarm sessions");
     assert!(said.contains("hint="), "{said}");
     assert!(line.is_reset());
     line.receiver = again(&line.receiver, &line.folder, line.target.address);
-    line.sender.log.wait_for("sessions are kept ready again");
+    line.sender.log.wait_for("prewarming works again");
     line.seen.ready(4);
     line.client();
     assert_eq!((line.seen.counts()[1], line.said()), (1, [1, 1]));
@@ -204,13 +204,13 @@ fn a_new_key_replaces_them_all() {
     line.seen.ready(3);
     fs::copy(line.folder.key("new.key"), line.folder.shared_key()).unwrap();
     line.receiver.signal("HUP");
-    let unused = "debug closed unused: the key has been replaced";
+    let unused = "reason=unused-key-replaced";
     wait_until("they are closed", || line.receiver.log.count(unused) == 3);
     assert!(line.is_reset());
     line.sender.signal("HUP");
     line.sender.log.wait_for("key reloaded");
     line.client();
-    line.sender.log.wait_for("sessions are kept ready again");
+    line.sender.log.wait_for("prewarming works again");
     line.seen.ready(6);
     let used = line.seen.counts()[1];
     line.client();
@@ -267,7 +267,7 @@ fn a_session_of_a_key_that_is_replaced_is_not_opened() {
     assert_eq!(late.opener.open(&mut record), Ok(Record::Abort(AbortReason::KeyReplaced)));
     tunnel.write_all(&late.sealer.seal_open().unwrap()).unwrap();
     assert!(read_to_end(&mut tunnel).0.is_empty());
-    receiver.log.wait_for("closed unused: the key has been replaced");
+    receiver.log.wait_for("reason=unused-key-replaced");
     assert_eq!(target.accepted(), 1);
 }
 
@@ -286,18 +286,18 @@ fn sessions_that_nobody_needed_hold_up_no_end() {
         assert!(end.wait().success());
         assert!(started.elapsed() < Duration::from_secs(5), "{first}: {:?}", started.elapsed());
         let log = &line.receiver.log;
-        wait_until("all are closed", || log.count("debug closed unused") == 5);
-        assert_eq!((log.count("warn"), log.count("info closed")), (0, 1), "{first}");
+        wait_until("all are closed", || log.count("reason=unused-") == 5);
+        assert_eq!((log.count("warn"), log.count("reason=finished")), (0, 1), "{first}");
         assert!(line.sender.log.count("warn") <= 1, "{first}");
     }
 }
 
 /// One that gives fewer than are wanted is told of once, and asked now and then.
 #[test]
-fn a_receiver_that_has_no_places_is_not_stormed() {
+fn a_receiver_at_its_limit_is_not_stormed() {
     let started = Instant::now();
     let line = Line::with("4", &[], &["-n", "2"]);
-    let line_said = line.sender.log.wait_for("warn no sessions can be kept ready");
+    let line_said = line.sender.log.wait_for("warn cannot prewarm sessions");
     let reason = "the receiver has reached its connection limit";
     assert!(line_said.contains(reason) && line_said.contains("hint="), "{line_said}");
     // After the first four, a second later, and two seconds after that.

@@ -610,7 +610,7 @@ fn quiet_leaves_out_what_is_well_and_verbose_adds_probes() {
         let log = daemon.end_and_stderr();
         let levels = ["debug", "info", "warn"];
         assert_eq!(levels.map(|level| log.contains(level)), expected, "{more:?}:\n{log}");
-        assert_eq!(log.contains("closed without a word"), expected[0], "{log}");
+        assert_eq!(log.contains("reason=probe"), expected[0], "{log}");
     }
 }
 

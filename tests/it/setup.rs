@@ -125,7 +125,7 @@ fn plaintext_stays_on_its_host_unless_that_is_asked_for() {
 #[test]
 fn a_key_that_does_not_come_is_named() {
     let line = format!("send {NAME} -s {HERE} -t {THERE} --dry-run -k");
-    refused(&setup(&format!("{line} -")).output().unwrap(), 66, "no key came by standard input");
+    refused(&setup(&format!("{line} -")).output().unwrap(), 66, "no key on standard input");
     let given = |input: &[u8]| with_input(&mut setup(&format!("{line} -")), input);
     refused(&given(&[7; 31]), 65, "the key has 31 bytes, fewer than 32");
     assert!(given(&[7; 32]).status.success());

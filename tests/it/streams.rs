@@ -89,9 +89,9 @@ fn a_gibibyte_each_way_at_once_arrives_unchanged() {
     assert_eq!((client_got, server_got), (server_sent, client_sent));
     assert_ne!(client_got, server_got);
     wait_until("both ends are done", || {
-        [&pipe.sender, &pipe.receiver].iter().all(|end| end.log.count("info closed") == 1)
+        [&pipe.sender, &pipe.receiver].iter().all(|end| end.log.count("reason=finished") == 1)
     });
-    let line = pipe.sender.log.wait_for("info closed");
+    let line = pipe.sender.log.wait_for("reason=finished");
     assert!(line.contains(&format!("sent={size} received={size}")), "{line}");
 }
 
@@ -228,7 +228,7 @@ fn nothing_readable_crosses_the_wire() {
         let mut client = sender.connect();
         round_trip(&mut client, secret.as_bytes());
         drop(client);
-        wait_until("it is all over", || sender.log.count("info closed") == 1);
+        wait_until("it is all over", || sender.log.count("reason=finished") == 1);
         for way in <[Vec<u8>; 2]>::from(hop.recorded()) {
             assert!(way.len() > secret.len() && way.len() < secret.len() + 1000, "{}", way.len());
             assert!(
@@ -270,7 +270,7 @@ fn padded_records_hide_their_length() {
         }
         round_trip(&mut client, &noise(6, 300_000));
         drop(client);
-        wait_until("it is all over", || sender.log.count("info closed") == 1);
+        wait_until("it is all over", || sender.log.count("reason=finished") == 1);
         let lengths = lengths.lock().unwrap();
         // Beside messages (49, 48) and OPEN, OPENED, END (19), all are padded.
         let padded: Vec<_> =
@@ -314,7 +314,7 @@ fn a_signal_ends_the_daemon_and_tells_its_peers() {
         pipe.receiver.signal(name);
         assert!(pipe.receiver.wait().success());
         assert_eq!(read_to_end(&mut client).1, End::Reset);
-        pipe.sender.log.wait_for("the other end is shutting down");
+        pipe.sender.log.wait_for("reason=aborted-shutting-down");
         assert!(pipe.sender.is_running());
     }
 }
@@ -330,7 +330,7 @@ fn a_peer_that_is_killed_is_a_truncation() {
     signal(&pipe.receiver.child, "KILL");
     pipe.receiver.wait();
     assert_eq!(read_to_end(&mut client).1, End::Reset);
-    pipe.sender.log.wait_for("truncated: the tunnel failed");
+    pipe.sender.log.wait_for("reason=tunnel-failed");
 }
 
 /// This end killed: its own peer, too, is reset and takes nothing for complete.

@@ -53,7 +53,7 @@ fn running_out_of_descriptors_ends_nothing() {
     let mut sender = scarce("-e", receiver.address.to_string());
     // Far more than 64 descriptors allow; the surplus is refused.
     let clients: Vec<_> = (0..200).map(|_| connect(sender.address)).collect();
-    sender.log.wait_for("connection limit");
+    sender.log.wait_for("connection-limit");
     assert!(receiver.is_running() && sender.is_running());
     drop(clients);
     wait_until("it serves again", || {
@@ -91,7 +91,7 @@ fn a_cut_stream_is_no_clean_end() {
     client.write_all(b"second half").unwrap();
     let seen = seen.recv_timeout(PATIENCE).unwrap();
     assert_eq!(seen, (b"first half, ".to_vec(), End::Reset));
-    receiver.log.wait_for("truncated");
+    receiver.log.wait_for("reason=truncated");
     drop(client);
 }
 
@@ -129,12 +129,12 @@ fn bad_keys_are_refused_and_failures_are_logged_on_both_sides() {
 
     let down = Pipe::to(&folder, nobody());
     read_to_end(&mut down.connect());
-    down.receiver.log.wait_for("warn target refused the connection");
-    down.sender.log.wait_for("warn the server behind the receiver refused the connection");
+    down.receiver.log.wait_for("reason=target-refused");
+    down.sender.log.wait_for("reason=aborted-target-refused");
 
     let wrong = Daemon::sender(&folder.key("other.key"), down.receiver.address, &[]);
     read_to_end(&mut wrong.connect());
-    down.receiver.log.wait_for("warn the key does not fit");
+    down.receiver.log.wait_for("reason=wrong-key");
     wrong.log.wait_for("warn");
 
     let server = Server::echo();
@@ -149,6 +149,6 @@ fn bad_keys_are_refused_and_failures_are_logged_on_both_sides() {
     let mut client = sender.connect();
     client.write_all(b"cut").unwrap();
     assert_eq!(read_to_end(&mut client).1, End::Reset);
-    receiver.log.wait_for("warn truncated");
-    sender.log.wait_for("warn truncated");
+    receiver.log.wait_for("reason=truncated");
+    sender.log.wait_for("reason=truncated");
 }

@@ -1,17 +1,17 @@
-//! Admission: an accepted connection is let in, waits for a slot, or is turned away.
+//! Admission: an accepted connection is admitted, waits for a slot, or is turned away.
 //!
 //! ```text
 //! sender:    ─ accepted ─┬ connection permit ─ connection
-//!                        └ turned away: there are as many connections as there may be
+//!                        └ turned away: the connection limit is reached
 //!
 //! receiver:  ─ accepted ─┬ pre-auth slot ─ connection
 //!                        └ parked ─┬ pre-auth slot of its own source address ─ connection
 //!                                  └ turned away, when others need the descriptor
 //! ```
 //!
-//! A peer whose source address has all the slots it may have is parked, and the
-//! next connection is accepted: nobody else waits for that peer. Only when all slots are
-//! taken does everybody wait until one is free.
+//! A peer whose source address has all the slots it may have is parked, and the next
+//! connection is accepted, so that no other peer waits for a parked one. Only while all
+//! slots are taken does accepting wait.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr};
@@ -28,13 +28,13 @@ use crate::daemon::connection::context::Context;
 use crate::daemon::connection::handshake_error::PreAuthError;
 use crate::daemon::connection::log::turn_away;
 use crate::daemon::connection::permit::ConnectionPermit;
-use crate::daemon::connection::{self, Entry};
+use crate::daemon::connection::{self, Admitted};
 use crate::daemon::limits::pre_auth::{Full, RETRY};
 use crate::daemon::net::peer::Peer;
 use crate::daemon::relay::error::RelayError;
 use crate::daemon::runtime::workers::Workers;
 
-/// Lets accepted connections in.
+/// Admits accepted connections.
 pub(crate) struct Admission<'a> {
     context: &'a Arc<Context>,
     workers: &'a Workers,
@@ -52,7 +52,8 @@ impl<'a> Admission<'a> {
         Self { context, workers, next_id: AtomicU64::new(1), alive }
     }
 
-    /// Takes an accepted connection. It waits only while all slots are taken.
+    /// Admits, parks or turns away an accepted connection. Waits only while all slots are
+    /// taken.
     pub(crate) async fn admit(&self, socket: Socket, peer: Peer) {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let accepted = Accepted { id, at: Instant::now(), socket, peer };
@@ -64,7 +65,7 @@ impl<'a> Admission<'a> {
 
     fn admit_client(&self, client: Accepted) {
         match ConnectionPermit::get(self.context) {
-            Ok(permit) => self.serve(client, Entry::Client(permit)),
+            Ok(permit) => self.serve(client, Admitted::Client(permit)),
             Err(reason) => turn_away(self.context, client, &reason),
         }
     }
@@ -74,25 +75,25 @@ impl<'a> Admission<'a> {
         let source = source(&stranger.peer);
         let full = loop {
             match source {
-                // Peers of this address came before.
+                // Earlier peers of this address wait already.
                 Some(ip) if fd_budget.is_parked(ip, |_| true) => break ip,
                 _ => {}
             }
             match pre_auth.try_enter(source, Instant::now().into()) {
-                Ok(slot) => return self.serve(stranger, Entry::Stranger(slot)),
+                Ok(slot) => return self.serve(stranger, Admitted::Stranger(slot)),
                 Err(Full::Source(ip)) => break ip,
-                Err(Full::Pool) => sleep(RETRY).await,
+                Err(Full::All) => sleep(RETRY).await,
             }
         };
-        if let Some(gone) = fd_budget.park(full, stranger) {
-            turn_away(self.context, gone, &PreAuthError::NoSlot.into());
+        if let Some(displaced) = fd_budget.park(full, stranger) {
+            turn_away(self.context, displaced, &PreAuthError::NoSlot.into());
         }
     }
 
     /// Gives the slots of each source address to its parked peers; for ever.
     pub(crate) async fn admit_parked(&self) -> Infallible {
         loop {
-            self.context.fd_budget.somebody_is_parked().await;
+            self.context.fd_budget.peer_is_parked().await;
             for source in self.context.fd_budget.parked_sources() {
                 self.admit_parked_of(source);
             }
@@ -126,13 +127,13 @@ impl<'a> Admission<'a> {
             && let Ok(slot) = pre_auth.try_enter(Some(source), Instant::now().into())
             && let Some(parked) = fd_budget.unpark(source)
         {
-            self.serve(parked, Entry::Stranger(slot));
+            self.serve(parked, Admitted::Stranger(slot));
         }
     }
 
-    fn serve(&self, accepted: Accepted, entry: Entry) {
-        // Boxed: each wrapper around a future has room for it twice.
-        let connection = Box::pin(connection::run(Arc::clone(self.context), accepted, entry));
+    fn serve(&self, accepted: Accepted, admitted: Admitted) {
+        // Boxed, since each wrapper around a future reserves space for it twice.
+        let connection = Box::pin(connection::run(Arc::clone(self.context), accepted, admitted));
         let alive = self.alive.clone();
         self.workers.spawn(async move {
             connection.await;
@@ -142,7 +143,7 @@ impl<'a> Admission<'a> {
 }
 
 impl Drop for Admission<'_> {
-    /// Turns parked peers away: nobody is let in any more.
+    /// Turns parked peers away: nothing is admitted from now on.
     fn drop(&mut self) {
         for source in self.context.fd_budget.parked_sources() {
             while let Some(parked) = self.context.fd_budget.unpark(source) {
@@ -152,8 +153,9 @@ impl Drop for Admission<'_> {
     }
 }
 
-/// What counts as one source: an IPv4 address, or an IPv6 network of 64 bits, which is
-/// what a single customer is given. Unix sockets have none: their mode guards them.
+/// The source address that counts for a peer: an IPv4 address, or an IPv6 network of 64
+/// bits, which is what a single customer is given. Peers on unix sockets have none: the
+/// mode of the socket's file guards it.
 fn source(peer: &Peer) -> Option<IpAddr> {
     match peer {
         Peer::Unix => None,

@@ -1,6 +1,6 @@
 //! Listening sockets that systemd keeps from one process of a unit to the next, with
-//! `--handover` (`sd_pid_notify_with_fds(3)`, `FileDescriptorStoreMax=`). Who connects
-//! while there is no process waits in their backlog.
+//! `--handover` (`sd_pid_notify_with_fds(3)`, `FileDescriptorStoreMax=`). Clients that
+//! connect while there is no process wait in the backlog of these sockets.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,26 +14,26 @@ use tokio::time::timeout;
 
 use crate::unit::notify::tell_with;
 
-/// Their name with systemd.
+/// The name of the sockets in systemd's store.
 pub(crate) const STORED: &str = "listener";
 
-/// How long systemd may take to let go of them.
-const LETTING_GO: Duration = Duration::from_secs(1);
+/// How long systemd may take to close the sockets.
+const CLOSING: Duration = Duration::from_secs(1);
 
-/// What the process before has left with systemd.
+/// The sockets that the previous process has left with systemd.
 pub(crate) struct Stored(pub(super) Vec<Socket>);
 
 impl Stored {
-    /// None of them is listened on any more.
+    /// Closes all of them, also in systemd's store.
     pub(crate) fn give_up(self) {
         if !self.0.is_empty() {
             remove();
         }
     }
 
-    /// Those that listen on one of these addresses, as often as it is asked. If there
-    /// are others, systemd keeps none any more: one could be in the way of what is to be
-    /// bound.
+    /// The sockets that listen on one of these addresses; to be called as often as needed.
+    /// Where others are stored, the store is emptied: a socket in it could be in the way of
+    /// a bind.
     pub(crate) async fn for_addresses(&mut self, wanted: &[SocketAddr]) -> io::Result<Vec<Socket>> {
         let count = self.0.len();
         self.0.retain(|socket| {
@@ -42,30 +42,29 @@ impl Stored {
         });
         if self.0.len() < count {
             remove();
-            until_it_is_done().await?;
+            wait_for_systemd().await?;
         }
         self.0.iter().map(Socket::try_clone).collect()
     }
 }
 
-/// Has systemd keep what is listened on. It has each of them once, however often it
-/// is told.
+/// Has systemd keep listening sockets. A socket that it has already is not stored twice.
 pub(crate) fn store(sockets: Vec<OwnedFd>) {
-    // It is not to look whether they have ended: they do not.
+    // FDPOLL=0: systemd need not watch these sockets for their end.
     tell_with(format!("FDSTORE=1\nFDNAME={STORED}\nFDPOLL=0\n"), sockets);
 }
 
-/// Has systemd close what it keeps, if it keeps something.
+/// Has systemd close the stored sockets, if there are any.
 pub(crate) fn remove() {
     tell_with(format!("FDSTOREREMOVE=1\nFDNAME={STORED}\n"), vec![]);
 }
 
-/// Waits until systemd has done all that it was told.
-async fn until_it_is_done() -> io::Result<()> {
+/// Waits until systemd has acted upon all messages so far.
+async fn wait_for_systemd() -> io::Result<()> {
     let (closed, barrier) = pipe()?;
     tell_with("BARRIER=1\n".to_owned(), vec![barrier]);
     let closed = Receiver::from_owned_fd(closed)?;
-    // One that says nothing is not waited for: what is in the way is told by the bind.
-    let _too_late = timeout(LETTING_GO, closed.readable()).await;
+    // If systemd does not answer, the bind reports a socket that is in the way.
+    let _too_late = timeout(CLOSING, closed.readable()).await;
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! Sockets that listen already and are handed over at the start, by systemd
-//! (`LISTEN_FDS`, `sd_listen_fds(3)`). They stay open there when this process
-//! ends: whoever waits in their backlog then waits for the next one.
+//! Listening sockets that systemd passes at the start (`LISTEN_FDS`,
+//! `sd_listen_fds(3)`). systemd keeps them open when this process ends, so that clients
+//! in their backlog wait for the next process.
 //!
-//! Those of a socket unit are systemd's own. Those that a process of this unit has
-//! left with systemd are ours, see [`super::fd_store`].
+//! Sockets of a socket unit are systemd's own. Sockets that an earlier process of this
+//! unit has left with systemd are described in [`super::fd_store`].
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -19,9 +19,9 @@ use crate::report::{Report, exit};
 /// The sockets that this process was started with.
 #[derive(Debug, Default)]
 pub(crate) struct Inherited {
-    /// Those of a socket unit.
+    /// Sockets of a socket unit.
     activated: Vec<Socket>,
-    /// Those that the process before has left.
+    /// Sockets that the previous process has left with systemd.
     stored: Vec<Socket>,
 }
 
@@ -29,29 +29,22 @@ pub(crate) struct Inherited {
 #[derive(Debug, Error)]
 pub(crate) enum InheritedError {
     /// The environment and the open descriptors do not agree.
-    #[error("the sockets of LISTEN_FDS cannot be had: {0}")]
+    #[error("cannot take the sockets of LISTEN_FDS: {0}")]
     Take(io::Error),
-    /// Anything else than what connections can be accepted on.
-    #[error("the inherited descriptor {0} is not a TCP or unix socket that listens")]
+    /// Connections cannot be accepted on the descriptor.
+    #[error("the inherited descriptor {0} is not a listening TCP or unix socket")]
     NotListening(RawFd),
     /// The option and the sockets say different things.
     #[error("the source is {given}, but the inherited socket listens on {inherited}")]
-    Mismatch {
-        /// What -s, or its variable, says.
-        given: Address,
-        /// Where the sockets listen.
-        inherited: String,
-    },
+    Mismatch { given: Address, inherited: String },
 }
 
 impl Report for InheritedError {
     fn hint(&self) -> &str {
         match self {
-            Self::Take(_) => "LISTEN_FDS is to be set by systemd alone",
-            Self::NotListening(_) => "in the .socket unit have ListenStream= only, and Accept=no",
-            Self::Mismatch { .. } => {
-                "leave -s out, or let it be the address that ListenStream= says"
-            }
+            Self::Take(_) => "only systemd should set LISTEN_FDS",
+            Self::NotListening(_) => "use only ListenStream= and Accept=no in the .socket unit",
+            Self::Mismatch { .. } => "leave -s out, or give the address of ListenStream=",
         }
     }
 
@@ -61,12 +54,12 @@ impl Report for InheritedError {
 }
 
 impl Inherited {
-    /// Takes them, if there are any. To be called once, before anything else
-    /// is opened, and before [`crate::process::background::detach`]: they are meant for
-    /// this process id.
+    /// Takes the inherited sockets, if there are any. To be called once, before anything
+    /// else is opened, and before [`crate::process::background::detach`]: the sockets are
+    /// meant for this process id.
     ///
     /// # Errors
-    /// When one of them is no listening stream socket.
+    /// When an inherited descriptor is not a listening stream socket.
     pub(crate) fn take() -> Result<Self, InheritedError> {
         let mut inherited = Self::default();
         for (number, name) in sd_notify::listen_fds_with_names().map_err(InheritedError::Take)? {
@@ -78,9 +71,9 @@ impl Inherited {
         Ok(inherited)
     }
 
-    /// The sockets of a socket unit, where they listen on what `-s` says, and those
-    /// that the process before has left. A name could be any address, so none is taken
-    /// beside them.
+    /// The sockets of a socket unit, if one of them listens on the address after `-s`, and
+    /// the stored sockets. A name after `-s` is refused beside a socket unit: it could be
+    /// any address.
     pub(crate) fn into_sockets(
         self,
         source: Option<&Address>,
@@ -99,8 +92,8 @@ impl Inherited {
 
 fn adopt(number: RawFd) -> Result<Socket, InheritedError> {
     #[expect(unsafe_code, reason = "there is no safe way to adopt a descriptor")]
-    // SAFETY: listen_fds has found it open and meant for this process, which
-    // has just started and opened nothing of its own; it is adopted once.
+    // SAFETY: listen_fds has found the descriptor open and meant for this process, which
+    // has just started and opened nothing of its own; the descriptor is adopted once.
     let socket = Socket::from(unsafe { OwnedFd::from_raw_fd(number) });
     let listens = || -> io::Result<bool> {
         let is_known = [Domain::IPV4, Domain::IPV6, Domain::UNIX].contains(&socket.domain()?);

@@ -1,4 +1,4 @@
-//! The way in: the source is bound, connections are accepted.
+//! Listeners: the source is bound, connections are accepted.
 
 use std::fs;
 use std::io;
@@ -25,36 +25,36 @@ use crate::daemon::net::peer::{Peer, bound_name};
 use crate::daemon::net::stream::register;
 use crate::logging::limit::LogLimit;
 
-/// Connections the kernel keeps for us until we accept them; it cuts this
+/// How many connections wait in the kernel until they are accepted; the kernel cuts this
 /// down to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// How long to wait when the system has nothing left for a connection, or does not
-/// let us accept any.
+/// How long to wait when the system lacks resources for a connection, or forbids to
+/// accept one.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How many connections in a row may be gone before they are accepted: more, and
-/// it is not they that are at fault.
+/// How many connections in a row may be gone before they are accepted. Beyond that
+/// number, something else than the connections is at fault.
 const GONE_IN_A_ROW: u32 = 100;
 
-/// How many connections are accepted before others get their turn.
+/// How many connections are accepted before other tasks run.
 const BATCH: usize = 64;
 
 /// A bound, listening socket.
 pub(crate) struct Listener {
     fd: AsyncFd<Socket>,
     address: SockAddr,
-    /// Removed at the end.
+    /// Removed when the listener is dropped.
     _unix_file: Option<UnixFile>,
 }
 
-/// Serves sockets that listen already; the files of unix ones stay.
+/// Listeners of inherited sockets; the files of unix sockets stay.
 pub(crate) fn serve_inherited(sockets: Vec<Socket>) -> io::Result<Vec<Listener>> {
     sockets.into_iter().map(|socket| Listener::new(socket, None)).collect()
 }
 
-/// Binds all addresses of a source that none of `stored` listens on already, but those
-/// of a name that this host has not.
+/// Binds all addresses of a source on which no socket of `stored` listens. Skips addresses
+/// that this host does not have, unless it has none of them.
 pub(crate) fn bind_all(addresses: &[SocketAddr], stored: Vec<Socket>) -> io::Result<Vec<Listener>> {
     let mut listeners = serve_inherited(stored)?;
     let mut missing = io::ErrorKind::NotFound.into();
@@ -78,18 +78,18 @@ fn is_not_here(error: &io::Error) -> bool {
 fn bind_inet(address: SocketAddr) -> io::Result<Listener> {
     let address = SockAddr::from(address);
     let socket = new_socket(&address)?;
-    // So that a restart need not wait for connections in TIME_WAIT.
+    // A restart must not wait for connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.bind(&address)?;
     Listener::listen(socket, None)
 }
 
-/// Listens at a path; what nobody listens at any more is replaced. The file has
-/// this mode, less the umask.
+/// Listens at a path, and replaces a stale socket there. The file has this mode, less the
+/// umask.
 pub(crate) fn bind_unix(path: &Path, mode: Mode) -> io::Result<Listener> {
     let address = SockAddr::unix(path)?;
     let socket = new_socket(&address)?;
-    // From its first moment: on Linux, a socket's file begins with its mode.
+    // Before the bind: on Linux, the file is created with the mode of its socket.
     fchmod(&socket, mode)?;
     match socket.bind(&address) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path, &address)? => {
@@ -106,7 +106,7 @@ fn new_socket(address: &SockAddr) -> io::Result<Socket> {
     Socket::new(address.domain(), Type::STREAM.nonblocking(), None)
 }
 
-/// Whether a socket is there that nobody listens on any more.
+/// Whether the file is a stale socket, on which no process listens.
 fn is_stale(path: &Path, address: &SockAddr) -> io::Result<bool> {
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
         return Ok(false);
@@ -115,8 +115,8 @@ fn is_stale(path: &Path, address: &SockAddr) -> io::Result<bool> {
     Ok(probe.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))
 }
 
-/// The file of a unix socket that we bound, removed when dropped if it is
-/// still the same.
+/// The file of a bound unix socket. Guard: removes the file when dropped, unless another
+/// file has taken its path.
 struct UnixFile {
     path: PathBuf,
     identity: (u64, u64),
@@ -131,7 +131,7 @@ impl UnixFile {
 impl Drop for UnixFile {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|now| now == self.identity) {
-            // At the end of the process there is nobody to tell.
+            // At the end of the process nothing can be done about it.
             let _still_there = fs::remove_file(&self.path);
         }
     }
@@ -153,7 +153,7 @@ impl Listener {
         Ok(Self { fd, address, _unix_file: unix_file })
     }
 
-    /// Where it listens; the port is the one the system chose if 0 was asked for.
+    /// The address it listens on, with the port that the system chose for port 0.
     pub(crate) fn name(&self) -> String {
         bound_name(&self.address)
     }
@@ -163,30 +163,30 @@ impl Listener {
         Ok(self.fd.get_ref().try_clone()?.into())
     }
 
-    /// Whether other hosts can reach it, if nothing stands between.
-    pub(crate) fn is_open_to_others(&self) -> bool {
+    /// Whether its address is beyond loopback, so that other hosts may reach it.
+    pub(crate) fn is_reachable_by_others(&self) -> bool {
         self.address.as_socket().is_some_and(|at| !at.ip().to_canonical().is_loopback())
     }
 
-    /// Whether who connects to `target` is accepted here.
+    /// Whether a connection to `target` would be accepted here.
     pub(crate) fn is_at(&self, target: &Address) -> bool {
         leads_back(target, self.fd.get_ref(), &self.address)
     }
 
-    /// Accepts connections for ever and gives them away; the next one only
-    /// when the last is taken, which has to be soon.
+    /// Accepts connections for ever, and hands each to `take`, which must not take long:
+    /// the next connection is accepted when it has returned.
     ///
     /// # Errors
-    /// Only what leaves no hope: the listening socket itself is broken.
+    /// When the listening socket itself is broken.
     pub(crate) async fn accept(&self, take: impl AsyncFn(Socket, Peer)) -> io::Result<()> {
         let limit = LogLimit::new(1);
         let mut is_said = false;
         let mut gone_in_a_row = 0;
         loop {
-            let mut ready = self.fd.readable().await?;
+            let mut guard = self.fd.readable().await?;
             for _ in 0..BATCH {
                 let Ok(accepted) =
-                    ready.try_io(|fd| fd.get_ref().accept4(SOCK_NONBLOCK | SOCK_CLOEXEC))
+                    guard.try_io(|fd| fd.get_ref().accept4(SOCK_NONBLOCK | SOCK_CLOEXEC))
                 else {
                     gone_in_a_row = 0;
                     break;
@@ -205,7 +205,7 @@ impl Listener {
                         gone_in_a_row = gone_in_a_row.saturating_add(1);
                         continue;
                     }
-                    Cause::Connection => "does a sandbox or a firewall of this host forbid it?",
+                    Cause::Connection => "does a sandbox or this host's firewall forbid it?",
                     Cause::Resources => {
                         "raise the limit of file descriptors (LimitNOFILE=, ulimit -n)"
                     }
@@ -217,19 +217,18 @@ impl Listener {
                 sleep(PAUSE).await;
                 break;
             }
-            // Others have their turn, also while connections keep coming.
+            // Lets other tasks run, also while connections keep coming.
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// What an error of accept(2) comes from.
+/// The cause of an error of accept(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    /// The connection that was to be accepted is gone; or, where that is so for
-    /// many in a row, something that this program does not know.
+    /// The connection is gone. Where many in a row are gone, the cause is unknown.
     Connection,
-    /// There is nothing left for another connection now.
+    /// The system lacks resources for another connection.
     Resources,
     /// The listening socket is broken.
     Listener,
@@ -239,12 +238,12 @@ fn cause(error: &io::Error) -> Cause {
     match error.raw_os_error() {
         Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) => Cause::Resources,
         Some(EBADF | EINVAL | ENOTSOCK | EOPNOTSUPP) => Cause::Listener,
-        // accept(2): Linux passes on what befell the new connection.
+        // accept(2): Linux passes on errors of the new connection.
         _ => Cause::Connection,
     }
 }
 
-/// Accepts on every listener at once; ends only when one of them is broken.
+/// Accepts on all listeners at once; ends only when one of them is broken.
 pub(crate) async fn accept_on_all(
     listeners: &[Listener],
     take: &impl AsyncFn(Socket, Peer),

@@ -1,8 +1,8 @@
-//! The way in: the source is listened on, connections are accepted, and let in or not.
+//! The way in: spiped listens on the source, accepts connections, and admits them or not.
 //!
 //! ```text
 //! source ─ listener ─ admission
-//!   └ inherited, fd_store: sockets that listen already
+//!   └ inherited, fd_store: listening sockets from systemd
 //! ```
 
 pub(crate) mod admission;

@@ -1,7 +1,7 @@
-//! A unit that cannot listen, as where another program has the port or the address
-//! is yet to come: its first start fails at once, so that whoever started it is told
-//! why. Then systemd starts it again, and that process stays: it tries until it can,
-//! and says so once, instead of a few lines for each try.
+//! A unit that cannot listen, since another program has the port or no interface has the
+//! address yet. The unit's first start fails at once, so that the operator is told why.
+//! Then systemd starts the unit again, and that process retries until it can listen. It
+//! logs this once, instead of a few lines for each try.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::report::Report;
 use crate::unit::check::is_restarted;
 use crate::unit::notify::tell_waiting;
 
-/// How soon it is tried again, at first and at last.
+/// The shortest and the longest pause between two tries.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
-/// How long a try may take: as long as the slowest resolver.
+/// The longest time that a try takes: the timeout of a slow resolver.
 const TRY: Duration = Duration::from_mins(2);
 
-/// What `attempt` comes to. Where systemd has started us again, an error after which the
-/// source `may_come` is waited out.
+/// The result of `attempt`. In a unit that systemd has started again, `attempt` is retried
+/// after an error for which `may_come` is true.
 pub(super) async fn listen<T, E: Report>(
     mut attempt: impl AsyncFnMut() -> Result<T, E>,
     may_come: impl Fn(&E) -> bool,
@@ -31,13 +31,13 @@ pub(super) async fn listen<T, E: Report>(
             Err(error) if may_come(&error) && is_restarted() => error,
             result => {
                 if result.is_ok() && tries > 1 {
-                    info!(tries, "the source can be listened on");
+                    info!(tries, "the source is available");
                 }
                 return result;
             }
         };
         if tries == 1 {
-            warn!(hint = &*as_given(error.hint()), "{error}; it is tried again until it can be");
+            warn!(hint = &*as_given(error.hint()), "{error}; retrying until it succeeds");
         }
         tell_waiting(&format!("waiting: {error}"), pause.saturating_add(TRY));
         sleep(pause).await;

@@ -1,5 +1,5 @@
-//! Where plaintext comes from other hosts, or goes to them, the log says so at the
-//! start: nobody is to believe that it is encrypted.
+//! A warning at the start where plaintext comes from other hosts or goes to them, so that
+//! no operator believes it to be encrypted.
 
 use tracing::warn;
 
@@ -7,15 +7,15 @@ use super::listener::Listener;
 use crate::config::{Address, Config, Role};
 use crate::daemon::net::loops::is_of_this_host;
 
-/// Names each address at which plaintext passes the bounds of this host.
+/// Logs each address at which plaintext leaves or enters this host.
 pub(crate) fn warn_of_plaintext(config: &Config, listeners: &[Listener]) {
     let target = &config.tunnel.target;
     match config.role {
         Role::Encrypt => {
-            for listener in listeners.iter().filter(|listener| listener.is_open_to_others()) {
+            for listener in listeners.iter().filter(|listener| listener.is_reachable_by_others()) {
                 warn!(
-                    hint = "whoever reaches it is let in without a key: have it listen on 127.0.0.1, \
-                            or let a firewall choose",
+                    hint = "whoever reaches it needs no key: listen on 127.0.0.1, or let a firewall \
+                            choose who may connect",
                     "other hosts can connect to {}, which takes plaintext",
                     listener.name(),
                 );
@@ -30,7 +30,7 @@ pub(crate) fn warn_of_plaintext(config: &Config, listeners: &[Listener]) {
     }
 }
 
-/// Of a name nothing is known.
+/// Whether a target is not known to be on this host, as any name but `localhost`.
 fn leaves_this_host(target: &Address) -> bool {
     match target {
         Address::Inet(target) => !is_of_this_host(target.ip().to_canonical()),

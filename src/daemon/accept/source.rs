@@ -1,4 +1,4 @@
-//! What is listened on, from its name to listeners.
+//! The source: from an address or a name to listeners.
 
 use std::io;
 use std::mem;
@@ -23,10 +23,10 @@ use crate::process::blocking::BlockingThread;
 use crate::report::{Report, SystemError, exit};
 use crate::unit::notify::tell_status;
 
-/// Why the source is not listened on.
+/// Why spiped does not listen on its source.
 #[derive(Debug, Error)]
 pub(crate) enum SourceError {
-    /// The address cannot be had.
+    /// The address cannot be bound.
     #[error("cannot listen on {address}: {error}")]
     Listen { address: Address, error: io::Error },
     #[error(transparent)]
@@ -57,24 +57,24 @@ impl Report for SourceError {
     }
 }
 
-/// How soon a name that does not resolve is tried again (`-D`).
+/// The retry interval of a name that does not resolve (`-D`).
 const UNRESOLVED: Duration = Duration::from_secs(1);
 
-/// What is listened on.
+/// The source, before or after it is bound.
 pub(crate) enum Source {
-    /// With `--handover`, and what the process before has left.
+    /// With `--handover`, also the sockets that the previous process has left.
     Inet(SocketAddr, Option<Stored>),
     Unix(PathBuf),
     Name(SourceName),
     /// All addresses of a name.
     Resolved(Address, Vec<SocketAddr>, Option<Stored>),
-    /// Sockets that listen already.
+    /// Sockets of a socket unit.
     Inherited(Vec<Socket>),
-    /// Any of them, once it is.
+    /// Any of the above, once it is bound.
     Listening(Vec<Listener>),
 }
 
-/// A name that is looked up once: all of its addresses are listened on.
+/// A name that is looked up once; spiped listens on all of its addresses.
 pub(crate) struct SourceName {
     host: String,
     port: u16,
@@ -112,7 +112,7 @@ impl Source {
         })
     }
 
-    /// How many sockets are to listen, as far as that is known.
+    /// The number of listening sockets, as far as it is known.
     pub(crate) const fn listeners(&self) -> usize {
         match self {
             Self::Inet(..) | Self::Unix(_) | Self::Name(_) => 1,
@@ -122,13 +122,13 @@ impl Source {
         }
     }
 
-    /// Listens, unless connections to `target` would be accepted here.
+    /// Listens on the source, unless connections to `target` would be accepted here.
     pub(crate) async fn listen(mut self, target: &Address) -> Result<Vec<Listener>, SourceError> {
         let listeners = patience::listen(async || self.try_to_listen().await, may_come).await?;
         unless_led_back(listeners, target)
     }
 
-    /// What is listened on already is taken.
+    /// Tries once; sockets that listen already are taken as they are.
     async fn try_to_listen(&mut self) -> Result<Vec<Listener>, SourceError> {
         let refused = |address| |error| SourceError::Listen { address, error };
         match self {
@@ -155,7 +155,7 @@ impl Source {
         }
     }
 
-    /// As `listen`, and looks the name up until that succeeds.
+    /// As [`Source::listen`], after looking the name up until it resolves.
     pub(crate) async fn listen_once_resolved(
         self,
         target: &Address,
@@ -175,7 +175,7 @@ impl Source {
     }
 }
 
-/// What listens already is kept, the rest is bound.
+/// Takes the stored sockets, binds the other addresses, and has systemd store all.
 async fn bind(addresses: &[SocketAddr], stored: &mut Option<Stored>) -> io::Result<Vec<Listener>> {
     let Some(stored) = stored else { return bind_all(addresses, vec![]) };
     let listeners = bind_all(addresses, stored.for_addresses(addresses).await?)?;
@@ -183,7 +183,8 @@ async fn bind(addresses: &[SocketAddr], stored: &mut Option<Stored>) -> io::Resu
     Ok(listeners)
 }
 
-/// Another program may have the address now, or no interface has it yet.
+/// Whether a later try may succeed: another program may give up the address, or an
+/// interface get it.
 const fn may_come(error: &SourceError) -> bool {
     matches!(error, SourceError::Listen { .. })
 }
@@ -210,7 +211,7 @@ impl SourceName {
     fn say_unresolved(&self, error: &io::Error) {
         let host = &self.host;
         tell_status(&format!("waiting for the name {host} to resolve"));
-        let hint = "it is tried again until it does (-D)";
+        let hint = "spiped retries until it resolves (-D)";
         warn!(hint, "the name {host} does not resolve: {error}");
     }
 }
@@ -219,7 +220,7 @@ fn listen_hint(address: &Address, error: &io::Error) -> &'static str {
     let is_ipv6 = matches!(address, Address::Inet(inet) if inet.is_ipv6());
     match error.raw_os_error() {
         Some(EADDRINUSE) if matches!(address, Address::Unix(_)) => {
-            "something listens there, or what is there is no socket: 'ls -l' and 'ss -lxp' tell"
+            "something listens there, or the file there is not a socket: see 'ls -l' and 'ss -lxp'"
         }
         Some(EADDRINUSE) => "something listens there, perhaps another pipe: 'ss -lntxp' names it",
         Some(EADDRNOTAVAIL) if is_ipv6 => {
@@ -230,11 +231,11 @@ fn listen_hint(address: &Address, error: &io::Error) -> &'static str {
             "this kernel, or the unit's sandbox, has no IPv6: [0.0.0.0] is all of IPv4"
         }
         Some(EACCES | EPERM) => {
-            "ports below 1024, and folders of others, need rights this user has not; a socket unit of systemd has them"
+            "this user is not allowed to use ports below 1024 and folders of others; a socket unit of systemd can"
         }
-        Some(ENOENT) => "the folder of that path is not there: make it first",
+        Some(ENOENT) => "the folder of that path does not exist: make it first",
         None if matches!(address, Address::Host(..)) => {
-            "check the name after -s and the resolver; with -D it is waited for"
+            "check the name after -s and the resolver; with -D spiped waits until it resolves"
         }
         _ => "name another address after -s, or another path after --control",
     }

@@ -1,4 +1,4 @@
-//! The beginning of a connection.
+//! An accepted connection.
 
 use socket2::Socket;
 use tokio::time::Instant;
@@ -7,7 +7,7 @@ use crate::daemon::net::peer::Peer;
 
 /// A connection that was just accepted, of which nothing has been read.
 pub(crate) struct Accepted {
-    /// Counts up from 1; the same in all log lines of a connection.
+    /// The number of the connection in the log, from 1.
     pub(crate) id: u64,
     pub(crate) at: Instant,
     pub(crate) socket: Socket,

@@ -1,5 +1,5 @@
-//! How a connection ends: what the log says of it, what may help, and what
-//! the other end is told.
+//! Close reasons: why a connection ended, with its log line, its hint, and what the other
+//! end is told.
 
 use std::io;
 
@@ -19,7 +19,7 @@ pub(crate) enum CloseReason {
     /// Both directions ended cleanly.
     #[error("closed")]
     Finished,
-    /// The peer of a receiver did not get to prove that it holds the key.
+    /// The peer of a receiver did not prove the key.
     #[error(transparent)]
     PreAuth(#[from] PreAuthError),
     /// The sender got no session with its receiver.
@@ -28,19 +28,19 @@ pub(crate) enum CloseReason {
     /// The receiver could not reach its target.
     #[error(transparent)]
     Target(#[from] ConnectError),
-    /// There are as many connections as there may be.
+    /// The connection limit is reached.
     #[error("the connection limit of {0} is reached")]
     Limit(usize),
-    /// The key that the peer of a receiver has proved is not in force any more.
+    /// The key that the peer of a receiver has proved is no longer in force.
     #[error("the key was replaced before the target was connected to")]
     KeyReplaced,
-    /// A session that was made ready ahead of need was never opened.
+    /// A ready session was never used.
     #[error(transparent)]
     Unused(#[from] Unused),
-    /// The session failed, or a side of it.
+    /// The relay failed.
     #[error(transparent)]
     Relay(#[from] RelayError),
-    /// The system has no room for a connection that was accepted.
+    /// The system lacks resources for a connection that was accepted.
     #[error("the system has no room for a further connection: {0}")]
     NoRoom(io::Error),
     /// This process has connected to itself.
@@ -48,7 +48,7 @@ pub(crate) enum CloseReason {
     Loop,
 }
 
-/// Why a session that was made ready ahead of need was never opened.
+/// Why a ready session was never used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Unused {
     #[error("closed unused by the other end")]
@@ -60,13 +60,12 @@ pub(crate) enum Unused {
 }
 
 impl CloseReason {
-    /// Why a socket that was accepted cannot be served.
+    /// The reason why an accepted socket cannot be served.
     pub(crate) fn of_accepted(error: io::Error) -> Self {
         if is_shortage(&error) { Self::NoRoom(error) } else { RelayError::Local(error).into() }
     }
 
-    /// The name that `reason=` has in the log, and later in metrics: it stays the same
-    /// when the words of a message change.
+    /// The name after `reason=` in the log. It never changes, though the message may.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Finished => "finished",
@@ -91,17 +90,17 @@ impl CloseReason {
         }
     }
 
-    /// Whether both directions ended as they should.
+    /// Whether both directions ended cleanly.
     pub(crate) const fn is_clean(&self) -> bool {
         matches!(self, Self::Finished)
     }
 
-    /// Whether somebody should look into it.
+    /// Whether the operator should look into it.
     pub(crate) fn is_failure(&self) -> bool {
         self.level() <= Level::WARN
     }
 
-    /// At which level the log says it.
+    /// The level of the log line.
     pub(crate) const fn level(&self) -> Level {
         match self {
             Self::PreAuth(PreAuthError::Probe) | Self::Unused(_) => Level::DEBUG,
@@ -116,7 +115,7 @@ impl CloseReason {
         }
     }
 
-    /// What may help whoever reads the log.
+    /// What may help the operator.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::PreAuth(error) => error.hint(),
@@ -133,7 +132,7 @@ impl CloseReason {
         }
     }
 
-    /// What the other end is told, where there is a session to tell it in.
+    /// The reason that an ABORT tells the other end, where there is a session.
     pub(crate) const fn abort_reason(&self) -> Option<AbortReason> {
         match self {
             Self::Target(error) => Some(error.abort_reason()),
@@ -160,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    /// No room in epoll (`fs.epoll.max_user_watches`) is no fault of a peer's.
+    /// A lack of room in epoll (`fs.epoll.max_user_watches`) is not a peer's fault.
     #[test]
     fn a_system_without_room_is_told_apart_from_peers() {
         let error = io::Error::from_raw_os_error;
@@ -195,7 +194,7 @@ mod tests {
         for (number, part) in cases {
             assert!(hint(number).is_some_and(|hint| hint.contains(part)), "{number}");
         }
-        // For the sender, nobody there is no server but no receiver.
+        // At the sender, a refused connect has the hint that the receiver is down.
         assert_eq!(hint(ECONNREFUSED), None);
     }
 }

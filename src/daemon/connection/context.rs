@@ -1,4 +1,4 @@
-//! What all connections of this process share.
+//! The context that all connections of this process share.
 
 use std::sync::{Arc, Mutex};
 
@@ -19,7 +19,7 @@ use crate::keys::{KeyStays, KeyStore, Replaced};
 use crate::protocol::{KeyId, KeyLengthError, ReplaySet};
 use crate::report::Report;
 
-/// What all connections share.
+/// The context that all connections of this process share.
 pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) keys: KeyStore,
@@ -31,68 +31,68 @@ pub(crate) struct Context {
     pub(crate) replays: Mutex<ReplaySet>,
     pub(crate) log_limits: LogLimits,
     pub(crate) observer: Observer,
-    /// Begins when the next process of the unit takes over: connections that were
-    /// accepted here are served here.
+    /// Begins when the next process of the unit takes over. Connections that were accepted
+    /// here are still served here.
     pub(crate) handover: Shutdown,
-    /// Begins with the first signal: connections that are not served yet will not be.
+    /// Begins with the first signal. Connections that are not served yet will not be.
     pub(crate) drain: Shutdown,
-    /// Begins when the time to drain is over.
+    /// Begins when the drain timeout is over.
     pub(crate) shutdown: Shutdown,
 }
 
 impl Context {
-    /// Reads the key file again; a bad one changes nothing. Open connections
-    /// go on with the keys they agreed on.
+    /// Reloads the key file. A key that is refused changes nothing, and open connections go
+    /// on in any case.
     pub(crate) async fn reload_key(&self) {
         match self.keys.reload().await {
-            Ok(replaced) => self.tell_replaced(replaced),
+            Ok(replaced) => self.log_replaced(replaced),
             Err(KeyStays::File(error)) => {
                 let hint = match (&error, &self.config.process.run_as) {
                     (KeyFileError::Read { .. }, Some(_)) => {
-                        "after -u this user may not read it: use 'spiped rekey', or restart"
+                        "after -u this user is not allowed to read it: use 'spiped rekey', or restart"
                     }
                     _ => error.hint(),
                 };
-                error!(hint, key_id = %self.key_id(), "the key stays as it was: {error}");
+                error!(hint, key_id = %self.key_id(), "key not reloaded: {error}");
             }
             Err(error @ KeyStays::ReadOnce) => {
-                warn!(key_id = %self.key_id(), "the key stays as it was: {error}");
+                warn!(key_id = %self.key_id(), "key not reloaded: {error}");
             }
             Err(error @ KeyStays::Thread(_)) => {
-                error!(key_id = %self.key_id(), "the key stays as it was: {error}");
+                error!(key_id = %self.key_id(), "key not reloaded: {error}");
             }
         }
     }
 
-    /// Puts another key in force. From now on new connections use it, and sessions that
-    /// were made ready with the one before are not opened any more.
+    /// Puts another key in force. New connections use it from now on, and ready sessions
+    /// of the previous key are no longer used.
     ///
     /// # Errors
-    /// Why it is refused; the outer one when there is no memory for it.
+    /// The inner error when the key is refused; the outer one when there is no memory.
     pub(crate) fn replace_key(
         &self,
         content: &[u8],
     ) -> std::io::Result<Result<KeyId, KeyLengthError>> {
         let replaced = self.keys.replace_by(content)?;
         match &replaced {
-            Ok(replaced) => self.tell_replaced(*replaced),
+            Ok(replaced) => self.log_replaced(*replaced),
             Err(error) => {
-                error!(key_id = %self.key_id(), "the key stays as it was: {error}");
+                error!(key_id = %self.key_id(), "key not reloaded: {error}");
             }
         }
         Ok(replaced.map(|replaced| replaced.id))
     }
 
-    fn tell_replaced(&self, Replaced { id, before }: Replaced) {
+    fn log_replaced(&self, Replaced { id, before }: Replaced) {
         if id == before {
             info!(key_id = %id, "key reloaded: it is the same key");
         } else {
             info!(key_id = %id, %before, "key reloaded");
         }
-        self.observer.changed();
+        self.observer.status_changed();
     }
 
-    /// The public name of the key in force.
+    /// The id of the key in force.
     pub(crate) fn key_id(&self) -> KeyId {
         self.keys.in_force().id()
     }

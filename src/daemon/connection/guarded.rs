@@ -1,14 +1,14 @@
-//! Sockets, and the guard that their descriptors are counted by.
+//! Sockets, and the guard that counts their descriptors.
 
-/// Dropped in the order of its fields: whoever gets what the guard gives back finds
-/// the descriptors free.
+/// Sockets and their guard, such as a slot or a permit. The sockets are closed before the
+/// guard gives their descriptors back.
 pub(crate) struct Guarded<S, G> {
     pub(crate) sockets: S,
     pub(crate) guard: G,
 }
 
 impl<S, G> Guarded<S, G> {
-    /// The same sockets counted by another guard; the guard before is dropped.
+    /// Replaces the guard; the previous guard is dropped.
     pub(crate) fn counted_by<H>(self, guard: H) -> Guarded<S, H> {
         Guarded { sockets: self.sockets, guard }
     }
@@ -22,13 +22,13 @@ mod tests {
 
     use nix::fcntl::{FcntlArg, fcntl};
 
-    /// Looks whether a descriptor is closed when this is dropped.
+    /// Notes, when dropped, whether a descriptor is closed.
     struct LooksAt<'a>(RawFd, &'a mut Option<bool>);
 
     impl Drop for LooksAt<'_> {
         fn drop(&mut self) {
-            #[expect(unsafe_code, reason = "the descriptor may be closed, which is asked")]
-            // SAFETY: it is only asked for its flags.
+            #[expect(unsafe_code, reason = "the descriptor may be closed, which is tested")]
+            // SAFETY: fcntl only reads the flags of the descriptor.
             let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(self.0) };
             *self.1 = Some(fcntl(fd, FcntlArg::F_GETFD).is_err());
         }

@@ -1,5 +1,5 @@
-//! Drives the handshake over a socket; who is waited for, and for how long,
-//! is decided here, everything else in [`crate::protocol`].
+//! Drives the handshake over a socket. Reads, writes and time limits are here, everything
+//! else is in [`crate::protocol`].
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::protocol::{
     RECORD_MAX_BEFORE_OPEN, Record, ReplaySet, Responder, Session, SharedKey, Suite,
 };
 
-/// The sender's side: both messages within `limit`.
+/// The sender's side of the handshake: both messages within `limit`.
 pub(crate) async fn initiate(
     tunnel: &TunnelStream,
     key: &SharedKey,
@@ -22,7 +22,7 @@ pub(crate) async fn initiate(
     limit: Duration,
 ) -> Result<Session, NoSession> {
     let (initiator, message_1) =
-        Initiator::start(suite, key, &mut SysRng).map_err(NoSession::Refused)?;
+        Initiator::start(suite, key, &mut SysRng).map_err(NoSession::WrongAnswer)?;
     let mut message_2 = [0; MESSAGE_2];
     let mut got = 0;
     let exchange = async {
@@ -35,20 +35,19 @@ pub(crate) async fn initiate(
     match result {
         Some(Ok(MESSAGE_2)) => initiator.finish(&message_2).map_err(|error| {
             if is_foreign {
-                NoSession::NotOurs(LooksLike::of(&message_2))
+                NoSession::NotAReceiver(LooksLike::of(&message_2))
             } else {
-                NoSession::Refused(error)
+                NoSession::WrongAnswer(error)
             }
         }),
-        _ if is_foreign => Err(NoSession::NotOurs(LooksLike::of(answer))),
+        _ if is_foreign => Err(NoSession::NotAReceiver(LooksLike::of(answer))),
         Some(Ok(got)) => Err(NoSession::Closed(got)),
         Some(Err(error)) => Err(NoSession::Failed(error)),
         None => Err(NoSession::TimedOut(limit)),
     }
 }
 
-/// Reads message 1 and not a byte more; a first byte that is not ours ends it at
-/// once.
+/// Reads message 1 and not a byte more. Fails at once when the first byte names no suite.
 pub(crate) async fn read_message_1(
     tunnel: &TunnelStream,
     deadline: Deadline,
@@ -61,9 +60,9 @@ pub(crate) async fn read_message_1(
     }
 }
 
-/// The receiver's side, from message 1 to its answer. What costs least comes first:
-/// neither garbage nor a replay costs a Diffie-Hellman, and a replay not even a look
-/// at the keys.
+/// The receiver's side of the handshake, from message 1 to its answer. The cheapest check
+/// comes first: neither garbage nor a replay costs a Diffie-Hellman, and a replay does not
+/// even cost a trial of the keys.
 pub(crate) fn respond(
     message_1: &[u8; MESSAGE_1],
     keys: &[SharedKey],
@@ -86,7 +85,7 @@ async fn read_all(
     message: &mut [u8; MESSAGE_1],
     got: &mut usize,
 ) -> Result<(), PreAuthError> {
-    // Whoever holds the key speaks at once: often it is there already.
+    // A sender speaks at once, so message 1 has often come already.
     let mut came = tunnel.try_read(message);
     loop {
         match came {
@@ -105,7 +104,7 @@ async fn read_all(
         if room.is_empty() {
             return Ok(());
         }
-        came = tunnel.readable().await.and_then(|ready| ready.read(room));
+        came = tunnel.readable().await.and_then(|readable| readable.read(room));
     }
 }
 
@@ -119,16 +118,15 @@ fn out_of_time(seen: &[u8], waited: Duration) -> PreAuthError {
     }
 }
 
-/// Reads the first record, which proves the initiator live: [`Record::Open`]
-/// or [`Record::Ready`]. Reads no byte beyond it, and holds no buffer of the
-/// relay.
+/// Reads the first record, [`Record::Open`] or [`Record::Ready`], which proves the sender
+/// live. Reads not a byte beyond it, and holds no buffer of the relay.
 pub(crate) async fn first_record(
     tunnel: &TunnelStream,
     session: &mut Session,
 ) -> Result<Record, PreAuthError> {
     let mut bytes = [0; RECORD_MAX_BEFORE_OPEN];
     let mut got = 0;
-    // No record is shorter than OPEN, so this reads nothing behind it.
+    // No record is shorter than OPEN, so this reads nothing beyond the first record.
     let mut wanted = OVERHEAD;
     while got < wanted {
         let part = &mut bytes[..wanted];

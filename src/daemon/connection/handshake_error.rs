@@ -1,4 +1,4 @@
-//! Why a handshake came to nothing, at either end.
+//! Why a handshake failed, at either end.
 
 use std::io;
 use std::time::Duration;
@@ -12,19 +12,17 @@ use crate::protocol::{HandshakeError, LooksLike, MESSAGE_1, MESSAGE_2, OpenError
 /// What a receiver's peer did instead of proving that it holds the key.
 #[derive(Debug, Error)]
 pub(crate) enum PreAuthError {
-    #[error("connected and closed without a word")]
+    #[error("connected and closed without sending anything")]
     Probe,
     #[error("not our protocol, looks like {0}")]
     NotOurs(LooksLike),
     #[error("{0}")]
-    Refused(#[from] HandshakeError),
-    #[error("its first message came before: a replay")]
+    Handshake(#[from] HandshakeError),
+    #[error("its first message is a replay")]
     Replayed,
-    #[error("said nothing for {0:?}")]
+    #[error("sent nothing for {0:?}")]
     Silent(Duration),
-    #[error(
-        "stopped after {got} of the {MESSAGE_1} bytes of its first message, {waited:?} are over"
-    )]
+    #[error("sent only {got} of the {MESSAGE_1} bytes of its first message in {waited:?}")]
     Stalled { got: usize, waited: Duration },
     #[error("closed after {0} of the {MESSAGE_1} bytes of its first message")]
     Cut(usize),
@@ -36,9 +34,9 @@ pub(crate) enum PreAuthError {
     Record(OpenError),
     #[error("its connection failed: {0}")]
     Failed(io::Error),
-    #[error("gave its place to newer peers that have not proved the key either")]
+    #[error("evicted for newer peers before it proved the key")]
     Evicted,
-    #[error("got no place: too many peers of its address have not proved the key")]
+    #[error("got no slot: too many peers of its address have not proved the key")]
     NoSlot,
 }
 
@@ -54,23 +52,23 @@ pub(crate) enum NoSession {
     #[error("the connection failed in the handshake: {0}")]
     Failed(io::Error),
     #[error("the answer is not our protocol, looks like {0}")]
-    NotOurs(LooksLike),
+    NotAReceiver(LooksLike),
     #[error("the receiver's answer is wrong: {0}")]
-    Refused(HandshakeError),
+    WrongAnswer(HandshakeError),
     #[error("a loop: the target leads back to the source")]
     Loop,
 }
 
 impl PreAuthError {
-    /// The name that `reason=` has in the log.
+    /// The name after `reason=` in the log.
     pub(crate) const fn reason(&self) -> &'static str {
         match self {
             Self::Probe => "probe",
-            Self::NotOurs(_) | Self::Refused(HandshakeError::NotOurs) => "not-our-protocol",
-            Self::Refused(HandshakeError::SuiteRefused(_)) => "cipher-refused",
-            Self::Refused(HandshakeError::WrongKey) => "wrong-key",
-            Self::Refused(HandshakeError::DegenerateKey) => "degenerate-key",
-            Self::Refused(HandshakeError::Randomness) => "no-randomness",
+            Self::NotOurs(_) | Self::Handshake(HandshakeError::NotOurs) => "not-our-protocol",
+            Self::Handshake(HandshakeError::SuiteRefused(_)) => "cipher-refused",
+            Self::Handshake(HandshakeError::WrongKey) => "wrong-key",
+            Self::Handshake(HandshakeError::DegenerateKey) => "degenerate-key",
+            Self::Handshake(HandshakeError::Randomness) => "no-randomness",
             Self::Replayed => "replay",
             Self::Silent(_) => "silent",
             Self::Stalled { .. } => "stalled",
@@ -84,7 +82,7 @@ impl PreAuthError {
         }
     }
 
-    /// What may help whoever reads the log.
+    /// What may help the operator.
     pub(crate) const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NotOurs(LooksLike::Redis) => {
@@ -97,10 +95,10 @@ impl PreAuthError {
                 "turn it off before this port: haproxy send-proxy, nginx proxy_protocol, AWS proxy_protocol_v2.enabled",
             ),
             Self::NotOurs(_) => Some("only a sender ('spiped -e') connects to this port"),
-            Self::Refused(HandshakeError::WrongKey) => {
+            Self::Handshake(HandshakeError::WrongKey) => {
                 Some("compare 'spiped keyid FILE' on both ends, they differ")
             }
-            Self::Refused(HandshakeError::SuiteRefused(_)) => {
+            Self::Handshake(HandshakeError::SuiteRefused(_)) => {
                 Some("--cipher here accepts only the other suite")
             }
             Self::Silent(_) => {
@@ -109,22 +107,20 @@ impl PreAuthError {
             Self::Stalled { .. } | Self::Cut(_) | Self::Failed(_) => {
                 Some("the sender was stopped, or this is not a sender ('spiped -e')")
             }
-            Self::Unproved(_) | Self::GaveUp | Self::Record(_) | Self::Refused(_) => {
+            Self::Unproved(_) | Self::GaveUp | Self::Record(_) | Self::Handshake(_) => {
                 Some("a sender that was stopped, or a stranger who replays a recorded handshake")
             }
-            Self::Replayed => {
-                Some("somebody sends again what was recorded on the way; it gets no answer")
+            Self::Replayed => Some("a stranger replays a recorded handshake, and gets no answer"),
+            Self::NoSlot => {
+                Some("a flood from that address, or more senders behind it than slots for it")
             }
-            Self::NoSlot => Some(
-                "a flood from that address, or more senders behind it than there are places for",
-            ),
             Self::Evicted | Self::Probe => None,
         }
     }
 }
 
 impl NoSession {
-    /// The name that `reason=` has in the log.
+    /// The name after `reason=` in the log.
     pub(crate) const fn reason(&self) -> &'static str {
         match self {
             Self::Connect(error) => match error {
@@ -138,13 +134,13 @@ impl NoSession {
             Self::TimedOut(_) => "handshake-timeout",
             Self::Closed(_) => "handshake-refused",
             Self::Failed(_) => "handshake-failed",
-            Self::NotOurs(_) => "not-a-receiver",
-            Self::Refused(_) => "wrong-answer",
+            Self::NotAReceiver(_) => "not-a-receiver",
+            Self::WrongAnswer(_) => "wrong-answer",
             Self::Loop => "loop",
         }
     }
 
-    /// What may help whoever reads the log.
+    /// What may help the operator.
     pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::Connect(ConnectError::Refused) => {
@@ -152,14 +148,14 @@ impl NoSession {
             }
             Self::Connect(error) => error.hint(),
             Self::TimedOut(_) => {
-                "is it 'spiped -d' that listens there, not the server itself, nor another 'spiped -e'?"
+                "does 'spiped -d' listen there, and not the server itself or another 'spiped -e'?"
             }
             Self::Closed(_) => "usually the keys differ: compare 'spiped keyid FILE' on both ends",
             Self::Failed(_) => {
                 "usually the keys differ: compare 'spiped keyid FILE' on both ends, then read the receiver's log"
             }
-            Self::NotOurs(_) => "-t must name a receiver ('spiped -d'), not the server itself",
-            Self::Refused(_) => "the answer was altered, or comes from another program",
+            Self::NotAReceiver(_) => "-t must name a receiver ('spiped -d'), not the server itself",
+            Self::WrongAnswer(_) => "the answer was altered, or comes from another program",
             Self::Loop => LOOP,
         }
     }

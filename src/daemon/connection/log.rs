@@ -1,4 +1,4 @@
-//! The line of the log that each connection has at its end.
+//! The log line that each connection has at its end.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::config::as_given;
 use crate::daemon::net::peer::Peer;
 use crate::protocol::{KeyId, Suite};
 
-/// What the log says of a connection beside why it ended.
+/// Fields of the log line that become known while the connection is made.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionStats {
     pub(super) key_id: Option<KeyId>,
@@ -22,23 +22,23 @@ pub(super) struct ConnectionStats {
     pub(super) address: Option<SocketAddr>,
 }
 
-/// Resets a connection that cannot be let in, and logs it.
+/// Resets a connection that is not admitted, and logs it.
 pub(crate) fn turn_away(context: &Context, accepted: Accepted, reason: &CloseReason) {
     let Accepted { id, at, socket, peer } = accepted;
-    // Where it can't be set, the peer is gone already.
+    // Where the option cannot be set, the peer is gone already.
     let _gone = socket.set_linger(Some(Duration::ZERO));
     drop(socket);
     log(context, (id, &peer), (reason, &ConnectionStats::default()), at.elapsed());
 }
 
-/// Counts the end of a connection, and logs it unless too many such lines come.
+/// Counts the end of a connection, and logs it within the limits of log lines.
 pub(super) fn log(
     context: &Context,
     (id, peer): (u64, &Peer),
     (reason, stats): (&CloseReason, &ConnectionStats),
     took: Duration,
 ) {
-    let (sent, received) = context.observer.closed(id, peer, reason);
+    let (sent, received) = context.observer.connection_closed(id, peer, reason);
     let Some(suppressed) = context.log_limits.allow(reason) else { return };
     let suppressed = (suppressed > 0).then_some(suppressed);
     let ConnectionStats { key_id, suite, address } = stats;
@@ -48,7 +48,7 @@ pub(super) fn log(
     let hint = hint.as_deref();
     let message = reason.to_string();
     let message = as_given(&message);
-    // In seconds, to the millisecond.
+    // Rounded to milliseconds.
     let took = (took.as_secs_f64() * 1000.0).round() / 1000.0;
     macro_rules! line {
         ($level:ident) => {

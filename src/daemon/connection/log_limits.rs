@@ -1,5 +1,5 @@
-//! Limits of log lines for connections, one for each reason: noise of one kind must not
-//! hide another.
+//! Limits of log lines for connections, one for each close reason: many lines of one
+//! reason must not hide another.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,18 +10,18 @@ use super::close_reason::CloseReason;
 use super::handshake_error::NoSession;
 use crate::logging::limit::LogLimit;
 
-/// Lines a second of a reason that anybody can cause.
-const BY_ANYBODY: u32 = 1;
+/// Lines a second of a reason that anyone can cause.
+const BY_ANYONE: u32 = 1;
 /// Lines a second of a reason that only a holder of the key can cause.
 const BY_KEY_HOLDERS: u32 = 20;
 
-/// A limit for each reason that a connection has failed for.
+/// The limit of each close reason that has occurred.
 #[derive(Debug, Default)]
 pub(crate) struct LogLimits(Mutex<BTreeMap<&'static str, LogLimit>>);
 
 impl LogLimits {
-    /// Whether a line for this reason may be written now: `Some` with how many were
-    /// suppressed before it.
+    /// Whether a line of this reason may be written now: `Some` with the number of lines
+    /// that were suppressed before it.
     pub(super) fn allow(&self, reason: &CloseReason) -> Option<u64> {
         if !reason.is_failure() {
             return Some(0);
@@ -30,12 +30,12 @@ impl LogLimits {
         limits.entry(reason.name()).or_insert_with(|| LogLimit::new(most(reason))).allow()
     }
 
-    /// Counts, at the end, what no further line of its reason will count.
-    pub(crate) fn say_rest(&self) {
+    /// Logs, at the end, how many suppressed lines no other line has counted.
+    pub(crate) fn log_rest(&self) {
         let limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let suppressed: u64 = limits.values().map(LogLimit::rest).sum();
         if suppressed > 0 {
-            warn!(suppressed, "further lines of connections were left out");
+            warn!(suppressed, "further log lines of connections were suppressed");
         }
     }
 }
@@ -46,7 +46,7 @@ const fn most(reason: &CloseReason) -> u32 {
         | CloseReason::Limit(_)
         | CloseReason::NoRoom(_)
         | CloseReason::Loop
-        | CloseReason::NoSession(NoSession::Loop) => BY_ANYBODY,
+        | CloseReason::NoSession(NoSession::Loop) => BY_ANYONE,
         CloseReason::NoSession(_)
         | CloseReason::Target(_)
         | CloseReason::Relay(_)

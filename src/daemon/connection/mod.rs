@@ -1,11 +1,11 @@
-//! One life: accepted, handshake, relay, closed.
+//! The life of a connection: accepted, handshake, relay, closed.
 //!
 //! ```text
 //! accepted ┬ receiver: handshake ─ target ┬ relay ─ close reason
 //!          └ sender:   target ─ handshake ┘
 //! ```
 //!
-//! With `--prewarm`, a session of the sender has been to target and handshake before.
+//! With `--prewarm`, a sender's session has been through target and handshake before.
 
 pub(crate) mod accepted;
 pub(crate) mod close_reason;
@@ -46,32 +46,33 @@ use crate::daemon::relay::error::RelayError;
 pub(crate) use self::log_limits::LogLimits;
 pub(crate) use self::observer::{Observer, Totals};
 
-/// What a connection was let in for.
-pub(crate) enum Entry {
+/// What a connection was admitted with.
+pub(crate) enum Admitted {
     /// A client of a sender.
     Client(ConnectionPermit),
-    /// The peer of a receiver, until it proves the key.
+    /// A peer of a receiver, until it proves the key.
     Stranger(PreAuthSlot),
 }
 
-/// Serves one connection to its end, and logs it. Taken apart first: an async
-/// function would keep room for its parameters beside what it makes of them.
+/// Serves one connection to its end, and logs it. Not an async function: its future would
+/// reserve space for the parameters as well as for what they are taken apart into.
 pub(crate) fn run(
     context: Arc<Context>,
     accepted: Accepted,
-    entry: Entry,
+    admitted: Admitted,
 ) -> impl Future<Output = ()> + Send {
     let Accepted { id, at, socket, peer } = accepted;
     async move {
         let mut stats = ConnectionStats::default();
-        // Boxed, so that what the beginning takes is given back once the connection is open.
-        let begun = Box::pin(begin(&context, (id, at), (socket, &peer), entry, &mut stats)).await;
+        // Boxed, so that its memory is freed once the connection is open.
+        let begun =
+            Box::pin(begin(&context, (id, at), (socket, &peer), admitted, &mut stats)).await;
         let reason = match begun {
             Err(reason) => reason,
-            Ok(mut open) => {
-                let result = open.sockets.run(context.config.role, &context.shutdown).await;
-                // Boxed, so that the future of an open connection keeps no room for it.
-                match Box::pin(open.sockets.close(result)).await {
+            Ok(mut relay) => {
+                let result = relay.sockets.run(context.config.role, &context.shutdown).await;
+                // Boxed, so that the open connection's future does not reserve space for it.
+                match Box::pin(relay.sockets.close(result)).await {
                     Ok(()) => CloseReason::Finished,
                     Err(error) => error.into(),
                 }
@@ -81,25 +82,25 @@ pub(crate) fn run(
     }
 }
 
-/// From an accepted socket to an open connection. That one is boxed: a future has room
-/// for each place that something is moved to.
+/// From an accepted socket to an open connection. The result is boxed, since a future
+/// reserves space for each place that a value is moved to.
 async fn begin(
     context: &Arc<Context>,
     (id, at): (u64, Instant),
     (socket, peer): (Socket, &Peer),
-    entry: Entry,
+    admitted: Admitted,
     stats: &mut ConnectionStats,
 ) -> Result<Box<Guarded<Relay, ConnectionPermit>>, CloseReason> {
     let stream = accept(context, socket, peer)?;
-    let Guarded { sockets: (local, tunnel), guard: permit } = match entry {
-        Entry::Client(guard) => {
+    let Guarded { sockets: (local, tunnel), guard: permit } = match admitted {
+        Admitted::Client(guard) => {
             send(context, Guarded { sockets: LocalStream(stream), guard }, stats).await?
         }
-        Entry::Stranger(guard) => {
+        Admitted::Stranger(guard) => {
             receive(context, Guarded { sockets: TunnelStream(stream), guard }, at, stats).await?
         }
     };
-    let traffic = context.observer.opened(id);
+    let traffic = context.observer.connection_opened(id);
     let relay = Relay::new(local, tunnel, traffic, &context.config.tunnel);
     Ok(Box::new(Guarded { sockets: relay, guard: permit }))
 }

@@ -1,5 +1,5 @@
-//! The one place that hears of every handshake, and of every connection that is opened,
-//! moves bytes and is closed.
+//! The observer: counts every handshake, and every connection that is opened, moves bytes
+//! and is closed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,40 +14,39 @@ use crate::daemon::net::peer::Peer;
 use crate::daemon::relay::traffic::Traffic;
 use crate::unit::notify::Notifier;
 
-/// The result of a handshake that has ended in a session.
+/// The result of a handshake that ended in a session.
 const OK: &str = "ok";
 
-/// Counts, and what the status line of the unit says.
+/// The counts, and the end of the unit's status line.
 pub(crate) struct Observer {
-    /// Tells systemd of another status.
     notifier: Notifier,
     seen: Mutex<Seen>,
 }
 
 #[derive(Default)]
 struct Seen {
-    /// By result: [`OK`], or the reason that they came to nothing.
+    /// By result: [`OK`], or the name of the reason.
     handshakes: BTreeMap<&'static str, u64>,
-    /// Connections that are relayed now, by their id.
+    /// Open connections by their id.
     open: BTreeMap<u64, Arc<Traffic>>,
-    /// By reason.
+    /// Closed connections by the name of the reason.
     closed: BTreeMap<&'static str, u64>,
-    /// Bytes of connections that are closed.
+    /// Bytes of closed connections.
     sent: u64,
     received: u64,
     last_served: Option<String>,
-    /// When, which peer and why.
+    /// When, which peer, and why.
     last_failed: Option<String>,
 }
 
-/// All that there has been so far.
+/// Totals since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     /// Handshakes that both ends have finished.
     pub(crate) handshakes: u64,
-    /// Connections that ended as they should.
+    /// Connections that ended cleanly.
     pub(crate) served: u64,
-    /// Bytes of the streams, those of open connections included.
+    /// Bytes of all connections, open ones included.
     pub(crate) sent: u64,
     pub(crate) received: u64,
 }
@@ -57,22 +56,27 @@ impl Observer {
         Self { notifier, seen: Mutex::default() }
     }
 
-    /// A handshake has ended in a session, or for a reason of this name.
-    pub(crate) fn handshake(&self, result: Result<(), &'static str>) {
+    /// Counts a handshake that ended in a session, or for the reason of this name.
+    pub(crate) fn handshake_ended(&self, result: Result<(), &'static str>) {
         let result = result.err().unwrap_or(OK);
         *self.seen().handshakes.entry(result).or_default() += 1;
     }
 
-    /// A connection has all it needs and is going to be relayed.
-    pub(crate) fn opened(&self, id: u64) -> Arc<Traffic> {
+    /// Notes a connection whose relay begins. Returns the counters of its bytes.
+    pub(crate) fn connection_opened(&self, id: u64) -> Arc<Traffic> {
         let traffic = Arc::<Traffic>::default();
         self.seen().open.insert(id, Arc::clone(&traffic));
         traffic
     }
 
-    /// A connection has ended, opened or not. Returns the bytes of its stream out of the
-    /// local socket and into it.
-    pub(crate) fn closed(&self, id: u64, peer: &Peer, reason: &CloseReason) -> (u64, u64) {
+    /// Counts a connection that ended, opened or not. Returns how many bytes came out of its
+    /// local socket, and how many went into it.
+    pub(crate) fn connection_closed(
+        &self,
+        id: u64,
+        peer: &Peer,
+        reason: &CloseReason,
+    ) -> (u64, u64) {
         let mut seen = self.seen();
         let traffic = seen.open.remove(&id);
         let (sent, received) = traffic.map_or((0, 0), |it| (it.sent(), it.received()));
@@ -86,16 +90,16 @@ impl Observer {
             seen.last_served = Some(now());
         }
         drop(seen);
-        self.changed();
+        self.status_changed();
         (sent, received)
     }
 
-    /// The status has changed.
-    pub(crate) fn changed(&self) {
+    /// Marks the status as changed.
+    pub(crate) fn status_changed(&self) {
         self.notifier.changed();
     }
 
-    /// Tells systemd the status, now and whenever it has changed.
+    /// Notifies systemd of the status, now and whenever it changes.
     pub(crate) async fn keep_telling(
         &self,
         status: impl Fn() -> String,
@@ -159,12 +163,12 @@ mod tests {
     #[test]
     fn the_last_of_both_is_told_with_its_time() {
         let observer = observer();
-        observer.closed(ID, &peer(), &RelayError::ShuttingDown.into());
-        observer.closed(ID, &peer(), &PreAuthError::Probe.into());
+        observer.connection_closed(ID, &peer(), &RelayError::ShuttingDown.into());
+        observer.connection_closed(ID, &peer(), &PreAuthError::Probe.into());
         assert_eq!(observer.to_string(), "");
-        observer.closed(ID, &peer(), &CloseReason::Finished);
-        observer.closed(ID, &peer(), &PreAuthError::Replayed.into());
-        observer.closed(ID, &peer(), &CloseReason::Limit(1));
+        observer.connection_closed(ID, &peer(), &CloseReason::Finished);
+        observer.connection_closed(ID, &peer(), &PreAuthError::Replayed.into());
+        observer.connection_closed(ID, &peer(), &CloseReason::Limit(1));
         let told = observer.to_string();
         let digits: String =
             told.chars().map(|it| if it.is_ascii_digit() { '0' } else { it }).collect();
@@ -179,13 +183,13 @@ mod tests {
     #[test]
     fn bytes_count_while_they_move_and_once_their_connection_is_closed() {
         let observer = observer();
-        let traffic = observer.opened(ID);
+        let traffic = observer.connection_opened(ID);
         traffic.add_sent(5);
         traffic.add_received(7);
         let bytes = |totals: Totals| (totals.sent, totals.received);
         assert_eq!(bytes(observer.totals()), (5, 7));
         traffic.add_sent(1);
-        assert_eq!(observer.closed(ID, &peer(), &CloseReason::Finished), (6, 7));
+        assert_eq!(observer.connection_closed(ID, &peer(), &CloseReason::Finished), (6, 7));
         assert_eq!(bytes(observer.totals()), (6, 7));
         assert_eq!(observer.totals().served, 1);
     }
@@ -193,9 +197,9 @@ mod tests {
     #[test]
     fn handshakes_count_by_their_result() {
         let observer = observer();
-        observer.handshake(Ok(()));
-        observer.handshake(Err("replay"));
-        observer.handshake(Err("replay"));
+        observer.handshake_ended(Ok(()));
+        observer.handshake_ended(Err("replay"));
+        observer.handshake_ended(Err("replay"));
         assert_eq!(observer.totals().handshakes, 1);
         assert_eq!(observer.seen().handshakes, [(OK, 1), ("replay", 2)].into());
     }

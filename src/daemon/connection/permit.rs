@@ -1,4 +1,4 @@
-//! Permission for one of the connections that may be open at once.
+//! Connection permits: the right of a connection to be open.
 
 use std::sync::Arc;
 
@@ -10,34 +10,34 @@ use super::log::turn_away;
 use crate::daemon::net::sides::LocalStream;
 use crate::daemon::relay::Tunnel;
 
-/// One of the connections there may be. Guard: gives it back when dropped, which has to
-/// be after the sockets.
+/// The right of a connection to be open. Guard: gives the permit back when dropped, which
+/// must be after the connection's sockets are closed.
 pub(crate) struct ConnectionPermit(Arc<Context>);
 
-/// A connection that has all it needs.
-pub(super) type Open = Guarded<(LocalStream, Tunnel), ConnectionPermit>;
+/// A connection that is ready to be relayed.
+pub(super) type Established = Guarded<(LocalStream, Tunnel), ConnectionPermit>;
 
 impl ConnectionPermit {
-    /// A permit, unless there are as many connections as there may be. Peers that are
-    /// parked on the descriptors it is for are turned away.
+    /// Gets a permit. Turns away peers that are parked on the descriptors that the
+    /// connection needs.
     ///
     /// # Errors
-    /// Why there is none.
+    /// When the connection limit is reached.
     pub(crate) fn get(context: &Arc<Context>) -> Result<Self, CloseReason> {
-        let Some(parked) = context.fd_budget.open() else {
+        let Some(parked) = context.fd_budget.take_for_connection() else {
             return Err(CloseReason::Limit(context.limits.connections));
         };
         for parked in parked {
             turn_away(context, parked, &PreAuthError::NoSlot.into());
         }
-        context.observer.changed();
+        context.observer.status_changed();
         Ok(Self(Arc::clone(context)))
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.0.fd_budget.close();
-        self.0.observer.changed();
+        self.0.fd_budget.give_back();
+        self.0.observer.status_changed();
     }
 }

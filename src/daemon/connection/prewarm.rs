@@ -1,19 +1,19 @@
-//! `--prewarm`: sessions that the sender makes ready ahead of need, so that a
-//! new connection waits for no handshake.
+//! `--prewarm`: a sender makes sessions ready before clients come, so that a new
+//! connection waits for no handshake.
 //!
 //! ```text
 //! handshake ─ ready ┬ taken by a connection, which sends OPEN
-//!                   └ lost: the receiver closed it, or key or address are others now
+//!                   └ lost: the receiver closed it, or the key or the address changed
 //! ```
 //!
-//! Handshakes go to the workers as connections do; one task of the first runtime
-//! has them begun, and others there watch what is ready. A connection takes a
-//! session to its own runtime; one that finds none makes its own, as without this
+//! Handshakes run on the workers, as connections do. A task of the first worker starts
+//! them, and further tasks there watch the ready sessions. A connection moves its session
+//! to its own worker; a connection that finds no ready session makes one, as without this
 //! option.
 //!
-//! Two of the three round trips to the first byte are spared. With all cores busy
-//! it gains nothing: as many handshakes are made, a connection takes about a
-//! twentieth more CPU, and the slowest wait longer.
+//! Prewarming saves two of the three round trips to the first byte. With all cores busy it
+//! gains nothing: as many handshakes are made, a connection takes about a twentieth more
+//! CPU, and the slowest wait longer.
 
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
@@ -29,7 +29,7 @@ use tracing::{info, warn};
 use super::close_reason::CloseReason;
 use super::context::Context;
 use super::handshake_error::NoSession;
-use super::prewarmed::{Kept, Ready};
+use super::prewarmed::{PooledSession, ReadySession};
 use super::sender::connect_observed;
 use crate::config::as_given;
 use crate::daemon::net::resolver::Moves;
@@ -37,11 +37,11 @@ use crate::daemon::relay::error::RelayError;
 use crate::daemon::runtime::workers::Workers;
 use crate::protocol::SharedKey;
 
-/// How many handshakes go on at once.
+/// The most handshakes at once.
 const AT_ONCE: usize = 16;
-/// A session that is lost sooner was never accepted.
+/// A session that is lost sooner than this was never accepted by the receiver.
 const LASTING: Duration = Duration::from_secs(1);
-/// How long the next attempt waits in an outage: twice as long each time.
+/// The pauses between attempts in an outage: each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -71,18 +71,18 @@ struct Keeper<'a> {
     workers: &'a Workers,
     key: watch::Receiver<Arc<SharedKey>>,
     moves: Moves,
-    handshakes: JoinSet<Result<Ready, CloseReason>>,
-    /// One for each session that is ready. It says why that was lost, if that
-    /// was too soon.
+    handshakes: JoinSet<Result<ReadySession, CloseReason>>,
+    /// A task for each ready session. Its result is why the session was lost, if it was
+    /// lost too soon.
     watches: JoinSet<Option<CloseReason>>,
-    /// How many sessions there have been.
+    /// The number of ready sessions so far.
     made: u64,
-    /// Since a session could not be had: how long the last pause was.
+    /// The last pause, while the receiver gives no sessions.
     outage: Option<Duration>,
 }
 
 impl Keeper<'_> {
-    /// Begins what handshakes are missing; in an outage one at a time.
+    /// Starts the missing handshakes; in an outage one at a time.
     fn fill(&mut self) {
         let at_once = if self.outage.is_some() { 1 } else { AT_ONCE };
         let missing = self.context.limits.prewarmed.saturating_sub(self.watches.len());
@@ -100,7 +100,7 @@ impl Keeper<'_> {
         }
     }
 
-    /// Waits until something has happened.
+    /// Waits for the next event, and acts upon it.
     async fn next(&mut self) {
         select! {
             _ = self.key.changed() => self.begin_anew().await,
@@ -110,7 +110,7 @@ impl Keeper<'_> {
                     Ok(ready) => {
                         let key_id = ready.key_id;
                         if self.put(ready) && self.outage.take().is_some() {
-                            info!(%key_id, "sessions are kept ready again");
+                            info!(%key_id, "prewarming works again");
                         }
                     }
                     Err(close) => self.pause(&close).await,
@@ -124,32 +124,32 @@ impl Keeper<'_> {
         }
     }
 
-    /// Whether it is of any use.
-    fn put(&mut self, ready: Ready) -> bool {
+    /// Puts a session into the pool. Returns whether it is of the key in force.
+    fn put(&mut self, ready: ReadySession) -> bool {
         if ready.key_id != self.context.key_id() {
             ready.tunnel.stream.close();
             return false;
         }
         self.made = self.made.saturating_add(1);
         let (end, ended) = oneshot::channel();
-        // Before the watch runs: it takes what is not there for taken.
-        let kept = Kept { ready, since: Instant::now(), _watch: end };
-        self.context.prewarmed.lock().insert(self.made, kept);
+        // Before the watch runs: it takes a session that is not in the pool for taken.
+        let pooled = PooledSession { ready, since: Instant::now(), _watch: end };
+        self.context.prewarmed.lock().insert(self.made, pooled);
         self.watches.spawn(watch(Arc::clone(self.context), self.made, ended));
         true
     }
 
-    /// The receiver gives no session, or takes one back at once: says so when
-    /// that begins, and waits.
+    /// Pauses in an outage, when the receiver gives no session or closes it at once. Logs
+    /// the begin of the outage.
     async fn pause(&mut self, reason: &CloseReason) {
         if self.outage.is_none() {
             let key_id = self.context.key_id();
             let target = &self.context.config.tunnel.target;
             let hint = reason.hint().map(as_given);
             let hint = hint.as_deref();
-            warn!(hint, %key_id, %target, "no sessions can be kept ready: {reason}");
+            warn!(hint, %key_id, %target, "cannot prewarm sessions: {reason}");
         }
-        // Those that were begun beside it would say the same.
+        // The other handshakes under way would fail for the same reason.
         while let Some(made) = self.handshakes.join_next().await {
             if let Ok(Ok(ready)) = made {
                 self.put(ready);
@@ -166,22 +166,22 @@ impl Keeper<'_> {
         while self.watches.try_join_next().is_some() {}
     }
 
-    /// The key is another one, or the receiver elsewhere: what was made, or begun,
-    /// is of no use, and an outage may be over.
+    /// Drops all sessions and handshakes, since the key or the receiver's address has
+    /// changed. An outage may be over then.
     async fn begin_anew(&mut self) {
-        // Their sockets are closed before there are others.
+        // Old sockets are closed before new ones are opened.
         self.handshakes.shutdown().await;
         self.context.prewarmed.clear();
         self.outage = self.outage.and(Some(Duration::ZERO));
     }
 }
 
-async fn make(context: &Context) -> Result<Ready, CloseReason> {
+async fn make(context: &Context) -> Result<ReadySession, CloseReason> {
     let key = context.keys.in_force();
     let mut tunnel = connect_observed(context, &key, &mut None).await?;
     let ready = tunnel.session.sealer.seal_ready().map_err(RelayError::Seal)?;
     tunnel.stream.write_all(&ready).await.map_err(NoSession::Failed)?;
-    Ok(Ready { tunnel, key_id: key.id() })
+    Ok(ReadySession { tunnel, key_id: key.id() })
 }
 
 async fn watch(

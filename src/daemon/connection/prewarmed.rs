@@ -1,4 +1,4 @@
-//! Sessions that were made ready ahead of need, and are not taken yet.
+//! The pool of a sender's ready sessions.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -15,30 +15,32 @@ use crate::daemon::relay::Tunnel;
 use crate::daemon::relay::error::RelayError;
 use crate::protocol::{KeyId, OVERHEAD, OpenError, Record};
 
-/// The sessions that are ready, in the order they were made.
+/// The ready sessions, in the order in which they were made.
 #[derive(Default)]
-pub(crate) struct Prewarmed(Mutex<BTreeMap<u64, Kept>>);
+pub(crate) struct Prewarmed(Mutex<BTreeMap<u64, PooledSession>>);
 
-pub(super) struct Kept {
-    pub(super) ready: Ready,
+pub(super) struct PooledSession {
+    pub(super) ready: ReadySession,
     pub(super) since: Instant,
-    /// Dropped, it ends the watch.
+    /// Ends the watch when dropped.
     pub(super) _watch: oneshot::Sender<()>,
 }
 
-/// A session of which the receiver knows that OPEN comes later.
-pub(super) struct Ready {
+/// A session that has sent an empty PADDED, and sends OPEN when a connection takes it.
+pub(super) struct ReadySession {
     pub(super) tunnel: Tunnel,
     pub(super) key_id: KeyId,
 }
 
 impl Prewarmed {
-    /// A session of this key that is still good, for the runtime this is called
-    /// on. The newest: what cuts idle connections has had the least time for it.
+    /// Takes a session of this key that is still good, for the runtime that this is called
+    /// on. The newest is taken: a middlebox that cuts idle connections had the least time
+    /// to cut it.
     pub(super) fn take(&self, key_id: KeyId) -> Option<Tunnel> {
         loop {
-            let (_number, kept) = self.lock().pop_last()?;
-            let Ready { tunnel: Tunnel { stream, session }, key_id: made_with } = kept.ready;
+            let (_number, pooled) = self.lock().pop_last()?;
+            let ReadySession { tunnel: Tunnel { stream, session }, key_id: made_with } =
+                pooled.ready;
             if made_with == key_id
                 && !stream.has_input_now()
                 && let Ok(stream) = stream.moved_here()
@@ -48,29 +50,29 @@ impl Prewarmed {
         }
     }
 
-    /// Closes them all.
+    /// Closes all sessions.
     pub(crate) fn clear(&self) {
-        for kept in std::mem::take(&mut *self.lock()).into_values() {
-            kept.ready.tunnel.stream.close();
+        for pooled in std::mem::take(&mut *self.lock()).into_values() {
+            pooled.ready.tunnel.stream.close();
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Kept>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, PooledSession>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ready once this one can be read from, which only its end can cause.
+    /// Ready once this session's socket can be read, which only the session's end causes.
     pub(super) fn poll_lost(&self, number: u64, cx: &mut task::Context<'_>) -> Poll<()> {
         match self.lock().get(&number) {
-            Some(kept) => kept.ready.tunnel.stream.poll_has_input(cx),
+            Some(pooled) => pooled.ready.tunnel.stream.poll_has_input(cx),
             None => Poll::Ready(()),
         }
     }
 }
 
-impl Ready {
-    /// Whether the receiver does not take it back for so long, as it does at once
-    /// when it has too many connections.
+impl ReadySession {
+    /// Waits for `time`, and fails if the receiver closes the session before. A receiver at
+    /// its connection limit closes a session at once.
     pub(super) async fn lasts(self, time: Duration) -> Result<Self, CloseReason> {
         select! {
             () = poll_fn(|cx| self.tunnel.stream.poll_has_input(cx)) => Err(self.why_lost()),
@@ -78,7 +80,7 @@ impl Ready {
         }
     }
 
-    /// What the receiver has to say of its end.
+    /// Why the receiver closed the session.
     pub(super) fn why_lost(mut self) -> CloseReason {
         let mut abort = [0; OVERHEAD + 1];
         match self.tunnel.stream.try_read(&mut abort) {
@@ -107,18 +109,18 @@ mod tests {
     use crate::daemon::net::stream::Stream;
     use crate::protocol::{Initiator, Responder, SharedKey, Suite};
 
-    fn ready(key: &SharedKey) -> (Kept, UnixStream) {
+    fn ready(key: &SharedKey) -> (PooledSession, UnixStream) {
         let (initiator, message_1) = Initiator::start(Suite::Aes256Gcm, key, &mut SysRng).unwrap();
         let responder = Responder::accept(&message_1, [key], None, &mut SysRng).unwrap();
         let session = initiator.finish(&responder.reply).unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let stream = TunnelStream(Stream::accepted(ours.into(), Keepalive::Off).unwrap());
-        let ready = Ready { tunnel: Tunnel { stream, session }, key_id: key.id() };
-        (Kept { ready, since: Instant::now(), _watch: oneshot::channel().0 }, theirs)
+        let ready = ReadySession { tunnel: Tunnel { stream, session }, key_id: key.id() };
+        (PooledSession { ready, since: Instant::now(), _watch: oneshot::channel().0 }, theirs)
     }
 
-    /// Also before the watch has noticed that the others are of no use.
+    /// Even before the watch has noticed that the other sessions are lost.
     #[tokio::test]
     async fn only_a_good_session_is_taken() {
         let [key, old] =
@@ -126,8 +128,8 @@ mod tests {
         let pool = Prewarmed::default();
         let mut receivers = vec![];
         for (number, key) in (0..).zip([&key, &old, &key, &key]) {
-            let (kept, theirs) = ready(key);
-            pool.lock().insert(number, kept);
+            let (pooled, theirs) = ready(key);
+            pool.lock().insert(number, pooled);
             receivers.push(theirs);
         }
         drop(receivers.pop());

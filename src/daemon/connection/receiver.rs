@@ -1,4 +1,4 @@
-//! The receiver's end: a peer proves the key, then the target is connected to.
+//! The receiver: a peer proves the key, then the receiver connects to the target.
 
 use std::slice::from_ref;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::guarded::Guarded;
 use super::handshake::{first_record, read_message_1, respond};
 use super::handshake_error::PreAuthError;
 use super::log::ConnectionStats;
-use super::permit::{ConnectionPermit, Open};
+use super::permit::{ConnectionPermit, Established};
 use crate::daemon::limits::pre_auth::PreAuthSlot;
 use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
@@ -26,26 +26,26 @@ use crate::protocol::{Record, Responder, Session, SharedKey};
 /// How long handshakes may take that are under way when the drain begins.
 const LAST_HANDSHAKES: Duration = Duration::from_secs(1);
 
-/// How long sessions that are ready can be opened once another process takes over.
+/// How long ready sessions can still be used once the next process takes over.
 const LAST_READY: Duration = Duration::from_secs(5);
 
 /// The key in force, and each that comes after it.
 type KeyWatch = watch::Receiver<Arc<SharedKey>>;
 
-/// From an accepted peer, a stranger until it proves the key, to a connection that has
-/// all it needs.
+/// From an accepted peer, a stranger until it proves the key, to a connection that is
+/// ready to be relayed.
 pub(super) async fn receive(
     context: &Arc<Context>,
     stranger: Guarded<TunnelStream, PreAuthSlot>,
     accepted_at: Instant,
     stats: &mut ConnectionStats,
-) -> Result<Open, CloseReason> {
+) -> Result<Established, CloseReason> {
     let mut key = context.keys.watch();
     let (session, record) = prove(context, &stranger, &mut key, accepted_at, stats).await?;
     let permit = match ConnectionPermit::get(context) {
         Ok(permit) => permit,
         Err(reason) => {
-            // It keeps its slot until it has heard that.
+            // The peer keeps its slot until it has received the reason.
             let Guarded { sockets, guard: slot } = stranger;
             let tunnel = Tunnel { stream: sockets, session };
             select! {
@@ -58,14 +58,14 @@ pub(super) async fn receive(
     let Guarded { sockets, guard: permit } = stranger.counted_by(permit);
     let mut peer = Guarded { sockets: Tunnel { stream: sockets, session }, guard: permit };
     if record == Record::Ready
-        && let Err(reason) = opened_later(context, &mut peer.sockets, &mut key).await
+        && let Err(reason) = wait_for_open(context, &mut peer.sockets, &mut key).await
     {
         refuse(peer.sockets, &reason).await;
         return Err(reason);
     }
     let connected = select! {
         biased;
-        // The first look is before the target is opened.
+        // Before the connect: a key that was replaced already opens no target.
         _ = key.changed() => Err(CloseReason::KeyReplaced),
         target = context.target.connect(&mut stats.address) => target.map_err(CloseReason::Target),
         () = context.shutdown.begun() => Err(RelayError::ShuttingDown.into()),
@@ -92,12 +92,13 @@ async fn prove(
         () = stranger.guard.evicted() => Err(PreAuthError::Evicted),
         () = handshakes_are_over(context) => return Err(RelayError::ShuttingDown.into()),
     };
-    context.observer.handshake(proved.as_ref().map(|_session| ()).map_err(PreAuthError::reason));
+    context
+        .observer
+        .handshake_ended(proved.as_ref().map(|_session| ()).map_err(PreAuthError::reason));
     Ok(proved?)
 }
-/// Waits for OPEN of a session that was made ready ahead of need: it may take as
-/// long as it likes, or as the key is in force that it was made with.
-async fn opened_later(
+/// Waits for OPEN of a ready session, for as long as the session's key is in force.
+async fn wait_for_open(
     context: &Context,
     tunnel: &mut Tunnel,
     key: &mut KeyWatch,
@@ -110,13 +111,13 @@ async fn opened_later(
             Err(PreAuthError::Record(error)) => Err(RelayError::Record(error).into()),
             Err(_gone) => Err(Unused::Closed.into()),
         },
-        () = ready_is_over(context) => Err(Unused::ShuttingDown.into()),
+        () = unopened_is_over(context) => Err(Unused::ShuttingDown.into()),
     }
 }
 
-/// Where another process takes over, a session that is ready may be opened just now.
-/// Soon the sender has newer ones, of that process, in its place.
-async fn ready_is_over(context: &Context) {
+/// Waits until ready sessions can no longer be used. Where the next process takes over, a
+/// client may be taking one right now; soon the sender has sessions of that process.
+async fn unopened_is_over(context: &Context) {
     context.drain.begun().await;
     if context.handover.has_begun() {
         select! {
@@ -126,7 +127,8 @@ async fn ready_is_over(context: &Context) {
     }
 }
 
-/// A peer that was accepted just before the drain began is served like those before.
+/// Waits until handshakes under way are given up. A peer that was accepted just before the
+/// drain began is still served.
 async fn handshakes_are_over(context: &Context) {
     context.drain.begun().await;
     select! {
@@ -135,8 +137,7 @@ async fn handshakes_are_over(context: &Context) {
     }
 }
 
-/// The handshake and the record that proves the peer live, all before one
-/// deadline.
+/// The handshake and the record that proves the peer live, within one deadline.
 async fn authenticate(
     context: &Context,
     Guarded { sockets: tunnel, guard: slot }: &Guarded<TunnelStream, PreAuthSlot>,
@@ -147,7 +148,7 @@ async fn authenticate(
     slot.mark_reading();
     let deadline = Deadline::after_since(accepted_at, context.config.tunnel.timeout.get());
     let message_1 = read_message_1(tunnel, deadline).await?;
-    // Not before: a key that has been replaced meanwhile is good for nothing.
+    // Only now: a key that was replaced while the message came must not be used.
     let key = Arc::clone(&key.borrow_and_update());
     let only = context.config.tunnel.cipher.0;
     let Responder { reply, key_id, mut session } =
@@ -163,7 +164,7 @@ async fn authenticate(
     Ok((session, record))
 }
 
-/// Tells an authenticated peer why it gets nothing.
+/// Sends ABORT to a peer that has proved the key, and closes the tunnel.
 async fn refuse(mut tunnel: Tunnel, reason: &CloseReason) {
     let record = reason.abort_reason();
     let record = record.and_then(|reason| tunnel.session.sealer.seal_abort(reason).ok());

@@ -1,4 +1,4 @@
-//! The sender's end: a client waits, a session is agreed on with the receiver.
+//! The sender: while a client waits, it agrees on a session with the receiver.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::guarded::Guarded;
 use super::handshake::initiate;
 use super::handshake_error::NoSession;
 use super::log::ConnectionStats;
-use super::permit::{ConnectionPermit, Open};
+use super::permit::{ConnectionPermit, Established};
 use crate::config::TunnelConfig;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::daemon::net::target::Target;
@@ -19,12 +19,12 @@ use crate::daemon::relay::Tunnel;
 use crate::daemon::relay::error::RelayError;
 use crate::protocol::{SharedKey, Suite};
 
-/// From an accepted client to a connection that has all it needs.
+/// From an accepted client to a connection that is ready to be relayed.
 pub(super) async fn send(
     context: &Context,
     client: Guarded<LocalStream, ConnectionPermit>,
     stats: &mut ConnectionStats,
-) -> Result<Open, CloseReason> {
+) -> Result<Established, CloseReason> {
     let local = &client.sockets;
     let tunnel = select! {
         tunnel = connect_to_receiver(context, stats) => tunnel?,
@@ -35,8 +35,8 @@ pub(super) async fn send(
     Ok(Guarded { sockets: (client.sockets, tunnel), guard: client.guard })
 }
 
-/// A session of the key that is in force once it is made. Where the key is replaced
-/// meanwhile, nothing has been sent yet, and another session is made.
+/// Makes a session of the key in force, or takes a ready one. Where the key is replaced
+/// meanwhile, nothing of the client has been sent yet, and another session is made.
 async fn connect_to_receiver(
     context: &Context,
     stats: &mut ConnectionStats,
@@ -63,19 +63,19 @@ async fn connect_to_receiver(
     }
 }
 
-/// As [`connect`], and counted.
+/// As [`connect`]; the observer counts the handshake.
 pub(super) async fn connect_observed(
     context: &Context,
     key: &SharedKey,
     tried: &mut Option<SocketAddr>,
 ) -> Result<Tunnel, NoSession> {
     let result = connect(&context.target, key, &context.config.tunnel, tried).await;
-    context.observer.handshake(result.as_ref().map(|_tunnel| ()).map_err(NoSession::reason));
+    context.observer.handshake_ended(result.as_ref().map(|_tunnel| ()).map_err(NoSession::reason));
     result
 }
 
-/// Connects to a receiver and agrees on a session with it. `tried` is the address of the
-/// receiver's name that the result is of.
+/// Connects to a receiver and agrees on a session with it. Where the receiver is a name,
+/// `tried` becomes the address that the result is of.
 pub(crate) async fn connect(
     target: &Target,
     key: &SharedKey,
@@ -91,7 +91,7 @@ pub(crate) async fn connect(
     }
 }
 
-/// AES-256-GCM where the processor has instructions for it.
+/// The fastest suite: AES-256-GCM where the processor has instructions for it.
 fn fastest_suite() -> Suite {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     let has_aes = std::arch::is_x86_feature_detected!("aes")

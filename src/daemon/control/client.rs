@@ -1,4 +1,4 @@
-//! What a command asks of a running spiped, as `spiped rekey` does.
+//! The client of the control socket: `spiped rekey`.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -9,27 +9,27 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
-use super::{ANSWER_MAX, Answer, LINE_MAX, Request, Verb, open_socket};
+use super::{ANSWER_MAX, Answer, LINE_MAX, Request, Verb, socket_file};
 use crate::keys::file::{self, KeyFileError, Owners};
 use crate::report::{Report, exit};
 
-/// How long the other process may let us wait.
+/// How long the running spiped may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Why a running spiped has not done what it was asked.
+/// Why a request to a running spiped failed.
 #[derive(Debug, Error)]
 pub(crate) enum ControlError {
-    /// The key file here is refused.
+    /// The key file is refused before it is sent.
     #[error(transparent)]
     Key(#[from] KeyFileError),
-    /// Nobody listens there for us.
+    /// Nothing listens there, or this user is not allowed to connect.
     #[error("cannot reach a spiped at {}: {error}", socket.display())]
     Connect { socket: PathBuf, error: io::Error },
-    /// It ended, or hung, before it answered.
+    /// The running spiped ended, or hung, before it answered.
     #[error("the spiped at {} does not answer: {error}", socket.display())]
     NoAnswer { socket: PathBuf, error: io::Error },
-    /// It has looked at what was asked, and does not do it.
-    #[error("the spiped at {} refuses that: {reason}", socket.display())]
+    /// The running spiped refused the request.
+    #[error("the spiped at {} refuses the request: {reason}", socket.display())]
     Refused { socket: PathBuf, reason: String },
 }
 
@@ -38,7 +38,7 @@ impl Report for ControlError {
         match self {
             Self::Key(error) => error.hint(),
             Self::Connect { .. } => {
-                "it must run with --control and this path; root and its own user may do this"
+                "spiped must run with --control and this path; only root and its own user may connect"
             }
             Self::NoAnswer { .. } => "its log says why, and which key it has now",
             Self::Refused { .. } => "its log may say more; it goes on with the key it has",
@@ -54,18 +54,17 @@ impl Report for ControlError {
     }
 }
 
-/// Checks and reads the key file, and has it taken by the process behind the
-/// socket. Returns the id of the key that is in force there now.
+/// Checks and reads the key file, and has the running spiped behind the socket put the key
+/// in force. Returns the id of the key that is in force there now.
 ///
-/// The file may belong to that process's user, too: it gets nothing that was not
-/// its own.
+/// The file may also belong to the user of that spiped, who gets nothing but its own file.
 ///
 /// # Errors
-/// When the key file is refused, here or there, or nobody answers.
+/// When the key is refused, here or there, or the running spiped does not answer.
 pub(crate) fn rekey(path: &Path, key: &Path) -> Result<String, ControlError> {
     let unreached = |error| ControlError::Connect { socket: path.into(), error };
-    let (socket, user) = open_socket(path).map_err(unreached)?;
-    // First the key, which may be long in coming: the other end does not wait.
+    let (socket, user) = socket_file(path).map_err(unreached)?;
+    // The key is read first: standard input may be slow, and the server does not wait.
     let content = file::read_content(key, Owners::OwnOr(user))?;
     let stream = connect(&socket).map_err(unreached)?;
     match ask(&stream, Verb::Rekey, &content) {
@@ -77,7 +76,7 @@ pub(crate) fn rekey(path: &Path, key: &Path) -> Result<String, ControlError> {
 
 fn connect(socket: &File) -> io::Result<Socket> {
     let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // Also of the connect, where the other process does not accept.
+    // Also limits the connect, where the other process does not accept.
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.connect(&SockAddr::unix(format!("/proc/self/fd/{}", socket.as_raw_fd()))?)?;
     Ok(stream)
@@ -90,7 +89,7 @@ fn ask(mut stream: &Socket, verb: Verb, body: &[u8]) -> io::Result<Answer> {
     let mut answer = Vec::new();
     let mut part = [0; ANSWER_MAX];
     while answer.len() < LINE_MAX + ANSWER_MAX {
-        // In all, however little comes at a time.
+        // One limit for the whole answer.
         let left = PATIENCE.saturating_sub(started.elapsed());
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
@@ -99,7 +98,7 @@ fn ask(mut stream: &Socket, verb: Verb, body: &[u8]) -> io::Result<Answer> {
         match stream.read(&mut part) {
             Ok(0) => break,
             Ok(count) => answer.extend_from_slice(&part[..count]),
-            // When the time is over, too.
+            // Also when the read timeout is over.
             Err(error) if is_to_be_tried_again(&error) => {}
             Err(error) => return Err(error),
         }

@@ -1,16 +1,15 @@
-//! `--control`: a unix socket on which a running spiped is told to do something. What
-//! is asked and what is answered have one form:
+//! `--control`: a unix socket on which a running spiped takes requests:
 //!
 //! ```text
-//! asked:     spiped/1 rekey 32\n      version, verb, bytes of the body; then the body
-//! answered:  ok rekey 20\n            what has become of it, the verb, bytes of the body
-//!            3f9a-12bc-07de-5581\n
-//!        or  refused rekey 38\n
-//!            the key has 3 bytes, fewer than 32\n
-//!        or  refused: REASON\n       what is asked cannot be understood
+//! request:  spiped/1 rekey 32\n      version, verb, bytes of the body; then the body
+//! answer:   ok rekey 20\n            result, verb, bytes of the body; then the body
+//!           3f9a-12bc-07de-5581\n
+//!      or:  refused rekey 38\n
+//!           the key has 3 bytes, fewer than 32\n
+//!      or:  refused: REASON\n       the request cannot be understood
 //! ```
 //!
-//! The last form is the same in every version.
+//! Every version has the last form.
 
 pub(crate) mod client;
 pub(crate) mod server;
@@ -23,24 +22,24 @@ use std::path::Path;
 use nix::libc::{O_NOFOLLOW, O_PATH};
 use thiserror::Error;
 
-/// The version of the form above.
+/// The version of the requests and answers above.
 const VERSION: &str = "spiped/1";
 /// The longest first line, its end included.
 const LINE_MAX: usize = 64;
-/// What an answer begins with to what cannot be understood.
+/// The beginning of the answer to a request that cannot be understood.
 const NOT_UNDERSTOOD: &str = "refused: ";
 /// The longest body of an answer.
 const ANSWER_MAX: usize = 1024;
 
-/// What can be asked.
+/// The verb of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
-    /// The body is the content of a key file, which is to be in force. The answer's body
-    /// is the id of the key in force.
+    /// Put a key in force. The request's body is the content of a key file, the answer's
+    /// body is the id of the key in force.
     Rekey,
 }
 
-/// What is asked, before its body.
+/// The first line of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     verb: Verb,
@@ -48,23 +47,23 @@ pub(crate) struct Request {
     length: usize,
 }
 
-/// Why a first line is none.
+/// Why a first line cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum RequestError {
-    #[error("it is of another version of spiped, this one speaks {VERSION}")]
+    #[error("the request is of another version of spiped; this one speaks {VERSION}")]
     Version,
-    #[error("'{}' is not known here", .0.escape_debug())]
+    #[error("the request '{}' is not known", .0.escape_debug())]
     Verb(String),
-    #[error("the length of what is asked is no number")]
+    #[error("the length of the request is not a number")]
     Length,
 }
 
-/// What is answered.
+/// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// It is done; what there is to say of it.
+    /// The request is carried out; the result.
     Ok(String),
-    /// It is not done; why.
+    /// The request is refused; the reason.
     Refused(String),
 }
 
@@ -79,12 +78,11 @@ impl Verb {
 }
 
 impl Request {
-    /// The first line.
     fn line(self) -> String {
         format!("{VERSION} {} {}\n", self.verb.name(), self.length)
     }
 
-    /// What a first line, without its end, asks.
+    /// Parses a first line without its end.
     fn parse(line: &[u8]) -> Result<Self, RequestError> {
         let line = str::from_utf8(line).map_err(|_| RequestError::Version)?;
         let words: Vec<_> = line.split(' ').collect();
@@ -97,7 +95,6 @@ impl Request {
 }
 
 impl Answer {
-    /// All of it.
     fn bytes(&self, verb: Verb) -> Vec<u8> {
         let (word, body) = match self {
             Self::Ok(body) => ("ok", body),
@@ -106,8 +103,8 @@ impl Answer {
         format!("{word} {} {}\n{body}\n", verb.name(), body.len() + 1).into_bytes()
     }
 
-    /// What the whole of an answer to a verb says: one line, which goes to root's
-    /// terminal and to the log.
+    /// Parses a whole answer to a verb. Its body must be one printable line, since it goes
+    /// to root's terminal and to the log.
     fn parse(bytes: &[u8], verb: Verb) -> Option<Self> {
         let text = str::from_utf8(bytes).ok()?;
         let (line, body) = text.split_once('\n')?;
@@ -129,13 +126,13 @@ impl Answer {
     }
 }
 
-/// The file of a unix socket itself, and its owner; never where a link leads: the
-/// folder may be another user's, who could have it lead to another's socket.
-fn open_socket(path: &Path) -> io::Result<(File, u32)> {
+/// The file of a unix socket, and its owner. Links are not followed: the folder may belong
+/// to another user, who could make a link to somebody else's socket.
+fn socket_file(path: &Path) -> io::Result<(File, u32)> {
     let file = OpenOptions::new().read(true).custom_flags(O_PATH | O_NOFOLLOW).open(path)?;
     let metadata = file.metadata()?;
     if !metadata.file_type().is_socket() {
-        return Err(io::Error::other("it is not a socket"));
+        return Err(io::Error::other("the file is not a socket"));
     }
     Ok((file, metadata.uid()))
 }

@@ -1,8 +1,8 @@
-//! Where a running spiped is told to do something.
+//! The server of the control socket.
 //!
-//! A few are heard at a time, and each only for a moment. Only root and, outside our
-//! units, the user of this process are heard, whatever the mode of the socket's file has
-//! become.
+//! A few requests are served at a time, each within a time limit. Only root and, outside
+//! the units of spiped, the user of this process may make requests, whatever the mode of
+//! the socket's file has become.
 
 use std::cell::RefCell;
 use std::io;
@@ -19,7 +19,7 @@ use socket2::Socket;
 use tokio::task::{JoinSet, yield_now};
 use tracing::warn;
 
-use super::{Answer, LINE_MAX, NOT_UNDERSTOOD, Request, Verb, open_socket};
+use super::{Answer, LINE_MAX, NOT_UNDERSTOOD, Request, Verb, socket_file};
 use crate::config::{Keepalive, unit_name};
 use crate::daemon::accept::{Listener, bind_unix};
 use crate::daemon::connection::context::Context;
@@ -30,47 +30,47 @@ use crate::logging::limit::LogLimit;
 use crate::protocol::KEY_FILE_MAX;
 use crate::unit::notify::reloading;
 
-/// How long one may take to say all of it, and to hear the answer.
+/// How long a client may take to send its request and to read the answer.
 const LIMIT: Duration = Duration::from_secs(5);
-/// How many are heard at once: a slow one keeps no other waiting.
+/// The most requests at once: a slow client must not keep others waiting.
 const AT_ONCE: usize = 4;
 
-/// The socket.
+/// The listening control socket.
 pub(crate) struct Control(Listener);
 
 impl Control {
-    /// Listens at `path`, for its owner alone: this user, or the one whom this
-    /// process is going to be.
+    /// Listens at `path`. The socket's file is for its owner alone: this user, or the user
+    /// that this process is going to become.
     pub(crate) fn bind(path: &Path, user: Option<u32>) -> io::Result<Self> {
         let listener = bind_unix(path, Mode::S_IRUSR | Mode::S_IWUSR)?;
-        // Only root becomes another one; who is not root is told so later.
+        // Only root can become another user; otherwise the start fails later.
         if let Some(user) = user.filter(|_| geteuid().is_root()) {
             give(path, user)?;
         }
         Ok(Self(listener))
     }
 
-    /// Does what it is told, for ever.
+    /// Serves requests, for ever.
     ///
     /// # Errors
     /// When the listening socket is broken.
     pub(crate) async fn serve(&self, context: &Arc<Context>) -> io::Result<()> {
-        let heard = RefCell::new(JoinSet::new());
+        let served = RefCell::new(JoinSet::new());
         let limit = LogLimit::new(1);
         self.0
             .accept(async |socket, _| {
-                let mut heard = heard.borrow_mut();
-                while heard.try_join_next().is_some() {}
-                let refused = if heard.len() >= AT_ONCE {
-                    Some(io::Error::other("so many others are being heard"))
+                let mut served = served.borrow_mut();
+                while served.try_join_next().is_some() {}
+                let refused = if served.len() >= AT_ONCE {
+                    Some(io::Error::other("too many requests at once"))
                 } else {
-                    may_be_heard(&socket).err()
+                    check_client(&socket).err()
                 };
                 match refused {
-                    None => drop(heard.spawn(hear(socket, Arc::clone(context)))),
+                    None => drop(served.spawn(serve_within_limit(socket, Arc::clone(context)))),
                     Some(error) => {
                         if let Some(suppressed) = limit.allow() {
-                            warn!(suppressed, "the control socket was not heard: {error}");
+                            warn!(suppressed, "control request refused: {error}");
                         }
                     }
                 }
@@ -79,16 +79,16 @@ impl Control {
     }
 }
 
-/// Gives the socket's file to the user: never what a link leads to, nor what is
-/// no socket.
+/// Gives the socket's file to the user. Follows no link, and gives away nothing but a
+/// socket.
 fn give(path: &Path, user: u32) -> io::Result<()> {
-    let (file, _) = open_socket(path)?;
+    let (file, _) = socket_file(path)?;
     Ok(fchownat(file, c"", Some(Uid::from_raw(user)), None, AtFlags::AT_EMPTY_PATH)?)
 }
 
-fn may_be_heard(socket: &Socket) -> io::Result<()> {
+fn check_client(socket: &Socket) -> io::Result<()> {
     let user = getsockopt(socket, PeerCredentials)?.uid();
-    // Units of ours are told by root, and have a user that another one may share.
+    // A unit's user may be shared with another unit, so only root may make requests there.
     let is_own = user == geteuid().as_raw() && unit_name().is_none();
     if user != 0 && !is_own {
         return Err(io::Error::other(format!("user {user} may not change anything")));
@@ -96,15 +96,15 @@ fn may_be_heard(socket: &Socket) -> io::Result<()> {
     Ok(())
 }
 
-async fn hear(socket: Socket, context: Arc<Context>) {
-    let heard = Deadline::after(LIMIT).bound(hear_one(socket, &context)).await;
-    if let Err(error) = heard.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())) {
-        warn!("the control socket was not heard: {error}");
+async fn serve_within_limit(socket: Socket, context: Arc<Context>) {
+    let result = Deadline::after(LIMIT).bound(serve_request(socket, &context)).await;
+    if let Err(error) = result.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())) {
+        warn!("control request failed: {error}");
     }
 }
 
-/// One request and its answer.
-async fn hear_one(socket: Socket, context: &Context) -> io::Result<()> {
+/// Serves one request.
+async fn serve_request(socket: Socket, context: &Context) -> io::Result<()> {
     let stream = Stream::accepted(socket, Keepalive::Off)?;
     let request = match Request::parse(&read_line(&stream).await?) {
         Ok(request) => request,
@@ -126,13 +126,13 @@ async fn hear_one(socket: Socket, context: &Context) -> io::Result<()> {
     }
 }
 
-/// The first line without its end, or as much as one can have. Not a byte more is read:
-/// a key may follow.
+/// Reads the first line without its end, up to the longest there may be. Reads not a byte
+/// more, since a key may follow.
 async fn read_line(stream: &Stream) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     while line.len() < LINE_MAX {
         let mut byte = [0];
-        // A client of another version begins with a byte that no line has.
+        // A client of another version may begin with a zero byte, which no line has.
         if stream.read_full(&mut byte, &mut 0).await? == 0 || byte == *b"\n" || byte == [0] {
             break;
         }
@@ -141,10 +141,10 @@ async fn read_line(stream: &Stream) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// The whole content of a key file, never a part of one.
+/// Reads the whole content of a key file.
 async fn read_body(stream: &Stream, length: usize) -> io::Result<SecretBytes> {
     if length > KEY_FILE_MAX {
-        return Err(io::Error::other("it is too long"));
+        return Err(io::Error::other("the request is too long"));
     }
     let mut content = SecretBytes::zeroed(length)?;
     if stream.read_full(&mut content, &mut 0).await? < length {
@@ -153,8 +153,8 @@ async fn read_body(stream: &Stream, length: usize) -> io::Result<SecretBytes> {
     Ok(content)
 }
 
-/// Answers, and waits until that is read: a socket that is closed before all was read
-/// from it takes its answer back.
+/// Answers, and waits until the client has read the answer: a socket that is closed with
+/// unread input discards its answer.
 async fn answer(stream: &Stream, answer: &[u8]) -> io::Result<()> {
     stream.write_all(answer).await?;
     stream.shutdown_write()?;

@@ -1,6 +1,6 @@
-//! Limits of what this process holds at once. All of them follow from the limit of
-//! file descriptors, which is divided at the start, so that no connection fails later
-//! for want of a descriptor.
+//! Limits of connections, slots and sessions. All of them follow from the limit of file
+//! descriptors, which is divided at the start, so that no connection fails later for lack
+//! of a descriptor.
 
 pub(crate) mod fd_budget;
 pub(crate) mod pre_auth;
@@ -17,8 +17,8 @@ use crate::report::{Report, exit};
 
 /// Descriptors of an open connection: the local socket and the tunnel.
 pub(crate) const PER_CONNECTION: usize = 2;
-/// Descriptors of a listening socket: its own, and that of the connection that was
-/// accepted last, which may wait for a slot.
+/// Descriptors of a listening socket: its own, and one for the connection that was accepted
+/// last, which may wait for a slot.
 const PER_LISTENER: usize = 2;
 /// Descriptors of everything else: standard input and output (3), the signal handlers
 /// (2), the control socket and its clients (5), the pid file, the log, the socket of
@@ -26,12 +26,11 @@ const PER_LISTENER: usize = 2;
 const RESERVED: usize = 24;
 /// Descriptors of each thread's runtime.
 const PER_THREAD: usize = 4;
-/// One of so many descriptors is for a further connect of a connection whose target
-/// has several addresses.
+/// One of so many descriptors is for further connects, to targets with several addresses.
 const SPARE_PART: usize = 32;
-/// More further connects at once gain nothing.
+/// More descriptors for further connects gain nothing.
 const SPARE_MAX: usize = 256;
-/// At most one of so many descriptors is for a session that is kept ready.
+/// At most one of so many descriptors is for a ready session.
 const PREWARMED_PART: usize = 4;
 /// More slots before authentication gain nothing.
 const PRE_AUTH_MAX: usize = 4096;
@@ -45,11 +44,11 @@ pub(crate) struct Limits {
     pub(crate) connections: usize,
     /// Sockets of peers that have not proved the key; a sender has no such peers.
     pub(crate) pre_auth: usize,
-    /// Sessions that a sender keeps ready.
+    /// Ready sessions of a sender.
     pub(crate) prewarmed: usize,
-    /// Descriptors for connects beside the first one of their connection.
+    /// Descriptors for further connects, beside the first one of their connection.
     pub(crate) spare: usize,
-    /// Descriptors of connections; `-n` may allow fewer connections than these are for.
+    /// Descriptors of connections; `-n` may allow fewer connections than that.
     pub(crate) descriptors: usize,
 }
 
@@ -66,13 +65,13 @@ impl Limits {
         let fixed = RESERVED
             .saturating_add(config.process.threads.get().saturating_mul(PER_THREAD))
             .saturating_add(listeners.saturating_mul(PER_LISTENER));
-        // And one slot before authentication, one descriptor to spare.
+        // One connection, one slot before authentication, one further connect.
         let descriptors = raise_limit(fixed.saturating_add(PER_CONNECTION + 2))?;
         let limits = Self::within(descriptors, fixed, config.role, config.connections.prewarm);
         if limits.prewarmed < config.connections.prewarm.get() {
             warn!(
                 hint = MORE_DESCRIPTORS,
-                "{descriptors} file descriptors allow {} sessions to be kept ready, not the {} of {}",
+                "{descriptors} file descriptors allow {} prewarmed sessions, not the {} of {}",
                 limits.prewarmed,
                 config.connections.prewarm.get(),
                 as_given("--prewarm"),
@@ -107,9 +106,9 @@ impl Limits {
     }
 }
 
-/// The limit of descriptors is too low to serve anybody.
+/// The limit of descriptors is too low for a single connection.
 #[derive(Debug, Error)]
-#[error("not one connection can be served: {0}")]
+#[error("cannot serve even one connection: {0}")]
 pub(crate) struct TooFewDescriptors(io::Error);
 
 impl Report for TooFewDescriptors {
@@ -122,10 +121,10 @@ impl Report for TooFewDescriptors {
     }
 }
 
-/// Raises the soft limit of descriptors to the hard one, and returns it.
+/// Raises the soft limit of descriptors to the hard one, and returns the limit.
 ///
 /// # Errors
-/// When that is fewer than are needed.
+/// When the limit is below `needed`.
 pub(crate) fn raise_limit(needed: usize) -> Result<usize, TooFewDescriptors> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {

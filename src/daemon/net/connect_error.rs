@@ -38,7 +38,7 @@ impl From<io::Error> for ConnectError {
 }
 
 impl ConnectError {
-    /// What may help whoever reads the log.
+    /// What may help the operator.
     pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::Unresolved(..) => "check the name after -t and the resolver",
@@ -47,14 +47,14 @@ impl ConnectError {
                 "-b must be an address of this host, IPv4 or IPv6 as the target's is; leave out its port, which only one connection can have"
             }
             Self::TimedOut(_) => {
-                "is that host up, and its address after -t right? else a firewall drops what is sent"
+                "is that host up, and the address after -t right? otherwise a firewall may drop packets"
             }
             Self::Unreachable(error) => unreachable_hint(error),
             Self::NoRoom(_) => NO_ROOM,
         }
     }
 
-    /// What the other end is told, where this end is the receiver.
+    /// The reason that an ABORT tells the sender, where this end is the receiver.
     pub(crate) const fn abort_reason(&self) -> AbortReason {
         match self {
             Self::Refused => AbortReason::TargetRefused,
@@ -76,7 +76,7 @@ fn unreachable_hint(error: &io::Error) -> &'static str {
         }
         Some(ENOENT) => "nothing is at the path after -t: is the server running?",
         Some(EACCES | EPERM) => {
-            "this user may not: the mode of the socket after -t, or this host's own firewall, says so"
+            "this user is not allowed to: check the mode of the socket after -t, and this host's firewall"
         }
         _ => "check the address after -t, the route and the firewall",
     }

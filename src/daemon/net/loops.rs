@@ -1,5 +1,5 @@
-//! Connections of this process to itself. A target that leads back to the source
-//! would make connections of a single one until nothing is left for another.
+//! Loops: connections of this process to itself. With a target that leads back to the
+//! source, a single client would cause connections until the limit is reached.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -18,27 +18,27 @@ use socket2::{SockAddr, Socket};
 use super::peer::Peer;
 use crate::config::Address;
 
-/// What helps where a connection has come back.
+/// The hint of a loop.
 pub(crate) const LOOP: &str = "-t must name the other end or the server, not what -s listens on";
 
-/// The connections of this process to addresses of this host, and whether it has
-/// accepted them itself.
+/// The connections of this process to addresses of this host, and whether this process
+/// has accepted them.
 static OUTGOING: Mutex<BTreeMap<NonZeroU64, bool>> = Mutex::new(BTreeMap::new());
-/// Makes a number of a connection's ends, which takes less room than they do.
+/// Hashes a connection's endpoints into a number, which is smaller.
 static NUMBERS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// Both ends of a TCP connection, IPv4 addresses always in their own form.
+/// Both endpoints of a TCP connection; IPv4 addresses are never in their IPv6 form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Ends {
+pub(crate) struct Endpoints {
     from: (IpAddr, u16),
     to: (IpAddr, u16),
 }
 
-/// A connection that is noted as one of this process until this is dropped.
+/// Guard: a connection counts as one of this process until dropped.
 pub(crate) struct Outgoing(NonZeroU64);
 
-impl Ends {
-    /// Those of a socket that connects to `address`; a unix socket has none.
+impl Endpoints {
+    /// The endpoints of a socket that connects to `address`; a unix socket has none.
     pub(crate) fn of(socket: &Socket, address: &SockAddr) -> io::Result<Option<Self>> {
         let Some(to) = address.as_socket() else { return Ok(None) };
         let from = socket.local_addr()?.as_socket();
@@ -48,13 +48,13 @@ impl Ends {
     fn new(from: SocketAddr, to: SocketAddr) -> Self {
         let from = (from.ip().to_canonical(), from.port());
         let ip = to.ip().to_canonical();
-        // Linux takes it for the address that it connects from.
+        // Linux takes an unspecified address for the address that it connects from.
         let ip = if ip.is_unspecified() { from.0 } else { ip };
         Self { from, to: (ip, to.port()) }
     }
 
     /// Whether the connection goes from a socket to itself.
-    pub(crate) fn are_one(self) -> bool {
+    pub(crate) fn are_equal(self) -> bool {
         self.from == self.to
     }
 
@@ -68,8 +68,8 @@ impl Ends {
 }
 
 impl Outgoing {
-    /// Notes a connection, if it goes to this host.
-    pub(crate) fn note(ends: Ends) -> Option<Self> {
+    /// Notes a connection, if its target is on this host.
+    pub(crate) fn note(ends: Endpoints) -> Option<Self> {
         ends.are_on_this_host().then(|| {
             let number = ends.number();
             outgoing().insert(number, false);
@@ -77,7 +77,7 @@ impl Outgoing {
         })
     }
 
-    /// Whether this process has accepted it.
+    /// Whether this process has accepted the connection.
     pub(crate) fn has_come_back(&self) -> bool {
         outgoing().get(&self.0).copied().unwrap_or_default()
     }
@@ -93,27 +93,27 @@ fn outgoing() -> MutexGuard<'static, BTreeMap<NonZeroU64, bool>> {
     OUTGOING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether this process has made the connection that it has accepted.
+/// Whether this process has made the connection that it accepted. Notes that it came back.
 pub(crate) fn is_own(accepted: &Socket, peer: &Peer) -> io::Result<bool> {
     match *peer {
         Peer::Inet(from) => {
             let to = accepted.local_addr()?.as_socket();
             let Some(to) = to else { return Ok(false) };
             let mut outgoing = outgoing();
-            let own = outgoing.get_mut(&Ends::new(from, to).number());
+            let own = outgoing.get_mut(&Endpoints::new(from, to).number());
             Ok(own.map(|has_come_back| *has_come_back = true).is_some())
         }
-        Peer::Unix => leads_to_us(accepted),
+        Peer::Unix => peer_is_this_process(accepted),
     }
 }
 
 /// Whether the peer of a unix socket is this process.
-pub(crate) fn leads_to_us(socket: &Socket) -> io::Result<bool> {
+pub(crate) fn peer_is_this_process(socket: &Socket) -> io::Result<bool> {
     let pid = getsockopt(socket, PeerCredentials)?.pid();
     Ok(u32::try_from(pid) == Ok(process::id()))
 }
 
-/// Whether who connects to `target` is accepted by a socket that listens at
+/// Whether a connection to `target` would be accepted by a socket that listens at
 /// `source`, as far as that can be seen without resolving a name.
 pub(crate) fn leads_back(target: &Address, listening: &Socket, source: &SockAddr) -> bool {
     match target {
@@ -131,7 +131,7 @@ pub(crate) fn leads_back(target: &Address, listening: &Socket, source: &SockAddr
 
 fn listens_on(socket: &Socket, source: IpAddr, target: IpAddr) -> bool {
     let (source, target) = (source.to_canonical(), target.to_canonical());
-    // Whoever connects to it connects to this.
+    // A connect to the unspecified address goes to loopback.
     let target = match target {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),

@@ -1,5 +1,4 @@
-//! Sockets as connections need them: one stream, whom it is connected to, and the target
-//! that is connected to.
+//! Sockets as connections need them: streams, their peers, and the connect to the target.
 
 pub(crate) mod connect_error;
 pub(crate) mod deadline;
@@ -14,12 +13,12 @@ use std::io;
 
 use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC};
 
-/// What helps where [`is_shortage`].
+/// The hint where [`is_shortage`].
 pub(crate) const NO_ROOM: &str =
-    "raise LimitNOFILE= (ulimit -n), the sysctl fs.epoll.max_user_watches, or the memory there is";
+    "raise LimitNOFILE= (ulimit -n) or the sysctl fs.epoll.max_user_watches, or add memory";
 
-/// Whether the system is short of what another socket takes: descriptors, memory,
-/// or room in epoll.
+/// Whether the system lacks what another socket needs: descriptors, memory, or room in
+/// epoll.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM | ENOSPC))
 }

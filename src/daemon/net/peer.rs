@@ -1,4 +1,4 @@
-//! Addresses of sockets, as the log has them.
+//! Addresses of sockets, as the log shows them.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ impl fmt::Display for Peer {
     }
 }
 
-/// A bound address as the log and `-s` have it; `@name` is an abstract unix socket.
+/// A bound address in the form of the log and of `-s`; `@name` is an abstract unix socket.
 pub(crate) fn bound_name(address: &SockAddr) -> String {
     if let Some(inet) = address.as_socket() {
         return Address::Inet(inet).to_string();

@@ -1,5 +1,5 @@
-//! Names become addresses, on a thread of the resolver's own: it may let us wait
-//! for as long as it likes.
+//! The resolver: names become addresses, on a thread of their own, since a look-up may
+//! block for long.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -14,11 +14,11 @@ use tracing::{info, warn};
 use crate::config::{Refresh, as_given};
 use crate::process::blocking::BlockingThread;
 
-/// How soon a name is looked up again that has never been resolved, or whose
-/// addresses do not answer.
+/// The interval of look-ups while a name has never resolved, or its addresses do not
+/// answer.
 const SOON: Duration = Duration::from_secs(1);
 
-/// All addresses of a name; at least one.
+/// Looks up all addresses of a name; at least one.
 pub(crate) async fn resolve(
     resolver: &BlockingThread,
     host: &str,
@@ -31,22 +31,22 @@ pub(crate) async fn resolve(
     })
 }
 
-/// A name that connections are made to, with what is known of it.
+/// The name of a target, and its known addresses.
 pub(crate) struct ResolvedName {
     host: String,
     port: u16,
     resolver: BlockingThread,
-    /// The last good answer; empty until there is one.
+    /// The last good answer; empty until there is one. Notified when the addresses change.
     known: watch::Sender<Vec<SocketAddr>>,
-    /// Why the last look-up failed, if it did. Each look-up is a change.
+    /// Why the last look-up failed, if it did. Notified after each look-up.
     failure: watch::Sender<Option<String>>,
-    /// A connect has failed: its addresses may be others by now.
+    /// Notified when a connect has failed: the addresses may have changed.
     doubt: Notify,
 }
 
 impl ResolvedName {
     /// # Errors
-    /// When there can be no thread for its look-ups.
+    /// When the thread for look-ups cannot be started.
     pub(crate) fn new(host: &str, port: u16) -> io::Result<Self> {
         Ok(Self {
             host: host.to_owned(),
@@ -62,15 +62,15 @@ impl ResolvedName {
         &self.host
     }
 
-    /// The last good answer; where there has been none, that of the look-up that
-    /// goes on, for which [`ResolvedName::keep_resolved`] must run.
+    /// The last good answer. Where there is none yet, waits for the look-up under way, for
+    /// which [`ResolvedName::keep_resolved`] must run.
     ///
     /// # Errors
-    /// Why the last look-up failed, where there never was an answer.
+    /// Why the last look-up failed, where there has never been an answer.
     pub(crate) async fn addresses(&self) -> Result<Vec<SocketAddr>, String> {
         let mut failure = self.failure.subscribe();
         loop {
-            // Before what is known: an answer that comes in between is a change.
+            // Read before `known`, so that an answer in between counts as a change.
             let failed = failure.borrow_and_update().clone();
             let known = self.known.borrow().clone();
             if !known.is_empty() {
@@ -80,13 +80,13 @@ impl ResolvedName {
                 return Err(failed);
             }
             if failure.changed().await.is_err() {
-                // Its sender is ours.
+                // Never: the sender lives as long as this.
                 return pending().await;
             }
         }
     }
 
-    /// Looks the name up over and over, as often as it should be; for ever.
+    /// Looks the name up again and again, as often as `refresh` says; for ever.
     pub(crate) async fn keep_resolved(&self, refresh: Refresh) -> Infallible {
         loop {
             match resolve(&self.resolver, &self.host, self.port).await {
@@ -104,7 +104,7 @@ impl ResolvedName {
         }
     }
 
-    /// Waits for that long; while connects fail, only for a moment.
+    /// Waits for `time`; while connects fail, for [`SOON`] at most.
     async fn wait(&self, time: Duration) {
         let soon = time.min(SOON);
         sleep(soon).await;
@@ -114,7 +114,7 @@ impl ResolvedName {
         }
     }
 
-    /// A connect has failed: the name is looked up again, once a second at most.
+    /// Has the name looked up again after a failed connect, once a second at most.
     pub(crate) fn doubt(&self) {
         self.doubt.notify_one();
     }
@@ -133,7 +133,7 @@ impl ResolvedName {
         });
     }
 
-    /// Says that a look-up failed, if the one before it did not.
+    /// Keeps the last good answer after a failed look-up. Logs the first failure.
     fn keep_known(&self, error: &io::Error) {
         let before = self.failure.send_replace(Some(error.to_string()));
         if before.is_some() {
@@ -143,12 +143,12 @@ impl ResolvedName {
         let hint = &*as_given("check the name after -t and the resolver");
         let known = &*known.borrow();
         if known.is_empty() {
-            warn!(hint, "the name {host} does not resolve, it is tried again: {error}");
+            warn!(hint, "the name {host} does not resolve, retrying: {error}");
         } else {
             warn!(
                 hint,
                 ?known,
-                "the name {host} does not resolve, the last good answer is kept: {error}"
+                "the name {host} does not resolve, keeping the last good answer: {error}"
             );
         }
     }
@@ -158,16 +158,16 @@ impl ResolvedName {
     }
 }
 
-/// Tells when a name resolves to another address than before.
+/// Tells when a name resolves to other addresses than before.
 pub(crate) struct Moves(Option<watch::Receiver<Vec<SocketAddr>>>);
 
 impl Moves {
-    /// Of what has no name.
+    /// For a target without a name.
     pub(crate) const fn never() -> Self {
         Self(None)
     }
 
-    /// Waits for the next one.
+    /// Waits for the next change.
     pub(crate) async fn next(&mut self) {
         if let Some(known) = &mut self.0
             && known.changed().await.is_ok()
@@ -178,7 +178,7 @@ impl Moves {
     }
 }
 
-/// Whether there is any other address; resolvers like to change the order.
+/// Whether the addresses differ; their order, which resolvers change, does not count.
 fn is_another(before: &[SocketAddr], now: &[SocketAddr]) -> bool {
     before.iter().any(|address| !now.contains(address))
         || now.iter().any(|address| !before.contains(address))

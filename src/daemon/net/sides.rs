@@ -1,4 +1,4 @@
-//! The two sides of an end of a pipe, each with a type of its own: a swap of the two
+//! The two sides of a connection, each with a type of its own, so that a swap of the two
 //! does not compile.
 
 use std::io;
@@ -6,10 +6,11 @@ use std::ops::Deref;
 
 use super::stream::Stream;
 
-/// The side that carries plaintext: a client's connection, or the one to the server.
+/// The local side, which carries plaintext: a client's connection, or the one to the
+/// server.
 pub(crate) struct LocalStream(pub(crate) Stream);
 
-/// The side that carries the handshake and the records.
+/// The tunnel's side, which carries the handshake and the records.
 pub(crate) struct TunnelStream(pub(crate) Stream);
 
 impl Deref for LocalStream {
@@ -29,7 +30,7 @@ impl Deref for TunnelStream {
 }
 
 impl TunnelStream {
-    /// Has the runtime that this is called on drive it from now on.
+    /// Moves the stream to the runtime that this is called on.
     pub(crate) fn moved_here(self) -> io::Result<Self> {
         self.0.moved_here().map(Self)
     }

@@ -1,4 +1,4 @@
-//! The way out: one of the target's addresses is connected to.
+//! The target: connects to the first of its addresses that answers.
 
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
@@ -25,41 +25,41 @@ use crate::config::{Address, Keepalive, Refresh, TunnelConfig};
 /// How long one address may keep the next one waiting (RFC 8305, section 5).
 const SPACING: Duration = Duration::from_millis(250);
 
-/// How connections to it are made.
+/// Options of connections to the target.
 #[derive(Clone, Copy, Debug)]
 struct Options {
-    /// Their local address.
+    /// The local address.
     bind: Option<SocketAddr>,
     keepalive: Keepalive,
 }
 
-/// The target, with what is known of its name.
+/// The target.
 pub(crate) struct Target {
-    to: To,
+    to: Destination,
     options: Options,
     limit: Duration,
-    /// Descriptors for connects beside the first one of their connection.
+    /// Descriptors for further connects, beside the first one of their connection.
     spare: Semaphore,
 }
 
-enum To {
+enum Destination {
     Inet(SocketAddr),
     Unix(PathBuf),
     Name(ResolvedName),
 }
 
 impl Target {
-    /// With so many descriptors for connects beside the first one of each
-    /// connection, to a name that has several addresses.
+    /// The target of `config`, with `spare` descriptors for further connects to a name with
+    /// several addresses.
     ///
     /// # Errors
-    /// When there can be no thread to look its name up.
+    /// When the thread for look-ups cannot be started.
     pub(crate) fn new(config: &TunnelConfig, spare: usize) -> io::Result<Self> {
         Ok(Self {
             to: match &config.target {
-                Address::Inet(address) => To::Inet(*address),
-                Address::Unix(path) => To::Unix(path.clone()),
-                Address::Host(host, port) => To::Name(ResolvedName::new(host, *port)?),
+                Address::Inet(address) => Destination::Inet(*address),
+                Address::Unix(path) => Destination::Unix(path.clone()),
+                Address::Host(host, port) => Destination::Name(ResolvedName::new(host, *port)?),
             },
             options: Options { bind: config.bind, keepalive: config.keepalive },
             limit: config.timeout.get(),
@@ -67,20 +67,22 @@ impl Target {
         })
     }
 
-    /// Connects to it in time, by whichever of its addresses answers. The look-up
-    /// of its name counts. Of a name, `tried` is the address that the result is of.
+    /// Connects to the target within the timeout, which includes the look-up of its name.
+    /// For a name, `tried` becomes the address that the result is of.
     pub(crate) async fn connect(
         &self,
         tried: &mut Option<SocketAddr>,
     ) -> Result<Stream, ConnectError> {
         let deadline = Deadline::after(self.limit);
         let connected = match &self.to {
-            To::Inet(address) => deadline.bound(connect_to((*address).into(), self.options)).await,
-            To::Unix(path) => {
+            Destination::Inet(address) => {
+                deadline.bound(connect_to((*address).into(), self.options)).await
+            }
+            Destination::Unix(path) => {
                 let address = SockAddr::unix(path).map_err(ConnectError::Unreachable)?;
                 deadline.bound(connect_to(address, self.options)).await
             }
-            To::Name(name) => {
+            Destination::Name(name) => {
                 let unresolved = |why| ConnectError::Unresolved(name.host().to_owned(), why);
                 let addresses = deadline
                     .bound(name.addresses())
@@ -91,35 +93,35 @@ impl Target {
             }
         };
         let connected = connected.unwrap_or(Err(ConnectError::TimedOut(self.limit)));
-        if let (To::Name(name), Err(_)) = (&self.to, &connected) {
+        if let (Destination::Name(name), Err(_)) = (&self.to, &connected) {
             name.doubt();
         }
         connected
     }
 
-    /// Looks its name up as often as it should be, if it has one; for ever.
+    /// Looks the target's name up as often as `refresh` says, if it has one; for ever.
     pub(crate) async fn keep_resolved(&self, refresh: Refresh) -> Infallible {
         match &self.to {
-            To::Name(name) => name.keep_resolved(refresh).await,
-            To::Inet(_) | To::Unix(_) => pending().await,
+            Destination::Name(name) => name.keep_resolved(refresh).await,
+            Destination::Inet(_) | Destination::Unix(_) => pending().await,
         }
     }
 
-    /// Tells when its name resolves to another address than before.
+    /// Tells when the target's name resolves to other addresses than before.
     pub(crate) fn moves(&self) -> Moves {
         match &self.to {
-            To::Name(name) => name.moves(),
-            To::Inet(_) | To::Unix(_) => Moves::never(),
+            Destination::Name(name) => name.moves(),
+            Destination::Inet(_) | Destination::Unix(_) => Moves::never(),
         }
     }
 }
 
-/// Tries the addresses in order: the next as soon as one fails, or does not
-/// answer for a moment. The first to connect is taken.
+/// Tries the addresses in order: the next one as soon as one fails, or has not answered
+/// for [`SPACING`]. The first that connects is taken.
 ///
-/// A connection may have one descriptor for this. To try a second address beside
-/// the first takes a spare one; where there is none, it waits until the first has
-/// failed, or one is given back.
+/// A connection has one descriptor for this. Each further connect beside the first takes a
+/// spare one. Without a spare one, the next address waits until the first connect has
+/// failed, or a spare descriptor is given back.
 async fn connect_to_any(
     addresses: Vec<SocketAddr>,
     options: Options,
@@ -144,7 +146,7 @@ async fn connect_to_any(
             (address, connected, descriptor) = first_to_end(&mut attempts), if !attempts.is_empty() => match connected {
                 Ok(stream) => {
                     *tried = Some(address);
-                    // The others are closed before this one is the connection's own.
+                    // The other sockets are closed before the descriptor counts as free.
                     drop(attempts);
                     drop(descriptor);
                     return Ok(stream);
@@ -158,7 +160,7 @@ async fn connect_to_any(
             },
             Ok(descriptor) = descriptor, if rest.peek().is_some() => {
                 if let Some(address) = rest.next() {
-                    // That of the result, should the time be over.
+                    // The address of the result, if the timeout is over now.
                     *tried = Some(address);
                     attempts.push(Box::pin(async move {
                         (address, connect_to(address.into(), options).await, descriptor)
@@ -171,7 +173,7 @@ async fn connect_to_any(
     }
 }
 
-/// What the first of them comes to that ends.
+/// The output of the first attempt that ends.
 async fn first_to_end<F: Future + Unpin>(attempts: &mut Vec<F>) -> F::Output {
     poll_fn(|cx| {
         let ended = attempts.iter_mut().enumerate().find_map(|(index, attempt)| {
@@ -198,8 +200,8 @@ async fn connect_to(address: SockAddr, options: Options) -> Result<Stream, Conne
 /// Gives a socket its local address.
 fn bind(socket: &Socket, local: SocketAddr) -> io::Result<()> {
     if local.port() == 0 {
-        // The port is chosen when the target is known: one port then serves a
-        // connection to each target. Else all targets of this host share the ports.
+        // The kernel chooses the port when the target is known, so that one port serves a
+        // connection to each target. Otherwise all targets would share the ports.
         let _fewer_ports = setsockopt(socket, IpBindAddressNoPort, &true);
     }
     socket.bind(&local.into())

@@ -1,4 +1,4 @@
-//! The end of a tunnel whose connection failed here.
+//! ABORT: the end of a tunnel whose connection failed at this end.
 
 use std::io;
 use std::time::Duration;
@@ -10,25 +10,25 @@ use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::sides::TunnelStream;
 use crate::protocol::OVERHEAD;
 
-/// How long to wait until the other end has read why this one gave up.
+/// How long to wait until the other end has read the ABORT.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Sends ABORT, if there is one to be sent, and closes the tunnel such that it
-/// arrives: closed with unread input, the kernel would send a reset that may
-/// overtake it.
+/// Sends ABORT, if there is one, and closes the tunnel so that the ABORT arrives: if the
+/// socket were closed with unread input, the kernel would send a reset, which may overtake
+/// the ABORT.
 pub(crate) async fn abort(tunnel: TunnelStream, record: Option<[u8; OVERHEAD + 1]>) {
     let Some(record) = record else { return };
     let told = async {
         tunnel.write_all(&record).await?;
         tunnel.shutdown_write()?;
         loop {
-            let ready = tunnel.readable().await?;
-            if Buffer::lend(Size::Small).fill(|room| ready.read(room))? == Some(0) {
+            let readable = tunnel.readable().await?;
+            if Buffer::lend(Size::Small).fill(|room| readable.read(room))? == Some(0) {
                 return Ok::<(), io::Error>(());
             }
             yield_now().await;
         }
     };
-    // Whether it arrived or not, the connection is over.
+    // Whether the ABORT arrived or not, the connection is over.
     let _told = Deadline::after(LINGER).bound(told).await;
 }

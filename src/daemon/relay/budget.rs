@@ -1,19 +1,19 @@
-//! Turns: how long a direction may go on before the others of its thread do.
+//! Budgets: how much a direction may move before the other directions of its thread do.
 //!
-//! The runtime polls tasks in the order in which they were woken, so a small
-//! request that comes behind 300 flows with bulk would wait for a turn of each.
-//! Therefore bulk goes through the thread's lane: of all flows that have bulk to
-//! move only one has its turn in each round of the event loop, and whatever else
-//! became ready goes first. A round is what lies between two looks at the sockets.
+//! The runtime polls tasks in the order in which they were woken. A small request that
+//! comes behind 300 directions with bulk would wait for a whole budget of each. Therefore
+//! bulk goes through the thread's lane: of all directions with bulk to move, only one
+//! gets a budget in each round of the event loop, and all other ready tasks go first. A
+//! round is the time between two looks at the sockets.
 //!
 //! ```text
-//! flow has bulk ─ ticket ─ waits in the lane ─ called, one in each round ─ its turn
-//!               └ nobody had a turn in this round, nobody waits ──────────┘
+//! direction has bulk ─ ticket ─ waits in the lane ─ called, one in each round ─ budget
+//!                    └ no budget was given in this round, none waits ─────────┘
 //! ```
 //!
-//! Who calls is a task of its own, [`call_one_each_round`], and no flow passes the
-//! turn to the next one: so a flow that ends, waits for something else or panics
-//! stops nobody. What is called and does not come only leaves a round without bulk.
+//! The caller is a task of its own, [`call_one_each_round`], and no direction passes the
+//! lane on to the next one. So a direction that ends, waits for something else or panics
+//! stops no other. If a called direction does not come, its round is without bulk.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -24,34 +24,34 @@ use tokio::task::{JoinHandle, yield_now};
 
 use super::buffer::{RECORD_PLAINTEXT, Size};
 
-/// How many bytes a direction moves in one turn. Half as many cost bulk about 5 %
-/// more processor time, twice as many save 2 %; who is small waits for one turn at
-/// each socket on the way.
-const TURN: u32 = 512 * 1024;
-/// How many records are opened in one turn: with a byte in each, opening takes
-/// the time, not moving.
+/// How many bytes a direction may move at once. Half as many cost bulk about 5 % more
+/// processor time, twice as many save 2 %. A small request waits for one budget at each
+/// socket on the way.
+const BUDGET: u32 = 512 * 1024;
+/// How many records a budget lets open: with a byte in each, opening takes the time, not
+/// moving.
 pub(crate) const RECORDS_OPENED: u32 = 512;
 
-/// A direction's turns.
+/// The budget of a direction.
 pub(crate) struct Budget {
-    /// How many bytes may still be moved in this one.
+    /// How many bytes may still be moved.
     left: u32,
-    /// Whether the lane has given it.
+    /// Whether the lane has given the budget.
     is_of_lane: bool,
-    /// The direction's number in the lane while it waits for the next.
+    /// The direction's number in the lane while it waits there.
     ticket: Option<usize>,
 }
 
-/// The flows of a thread that have bulk to move.
+/// The queue of a thread's directions with bulk to move.
 struct Lane {
-    /// Those that wait, in the order they came.
+    /// The directions that wait, in the order in which they came.
     waiting: VecDeque<Waker>,
-    /// The ticket of the first of them: all before it were called.
+    /// The ticket of the first direction that waits; all earlier ones were called.
     first: usize,
-    /// Whether a flow was given its turn in this round.
+    /// Whether a direction was given a budget in this round.
     is_taken: bool,
     caller: Option<JoinHandle<()>>,
-    /// Wakes the caller, where it waits for the lane to be used.
+    /// Wakes the caller when the lane is used again.
     wake_caller: Option<Waker>,
 }
 
@@ -61,17 +61,17 @@ thread_local! {
 
 impl Budget {
     pub(crate) const fn new() -> Self {
-        Self { left: TURN, is_of_lane: false, ticket: None }
+        Self { left: BUDGET, is_of_lane: false, ticket: None }
     }
 
-    /// To be called at the beginning of each poll of the direction: a turn ends
-    /// with the poll it was given in.
+    /// To be called at the beginning of each poll of the direction: a budget lasts for one
+    /// poll.
     pub(crate) const fn begin(&mut self) {
-        self.left = TURN;
+        self.left = BUDGET;
         self.is_of_lane = false;
     }
 
-    /// Ready while the direction may move what a buffer of that size holds.
+    /// Ready if the direction may move the content of a buffer of that size.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, size: Size) -> Poll<()> {
         if self.ticket.is_none() && (self.is_of_lane || size == Size::Small) {
             return Poll::Ready(());
@@ -79,32 +79,32 @@ impl Budget {
         self.poll_lane(cx)
     }
 
-    /// The same for what comes next, once a buffer was moved: ready as long as the
-    /// turn is not used up.
+    /// Ready if the direction may go on with the next buffer, of that size: while the
+    /// budget is not used up.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>, size: Size) -> Poll<()> {
         if self.left > 0 {
             return self.poll(cx, size);
         }
-        // This was the turn of the round, whoever has given it.
+        // What was moved counts as this round's bulk, even if the lane did not give it.
         LANE.with_borrow_mut(|lane| lane.is_taken |= self.ticket.is_none());
         self.poll_lane(cx)
     }
 
     fn poll_lane(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(LANE.with_borrow_mut(|lane| lane.poll(&mut self.ticket, cx)));
-        self.left = TURN;
+        self.left = BUDGET;
         self.is_of_lane = true;
         Poll::Ready(())
     }
 
-    /// Charges a read. A small one costs about as much as one of 16 KiB.
+    /// Charges a read. A small read costs about as much as one of 16 KiB.
     pub(crate) fn has_read(&mut self, bytes: usize) {
-        self.charge(bytes.max(RECORD_PLAINTEXT).try_into().unwrap_or(TURN));
+        self.charge(bytes.max(RECORD_PLAINTEXT).try_into().unwrap_or(BUDGET));
     }
 
-    /// Charges a record that was opened, so that [`RECORDS_OPENED`] are a turn.
+    /// Charges a record that was opened, so that [`RECORDS_OPENED`] use up a budget.
     pub(crate) fn has_opened(&mut self) {
-        self.charge(TURN / RECORDS_OPENED);
+        self.charge(BUDGET / RECORDS_OPENED);
     }
 
     fn charge(&mut self, bytes: u32) {
@@ -123,13 +123,13 @@ impl Lane {
         }
     }
 
-    /// Whether a flow has its turn in this round, or waits for one.
+    /// Whether a direction has this round's budget, or waits for one.
     fn is_used(&self) -> bool {
         self.is_taken || !self.waiting.is_empty()
     }
 
-    /// Ready when the flow with this ticket was called, or need not wait. Otherwise
-    /// it has a ticket from now on.
+    /// Ready when the direction with this ticket was called, or need not wait. Otherwise
+    /// the direction has a ticket from now on.
     fn poll(&mut self, ticket: &mut Option<usize>, cx: &Context<'_>) -> Poll<()> {
         if let Some(number) = *ticket {
             if let Some(waiting) = self.waiting.get_mut(number.wrapping_sub(self.first)) {
@@ -145,12 +145,12 @@ impl Lane {
             self.waiting.push_back(cx.waker().clone());
         }
         self.is_taken = true;
-        self.have_called();
+        self.start_caller();
         if is_used { Poll::Pending } else { Poll::Ready(()) }
     }
 
-    /// Sees to it that the next round is called.
-    fn have_called(&mut self) {
+    /// Makes sure that the caller runs.
+    fn start_caller(&mut self) {
         if self.caller.as_ref().is_none_or(JoinHandle::is_finished) {
             self.caller = Some(tokio::spawn(call_one_each_round()));
         } else if let Some(caller) = self.wake_caller.take() {
@@ -158,7 +158,7 @@ impl Lane {
         }
     }
 
-    /// A new round: calls the next flow.
+    /// Begins a new round: calls the next direction.
     fn call_next(&mut self) {
         let next = self.waiting.pop_front();
         self.is_taken = next.is_some();
@@ -177,12 +177,12 @@ impl Lane {
     }
 }
 
-/// The caller of a thread, which begins with the lane's first use and ends with
-/// the runtime.
+/// The caller of a thread, which starts when the lane is first used and ends with the
+/// runtime.
 async fn call_one_each_round() {
     loop {
         poll_fn(|cx| LANE.with_borrow_mut(|lane| lane.poll_used(cx))).await;
-        // Goes on when all that was ready is done, and the sockets were looked at.
+        // Goes on when all ready tasks have run, and the sockets were looked at.
         yield_now().await;
         LANE.with_borrow_mut(Lane::call_next);
     }
@@ -194,36 +194,36 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Mutex};
 
-    /// Who had a turn, in order.
+    /// The numbers of the directions that moved, in order.
     type Log = Arc<Mutex<Vec<usize>>>;
 
-    /// Something small, which has no number of a flow.
+    /// A small request.
     const SMALL: usize = usize::MAX;
 
-    /// Bulk that is always ready, for so many turns.
-    async fn bulk(number: usize, turns: usize, log: Log) {
-        let mut turn = Budget::new();
-        let mut turns = 0..turns;
+    /// A direction with as much bulk as `budgets` let move.
+    async fn bulk(number: usize, budgets: usize, log: Log) {
+        let mut budget = Budget::new();
+        let mut budgets = 0..budgets;
         poll_fn(|cx| {
-            turn.begin();
-            while !turns.is_empty() {
-                ready!(turn.poll_next(cx, Size::Large));
+            budget.begin();
+            while !budgets.is_empty() {
+                ready!(budget.poll_next(cx, Size::Large));
                 log.lock().unwrap().push(number);
-                turn.has_read(usize::MAX);
-                turns.next();
+                budget.has_read(usize::MAX);
+                budgets.next();
             }
             Poll::Ready(())
         })
         .await;
     }
 
-    fn flows(count: usize, turns: usize, log: &Log) -> Vec<JoinHandle<()>> {
-        (0..count).map(|number| tokio::spawn(bulk(number, turns, Arc::clone(log)))).collect()
+    fn flows(count: usize, budgets: usize, log: &Log) -> Vec<JoinHandle<()>> {
+        (0..count).map(|number| tokio::spawn(bulk(number, budgets, Arc::clone(log)))).collect()
     }
 
-    /// However many have bulk, what is small waits for one turn of one of them.
+    /// However many flows have bulk, a small request waits for one budget of one of them.
     #[tokio::test]
-    async fn one_turn_of_bulk_lies_between_two_looks_at_the_sockets() {
+    async fn one_budget_of_bulk_lies_between_two_looks_at_the_sockets() {
         let log = Log::default();
         let is_over = Arc::new(AtomicBool::new(false));
         let (is_over_too, log_too) = (Arc::clone(&is_over), Arc::clone(&log));
@@ -245,21 +245,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn flows_have_their_turns_in_the_order_they_came() {
+    async fn flows_get_budgets_in_the_order_they_came() {
         let log = Log::default();
         for flow in flows(5, 4, &log) {
             flow.await.unwrap();
         }
-        // The first found the lane free, and came again before the others did.
+        // The first flow found the lane free, and came again before the others did.
         let round = [0, 1, 2, 3, 4];
         let expected = [&[0], &round[..], &round, &round, &[1, 2, 3, 4]].concat();
         assert_eq!(*log.lock().unwrap(), expected);
     }
 
-    /// A flow that ends while it waits, or does not come when it is called, stops
-    /// nobody: no turn is passed from flow to flow.
+    /// A flow that ends while it waits, or does not come when it is called, stops no other.
     #[tokio::test]
-    async fn the_lane_goes_on_whoever_leaves_it() {
+    async fn the_lane_goes_on_when_flows_leave_it() {
         let flows = flows(20, 50, &Log::default());
         for _ in 0..10 {
             yield_now().await;
@@ -277,7 +276,7 @@ mod tests {
         LANE.with_borrow(|lane| assert!(lane.waiting.is_empty()));
     }
 
-    /// Its thread may go on with another.
+    /// A thread may go on with another runtime.
     #[test]
     fn the_lane_outlives_a_runtime() {
         for _ in 0..2 {
@@ -294,31 +293,30 @@ mod tests {
         }
     }
 
-    /// Where nobody else has bulk, nobody waits.
     #[tokio::test]
     async fn a_lone_flow_begins_at_once() {
         let mut cx = Context::from_waker(Waker::noop());
-        let mut turn = Budget::new();
+        let mut budget = Budget::new();
         for _ in 0..3 {
-            turn.begin();
-            assert!(turn.poll_next(&mut cx, Size::Large).is_ready());
-            turn.has_read(1);
-            assert!(turn.poll_next(&mut cx, Size::Large).is_ready());
-            // The next round, and the end of this one.
+            budget.begin();
+            assert!(budget.poll_next(&mut cx, Size::Large).is_ready());
+            budget.has_read(1);
+            assert!(budget.poll_next(&mut cx, Size::Large).is_ready());
+            // The end of this round, and the next one.
             yield_now().await;
             yield_now().await;
         }
     }
 
-    /// With a byte in each, a turn is over long before its bytes are.
+    /// With a byte in each record, a budget is over long before its bytes are.
     #[test]
     fn records_are_charged_for() {
-        let mut turn = Budget::new();
+        let mut budget = Budget::new();
         for _ in 1..RECORDS_OPENED {
-            turn.has_opened();
+            budget.has_opened();
         }
-        assert!(turn.left > 0);
-        turn.has_opened();
-        assert_eq!(turn.left, 0);
+        assert!(budget.left > 0);
+        budget.has_opened();
+        assert_eq!(budget.left, 0);
     }
 }

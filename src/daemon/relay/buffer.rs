@@ -1,5 +1,5 @@
-//! Buffers, lent by a pool of the thread only while bytes move: an idle
-//! connection holds none.
+//! Buffers, lent by a pool of the thread only while bytes move, so that an idle connection
+//! holds none.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -9,60 +9,60 @@ use std::ops::Range;
 
 use crate::protocol::{OVERHEAD, RECORD_MAX};
 
-/// The most data in one record that we send: 16 KiB less what `PADDED` needs.
+/// The longest plaintext of a record that spiped sends: 16 KiB and the kind's byte.
 pub(crate) const RECORD_PLAINTEXT: usize = 1 + 16 * 1024;
-/// One such record on the wire.
+/// The length of such a record on the wire.
 pub(crate) const RECORD: usize = RECORD_PLAINTEXT + OVERHEAD - 1;
-/// How many of them a large buffer has room for.
+/// How many such records a large buffer has room for.
 pub(crate) const RECORDS: usize = 16;
 
-/// An OPEN and a full record.
+/// The size of a small buffer: an OPEN and a full record.
 pub(crate) const SMALL: usize = OVERHEAD + RECORD;
-/// An OPEN and sixteen full records, 256 KiB: beyond that the cost per byte
-/// sinks no further.
+/// The size of a large buffer: an OPEN and sixteen full records, 256 KiB. Larger ones do
+/// not lower the cost per byte.
 const LARGE: usize = OVERHEAD + RECORDS * RECORD;
 
-/// Large buffers lent at once by a thread; beyond that flows get small ones,
-/// so that thousands of stalled connections cannot hold a quarter MiB each.
+/// The most large buffers that a thread lends at once. Beyond that flows get small ones, so
+/// that thousands of stalled connections cannot hold 256 KiB each.
 const LARGE_LENT_MAX: usize = 128;
-/// Buffers of each size that a thread keeps ready.
+/// The most unused buffers of each size that a thread keeps.
 const SMALL_KEPT: usize = 64;
 const RECORD_KEPT: usize = 8;
 const LARGE_KEPT: usize = 8;
 
-/// Parts of the stream up to this length are moved up to the part before them:
-/// that costs less than a part of its own in the write.
+/// Parts up to this length are moved up to the part before them, which costs less than a
+/// part of its own in the write.
 const MOVED_UP: usize = 1024;
 
-/// The size of a buffer; how large a one a flow wants, by how full the last was.
+/// The size of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Size {
     Small,
-    /// Just enough for the largest record there may be, 64 KiB. Ours are smaller:
-    /// only a record of another implementation needs it.
+    /// Room for the largest possible record, 64 KiB. spiped's own records are smaller: only
+    /// a record of another implementation needs it.
     Record,
     Large,
 }
 
 /// A buffer of the pool. Guard: gives the buffer back when dropped.
 ///
-/// It may still hold what another connection had in it. So only what was filled since
-/// it was lent can be looked at or written: nothing else is in reach.
+/// A buffer may still hold bytes of another connection. Therefore only bytes that were
+/// filled since it was lent can be read or written.
 pub(crate) struct Buffer {
     storage: Storage,
-    /// So many bytes, from the first one, were filled since it was lent.
+    /// How many bytes, from the first one, were filled since the buffer was lent.
     filled: usize,
 }
 
-/// Bytes, and which parts of them are still to be written.
+/// The memory of a buffer, and the parts of it that are still to be written.
 #[derive(Default)]
 struct Storage {
     bytes: Box<[u8]>,
-    /// Reused with the bytes, so that it is allocated once.
+    /// Kept with the bytes in the pool, so that it is allocated once.
     unwritten: VecDeque<Range<usize>>,
 }
 
-struct Pool {
+struct BufferPool {
     small: Vec<Storage>,
     record: Vec<Storage>,
     large: Vec<Storage>,
@@ -70,8 +70,8 @@ struct Pool {
 }
 
 thread_local! {
-    static POOL: RefCell<Pool> = const {
-        RefCell::new(Pool {
+    static POOL: RefCell<BufferPool> = const {
+        RefCell::new(BufferPool {
             small: Vec::new(),
             record: Vec::new(),
             large: Vec::new(),
@@ -81,15 +81,14 @@ thread_local! {
 }
 
 impl Size {
-    /// The size for the next read, after one that read `count` of `wanted` bytes.
+    /// The size for the next read, after a read of `count` bytes into room for `wanted`.
     pub(crate) const fn after(count: usize, wanted: usize) -> Self {
         if count == wanted || count > SMALL { Self::Large } else { Self::Small }
     }
 }
 
 impl Buffer {
-    /// Borrows a buffer of that size, or a small one when many large ones are
-    /// lent already.
+    /// Lends a buffer of that size, or a small one when too many large ones are lent.
     pub(crate) fn lend(size: Size) -> Self {
         POOL.with_borrow_mut(|pool| match size {
             Size::Small => pool.lend_small(),
@@ -98,9 +97,9 @@ impl Buffer {
         })
     }
 
-    /// Borrows a large buffer, unless many are lent already.
+    /// Lends a large buffer, unless too many are lent.
     pub(crate) fn lend_large() -> Option<Self> {
-        POOL.with_borrow_mut(Pool::lend_large)
+        POOL.with_borrow_mut(BufferPool::lend_large)
     }
 
     pub(crate) fn size(&self) -> Size {
@@ -111,21 +110,20 @@ impl Buffer {
         }
     }
 
-    /// How many bytes it has room for.
     pub(crate) fn capacity(&self) -> usize {
         self.storage.bytes.len()
     }
 
-    /// How many bytes, from the first one, were filled.
+    /// How many bytes, from the first one, are filled.
     pub(crate) const fn filled(&self) -> usize {
         self.filled
     }
 
-    /// Reads into the room behind what is filled; `read` returns how many bytes it has
+    /// Reads into the room behind the filled bytes; `read` returns how many bytes it has
     /// put there.
     ///
     /// # Panics
-    /// When it returns more than there is room for.
+    /// When `read` returns more than there is room for.
     pub(crate) fn fill(
         &mut self,
         read: impl FnOnce(&mut [u8]) -> io::Result<Option<usize>>,
@@ -136,20 +134,20 @@ impl Buffer {
         Ok(count)
     }
 
-    /// Has these bytes, and nothing else, in it.
+    /// Replaces the content by `bytes`.
     ///
     /// # Panics
-    /// When they do not fit.
+    /// When `bytes` do not fit, or something is still to be written.
     pub(crate) fn fill_with(&mut self, bytes: &[u8]) {
         assert!(!self.has_unwritten(), "what is still to be written would be lost");
         self.storage.bytes[..bytes.len()].copy_from_slice(bytes);
         self.filled = bytes.len();
     }
 
-    /// Has this part of it, and nothing else, in it.
+    /// Replaces the content by a part of it.
     ///
     /// # Panics
-    /// When it is no part of what is filled.
+    /// When the part is not filled, or something is still to be written.
     pub(crate) fn keep(&mut self, part: Range<usize>) {
         assert!(part.end <= self.filled, "a part that was not filled");
         assert!(!self.has_unwritten(), "what is still to be written would be lost");
@@ -157,36 +155,37 @@ impl Buffer {
         self.storage.bytes.copy_within(part, 0);
     }
 
-    /// All the room it has, filled or not: for the layout of records alone, which says
-    /// with [`Buffer::sealed`] how much of it they have overwritten.
+    /// All of the memory, filled or not: only for the record layout, which tells by
+    /// [`Buffer::sealed`] how many bytes its records have overwritten.
     pub(super) fn room(&mut self) -> &mut [u8] {
         &mut self.storage.bytes
     }
 
-    /// Records fill its first `count` bytes, and are to be written.
+    /// Marks the first `count` bytes as filled with records that are to be written.
     pub(super) fn sealed(&mut self, count: usize) {
         self.filled = count;
         self.push_unwritten(0..count);
     }
 
-    /// A part of what is filled.
+    /// A part of the filled bytes.
     ///
     /// # Panics
-    /// When it is none: a wrong range is a mistake of ours, and must end the connection
-    /// before it becomes bytes.
+    /// When the part is not filled: a wrong range is our own mistake, and must end the
+    /// connection before it becomes bytes of a stream.
     pub(crate) fn part(&self, part: Range<usize>) -> &[u8] {
         &self.storage.bytes[..self.filled][part]
     }
 
-    /// The same, to be changed.
+    /// As [`Buffer::part`], mutable.
     pub(crate) fn part_mut(&mut self, part: Range<usize>) -> &mut [u8] {
         &mut self.storage.bytes[..self.filled][part]
     }
 
-    /// Notes a part to be written after those noted before, which also stand before it.
+    /// Adds a part that is to be written. It must stand behind the parts that were added
+    /// before.
     ///
     /// # Panics
-    /// When it is no part of what is filled.
+    /// When the part is not filled.
     pub(crate) fn push_unwritten(&mut self, part: Range<usize>) {
         assert!(part.end <= self.filled, "a part that was not filled");
         match self.storage.unwritten.back_mut() {
@@ -216,10 +215,10 @@ impl Buffer {
         slices.iter_mut().zip(parts).map(|(slice, part)| *slice = IoSlice::new(part)).count()
     }
 
-    /// The first `count` of the unwritten bytes are written.
+    /// Marks the first `count` unwritten bytes as written.
     ///
     /// # Panics
-    /// When there are fewer.
+    /// When fewer are unwritten.
     pub(crate) fn written(&mut self, mut count: usize) {
         while let Some(part) = self.storage.unwritten.front_mut() {
             let length = part.len();
@@ -238,7 +237,7 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let mut storage = mem::take(&mut self.storage);
         storage.unwritten.clear();
-        // When the thread is ending there is no pool: it is just freed.
+        // When the thread is ending, there is no pool, and the memory is freed.
         let _no_pool = POOL.try_with(|pool| pool.borrow_mut().take_back(storage));
     }
 }
@@ -253,13 +252,13 @@ impl Storage {
     }
 }
 
-impl Pool {
+impl BufferPool {
     fn lend_small(&mut self) -> Buffer {
         self.small.pop().unwrap_or_else(|| Storage::new(SMALL)).lent()
     }
 
-    /// However many are lent: whoever wants it has received so much of a record
-    /// that no small one has room for it.
+    /// Not limited: only a flow that has received more of a record than fits into a small
+    /// buffer needs one.
     fn lend_record(&mut self) -> Buffer {
         self.record.pop().unwrap_or_else(|| Storage::new(RECORD_MAX)).lent()
     }
@@ -307,7 +306,7 @@ mod tests {
         });
     }
 
-    /// Filled to its end, byte by byte with the numbers from 0 on.
+    /// A small buffer, filled with the numbers 0, 1, 2, ….
     fn full() -> Buffer {
         let mut buffer = Buffer::lend(Size::Small);
         let count = |room: &mut [u8]| {
@@ -363,7 +362,7 @@ mod tests {
         assert_eq!(buffer.part(0..buffer.filled()), b"abc");
     }
 
-    /// The next one that it is lent to is another connection.
+    /// A buffer may be lent to another connection next.
     #[test]
     fn what_was_in_a_buffer_is_out_of_reach_once_it_is_lent_again() {
         drop(full());

@@ -1,26 +1,26 @@
-//! `--busy-poll`: staying awake for a moment after a small read, where waking a core
-//! that sleeps takes longer than all else that a short request costs.
+//! `--busy-poll`: the task stays awake for a moment after a small read. That helps where
+//! waking a sleeping core takes longer than all else that a short request costs.
 //!
 //! What keeps the cost low:
 //!
-//! - The core is offered to others each time that we ask.
-//! - Where another program then has it for long, the whole process sleeps at once
-//!   for the next seconds: on a host with other work `sched_yield` gives the core
-//!   away for milliseconds, while who sleeps is woken soon.
-//! - A wait in vain is followed by fewer: on sparse traffic soon one in
-//!   [`SKIPPED_MAX`]. Only a long run of reads makes up for one.
-//! - It is over, and for long, when another connection of the thread reads
-//!   something: where there are many, there is something to do.
+//! - Each poll offers the core to other programs.
+//! - Where another program takes the core for long, the whole process stops polling for
+//!   the next seconds: on a host with other work, `sched_yield` gives the core away for
+//!   milliseconds, while a process that sleeps is woken soon.
+//! - After a wait in vain, fewer reads are waited after: on sparse traffic soon one in
+//!   [`SKIPPED_MAX`]. Only a long run of reads makes up for it.
+//! - A wait ends, and the next one is far away, when another connection of the thread
+//!   reads something: with many connections, the thread has enough to do.
 //!
-//! # Why it is no default
+//! # Why it is not the default
 //!
-//! It helps on a host that is idle, whose cores wake slowly (64 bytes there and
-//! back in 0.4 of the time) and that has more of them than processes which wait for
-//! each other. With a core that wakes fast the median is the same, and the slowest
-//! of a thousand take 20 times as long. Beside two busy loops on two cores the median
-//! went from 60 µs to 4 ms. Giving up keeps the median, but not the slowest: neither
-//! after a long `sched_yield`, nor after any involuntary switch, nor without yielding
-//! at all, giving up after a gap between two looks. `scripts/bench --only busy` tells.
+//! Busy polling helps on an idle host whose cores wake slowly (64 bytes there and back in
+//! 0.4 of the time), and that has more cores than processes that wait for each other. With
+//! cores that wake fast the median is the same, and the slowest of a thousand take 20 times
+//! as long. Beside two busy loops on two cores the median went from 60 µs to 4 ms. Giving
+//! up early keeps the median, but not the slowest. That was tried after a long
+//! `sched_yield`, after any involuntary switch, and, without yielding, after a gap between
+//! two polls. `scripts/bench --only busy` measures it.
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -34,24 +34,24 @@ use tokio::task::yield_now;
 
 use crate::config::BusyPoll;
 
-/// How long to stay awake for what comes next.
+/// How long a wait lasts without a further read.
 const WINDOW: Duration = Duration::from_micros(75);
-/// From this many bytes on a read is part of a bulk, which needs no waiting.
+/// A read of this many bytes or more is bulk, and is not waited after.
 const BULK: usize = 16 * 1024;
-/// How many small reads at most are not waited after.
+/// The most small reads that are skipped: not waited after.
 const SKIPPED_MAX: u32 = 256;
-/// How many are not, once another connection was there.
+/// How many small reads are skipped after another connection has read something.
 const SKIPPED_IN_A_CROWD: u32 = 4096;
-/// How many reads of one wait make up for its end, and how many small ones a
-/// connection has behind it before its first wait: short ones never wait. A
-/// request and its answer alone are two.
+/// How many reads in one wait make up for its end; also how many small reads a connection
+/// skips before its first wait, so that a short connection never waits. A request and its
+/// answer are two reads.
 const RUN: u32 = 16;
 /// Offering the core takes longer than this only where another program takes it.
 const CORE_LOST: Duration = Duration::from_micros(50);
-/// How long nothing in the process stays awake then.
+/// How long no connection of the process polls then.
 const CORE_LOST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Until when nothing stays awake.
+/// The pause of the whole process.
 static PAUSE: Pause = Pause(AtomicU64::new(0));
 
 thread_local! {
@@ -59,27 +59,29 @@ thread_local! {
     static READS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// What the directions of a connection tell of their reads.
+/// The busy polling of a connection.
 pub(crate) struct BusyPoller {
-    /// Whether one has read little since it was last asked.
+    /// Whether a direction has made a small read since the last [`BusyPoller::keep`].
     has_moved: bool,
-    /// None without the option, which is so for most: they need no room for it.
+    /// `None` without the option; boxed so that most connections need no space for it.
     window: Option<Box<Window>>,
 }
 
-/// When to begin, and when to give up.
+/// When to wait, and when to give up.
 struct Window {
-    open: Option<Since>,
-    /// How many small reads are still not waited after.
+    last_read: Option<LastRead>,
+    /// How many small reads are still to be skipped.
     skip: u32,
-    /// How many that is after the next wait in vain; doubles with each.
+    /// How many small reads were skipped after the last wait in vain; doubles with each.
     skip_next: u32,
 }
 
-/// The last read: when it was, which of the thread's, and which of this wait.
-struct Since {
+/// The last read of a wait.
+struct LastRead {
     at: Instant,
+    /// The reads of the thread, this one included.
     reads: u64,
+    /// The reads of this wait before this one.
     run: u32,
 }
 
@@ -89,7 +91,7 @@ impl BusyPoller {
         Self { has_moved: false, window }
     }
 
-    /// A direction has read so many bytes.
+    /// Notes a read of a direction.
     pub(crate) fn moved(&mut self, bytes: usize) {
         if self.window.is_some() {
             READS.set(READS.get().wrapping_add(1));
@@ -97,13 +99,14 @@ impl BusyPoller {
         }
     }
 
-    /// Keeps the task awake while it pays; to be called after the directions.
+    /// Keeps the task awake while a wait lasts; to be called after the directions are
+    /// polled.
     pub(crate) fn keep(&mut self, cx: &mut Context<'_>) {
         let Some(window) = &mut self.window else { return };
         if mem::take(&mut self.has_moved) {
             window.moved();
         }
-        if window.is_open() && !PAUSE.lasts(Instant::now()) {
+        if window.is_awaited() && !PAUSE.lasts(Instant::now()) {
             let before = Instant::now();
             thread::yield_now();
             PAUSE.core_was_away(before.elapsed());
@@ -112,13 +115,13 @@ impl BusyPoller {
     }
 }
 
-/// Has the runtime poll the task again, once it has looked at all sockets.
+/// Has the runtime poll the task again after it has looked at all sockets.
 fn wake_after_the_others(cx: &mut Context<'_>) {
     let later = pin!(yield_now()).poll(cx);
     debug_assert!(later.is_pending());
 }
 
-/// Its end, in milliseconds since the first use of it.
+/// A pause: its end, in milliseconds since the first use.
 struct Pause(AtomicU64);
 
 impl Pause {
@@ -132,7 +135,7 @@ impl Pause {
         Self::millis(now) < self.0.load(Ordering::Relaxed)
     }
 
-    /// Begins where that was too long.
+    /// Begins the pause if the core was away for too long.
     fn core_was_away(&self, away: Duration) {
         if away > CORE_LOST {
             let now = Self::millis(Instant::now());
@@ -144,32 +147,32 @@ impl Pause {
 
 impl Window {
     const fn new() -> Self {
-        Self { open: None, skip: RUN, skip_next: 0 }
+        Self { last_read: None, skip: RUN, skip_next: 0 }
     }
 
     fn moved(&mut self) {
-        if self.open.is_none() && self.skip > 0 {
+        if self.last_read.is_none() && self.skip > 0 {
             self.skip = self.skip.saturating_sub(1);
             return;
         }
-        let run = self.open.as_ref().map_or(0, |since| since.run.saturating_add(1));
-        self.open = Some(Since { at: Instant::now(), reads: READS.get(), run });
+        let run = self.last_read.as_ref().map_or(0, |last| last.run.saturating_add(1));
+        self.last_read = Some(LastRead { at: Instant::now(), reads: READS.get(), run });
     }
 
-    /// Whether to stay awake; `false` from the moment that it was in vain.
-    fn is_open(&mut self) -> bool {
-        let Some(since) = &self.open else { return false };
-        if since.reads != READS.get() {
+    /// Whether a wait lasts. Ends it when it was in vain.
+    fn is_awaited(&mut self) -> bool {
+        let Some(last) = &self.last_read else { return false };
+        if last.reads != READS.get() {
             self.skip = SKIPPED_IN_A_CROWD;
-        } else if since.at.elapsed() < WINDOW {
+        } else if last.at.elapsed() < WINDOW {
             return true;
-        } else if since.run >= RUN {
+        } else if last.run >= RUN {
             self.skip_next = 0;
         } else {
             self.skip_next = self.skip_next.saturating_mul(2).clamp(1, SKIPPED_MAX);
             self.skip = self.skip_next;
         }
-        self.open = None;
+        self.last_read = None;
         false
     }
 }
@@ -180,15 +183,15 @@ mod tests {
 
     fn moved(window: &mut Window) -> bool {
         window.moved();
-        window.is_open()
+        window.is_awaited()
     }
 
-    /// How many of so many small reads that nothing follows are waited after.
+    /// How many of `reads` small reads, each with nothing behind it, are waited after.
     fn waits(window: &mut Window, reads: usize) -> usize {
         let is_waited_after = |_: &usize| {
-            let is_open = moved(window);
-            while window.is_open() {}
-            is_open
+            let is_awaited = moved(window);
+            while window.is_awaited() {}
+            is_awaited
         };
         (0..reads).filter(is_waited_after).count()
     }
@@ -196,9 +199,9 @@ mod tests {
     #[test]
     fn it_lasts_as_long_as_something_moves_and_no_longer() {
         let mut window = Window::new();
-        // Not all: another process may have had the core meanwhile.
+        // Not all of them: another process may have had the core meanwhile.
         assert!((0..1000).filter(|_| moved(&mut window)).count() > 500);
-        while window.is_open() {}
+        while window.is_awaited() {}
     }
 
     #[test]
@@ -226,6 +229,6 @@ mod tests {
         let mut window = Window::new();
         while !moved(&mut window) {}
         BusyPoller::new(BusyPoll::On).moved(1);
-        assert!(!window.is_open());
+        assert!(!window.is_awaited());
     }
 }

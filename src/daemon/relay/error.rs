@@ -1,4 +1,4 @@
-//! Why a relay ended before both directions had come to their end.
+//! Why a relay failed.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use tracing::Level;
 
 use crate::protocol::{AbortReason, OpenError, SealError};
 
-/// Why a session, or the relay of one, ended too soon.
+/// Why a session, or its relay, failed.
 #[derive(Debug, Error)]
 pub(crate) enum RelayError {
     /// The other end said why it gave up.
@@ -25,7 +25,7 @@ pub(crate) enum RelayError {
     /// No further record can be made.
     #[error(transparent)]
     Seal(#[from] SealError),
-    /// The connection on this side's plaintext socket failed.
+    /// The connection with the local peer failed.
     #[error("the local peer's connection failed: {0}")]
     Local(io::Error),
     /// This process is ending.
@@ -34,7 +34,7 @@ pub(crate) enum RelayError {
 }
 
 impl RelayError {
-    /// The name that `reason=` has in the log.
+    /// The name after `reason=` in the log.
     pub(crate) const fn reason(&self) -> &'static str {
         match self {
             Self::Aborted(reason) => match reason {
@@ -56,7 +56,7 @@ impl RelayError {
         }
     }
 
-    /// At which level the log says it.
+    /// The level of the log line.
     pub(crate) const fn level(&self) -> Level {
         match self {
             Self::Local(_)
@@ -72,7 +72,7 @@ impl RelayError {
         }
     }
 
-    /// What may help whoever reads the log.
+    /// What may help the operator.
     pub(crate) const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Aborted(reason) => abort_hint(*reason),
@@ -83,7 +83,7 @@ impl RelayError {
         }
     }
 
-    /// What the other end is told, where there is a session to tell it in.
+    /// The reason that an ABORT tells the other end, where there is a session.
     pub(crate) const fn abort_reason(&self) -> Option<AbortReason> {
         match self {
             Self::Local(_) => Some(AbortReason::LocalPeerReset),
@@ -97,15 +97,15 @@ impl RelayError {
     }
 }
 
-/// What may help where the tunnel ended without a reason.
+/// The hint where the tunnel ended without a reason.
 pub(crate) const CUT: &str =
     "the other end was stopped, or something between the two cut the connection";
 
 const fn abort_hint(reason: AbortReason) -> Option<&'static str> {
     match reason {
-        AbortReason::TargetRefused => {
-            Some("start that server, on the address of the receiver's -t; the receiver is well")
-        }
+        AbortReason::TargetRefused => Some(
+            "start that server, on the address of the receiver's -t; the receiver itself works",
+        ),
         AbortReason::TargetTimedOut => {
             Some("that server hangs, or a firewall between the two drops what is sent")
         }
@@ -114,9 +114,9 @@ const fn abort_hint(reason: AbortReason) -> Option<&'static str> {
         }
         AbortReason::ConnectionLimit => Some("raise -n at the receiver"),
         AbortReason::KeyReplaced => {
-            Some("the client that connects again gets the new key's session")
+            Some("a client that connects again gets a session of the new key")
         }
         AbortReason::LocalPeerReset | AbortReason::ShuttingDown => None,
-        AbortReason::Other(_) => Some("the other end is of a later version; its log says more"),
+        AbortReason::Other(_) => Some("the other end runs a later version; its log says more"),
     }
 }

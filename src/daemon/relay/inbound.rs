@@ -1,4 +1,4 @@
-//! The direction from the tunnel to the local socket: records into bytes.
+//! Inbound: from the tunnel to the local socket, records into bytes.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -20,25 +20,25 @@ pub(super) struct Inbound {
     /// Whether END has come.
     is_ended: bool,
     traffic: Arc<Traffic>,
-    /// Held while not all of what came is opened and written; at last it begins
-    /// with the part of a record that has come.
+    /// Held while received bytes are not all opened and written. What remains is the
+    /// beginning of a record.
     held: Option<Buffer>,
-    /// Where in the buffer the bytes begin that came and are not yet opened. They go as
-    /// far as the buffer is filled.
+    /// Where in the buffer the unopened bytes begin. They go as far as the buffer is
+    /// filled.
     unopened: usize,
-    /// Whether whole records may be among them: more came than the budget lets open.
+    /// Whether whole records may be unopened: more came than the budget lets open.
     is_more_left: bool,
     budget: Budget,
 }
 
-/// What the records of one read came to.
+/// How a batch of records ended: the records of one read, as many as the budget lets open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Opened {
+enum Batch {
     /// The stream goes on.
     More,
-    /// END was the last of them.
+    /// END was the last record.
     End,
-    /// ABORT was.
+    /// ABORT was the last record.
     Abort(AbortReason),
 }
 
@@ -56,7 +56,7 @@ impl Inbound {
         }
     }
 
-    /// Has bytes to open beyond those that came.
+    /// Plants a mistake: bytes to open beyond those that came.
     #[cfg(test)]
     pub(super) fn plant_unopened(&mut self) {
         let buffer = Buffer::lend(Size::Small);
@@ -70,14 +70,14 @@ impl Inbound {
         &self.traffic
     }
 
-    /// How much room it holds while it waits.
+    /// How much memory it holds while it waits.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.held.as_ref().map_or(0, Buffer::capacity)
     }
 
-    /// Opens whatever `tunnel` gives into `local`, until END; then ends the
-    /// stream towards `local`.
+    /// Moves the stream from `tunnel` to `local` until END, then ends the stream to
+    /// `local`.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -91,16 +91,16 @@ impl Inbound {
             if self.is_ended {
                 return Poll::Ready(local.shutdown_write().map_err(RelayError::Local));
             }
-            let ready = if self.is_more_left {
+            let readable = if self.is_more_left {
                 None
             } else {
                 Some(ready!(tunnel.poll_readable(cx)).map_err(RelayError::Tunnel)?)
             };
             ready!(self.budget.poll_next(cx, self.size));
             let mut buffer = self.buffer();
-            if let Some(ready) = ready {
+            if let Some(readable) = readable {
                 let wanted = buffer.capacity() - buffer.filled();
-                match buffer.fill(|room| ready.read(room)).map_err(RelayError::Tunnel)? {
+                match buffer.fill(|room| readable.read(room)).map_err(RelayError::Tunnel)? {
                     Some(0) => return Poll::Ready(Err(RelayError::Truncated)),
                     Some(count) => {
                         self.size = Size::after(count, wanted);
@@ -110,18 +110,17 @@ impl Inbound {
                     None => {}
                 }
             }
-            let opened = self.open(&mut buffer)?;
+            let opened = self.open_records(&mut buffer)?;
             self.held = Some(buffer);
             match opened {
-                Opened::More => {}
-                Opened::End => self.is_ended = true,
-                Opened::Abort(reason) => return Poll::Ready(Err(RelayError::Aborted(reason))),
+                Batch::More => {}
+                Batch::End => self.is_ended = true,
+                Batch::Abort(reason) => return Poll::Ready(Err(RelayError::Aborted(reason))),
             }
         }
     }
 
-    /// Writes what was opened; keeps the part of a record that has come until
-    /// the rest does.
+    /// Writes what was opened. Keeps the beginning of a record until the rest comes.
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -136,24 +135,24 @@ impl Inbound {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether END has come, whatever is still to be written before it.
+    /// Whether END has come, even if not all before it is written.
     pub(super) const fn is_ended(&self) -> bool {
         self.is_ended
     }
 
-    /// What came before the connection failed: it is still good, and so is its end.
+    /// Writes the rest of what came before the connection failed, and its end if that came.
     pub(super) async fn write_rest(&mut self, local: &LocalStream) -> Result<(), RelayError> {
         poll_fn(|cx| self.poll_write(cx, local)).await?;
         if self.is_ended { local.shutdown_write().map_err(RelayError::Local) } else { Ok(()) }
     }
 
-    /// The buffer that the next read goes into, behind what is not yet opened.
+    /// The buffer for the next read, which goes behind the unopened bytes.
     fn buffer(&mut self) -> Buffer {
         let Some(buffer) = self.held.take() else {
             self.unopened = 0;
             return Buffer::lend(self.size);
         };
-        // A small one that is full of part of a record, since ours fit.
+        // Full of the beginning of one record, which another implementation has sent.
         let is_too_small = self.unopened == 0 && buffer.filled() == buffer.capacity();
         if self.size == Size::Large
             && buffer.size() != Size::Large
@@ -167,7 +166,7 @@ impl Inbound {
         }
     }
 
-    /// Keeps the part of a record that has come, in the smallest buffer it fits.
+    /// Keeps the beginning of a record, in the smallest buffer that it fits into.
     fn keep(&mut self) {
         let Some(mut buffer) = self.held.take() else { return };
         let length = buffer.filled() - self.unopened;
@@ -184,26 +183,25 @@ impl Inbound {
         });
     }
 
-    /// Moves what is not yet opened to the beginning of another buffer.
+    /// Moves the unopened bytes to the beginning of another buffer.
     fn move_into(&mut self, mut to: Buffer, from: &Buffer) -> Buffer {
         to.fill_with(from.part(self.unopened..from.filled()));
         self.unopened = 0;
         to
     }
 
-    /// Opens the whole records of the buffer in place, as many as the budget lets, up to
-    /// END or ABORT: what is behind END waits until END was acted upon, be it in the
-    /// same buffer or not.
-    fn open(&mut self, buffer: &mut Buffer) -> Result<Opened, RelayError> {
+    /// Opens whole records of the buffer in place, as many as the budget lets, up to END or
+    /// ABORT. Bytes behind END wait until END was acted upon.
+    fn open_records(&mut self, buffer: &mut Buffer) -> Result<Batch, RelayError> {
         self.is_more_left = false;
         for _ in 0..RECORDS_OPENED {
             let start = self.unopened;
             let bytes = buffer.part_mut(start..buffer.filled());
             let Some(length) = self.opener.record_length(bytes)? else {
-                return Ok(Opened::More);
+                return Ok(Batch::More);
             };
             let Some(record) = bytes.get_mut(..length) else {
-                return Ok(Opened::More);
+                return Ok(Batch::More);
             };
             let record = self.opener.open(record)?;
             self.unopened = start + length;
@@ -214,35 +212,35 @@ impl Inbound {
                     self.traffic.add_received(range.len());
                     buffer.push_unwritten(start + range.start..start + range.end);
                 }
-                Record::End => return Ok(Opened::End),
-                Record::Abort(reason) => return Ok(Opened::Abort(reason)),
-                // The opener lets neither come here.
+                Record::End => return Ok(Batch::End),
+                Record::Abort(reason) => return Ok(Batch::Abort(reason)),
+                // The opener refuses both here.
                 Record::Open | Record::Ready => return Err(OpenError::Violation.into()),
             }
         }
         self.is_more_left = true;
-        Ok(Opened::More)
+        Ok(Batch::More)
     }
 
-    /// An error once something is wrong after END, while this side is still sending:
-    /// an ABORT says what. Never ready otherwise.
+    /// Watches the tunnel after END, while this side is still sending. Ready only with an
+    /// error, such as an ABORT.
     pub(super) fn poll_after_end(
         &mut self,
         cx: &mut Context<'_>,
         tunnel: &TunnelStream,
     ) -> Poll<Result<(), RelayError>> {
         loop {
-            // What came with END is in the buffer already.
+            // Bytes that came together with END are in the buffer already.
             if let Some(mut buffer) = self.held.take() {
-                if let Opened::Abort(reason) = self.open(&mut buffer)? {
+                if let Batch::Abort(reason) = self.open_records(&mut buffer)? {
                     return Poll::Ready(Err(RelayError::Aborted(reason)));
                 }
                 self.held = Some(buffer);
                 self.keep();
             }
-            let ready = ready!(tunnel.poll_readable(cx)).map_err(RelayError::Tunnel)?;
+            let readable = ready!(tunnel.poll_readable(cx)).map_err(RelayError::Tunnel)?;
             let mut buffer = self.buffer();
-            let read = buffer.fill(|room| ready.read(room)).map_err(RelayError::Tunnel)?;
+            let read = buffer.fill(|room| readable.read(room)).map_err(RelayError::Tunnel)?;
             if read == Some(0) {
                 return Poll::Ready(Err(RelayError::Truncated));
             }

@@ -1,8 +1,8 @@
-//! A local peer that is gone while its connection is not over. What it has sent
-//! still arrives, with the end of its stream; then its connection ends. On TCP the
-//! kernel finds out whether a peer is there. On a unix socket it tells at once that
-//! a peer is gone, and the minute that TCP takes is left to the server: one that is
-//! only slow still does what it was asked for.
+//! A local peer that is gone before its connection is over. What the peer has sent still
+//! arrives, with the end of its stream; then its connection ends. On TCP, keepalive probes
+//! find out within about a minute that a peer is gone. On a unix socket the kernel tells it
+//! at once, but the connection goes on for a minute as well, so that a slow server still
+//! does what it was asked for.
 
 use std::io;
 use std::mem;
@@ -13,19 +13,19 @@ use super::error::RelayError;
 use crate::daemon::net::sides::LocalStream;
 use crate::daemon::net::stream::GONE;
 
-/// What is known of the local peer's end.
+/// Whether the local peer is gone.
 #[derive(Default)]
 pub(crate) struct LocalPeer {
-    /// Its connection failed after it had ended its stream.
+    /// Whether its connection failed after the end of its stream.
     has_failed: bool,
-    /// In how many checks in a row it was gone and nothing had moved.
+    /// In how many checks in a row the peer was gone and nothing had moved.
     checks: u32,
     progress: (u64, usize),
 }
 
 impl LocalPeer {
-    /// Ready once its connection has `failed`; with a broken pipe where the end of
-    /// its stream had come before, so that what it has sent is still good.
+    /// Ready once its connection has `failed`. The error is a broken pipe where the end of
+    /// its stream had come before, so that what it has sent is complete.
     pub(crate) fn poll_failed(
         &mut self,
         cx: &mut Context<'_>,
@@ -41,9 +41,9 @@ impl LocalPeer {
         Poll::Ready(io::ErrorKind::BrokenPipe.into())
     }
 
-    /// An error once it has been gone for long and nothing moves. To be called in every
-    /// check, with how far the stream from it has come, and with its socket unless the
-    /// stream to it has ended: then a unix peer only looks as if it were gone.
+    /// Fails once the peer has been gone for long and nothing moves. To be called in every
+    /// check, with the progress of the stream from the peer. `local` is `None` once the
+    /// stream to the peer has ended: a unix peer then only looks as if it were gone.
     pub(crate) fn check(
         &mut self,
         local: Option<&LocalStream>,

@@ -1,36 +1,36 @@
-//! Moves bytes both ways at once: out of the local socket into records, and
-//! out of records into the local socket. Each direction ends on its own.
+//! The relay moves bytes both ways at once: from the local socket into records, and from
+//! records to the local socket. Each direction ends on its own.
 //!
-//! What was measured, and built on here: several records go in one read and
-//! one write of up to 256 KiB, sealed and opened in place; buffers are held
-//! only while bytes move; a flow gets a large buffer once it fills small ones.
-//! Both directions are polled by hand, since there are thousands of them that
-//! wait: what they keep meanwhile is what stands in their structs, and what
-//! wakes them is told to the socket's own two places, not to a list.
+//! Measurements led to this design. Several records go in one read and one write of up to
+//! 256 KiB, and are sealed and opened in place. Buffers are held only while bytes move. A
+//! flow gets a large buffer once it fills small ones. Both directions are polled by hand,
+//! since thousands of them may wait: a waiting direction keeps only the fields of its
+//! struct, and its waker is one of the two of its socket, not an entry in a list.
 //!
 //! # What did not pay
 //!
-//! Small requests are 50 connections of redis-benchmark; a bare relay is one in
-//! Rust that has nothing but epoll, recv and send, and that takes 0.8 of the CPU
-//! of haproxy's plaintext relay, as the kernel's TCP alone does. This one takes
-//! 0.9 of it with one thread at each end, and as much as it with two.
+//! Small requests are 50 connections of redis-benchmark. The bare relay is a Rust program
+//! with nothing but epoll, recv and send. It takes 0.8 of the CPU of haproxy's plaintext
+//! relay, as the kernel's TCP alone does. spiped's relay takes 0.9 of haproxy's CPU with
+//! one thread at each end, and as much as haproxy with two.
 //!
-//! - `io_uring` in the bare relay, small requests: with multishot receives 0 to
-//!   3 % less CPU; without `DEFER_TASKRUN` 38 % more; with a thread of the kernel's
-//!   that submits, 2.4 times as much. Many containers refuse it.
-//! - All ready connections read before all are written (bare relay): 0 to 3 %
-//!   less. Only together with a ring for each of both, and a second look before
-//!   sleeping, 12 % less: since the runtime then is one's own, it was not built.
+//! - `io_uring` in the bare relay, small requests: with multishot receives 0 to 3 % less
+//!   CPU; without `DEFER_TASKRUN` 38 % more; with a submitting kernel thread 2.4 times as
+//!   much. Many containers refuse `io_uring`.
+//! - All ready connections read before all are written (bare relay): 0 to 3 % less CPU.
+//!   Only together with a ring for reads, a ring for writes and a second look before
+//!   sleeping it took 12 % less; it was not built, since it needs a runtime of our own.
 //! - One thread where there are two cores: see the default of `--threads`.
-//! - `SO_REUSEPORT`, a listener for each thread: as cheap as one that gives to the
-//!   least loaded, but both of two connections on one thread in half of all cases.
+//! - `SO_REUSEPORT`, a listener for each thread: as cheap as one listener that gives to
+//!   the least loaded thread, but two connections are on one thread in half of all cases.
 //! - `sched_yield` before a thread sleeps, small requests: 0 to 3 % more of them,
 //!   no less CPU.
 //! - `SCHED_BATCH`, busy polling of epoll, no quick acknowledgements, epoll by
 //!   level, reading until there is nothing: no difference above the noise of 5 %.
 //! - Timers and the shutdown not polled at each message: no difference.
-//! - Buffers above 256 KiB: no difference. `splice` cannot be had for bytes that
-//!   must be seen: it takes 0.26 CPU s/GB, copying them 0.66, this 0.76.
+//! - Buffers above 256 KiB: no difference.
+//! - `splice` cannot be used for bytes that must be sealed: it takes 0.26 CPU s/GB,
+//!   copying takes 0.66, this relay 0.76.
 
 pub(crate) mod abort;
 mod budget;
@@ -69,10 +69,10 @@ use crate::daemon::net::stream::CHECK;
 use crate::daemon::runtime::shutdown::Shutdown;
 use crate::protocol::Session;
 
-/// How long what came last may take to be passed on, once a side has failed.
+/// How long the last bytes of a side may take to be passed on, once it has failed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The encrypted side, once both ends have agreed on a session.
+/// The tunnel, once both ends have agreed on a session.
 pub(crate) struct Tunnel {
     pub(crate) stream: TunnelStream,
     pub(crate) session: Session,
@@ -85,7 +85,6 @@ pub(crate) struct Relay {
     outbound: Outbound,
     inbound: Inbound,
     poller: BusyPoller,
-    /// What is known of the end of the local peer.
     peer: LocalPeer,
 }
 
@@ -107,17 +106,17 @@ impl Relay {
         }
     }
 
-    /// Says OPEN or OPENED, then relays until both directions have ended
-    /// cleanly, or either has failed.
+    /// Sends OPEN or OPENED, then relays until both directions have ended cleanly, or one
+    /// has failed.
     pub(crate) async fn run(&mut self, role: Role, shutdown: &Shutdown) -> Result<(), RelayError> {
         match role {
-            Role::Encrypt => self.outbound.open(&self.local)?,
-            Role::Decrypt => self.outbound.opened()?,
+            Role::Encrypt => self.outbound.queue_open(&self.local)?,
+            Role::Decrypt => self.outbound.queue_opened()?,
         }
         match self.relay_both(shutdown).await {
             Ok(()) => Ok(()),
             Err(error) => {
-                // Whether all of it arrives or not, the connection has failed.
+                // Whether the last bytes arrive or not, the connection has failed.
                 let _arrived = Deadline::after(LAST_WORDS).bound(self.last_words(&error)).await;
                 Err(error)
             }
@@ -137,7 +136,7 @@ impl Relay {
             if sent && received {
                 return Poll::Ready(Ok(()));
             }
-            // While it is read, the read tells.
+            // While the local socket is read, the read returns the error.
             if (sent || outbound.is_blocked())
                 && let Poll::Ready(error) = peer.poll_failed(cx, failing.as_mut())
                 && (sent || !is_broken_pipe(&error))
@@ -153,8 +152,8 @@ impl Relay {
             while check.as_mut().poll(cx).is_ready() {
                 local.check().map_err(RelayError::Local)?;
                 tunnel.check().map_err(RelayError::Tunnel)?;
-                // The other end is gone, and a local peer that does not read
-                // keeps us from reading that.
+                // The other end is gone, but its end is not read, since the local peer
+                // does not read.
                 let is_ended = !sent && tunnel.is_ended_by_peer();
                 if is_ended && was_ended {
                     return Poll::Ready(Err(RelayError::Truncated));
@@ -166,12 +165,12 @@ impl Relay {
             poller.keep(cx);
             Poll::Pending
         });
-        // The budget of each direction is in bytes. Were it the runtime's, one direction
-        // could take all there is, and the other and the shutdown would never be polled.
+        // Each direction has a budget of bytes. With the runtime's budget, one direction
+        // could use it up, and the other direction and the shutdown would not be polled.
         unconstrained(both).await
     }
 
-    /// Passes on what a side has said before it failed.
+    /// Passes on what a side has sent before it failed.
     async fn last_words(&mut self, error: &RelayError) -> Result<(), RelayError> {
         match error {
             RelayError::Local(_) => self.outbound.send_rest(&self.local, &self.tunnel).await,
@@ -188,10 +187,10 @@ impl Relay {
         }
     }
 
-    /// Ends both sockets; tells the other end why, where it failed here.
+    /// Closes both sockets. Where the relay failed at this end, tells the other end why.
     pub(crate) async fn close(self, result: Result<(), RelayError>) -> Result<(), RelayError> {
         let Self { local, tunnel, mut outbound, .. } = self;
-        // It has had its end already, or has none.
+        // Its stream was ended before; otherwise the drop resets it.
         drop(local);
         match result {
             Ok(()) => {

@@ -1,4 +1,4 @@
-//! The direction from the local socket to the tunnel: bytes into records.
+//! Outbound: from the local socket to the tunnel, bytes into records.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::write::poll_write;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::protocol::{OVERHEAD, Padding, Sealer};
 
-/// The direction from the local socket into the tunnel.
+/// The direction from the local socket to the tunnel.
 pub(super) struct Outbound {
     sealer: Sealer,
     layout: RecordLayout,
@@ -24,8 +24,7 @@ pub(super) struct Outbound {
     /// Whether END is sealed.
     is_ended: bool,
     traffic: Arc<Traffic>,
-    /// Held while records in it are not all written: nothing can be sealed
-    /// before they are.
+    /// Held while its records are not all written; nothing else is sealed before.
     held: Option<Buffer>,
     budget: Budget,
 }
@@ -38,25 +37,25 @@ impl Outbound {
         Self { sealer, layout, size, is_ended: false, traffic, held: None, budget }
     }
 
-    /// Reads by this layout from here on.
+    /// Plants a layout.
     #[cfg(test)]
     pub(super) const fn plant(&mut self, layout: RecordLayout) {
         self.layout = layout;
     }
 
-    /// Whether the tunnel has no room for what was read.
+    /// Whether the tunnel has no room for the sealed records.
     pub(super) const fn is_blocked(&self) -> bool {
         self.held.is_some()
     }
 
-    /// How much was read, and how much of it is still to be written: it differs
-    /// from what it was before if anything has moved.
+    /// How many bytes were read, and how many are still to be written. Two results differ
+    /// if something has moved in between.
     pub(super) fn progress(&self) -> (u64, usize) {
         (self.traffic.sent(), self.held.as_ref().map_or(0, Buffer::unwritten))
     }
 
-    /// The initiator's first words: OPEN, with what the client has already said.
-    pub(super) fn open(&mut self, local: &LocalStream) -> Result<(), RelayError> {
+    /// Queues OPEN, the sender's first record, with what the client has already sent.
+    pub(super) fn queue_open(&mut self, local: &LocalStream) -> Result<(), RelayError> {
         let open = self.sealer.seal_open()?;
         let buffer = Buffer::lend(Size::Small);
         let read = self.layout.read(buffer, OVERHEAD, |parts| local.try_read(&mut parts[0]));
@@ -65,21 +64,20 @@ impl Outbound {
                 filled.put_before(&open);
                 self.seal(filled)?;
             }
-            // The end of the stream is left to the relay, which reads it again.
+            // The end of the stream is left to the relay, which reads again.
             Some(_) | None => self.hold_whole(&open),
         }
         Ok(())
     }
 
-    /// The responder's first words: OPENED.
-    pub(super) fn opened(&mut self) -> Result<(), RelayError> {
+    /// Queues OPENED, the receiver's first record.
+    pub(super) fn queue_opened(&mut self) -> Result<(), RelayError> {
         let opened = self.sealer.seal_opened()?;
         self.hold_whole(&opened);
         Ok(())
     }
 
-    /// Seals whatever `local` gives until it ends, then END; ready once that is
-    /// written.
+    /// Moves the stream from `local` to `tunnel`, then END. Ready once END is written.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -93,10 +91,10 @@ impl Outbound {
             if self.is_ended {
                 return Poll::Ready(Ok(()));
             }
-            let ready = ready!(local.poll_readable(cx)).map_err(RelayError::Local)?;
+            let readable = ready!(local.poll_readable(cx)).map_err(RelayError::Local)?;
             ready!(self.budget.poll_next(cx, self.size));
             let buffer = Buffer::lend(self.size);
-            let read = self.layout.read(buffer, 0, |parts| ready.read_vectored(parts));
+            let read = self.layout.read(buffer, 0, |parts| readable.read_vectored(parts));
             match read.map_err(RelayError::Local)? {
                 None => {}
                 Some(filled) if filled.count() == 0 => {
@@ -115,8 +113,8 @@ impl Outbound {
         }
     }
 
-    /// What the local peer said before its connection failed: a server that
-    /// refuses says why, and closes without having read all.
+    /// Sends what the local peer had sent before its connection failed: a server that
+    /// refuses a request says why, and closes before it has read all.
     pub(super) async fn send_rest(
         &mut self,
         local: &LocalStream,
@@ -137,19 +135,19 @@ impl Outbound {
         }
     }
 
-    /// Writes the records that are sealed, so that one can follow them.
+    /// Writes the sealed records, so that another one can follow.
     pub(super) async fn write_held(&mut self, tunnel: &TunnelStream) -> Result<(), RelayError> {
         poll_fn(|cx| self.poll_write(cx, tunnel)).await
     }
 
-    /// The ABORT that tells the other end why this one gives up; `None` where
-    /// it can't be told, since records before it are not all sent.
+    /// The ABORT that tells the other end why this end gives up; `None` where there is
+    /// nothing to tell, or records before it are not all written.
     pub(super) fn abort(&mut self, error: &RelayError) -> Option<[u8; OVERHEAD + 1]> {
         let reason = error.abort_reason().filter(|_| self.held.is_none())?;
         self.sealer.seal_abort(reason).ok()
     }
 
-    /// Seals what was read, and holds it until it is written.
+    /// Seals what was read, and holds the records until they are written.
     fn seal(&mut self, filled: Filled) -> Result<(), RelayError> {
         self.traffic.add_sent(filled.count());
         self.held = Some(filled.seal(&mut self.sealer)?);
@@ -163,7 +161,7 @@ impl Outbound {
         self.held = Some(buffer);
     }
 
-    /// Writes what is held, and gives the buffer back.
+    /// Writes the held records, and gives the buffer back.
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,

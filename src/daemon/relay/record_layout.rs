@@ -1,12 +1,12 @@
-//! Where in a buffer the records of one read stand.
+//! The record layout: where in a buffer the records of one read stand.
 
 use std::io::{self, IoSliceMut};
 
 use super::buffer::{Buffer, RECORD_PLAINTEXT, RECORDS, Size};
 use crate::protocol::{HEADER, PADDED_COUNT, PREFIX, Padding, SUFFIX, SealError, Sealer};
 
-/// The places in a buffer of the records of one read, one behind the other:
-/// each full but the last, so that what is sealed is one piece.
+/// Where in a buffer the records of one read stand: one behind the other, all full but the
+/// last, so that one write sends them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecordLayout {
     padding: Option<Padding>,
@@ -18,7 +18,7 @@ pub(super) struct RecordLayout {
     stride: usize,
 }
 
-/// A buffer with the payloads of one read in it, each at its place.
+/// A buffer with the payloads of one read, each where its record will be.
 pub(super) struct Filled {
     layout: RecordLayout,
     buffer: Buffer,
@@ -32,7 +32,7 @@ impl RecordLayout {
     pub(super) fn new(padding: Option<Padding>) -> Self {
         let (before, plaintext) = match padding {
             None => (PREFIX, RECORD_PLAINTEXT),
-            // The largest multiple that a record has room for.
+            // The largest multiple that fits into a record.
             Some(padding) => (
                 PREFIX + PADDED_COUNT,
                 RECORD_PLAINTEXT.next_multiple_of(padding.get()) - padding.get(),
@@ -50,13 +50,13 @@ impl RecordLayout {
         Self { payload: right.payload + super::buffer::SMALL, ..right }
     }
 
-    /// How much payload one read into a buffer of this size can bring.
+    /// The most payload of one read into a buffer of this size.
     pub(super) const fn capacity(&self, size: Size) -> usize {
         self.payload * if matches!(size, Size::Large) { RECORDS } else { 1 }
     }
 
-    /// One read into the payloads of the records, of which the first begins `at` so many
-    /// bytes of the buffer. `None` when there was nothing to be read.
+    /// Reads once into the payloads of the records. The first record begins `at` this byte
+    /// of the buffer. `None` when there was nothing to read.
     pub(super) fn read(
         self,
         mut buffer: Buffer,
@@ -69,7 +69,7 @@ impl RecordLayout {
         let count = if size == Size::Large {
             let mut records = records.chunks_exact_mut(self.stride);
             read(&mut std::array::from_fn::<_, RECORDS, _>(|_| {
-                #[expect(clippy::expect_used, reason = "fewer are a mistake of ours")]
+                #[expect(clippy::expect_used, reason = "fewer are our own mistake")]
                 let record = records.next().expect("a large buffer has so many records");
                 IoSliceMut::new(&mut record[payload.clone()])
             }))?
@@ -86,21 +86,19 @@ impl Filled {
         self.count
     }
 
-    /// The size of the buffer.
     pub(super) fn size(&self) -> Size {
         self.buffer.size()
     }
 
-    /// Puts a record that is sealed already before the first one.
+    /// Puts a sealed record before the first one.
     ///
     /// # Panics
-    /// When there is not exactly that much room.
+    /// When its length is not the room before the first one.
     pub(super) fn put_before(&mut self, record: &[u8]) {
         self.buffer.room()[..self.at].copy_from_slice(record);
     }
 
-    /// Seals what was read, in place. Returns the buffer, whose records are to be
-    /// written.
+    /// Seals what was read, in place. Returns the buffer with records to be written.
     ///
     /// # Panics
     /// When the records have room for fewer bytes than were read.

@@ -1,9 +1,9 @@
-//! Bytes of a connection's stream, counted while they move.
+//! The traffic of a connection, counted while bytes move.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many bytes of the stream went each way. Each count has one writer, the relay of
-/// the connection; anybody may read it meanwhile.
+/// How many bytes of the stream went each way. Each count has one writer, the connection's
+/// relay, and any number of readers.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     sent: AtomicU64,
@@ -11,12 +11,12 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// Bytes out of the local socket so far.
+    /// Bytes that came out of the local socket.
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Bytes into the local socket so far.
+    /// Bytes that went into the local socket.
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
@@ -30,7 +30,7 @@ impl Traffic {
     }
 }
 
-/// No atomic addition, which costs more: there is one writer.
+/// Adds without an atomic addition, which costs more: there is only one writer.
 fn add(count: &AtomicU64, bytes: usize) {
     #[expect(clippy::expect_used, reason = "a usize has 64 bits at most")]
     let bytes = u64::try_from(bytes).expect("a number of bytes fits in 64 bits");

@@ -1,4 +1,4 @@
-//! Writes what stands in a buffer.
+//! Writes the unwritten parts of a buffer.
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
@@ -7,10 +7,10 @@ use super::budget::Budget;
 use super::buffer::Buffer;
 use crate::daemon::net::stream::Stream;
 
-/// How many parts go into one write.
+/// The most parts of one write.
 const PARTS: usize = 32;
 
-/// Writes all that is noted in a buffer, as far as the budget goes.
+/// Writes the unwritten parts of a buffer, as far as the budget goes.
 pub(super) fn poll_write(
     cx: &mut Context<'_>,
     buffer: &mut Buffer,

@@ -1,4 +1,4 @@
-//! Threads with a runtime each, and how the process ends.
+//! The threads, each with its runtime, and the signals that end the process.
 
 pub(crate) mod shutdown;
 pub(crate) mod workers;

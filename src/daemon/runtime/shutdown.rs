@@ -1,4 +1,5 @@
-//! The end of the process: TERM, INT and USR1, and how all connections learn of it; HUP.
+//! The signals of the process (TERM, INT, USR1, HUP), and how connections learn that the
+//! process is ending.
 
 use std::io;
 
@@ -10,11 +11,11 @@ use tracing::info;
 use crate::config::RunMode;
 use crate::process::signals::{next, unblock, unless_ignored};
 
-/// Tells whether the process is ending.
+/// A phase of the process's end, such as the drain, as connections see it.
 #[derive(Clone)]
 pub(crate) struct Shutdown(watch::Receiver<bool>);
 
-/// Makes it end.
+/// Begins a [`Shutdown`].
 pub(crate) struct Trigger(watch::Sender<bool>);
 
 /// A shutdown that has not begun.
@@ -24,21 +25,19 @@ pub(crate) fn shutdown() -> (Trigger, Shutdown) {
 }
 
 impl Trigger {
-    /// From now on the process is ending.
     pub(crate) fn begin(&self) {
         self.0.send_replace(true);
     }
 }
 
 impl Shutdown {
-    /// Whether the process is ending.
     pub(crate) fn has_begun(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Waits until the process is ending.
+    /// Waits until the shutdown has begun.
     pub(crate) async fn begun(&self) {
-        // The trigger dropped counts as well.
+        // A dropped trigger counts as well.
         let mut receiver = self.0.clone();
         let _ended = receiver.wait_for(|begun| *begun).await;
     }
@@ -59,16 +58,16 @@ impl Signals {
     }
 }
 
-/// The signals that end the process. They are handled from here on, also as PID
-/// 1, to which the kernel delivers no signal that is not handled.
+/// TERM and INT, which end the process. The kernel delivers no unhandled signal to PID 1,
+/// so both are handled there, too.
 pub(crate) struct EndSignals {
     term: Option<Signal>,
     int: Option<Signal>,
 }
 
 impl EndSignals {
-    /// To be called once all other signals are handled: blocked ones come from
-    /// here on.
+    /// Handles both. To be called once all other signals are handled, since signals that
+    /// were blocked are delivered from here on.
     pub(crate) fn handle() -> io::Result<Self> {
         let signals = Self {
             term: unless_ignored(SignalKind::terminate())?,
@@ -83,7 +82,7 @@ impl EndSignals {
         Ok(signals)
     }
 
-    /// Waits for the next one; its name.
+    /// Waits for the next signal, and returns its name.
     pub(crate) async fn next(&mut self) -> &'static str {
         select! {
             () = next(&mut self.term) => "TERM",
@@ -101,14 +100,14 @@ impl HandoverSignal {
         Ok(Self(is_ours.then(|| signal(SignalKind::user_defined1())).transpose()?))
     }
 
-    /// Waits for it; for ever without `--handover`.
+    /// Waits for the signal; for ever without `--handover`.
     pub(crate) async fn received(&mut self) {
         next(&mut self.0).await;
     }
 }
 
-/// HUP, which has the process read its key file again; also where it was ignored
-/// at the start: that ends nothing, which is all that nohup is for.
+/// HUP, which reloads the key file. HUP is handled even where it was ignored at the
+/// start: nohup only asks that HUP does not end the process.
 pub(crate) struct ReloadSignal(Signal);
 
 impl ReloadSignal {
@@ -116,9 +115,9 @@ impl ReloadSignal {
         Ok(Self(signal(SignalKind::hangup())?))
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) {
-        // Ends only with the runtime.
+        // The stream of signals ends only with the runtime.
         let _received = self.0.recv().await;
     }
 }

@@ -1,5 +1,5 @@
-//! Runtimes of one thread each: a connection lives on one of them from beginning
-//! to end, so that nothing is passed between cores.
+//! The workers: threads with a runtime each. A connection stays on one worker, so that
+//! nothing is passed between cores.
 
 use std::io;
 use std::sync::Arc;
@@ -13,29 +13,30 @@ use tokio::task::JoinSet;
 
 use crate::config::Threads;
 
-/// The runtimes. Their threads end when this is dropped.
+/// The workers. Guard: their threads end when it is dropped.
 pub(crate) struct Workers {
     all: Vec<Worker>,
 }
 
 struct Worker {
     runtime: Handle,
-    /// Connections that live there.
+    /// The number of its connections.
     load: Arc<AtomicUsize>,
-    /// Dropped, it ends the thread; the first runtime is the caller's own.
+    /// Ends the thread when dropped. `None` for the first worker, the caller's thread.
     _until: Option<oneshot::Sender<()>>,
 }
 
-/// Counts a connection of a worker while it lives.
+/// Guard: counts a connection of a worker until dropped.
 struct Load(Arc<AtomicUsize>);
 
-/// A runtime of the calling thread alone.
+/// A runtime that runs on the calling thread alone.
 pub(crate) fn one_thread_runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
 impl Workers {
-    /// The runtime this is called on, and a thread with one for each further.
+    /// The runtime that this is called on, and a thread with a runtime for each further
+    /// worker.
     pub(crate) fn start(threads: Threads) -> io::Result<Self> {
         let mut all = vec![Worker::new(Handle::current(), None)];
         for number in 1..threads.get() {
@@ -44,14 +45,14 @@ impl Workers {
         Ok(Self { all })
     }
 
-    /// Runs a connection on the worker that has the fewest.
+    /// Runs a connection on the worker that has the fewest connections.
     pub(crate) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
         if let Some((runtime, load)) = self.least_loaded() {
             runtime.spawn(load.counts(connection));
         }
     }
 
-    /// The same for what is waited for, or ended, by a set.
+    /// As [`Workers::spawn`], in a set that can wait for the task or end it.
     pub(crate) fn spawn_in<T: Send + 'static>(
         &self,
         set: &mut JoinSet<T>,
@@ -67,12 +68,11 @@ impl Workers {
         Some((&least.runtime, Load::on(least)))
     }
 
-    /// Waits until each worker has run something. One whose thread is stuck
-    /// never does.
+    /// Waits until each worker has run a task; for ever where a thread is stuck.
     pub(crate) async fn all_answer(&self) {
         for worker in &self.all {
             if worker.runtime.spawn(async {}).await.is_err() {
-                // Its runtime is gone.
+                // The runtime is gone.
                 return std::future::pending().await;
             }
         }
@@ -80,8 +80,8 @@ impl Workers {
 }
 
 impl Worker {
-    /// A thread with a runtime, which is made there: one for which no thread can
-    /// be had must not end within another.
+    /// A thread with a runtime. The runtime is made on its thread: if the thread cannot be
+    /// started, there is no runtime to drop within another one, which would panic.
     fn start(number: usize) -> io::Result<Self> {
         let (until, dropped) = oneshot::channel::<()>();
         let (tell, told) = channel();
@@ -90,10 +90,10 @@ impl Worker {
                 Ok(runtime) => (Ok(runtime.handle().clone()), Some(runtime)),
                 Err(error) => (Err(error), None),
             };
-            // Whoever starts us waits for it.
-            let _heard = tell.send(handle);
+            // The starting thread waits for the handle.
+            let _received = tell.send(handle);
             if let Some(runtime) = runtime {
-                // An error is just how this hears that it was dropped.
+                // The error only says that the sender was dropped.
                 let _end = runtime.block_on(dropped);
             }
         })?;
@@ -112,7 +112,7 @@ impl Load {
         Self(Arc::clone(&worker.load))
     }
 
-    /// Counts this.
+    /// Holds the count until `work` is done.
     async fn counts<T>(self, work: impl Future<Output = T>) -> T {
         let output = work.await;
         drop(self);
@@ -131,8 +131,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// A panic ends its own connection; the others go on, and what it counted
-    /// for is given back.
+    /// The other connections go on, and the worker's load goes down.
     #[tokio::test]
     async fn a_panic_ends_one_connection_alone() {
         for threads in ["1", "2"] {

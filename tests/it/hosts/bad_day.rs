@@ -141,7 +141,9 @@ fn a_unit_whose_port_is_taken_waits_for_it_without_a_word() {
         fails_to(host, "restart", RECEIVE);
         fails_and_waits(host, "restart");
         drop(taken);
-        wait_until("it listens", || journal(host, RECEIVE).contains("can be listened on tries="));
+        wait_until("it listens", || {
+            journal(host, RECEIVE).contains("the source is available tries=")
+        });
         assert_eq!(show(host, RECEIVE, "ActiveState"), "active");
         host.start("start", SEND);
         round_trip(&mut connect(local(8000)), b"served");
@@ -223,7 +225,7 @@ fn lines_that_the_journal_has_lost_are_counted() {
         let lost = || {
             drop(connect(local(7000)));
             let log = journal(host, RECEIVE);
-            let (_, count) = log.split_once("lines of the log were left out")?;
+            let (_, count) = log.split_once("log lines were suppressed")?;
             count.split("suppressed=").nth(1)?.lines().next()?.parse::<usize>().ok()
         };
         wait_until("they are counted", || lost().is_some());

@@ -99,7 +99,7 @@ fn an_encrypted_key_is_used_and_reloaded() {
 
     // Not for this host, or cut off.
     host.sh("echo rubbish > /etc/spiped/redis.key.cred");
-    is_refused(host, "no key came by standard input");
+    is_refused(host, "no key on standard input");
 }
 
 /// It asks for the time it needs, if that is more than the unit's; but no idle
@@ -120,7 +120,7 @@ fn a_stop_waits_for_open_connections() {
         while started.elapsed() < Duration::from_secs(4) {
             round_trip(&mut open, b"during");
         }
-        assert!(host.status(RECEIVE).contains("Status: \"ending: 1 connection still open\""));
+        assert!(host.status(RECEIVE).contains("Status: \"draining: 1 connection still open\""));
         // Not by systemd either, which keeps the socket at a restart.
         let refused = TcpStream::connect("127.0.0.1:7000").unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);

@@ -78,7 +78,7 @@ fn the_units_refuse_keys_that_differ_or_are_open_to_others() {
     let error = client.redis("ping");
     assert!(error.contains("reset by peer"), "{error}");
     let log = server.log(RECEIVE);
-    let lines: Vec<_> = log.lines().filter(|line| line.contains("the key does not fit")).collect();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("reason=wrong-key")).collect();
     assert_eq!(lines.len(), 1, "{log}");
     assert!(lines[0].contains("compare 'spiped keyid"), "{log}");
 

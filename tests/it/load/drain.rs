@@ -33,7 +33,7 @@ fn what_is_open_goes_on_while_it_drains() {
             });
         }
         pipe.receiver.signal("TERM");
-        pipe.receiver.log.wait_for("TERM received: no new connections");
+        pipe.receiver.log.wait_for("TERM received: ");
         wait_until("connects are refused", || TcpStream::connect(pipe.receiver.address).is_err());
         assert!(is_reset(pipe.sender.address));
         pipe.receiver.signal("HUP");
@@ -49,7 +49,7 @@ fn what_is_open_goes_on_while_it_drains() {
     println!("{CLIENTS} talking clients ended cleanly, the process {took:?} later");
     assert!(took < Duration::from_secs(5), "{took:?}");
     wait_until("all ended cleanly", || {
-        [&pipe.sender, &pipe.receiver].iter().all(|end| end.log.count("info closed") == CLIENTS)
+        [&pipe.sender, &pipe.receiver].iter().all(|end| end.log.count("reason=finished") == CLIENTS)
     });
     assert_eq!(pipe.receiver.log.count("warn"), 0);
 }
@@ -86,7 +86,7 @@ fn who_does_not_end_in_time_is_reset() {
 fn a_second_signal_ends_it_at_once() {
     let mut stage = Stage::new("60");
     stage.pipe.receiver.signal("TERM");
-    stage.pipe.receiver.log.wait_for("no new connections");
+    stage.pipe.receiver.log.wait_for("TERM received: ");
     let started = Instant::now();
     stage.pipe.receiver.signal("TERM");
     stage.all_are_reset();
@@ -115,7 +115,7 @@ impl Stage {
             assert_eq!(read_to_end(client), (vec![], End::Reset));
         }
         assert!(self.pipe.receiver.wait().success());
-        let told = "the other end is shutting down";
+        let told = "reason=aborted-shutting-down";
         wait_until("the sender is told", || self.pipe.sender.log.count(told) == CLIENTS);
         assert!(self.pipe.sender.is_running());
     }

@@ -35,7 +35,7 @@ fn a_target_that_comes_and_goes_is_served_while_it_is_there() {
         wait_until("descriptors are given back", || held() == idle);
     }
     // At most 20 lines a second are written of it.
-    assert!((20..=100).contains(&pipe.receiver.log.count("target refused the connection")));
+    assert!((20..=100).contains(&pipe.receiver.log.count("reason=target-refused")));
 }
 
 fn listen_again(path: &Path) -> UnixListener {

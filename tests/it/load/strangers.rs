@@ -37,7 +37,7 @@ fn crowd(from: fn(usize) -> Ipv4Addr) {
     let sender = Daemon::sender(&key, receiver.address, &["-o", "600"]);
     let pipe = Pipe { receiver, sender };
     round_trip(&mut pipe.connect(), b"warm");
-    wait_until("that is over", || pipe.receiver.log.count("info closed") == 1);
+    wait_until("that is over", || pipe.receiver.log.count("reason=finished") == 1);
     let (descriptors, memory) = (pipe.receiver.descriptors(), pipe.receiver.resident_kib());
 
     let (strangers, waits) = come_while_a_client_asks(&pipe, count, from);
@@ -95,7 +95,7 @@ fn who_is_beyond_the_quota_of_its_address_keeps_no_other_waiting() {
     println!("beside 200 strangers of one address others waited {waits:?}");
     // A machine that is busy elsewhere may need longer than a moment, but not always.
     assert!(undisturbed > 0, "others waited until strangers had to go: {waits:?}");
-    assert_eq!(pipe.receiver.log.count("got no place"), 0);
+    assert_eq!(pipe.receiver.log.count("reason=no-slot"), 0);
 }
 
 /// Whoever comes all the time, from one address, takes no descriptors that

@@ -104,7 +104,7 @@ fn a_receiver_that_is_down_is_never_a_session_that_is_kept_ready() {
         // One thread, so that no two of them want the port at once.
         let more = ["--prewarm", "16", "--threads", "1"];
         let ready = UnixEnd::start(folder, ("-e", "sender"), &down, &more);
-        let outage = ready.daemon.log.wait_for("no sessions can be kept ready");
+        let outage = ready.daemon.log.wait_for("cannot prewarm sessions");
         assert!(outage.contains("target refused the connection"), "{outage}");
         wait_until("the receiver can start", || TcpListener::bind(&down).is_ok());
     });

@@ -114,7 +114,7 @@ fn sockets_that_do_not_fit_are_refused() {
     let not_listening = not_listening.unwrap();
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
     let file = fs::File::open(key).unwrap();
-    let no_socket = "is not a TCP or unix socket that listens";
+    let no_socket = "is not a listening TCP or unix socket";
     let mismatch = |source: &str| {
         format!("the source is {source}, but the inherited socket listens on {there}")
     };

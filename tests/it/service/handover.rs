@@ -125,7 +125,7 @@ fn once_handed_over_it_ends_at_once_and_its_worker_with_the_last_connection() {
 
     kept.keeper.signal("USR1");
     assert_eq!(kept.keeper.wait().code(), Some(75));
-    kept.keeper.log.wait_for("the next process takes over new connections, ");
+    kept.keeper.log.wait_for("the next process takes over new connections: ");
     wait_until("connects are refused", || TcpStream::connect(kept.keeper.address).is_err());
     // Longer than handshakes have at TERM.
     std::thread::sleep(std::time::Duration::from_millis(1500));
@@ -148,7 +148,7 @@ fn term_ends_what_was_handed_over_at_once() {
     round_trip(&mut open, b"before");
     kept.keeper.signal("USR1");
     assert_eq!(kept.keeper.wait().code(), Some(75));
-    kept.keeper.log.wait_for("the next process takes over new connections, ");
+    kept.keeper.log.wait_for("the next process takes over new connections: ");
     kept.signal_worker(nix::libc::SIGTERM);
     assert_eq!(read_to_end(&mut open), (vec![], End::Reset));
     wait_until("it ends", || !kept.worker_runs());

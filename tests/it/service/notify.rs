@@ -116,7 +116,7 @@ fn systemd_is_told_what_it_does_from_its_start_to_its_end() {
     let told = manager.until("STOPPING=1");
     let stopping = told.last().unwrap();
     // The last of the short ones may still be ending.
-    assert!(stopping.starts_with("STOPPING=1\nSTATUS=ending: "), "{stopping}");
+    assert!(stopping.starts_with("STOPPING=1\nSTATUS=draining: "), "{stopping}");
     assert!(stopping.ends_with(" still open\nEXTEND_TIMEOUT_USEC=33000000"), "{stopping}");
     drop(clients);
     assert!(sender.wait().success());
@@ -351,12 +351,12 @@ fn without_systemd_nothing_is_missed() {
     command.args(["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1", "-k"]);
     command.arg(folder.shared_key()).env("NOTIFY_SOCKET", folder.path("nobody-listens"));
     let daemon = Daemon::spawn(command);
-    daemon.log.wait_for("systemd cannot be told of us");
+    daemon.log.wait_for("cannot notify systemd");
     for _ in 0..3 {
         drop(connect(daemon.address));
         daemon.signal("HUP");
     }
     wait_until("the key was read", || daemon.log.count("key reloaded: it is the same key") > 0);
-    assert_eq!(daemon.log.count("systemd cannot be told of us"), 1);
+    assert_eq!(daemon.log.count("cannot notify systemd"), 1);
     assert!(TcpStream::connect(daemon.address).is_ok());
 }

@@ -12,7 +12,7 @@ use crate::support::net::namespaces_can_be;
 use crate::support::{Daemon, Folder, SPIPED, Server, need, nobody, round_trip, wait_until};
 
 const OTHER_VERSION: &str =
-    "refused: it is of another version of spiped, this one speaks spiped/1\n";
+    "refused: the request is of another version of spiped; this one speaks spiped/1\n";
 
 /// A receiver and a sender that take new keys.
 struct Rekeyed {
@@ -80,7 +80,7 @@ fn who_says_nothing_to_the_control_socket_keeps_no_other_waiting() {
     let output = pipe.rekey("receiver", &new);
     assert_eq!(said(&output).trim(), key_id(&new));
     // Nobody was cut short for it.
-    assert_eq!(pipe.receiver.log.count("was not heard"), 0);
+    assert_eq!(pipe.receiver.log.count("control request"), 0);
     let key = fs::read(&new).unwrap();
     let first = slow.first_mut().unwrap();
     first.write_all(&[b"spiped/1 rekey 32\n", &key[..]].concat()).unwrap();
@@ -90,7 +90,7 @@ fn who_says_nothing_to_the_control_socket_keeps_no_other_waiting() {
 
     // Nor is it open to ever more.
     slow.extend((0..10).map(|_| connect()));
-    pipe.receiver.log.wait_for("the control socket was not heard: so many others are being heard");
+    pipe.receiver.log.wait_for("control request refused: too many requests at once");
 }
 
 #[test]
@@ -121,8 +121,8 @@ fn a_key_that_rekey_refuses_changes_nothing() {
         (b"spiped/1 rekey 65537\n", ""),
         (b"spiped/1 rekey 3\nabc", "refused rekey 35\nthe key has 3 bytes, fewer than 32\n"),
         (b"spiped/1 rekey 64\nonly a part of it", ""),
-        (b"spiped/1 rekey many\n", "refused: the length of what is asked is no number\n"),
-        (b"spiped/1 revoke 0\n", "refused: 'revoke' is not known here\n"),
+        (b"spiped/1 rekey many\n", "refused: the length of the request is not a number\n"),
+        (b"spiped/1 revoke 0\n", "refused: the request 'revoke' is not known\n"),
         // Of another version, which sends more than is read of it.
         (b"spiped/9 rekey 4\nabcd", OTHER_VERSION),
         (b"\0\0\0\x20 and 32 bytes of a key, as before", OTHER_VERSION),
@@ -135,8 +135,8 @@ fn a_key_that_rekey_refuses_changes_nothing() {
         socket.read_to_string(&mut answered).unwrap();
         assert_eq!(answered, answer);
     }
-    let unheard = || pipe.receiver.log.count("the control socket was not heard");
-    wait_until("all but a refused key are told of", || unheard() == 6);
+    let failed = || pipe.receiver.log.count("control request failed");
+    wait_until("all but a refused key are told of", || failed() == 6);
     assert_eq!(pipe.receiver.log.count("key reloaded"), 0);
 
     // Somebody who says nothing holds the next one up for a moment only.
@@ -174,9 +174,7 @@ fn nobody_but_root_and_its_own_user_may_rekey() {
     };
     let output = as_nobody();
     assert_eq!(output.status.code(), Some(69), "{output:?}");
-    pipe.receiver
-        .log
-        .wait_for("the control socket was not heard: user 65534 may not change anything");
+    pipe.receiver.log.wait_for("control request refused: user 65534 may not change anything");
     assert_eq!(pipe.receiver.log.count("key reloaded"), 0);
 }
 
@@ -189,7 +187,7 @@ fn the_control_socket_is_no_link_and_its_answer_is_one_line() {
     std::os::unix::fs::symlink(pipe.folder.path("receiver"), &link).unwrap();
     let refused = pipe.rekey("link", &pipe.folder.key("new.key"));
     assert_eq!(refused.status.code(), Some(69), "{refused:?}");
-    assert!(said(&refused).contains("it is not a socket"), "{refused:?}");
+    assert!(said(&refused).contains("the file is not a socket"), "{refused:?}");
 
     let listener = UnixListener::bind(pipe.folder.path("other")).unwrap();
     let other = std::thread::spawn(move || {

@@ -17,9 +17,9 @@ fn is_evicted(slot: &PreAuthSlot) -> bool {
     evicted.as_mut().poll(&mut cx).is_ready()
 }
 
-/// One that says nothing; it enters when the moment of all others is over.
+/// A peer that sends nothing, and comes when the grace period of all others is over.
 fn silent(pool: &Arc<PreAuthPool>, text: &str) -> PreAuthSlot {
-    let later = Instant::now() + 2 * MOMENT;
+    let later = Instant::now() + 2 * GRACE;
     let slot = pool.try_enter(from(text), later).unwrap();
     slot.mark_reading();
     slot
@@ -49,13 +49,13 @@ fn nobody_gives_way_before_its_moment_is_over() {
     let next = from("10.0.0.1");
     let enters_at = |at: Instant| pool.try_enter(next, at).is_ok();
     let first = pool.try_enter(from("10.0.0.1"), Instant::now()).unwrap();
-    let later = Instant::now() + MOMENT;
+    let later = Instant::now() + GRACE;
     assert!(!enters_at(later), "nobody has looked yet at what it says");
     first.mark_authenticated();
     assert!(!enters_at(later));
     first.mark_reading();
     assert!(!enters_at(Instant::now()));
-    assert!(enters_at(Instant::now() + MOMENT) && is_evicted(&first));
+    assert!(enters_at(Instant::now() + GRACE) && is_evicted(&first));
 }
 
 #[test]
@@ -79,12 +79,12 @@ fn who_is_coming_stays_where_most_have_greeted() {
     let players: Vec<PreAuthSlot> = (0..7).map(|i| silent(&pool, &format!("10.0.0.{i}"))).collect();
     players.iter().for_each(PreAuthSlot::mark_authenticated);
     let coming = silent(&pool, "10.0.1.1");
-    let later = Instant::now() + 3 * MOMENT;
+    let later = Instant::now() + 3 * GRACE;
     let next = pool.try_enter(from("10.0.1.2"), later).unwrap();
     assert!(is_evicted(&players[0]) && !is_evicted(&coming));
     drop((players, coming, next));
     let pool = pool.lock();
-    assert_eq!((pool.authenticated, pool.entries.len(), pool.sources.len()), (0, 0, 0));
+    assert_eq!((pool.authenticated, pool.occupants.len(), pool.sources.len()), (0, 0, 0));
 }
 
 /// However small the pool, and however many they are.
@@ -102,12 +102,12 @@ fn silent_strangers_keep_nobody_waiting_for_long() {
                 }
                 now += RETRY;
             };
-            pool.lock().entries.last_entry().unwrap().get_mut().state = State::Reading(now);
+            pool.lock().occupants.last_entry().unwrap().get_mut().state = PeerState::Reading(now);
             slots.push_back(slot);
             let _left = slots.pop_front_if(|oldest| is_evicted(oldest));
         }
         let waited = now.duration_since(started);
-        assert!(waited < 2 * MOMENT, "{waited:?} with {max} slots");
+        assert!(waited < 2 * GRACE, "{waited:?} with {max} slots");
     }
 }
 
@@ -118,7 +118,7 @@ fn who_has_to_go_is_waited_for() {
     let mut slots: Vec<PreAuthSlot> = (0..4).map(|_| silent(&pool, "10.0.0.1")).collect();
     slots.push(silent(&pool, "10.0.0.1"));
     let next = from("10.0.0.1");
-    let later = Instant::now() + 2 * MOMENT;
+    let later = Instant::now() + 2 * GRACE;
     assert!(pool.try_enter(next, later).is_err());
     drop(slots.remove(0));
     assert!(pool.try_enter(next, later).is_ok());
@@ -134,10 +134,10 @@ fn after_a_rush_there_is_a_whole_moment_again() {
             rush.push_back(silent(&pool, "10.0.0.1"));
             let _left = rush.pop_front_if(|oldest| is_evicted(oldest));
         }
-        assert!(*pool.lock().moment_of(source) < MOMENT);
+        assert!(*pool.lock().grace_of(source) < GRACE);
         drop(rush);
         let _next = silent(&pool, "10.0.0.1");
-        assert_eq!(*pool.lock().moment_of(source), MOMENT);
+        assert_eq!(*pool.lock().grace_of(source), GRACE);
     }
 }
 
@@ -150,12 +150,12 @@ fn a_rush_of_one_source_shortens_no_other_ones_moment() {
         rush.push_back(silent(&pool, "10.0.0.1"));
         let _left = rush.pop_front_if(|oldest| is_evicted(oldest));
     }
-    assert_eq!(*pool.lock().moment_of(from("10.0.0.1")), Duration::ZERO);
+    assert_eq!(*pool.lock().grace_of(from("10.0.0.1")), Duration::ZERO);
     let _others: Vec<_> = (0..4).map(|_| silent(&pool, "10.0.0.2")).collect();
     let next = pool.try_enter(from("10.0.0.2"), Instant::now());
     assert_eq!(next.err(), Some(Full::Source("10.0.0.2".parse().unwrap())));
     let next = pool.try_enter(from("10.0.0.3"), Instant::now());
-    assert_eq!(next.err(), Some(Full::Pool));
+    assert_eq!(next.err(), Some(Full::All));
 }
 
 #[test]
@@ -166,5 +166,5 @@ fn slots_are_given_back() {
         assert!(!is_evicted(&slot));
     }
     let pool = pool.lock();
-    assert!(pool.entries.is_empty() && pool.sources.is_empty() && pool.leaving == 0);
+    assert!(pool.occupants.is_empty() && pool.sources.is_empty() && pool.leaving == 0);
 }

@@ -1,7 +1,7 @@
-//! One socket, TCP or unix, driven by readiness.
+//! A stream: one socket, TCP or unix, driven by readiness.
 //!
-//! After a short write the readiness is cleared, so that no system call is spent
-//! on being told to wait; so it is after most short reads, see [`read`].
+//! After a short write the readiness is cleared, which saves a system call that would
+//! only say to wait. The same holds for most short reads, see [`read`].
 
 mod read;
 #[cfg(test)]
@@ -23,64 +23,62 @@ use socket2::{Domain, SockAddr, Socket, TcpKeepalive};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, Ready};
 
-use super::loops::{Ends, Outgoing, leads_to_us};
+use super::loops::{Endpoints, Outgoing, peer_is_this_process};
 use crate::config::Keepalive;
 
 pub(crate) use self::read::Readable;
 
-/// What a connected socket is watched for.
+/// The events that a connected socket is watched for.
 const EVENTS: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 
-/// How long to wait before trying a unix socket again whose backlog is full;
-/// unlike TCP, the kernel gives no event for that.
+/// The retry interval of a connect to a unix socket whose backlog is full; unlike for TCP,
+/// the kernel gives no event.
 const UNIX_BACKLOG_FULL: Duration = Duration::from_millis(5);
 
-/// An idle peer is asked whether it is there after 30 s, then every 10 s; after
-/// three questions without an answer it is not.
+/// The probes of an idle peer: after 30 s, then every 10 s. After three probes without an
+/// answer, the peer is gone.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(30))
     .with_interval(Duration::from_secs(10))
     .with_retries(3);
-/// The same for a peer that owes us acknowledgements.
+/// How long data may stay unacknowledged before the peer is gone.
 const UNACKNOWLEDGED: Duration = Duration::from_mins(1);
-/// How often it is looked at whether it does.
+/// The interval of checks for unacknowledged data and for peers that are gone.
 pub(crate) const CHECK: Duration =
     if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(15) };
-/// For how many checks, a minute, a peer on a unix socket may be gone: one on TCP
-/// is found out after about as long.
+/// For how many checks, a minute in all, a peer on a unix socket may be gone. A TCP peer
+/// that is gone is found out after about as long.
 pub(crate) const GONE: u32 = 4;
 
-/// A connected socket. TCP ones have Nagle's algorithm off, and are reset when
-/// they are dropped before their end was written.
+/// A connected socket. A TCP socket has Nagle's algorithm off, and is reset when it is
+/// dropped before its end was written.
 pub(crate) struct Stream {
-    /// Noted where the connection was made to this host, and forgotten before
-    /// the socket is closed.
+    /// For a connection to this host. Dropped before the socket is closed.
     outgoing: Option<Outgoing>,
     fd: AsyncFd<Socket>,
     is_unix: bool,
     keepalive: Keepalive,
-    /// Whether the kernel ends it for what is not acknowledged.
+    /// Whether the kernel ends the connection when data stays unacknowledged.
     is_bounded: AtomicBool,
 }
 
-/// What suits the way of bytes that stay on this host: nothing is lost there,
-/// and bbr, which some systems have by default, spends a tenth of our CPU and of
-/// the throughput on pacing. Every kernel has it and lets every user have it.
+/// The congestion control of connections within this host, where nothing is lost: bbr,
+/// the default of some systems, spends a tenth of the CPU and of the throughput on pacing.
+/// Every kernel has reno, for every user.
 const LOCAL_CONGESTION_CONTROL: &[u8] = b"reno";
 
 impl Stream {
-    /// Takes an accepted, non-blocking socket; to be called on the runtime that
-    /// is going to drive it.
+    /// Takes an accepted, non-blocking socket; to be called on the runtime that drives it.
     pub(crate) fn accepted(socket: Socket, keepalive: Keepalive) -> io::Result<Self> {
-        if is_of_this_host(&socket) {
-            suit_this_host(&socket);
+        if stays_on_this_host(&socket) {
+            set_local_congestion_control(&socket);
         }
         Self::new(socket, keepalive, None)
     }
 
     fn new(socket: Socket, keepalive: Keepalive, outgoing: Option<Outgoing>) -> io::Result<Self> {
-        // What is sent as urgent stays in its place in the stream: a server may
-        // need it, and on the tunnel a byte would be missing.
+        // Urgent data stays in its place in the stream: a server may need it, and on the
+        // tunnel a byte would be missing.
         socket.set_out_of_band_inline(true)?;
         let is_unix = socket.domain()? == Domain::UNIX;
         let keepalive = if is_unix {
@@ -97,8 +95,7 @@ impl Stream {
         Ok(Self { outgoing, fd, is_unix, keepalive, is_bounded: AtomicBool::new(false) })
     }
 
-    /// Connects a non-blocking socket; how long that may take is the caller's to
-    /// say.
+    /// Connects a non-blocking socket. The time limit is up to the caller.
     pub(crate) async fn connect(
         socket: Socket,
         address: &SockAddr,
@@ -114,23 +111,23 @@ impl Stream {
                 Err(error) => return Err(error),
             }
         }
-        let ends = Ends::of(&socket, address)?;
-        // Where nobody listens on a port that the system may give to outgoing
-        // connections, one can be given the very port that it connects to: TCP then
-        // connects it to itself, and the server that is down cannot start again.
-        if ends.is_some_and(Ends::are_one) {
-            // Else the port stays in use for another minute (TIME_WAIT).
+        let ends = Endpoints::of(&socket, address)?;
+        // Where the server is down, the system may give an outgoing connection the very
+        // port that it connects to. TCP then connects the socket to itself, and the server
+        // could not start again.
+        if ends.is_some_and(Endpoints::are_equal) {
+            // Otherwise the port stays in use for another minute (TIME_WAIT).
             socket.set_linger(Some(Duration::ZERO))?;
             return Err(io::Error::from_raw_os_error(ECONNREFUSED));
         }
-        // At once, since its other end may be accepted here already.
+        // At once, since this process may have accepted the connection already.
         let outgoing = ends.and_then(Outgoing::note);
         let stream = Self::new(socket, keepalive, outgoing)?;
         stream.fd.writable().await?.retain_ready();
         match stream.fd.get_ref().take_error()? {
             None => {
                 if stream.outgoing.is_some() {
-                    suit_this_host(stream.fd.get_ref());
+                    set_local_congestion_control(stream.fd.get_ref());
                 }
                 Ok(stream)
             }
@@ -141,22 +138,22 @@ impl Stream {
     /// Whether this process has connected to itself.
     pub(crate) fn is_loop(&self) -> bool {
         self.outgoing.as_ref().is_some_and(Outgoing::has_come_back)
-            || self.is_unix && leads_to_us(self.fd.get_ref()).unwrap_or_default()
+            || self.is_unix && peer_is_this_process(self.fd.get_ref()).unwrap_or_default()
     }
 
-    /// Waits until there may be something to read. Like all that is polled here
-    /// it has one place for who waits: one task may wait to read, one to write.
+    /// Waits until there may be something to read. At most one task may wait to read, and
+    /// one to write.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<Readable<'_>>> {
         let is_unix = self.is_unix;
         self.fd.poll_read_ready(cx).map_ok(|guard| Readable { guard, is_unix })
     }
 
-    /// The same, to be awaited.
+    /// As [`Stream::poll_readable`], to be awaited.
     pub(crate) async fn readable(&self) -> io::Result<Readable<'_>> {
         poll_fn(|cx| self.poll_readable(cx)).await
     }
 
-    /// Reads what is there now; `None` when there is nothing yet.
+    /// Reads what has come; `None` when there is nothing yet.
     pub(crate) fn try_read(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
         let mut socket = self.fd.get_ref();
         match socket.read(into) {
@@ -166,8 +163,8 @@ impl Stream {
         }
     }
 
-    /// Reads until `into` is full. Returns how many bytes came before the end
-    /// of the stream; `progress` always says how many came so far.
+    /// Reads until `into` is full or the stream ends. Returns how many bytes came;
+    /// `progress` has that number also when this is dropped.
     pub(crate) async fn read_full(
         &self,
         into: &mut [u8],
@@ -183,7 +180,7 @@ impl Stream {
         Ok(*progress)
     }
 
-    /// Writes all of it.
+    /// Writes all bytes.
     pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let part = [IoSlice::new(bytes)];
@@ -198,8 +195,8 @@ impl Stream {
         self.fd.poll_write_ready(cx).map_ok(|_guard| ())
     }
 
-    /// One write, as soon as there is room; how many bytes of all the parts it
-    /// wrote, never 0.
+    /// Writes once, as soon as there is room. Returns how many bytes of all parts were
+    /// written, never 0.
     pub(crate) fn poll_write(
         &self,
         cx: &mut Context<'_>,
@@ -223,12 +220,11 @@ impl Stream {
         }
     }
 
-    /// To be called every [`CHECK`]: bounds how long data may be on its way
-    /// without an acknowledgement.
+    /// Bounds how long data may stay unacknowledged. To be called every [`CHECK`].
     ///
-    /// Not once and for all, since Linux counts `TCP_USER_TIMEOUT` also against
-    /// a peer that is there and just does not read. That one has acknowledged
-    /// what was sent, and answers when it is asked for room.
+    /// `TCP_USER_TIMEOUT` cannot stay set, since Linux also counts it against a peer that
+    /// is there and does not read. Such a peer has acknowledged what was sent, and answers
+    /// window probes.
     pub(crate) fn check(&self) -> io::Result<()> {
         if self.keepalive == Keepalive::Off {
             return Ok(());
@@ -241,22 +237,22 @@ impl Stream {
         Ok(())
     }
 
-    /// Whether the peer has ended its stream, read or not.
+    /// Whether the peer has ended its stream, even if that end was not read yet.
     pub(crate) fn is_ended_by_peer(&self) -> bool {
         self.knows(Interest::READABLE, Ready::is_read_closed)
     }
 
-    /// Whether the peer of a unix socket has closed it. So it seems, too, when each
-    /// side has ended its own stream.
+    /// Whether the peer of a unix socket has closed it. Also true when both sides have
+    /// ended their streams.
     pub(crate) fn is_closed_by_peer(&self) -> bool {
         self.is_unix && self.knows(Interest::WRITABLE, Ready::is_write_closed)
     }
 
     fn knows(&self, interest: Interest, what: fn(Ready) -> bool) -> bool {
-        // Not by the place of who waits to read or write, which stays in it.
-        let mut ready = pin!(self.fd.ready(interest));
+        // Polled with a future of its own, so that tasks that wait to read or write stay.
+        let mut readiness = pin!(self.fd.ready(interest));
         let mut cx = Context::from_waker(Waker::noop());
-        match ready.as_mut().poll(&mut cx) {
+        match readiness.as_mut().poll(&mut cx) {
             Poll::Ready(Ok(guard)) => what(guard.ready()),
             Poll::Ready(Err(_)) => true,
             Poll::Pending => false,
@@ -273,8 +269,8 @@ impl Stream {
         io::ErrorKind::BrokenPipe.into()
     }
 
-    /// Waits until something can be read, be it the end of the stream or an
-    /// error, and leaves it there.
+    /// Waits until something can be read, which may be the end of the stream or an error.
+    /// Reads nothing.
     pub(crate) fn poll_has_input(&self, cx: &mut Context<'_>) -> Poll<()> {
         while let Ok(mut guard) = ready!(self.fd.poll_read_ready(cx)) {
             if guard.try_io(|fd| peek(fd.get_ref())).is_ok() {
@@ -284,12 +280,12 @@ impl Stream {
         Poll::Ready(())
     }
 
-    /// Whether something can be read, whatever the runtime knows of it.
+    /// Whether something can be read. Asks the kernel, not the runtime.
     pub(crate) fn has_input_now(&self) -> bool {
         !peek(self.fd.get_ref()).is_err_and(|error| would_block(&error))
     }
 
-    /// Has the runtime that this is called on drive it from now on.
+    /// Moves the stream to the runtime that this is called on.
     pub(crate) fn moved_here(self) -> io::Result<Self> {
         let fd = register(self.fd.into_inner(), EVENTS)?;
         Ok(Self { fd, ..self })
@@ -301,39 +297,38 @@ impl Stream {
             Err(error) => error,
             Ok(_guard) => match self.fd.get_ref().take_error() {
                 Ok(Some(error)) | Err(error) => error,
-                // Somebody else was told the error first.
+                // Another call was told the error first.
                 Ok(None) => io::ErrorKind::ConnectionReset.into(),
             },
         }
     }
 
-    /// Ends the stream towards the peer; what it sends can still be read. What
-    /// was written arrives from here on, however this side is closed.
+    /// Ends the stream to the peer, which can still send. From here on, what was written
+    /// arrives, however the socket is closed.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         self.close_cleanly();
         match self.fd.get_ref().shutdown(Shutdown::Write) {
-            // The peer is gone already: the next read or write says how.
+            // The peer is gone already: the next read or write has the error.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
             result => result,
         }
     }
 
-    /// Closes as after a clean end: what was written still arrives. A stream
-    /// whose end was not written is reset when it is just dropped, so that
-    /// whatever befalls this process, no peer takes a stream that was cut for
-    /// a complete one. A unix socket knows no reset: its peer sees the end of
-    /// the stream.
+    /// Closes after a clean end: what was written still arrives. A stream that is dropped
+    /// before its end was written is reset, so that no peer takes a cut stream for complete,
+    /// whatever happens to this process. A unix socket knows no reset: its peer sees the end
+    /// of the stream.
     pub(crate) fn close(self) {
         self.close_cleanly();
     }
 
     fn close_cleanly(&self) {
-        // Where it can't be set, the peer is gone already.
+        // Where the option cannot be set, the peer is gone already.
         let _gone = self.fd.get_ref().set_linger(None);
     }
 }
 
-/// A message of several parts costs the kernel more than a plain one.
+/// Writes once. A write of several parts costs the kernel more than a plain one.
 fn write(mut socket: &Socket, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     match parts {
         [only] => socket.write(only),
@@ -341,23 +336,22 @@ fn write(mut socket: &Socket, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     }
 }
 
-/// Whether an accepted connection is one within this host.
-fn is_of_this_host(socket: &Socket) -> bool {
+/// Whether an accepted connection stays within this host.
+fn stays_on_this_host(socket: &Socket) -> bool {
     let ip = |address: io::Result<SockAddr>| address.ok()?.as_socket().map(|inet| inet.ip());
     let peer = ip(socket.peer_addr());
     peer.is_some_and(|peer| peer.is_loopback() || Some(peer) == ip(socket.local_addr()))
 }
 
-/// Chooses the congestion control of a connection within this host.
-fn suit_this_host(socket: &Socket) {
-    // It is only slower without.
+/// Sets the congestion control of a connection within this host.
+fn set_local_congestion_control(socket: &Socket) {
+    // Without it, the connection is only slower.
     let _refused = socket.set_tcp_congestion(LOCAL_CONGESTION_CONTROL);
 }
 
 sockopt_impl!(
     /// `TCP_INFO`: what the kernel knows of a connection. Only the beginning of
-    /// `struct tcp_info`, up to `tcpi_unacked`: the whole of it is longer with each
-    /// kernel, and an older one has less to give than is asked for.
+    /// `struct tcp_info`, up to `tcpi_unacked`: the rest differs between kernels.
     TcpInfo,
     GetOnly,
     libc::IPPROTO_TCP,
@@ -365,12 +359,11 @@ sockopt_impl!(
     [u8; 28]
 );
 
-/// Has the runtime that this is called on watch a socket.
+/// Registers a socket with the runtime that this is called on.
 #[expect(unsafe_code, reason = "tokio has no safe way to watch a socket it has not made")]
 pub(crate) fn register(socket: Socket, interest: Interest) -> io::Result<AsyncFd<Socket>> {
-    // SAFETY: a `Socket` owns its descriptor: it stays open, and the same, for
-    // as long as the `Socket` lives, and nothing here moves it out before the
-    // registration ends.
+    // SAFETY: a `Socket` owns its descriptor, which stays open and the same for as long as
+    // the `Socket` lives. The `Socket` is not moved out before the registration ends.
     Ok(unsafe { AsyncFd::register_with_interest(socket, interest) }?)
 }
 

@@ -1,10 +1,10 @@
-//! One read. When it is short, nothing is left to be read, so the readiness is
-//! cleared and no system call is spent on being told to wait. Two exceptions:
+//! Reading a stream. After a short read nothing is left, so the readiness is cleared, which
+//! saves a system call that would only say to wait. There are two exceptions:
 //!
 //! - A read ends before a byte that was sent as urgent (`MSG_OOB`). While the
 //!   kernel reports such a byte, the socket is read until nothing is left.
-//! - On a unix socket a read ends with the message that descriptors came with.
-//!   The read itself tells that.
+//! - On a unix socket a read ends with a message that had descriptors. The read itself
+//!   tells that.
 
 use std::io::{self, IoSliceMut, Read};
 use std::os::fd::AsRawFd;
@@ -14,19 +14,19 @@ use socket2::Socket;
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
-/// There may be something to read.
+/// A stream that may have something to read.
 pub(crate) struct Readable<'a> {
     pub(crate) guard: AsyncFdReadyGuard<'a, Socket>,
     pub(crate) is_unix: bool,
 }
 
 impl Readable<'_> {
-    /// One read; `None` when there was nothing after all.
+    /// Reads once; `None` when there was nothing after all.
     pub(crate) fn read(self, into: &mut [u8]) -> io::Result<Option<usize>> {
         self.read_vectored(&mut [IoSliceMut::new(into)])
     }
 
-    /// One read into several places.
+    /// Reads once, into several buffers.
     pub(crate) fn read_vectored(
         mut self,
         into: &mut [IoSliceMut<'_>],
@@ -39,8 +39,8 @@ impl Readable<'_> {
         };
         match self.guard.try_io(read) {
             Ok(Ok((count, is_message))) => {
-                // All there was has been read. The end of the stream stays
-                // readable: it is not cleared by this.
+                // Nothing is left. Clearing does not touch the end of the stream, which
+                // stays readable.
                 if count < wanted && !is_message && !self.has_urgent() {
                     self.guard.clear_ready();
                 }
@@ -55,19 +55,19 @@ impl Readable<'_> {
         }
     }
 
-    /// Whether the runtime knows of an urgent byte. No system call.
+    /// Whether the runtime knows of an urgent byte. Makes no system call.
     fn has_urgent(&self) -> bool {
         self.guard.get_ref().try_io(Interest::PRIORITY, |_| Ok(())).is_ok()
     }
 
-    /// Has the runtime know of none until the kernel reports one.
+    /// Has the runtime forget about urgent bytes until the kernel reports one.
     fn clear_urgent(&self) {
         let none = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
         let _cleared = self.guard.get_ref().try_io(Interest::PRIORITY, |_| none());
     }
 }
 
-/// A message of several parts costs the kernel more than a plain one.
+/// Reads once. A read into several parts costs the kernel more than a plain one.
 fn read(mut socket: &Socket, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     match into {
         [only] => socket.read(only),
@@ -75,7 +75,7 @@ fn read(mut socket: &Socket, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     }
 }
 
-/// One read, and whether descriptors came with it; the kernel closes them.
+/// Reads once, and tells whether descriptors came along, which the kernel closes.
 fn read_unix(socket: &Socket, into: &mut [IoSliceMut<'_>]) -> io::Result<(usize, bool)> {
     let message = recvmsg::<()>(socket.as_raw_fd(), into, None, MsgFlags::empty())?;
     Ok((message.bytes, message.flags.contains(MsgFlags::MSG_CTRUNC)))

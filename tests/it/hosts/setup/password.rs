@@ -81,7 +81,7 @@ fn the_key_is_carried_by_hand_where_sudo_asks_for_a_password() {
     terminal.answer(asks, PASSWORD);
     let (code, said) = terminal.end();
     assert_eq!(code, Some(66), "{said}");
-    assert!(said.contains("no key came by standard input"), "{said}");
+    assert!(said.contains("no key on standard input"), "{said}");
     assert!(said.contains("run 'sudo base64 FILE' there, and this command here without"), "{said}");
     assert!(!client.etc("redis.conf").exists());
 
