@@ -92,6 +92,22 @@ fn the_links_of_every_text_lead_somewhere() {
     assert!(count > 30, "{count}");
 }
 
+/// The table of folders in CONTRIBUTING.md, against the tree.
+#[test]
+fn every_folder_that_a_text_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut count = 0;
+    for (path, text) in &files("md") {
+        let text = prose(text);
+        let words = text.split('`').skip(1).step_by(2);
+        for folder in words.filter(|word| word.starts_with("src/") && word.ends_with('/')) {
+            assert!(root.join(folder).is_dir(), "{}: {folder}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count > 15, "{count}");
+}
+
 /// What changed in older versions is told as it was.
 #[test]
 fn every_text_names_the_same_minimum_rust_version() {
