@@ -106,4 +106,24 @@ mod tests {
             assert_eq!(LooksLike::of(bytes), expected, "{bytes:?}");
         }
     }
+
+    /// Each by what stands in no other's.
+    #[test]
+    fn what_they_are_is_told_apart() {
+        let all = [
+            (LooksLike::Redis, "redis"),
+            (LooksLike::Tls, "tls"),
+            (LooksLike::Http, "http"),
+            (LooksLike::Ssh, "ssh"),
+            (LooksLike::Greeting, "greeting"),
+            (LooksLike::ProxyProtocol, "proxy"),
+            (LooksLike::Spiped1, "spiped 1"),
+            (LooksLike::Unknown, "nothing"),
+        ];
+        for (looks_like, part) in all {
+            let told = |(other, _): &&(LooksLike, &str)| other.to_string().contains(part);
+            let those: Vec<_> = all.iter().filter(told).collect();
+            assert_eq!(those, [&(looks_like, part)]);
+        }
+    }
 }

@@ -8,6 +8,7 @@
 
 mod hostile;
 mod interop;
+mod keys;
 mod records;
 
 use rand::rngs::SysRng;

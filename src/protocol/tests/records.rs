@@ -133,8 +133,39 @@ fn aborts_carry_their_reason() {
     }
 }
 
+/// Each by what stands in no other's.
 #[test]
-fn secrets_are_not_shown() {
-    let shown = format!("{:?}", key(0x41));
-    assert_eq!(shown, format!("SharedKey({})", key(0x41).id()));
+fn reasons_are_told_apart() {
+    let texts = [
+        (1, "refused"),
+        (2, "in time"),
+        (3, "cannot be reached"),
+        (4, "connection limit"),
+        (5, "reset"),
+        (6, "shutting down"),
+        (7, "another key"),
+        (98, "reason 98"),
+        (255, "reason 255"),
+    ];
+    for (byte, part) in texts {
+        let told = |byte| AbortReason::from_byte(byte).to_string().contains(part);
+        assert_eq!((0..=255).filter(|byte| told(*byte)).collect::<Vec<_>>(), [byte]);
+    }
+}
+
+#[test]
+fn paddings_have_bounds() {
+    for wrong in [0, 1, 16_385, u16::MAX] {
+        assert_eq!(Padding::new(wrong), Err(PaddingError));
+    }
+    for right in [2, 512, 16_384] {
+        assert_eq!(Padding::new(right).map(Padding::get), Ok(right.into()));
+    }
+}
+
+/// As `--cipher` names them.
+#[test]
+fn suites_are_told_apart() {
+    assert_eq!(Suite::Aes256Gcm.to_string(), "aes-256-gcm");
+    assert_eq!(Suite::ChaCha20Poly1305.to_string(), "chacha20-poly1305");
 }
