@@ -204,8 +204,8 @@ fn target(text: &str) -> Result<Address, ValueError> {
 /// # Errors
 /// When it is no IP address.
 pub(crate) fn bind(text: &str) -> Result<SocketAddr, ValueError> {
-    let ip = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    match (ip, text.parse()) {
+    let inside = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    match (inside.unwrap_or(text).parse::<IpAddr>(), text.parse()) {
         (Ok(ip), _) => Ok(SocketAddr::new(ip, 0)),
         (Err(_), Ok(Address::Inet(address))) => Ok(address),
         (Err(_), _) => {
@@ -238,5 +238,17 @@ mod tests {
         let padding = |text: &str| text.parse::<Padding>().map(|padding| padding.0);
         assert_eq!(padding("512"), Ok(protocol::Padding::new(512).ok()));
         assert!(padding("1").is_err() && padding("16385").is_err());
+    }
+
+    #[test]
+    fn an_address_to_connect_from_stands_in_one_pair_of_brackets_or_none() {
+        let from = |text: &str| bind(text).map(|address| address.to_string());
+        for right in ["1.2.3.4", "[1.2.3.4]", "[1.2.3.4]:0", "1.2.3.4:0"] {
+            assert_eq!(from(right).as_deref(), Ok("1.2.3.4:0"));
+        }
+        assert_eq!(from("::1").as_deref(), Ok("[::1]:0"));
+        for wrong in ["[1.2.3.4", "1.2.3.4]", "[[1.2.3.4]]", "[::1", "[]", "", "name:0"] {
+            assert!(from(wrong).is_err(), "{wrong}");
+        }
     }
 }
