@@ -1,7 +1,7 @@
 //! What cannot be brought about from outside, or not in a moment.
 
 use super::budget::RECORDS_OPENED;
-use super::buffer::{Buffer, Size};
+use super::buffer::{Buffer, SMALL, Size};
 use super::record_layout::RecordLayout;
 use super::*;
 use std::io::{self, Read, Write};
@@ -45,8 +45,8 @@ fn stream(socket: impl Into<Socket>) -> Stream {
     Stream::accepted(socket, Keepalive::On).unwrap()
 }
 
-/// A tunnel that takes little before it is read.
-fn narrow_tunnel() -> (Stream, UnixStream) {
+/// The same, whose stream takes little before it is read.
+fn narrow_pair() -> (Stream, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     SockRef::from(&ours).set_send_buffer_size(4096).unwrap();
     (stream(ours), theirs)
@@ -197,7 +197,7 @@ async fn a_unix_peer_that_half_closes_is_not_taken_for_gone() {
 /// The other end hangs, too: what is left will never be sent.
 #[tokio::test]
 async fn a_peer_that_is_gone_is_given_up_when_nothing_moves() {
-    let ((local, mut client), (tunnel, _receiver)) = (pair(), narrow_tunnel());
+    let ((local, mut client), (tunnel, _receiver)) = (pair(), narrow_pair());
     let (relay, _session) = relay(local, tunnel);
     client.write_all(&vec![b'x'; 100_000]).unwrap();
     drop(client);
@@ -223,7 +223,7 @@ async fn what_a_peer_had_sent_arrives_however_slow_the_tunnel() {
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
     drop(client);
     for local in [unix, tcp] {
-        let (tunnel, mut receiver) = narrow_tunnel();
+        let (tunnel, mut receiver) = narrow_pair();
         let (relay, mut session) = relay(local, tunnel);
         let heard = thread::spawn(move || {
             let (mut all, mut some) = (Vec::new(), [0; 1000]);
@@ -320,6 +320,74 @@ async fn part_of_a_large_record_holds_room_for_one_record() {
         server.read_exact(&mut vec![0; LARGE]).unwrap();
         assert_eq!(inbound.held(), 0);
     }
+}
+
+/// Of the next record there is little.
+#[tokio::test]
+async fn part_of_a_small_record_behind_bulk_holds_little_room() {
+    const LARGE: usize = RECORD_MAX - OVERHEAD;
+    let (mut inbound, mut sealer) = inbound();
+    let ((local, mut server), (tunnel, mut sender)) = (pair(), pair());
+    let (local, tunnel) = (LocalStream(local), TunnelStream(tunnel));
+    for _ in 0..3 {
+        sender.write_all(&sealed(&mut sealer, LARGE)).unwrap();
+        inbound.settle(&tunnel, &local).await;
+        server.read_exact(&mut vec![0; LARGE]).unwrap();
+    }
+    let (whole, next) = (sealed(&mut sealer, LARGE), sealed(&mut sealer, 1));
+    let (start, end) = next.split_at(10);
+    sender.write_all(&[&whole, start].concat()).unwrap();
+    inbound.settle(&tunnel, &local).await;
+    assert_eq!(inbound.held(), SMALL);
+    sender.write_all(end).unwrap();
+    inbound.settle(&tunnel, &local).await;
+    server.read_exact(&mut vec![0; LARGE + 1]).unwrap();
+    assert_eq!(inbound.held(), 0);
+}
+
+#[tokio::test]
+async fn the_largest_record_arrives_when_all_large_buffers_are_lent() {
+    const LARGE: usize = RECORD_MAX - OVERHEAD;
+    let _lent: Vec<_> = std::iter::from_fn(Buffer::lend_large).collect();
+    let (mut inbound, mut sealer) = inbound();
+    let ((local, mut server), (tunnel, mut sender)) = (pair(), pair());
+    let (local, tunnel) = (LocalStream(local), TunnelStream(tunnel));
+    for _ in 0..3 {
+        sender.write_all(&sealed(&mut sealer, LARGE)).unwrap();
+        inbound.settle(&tunnel, &local).await;
+        server.read_exact(&mut vec![0; LARGE]).unwrap();
+        assert_eq!(inbound.held(), 0);
+    }
+}
+
+/// The local peer has read nothing so far, and the connection has failed meanwhile.
+#[tokio::test]
+async fn what_came_before_a_failure_is_still_written_and_so_is_its_end() {
+    let (mut inbound, mut sealer) = inbound();
+    let (tunnel, mut sender) = pair();
+    let (mut ours, mut server) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let mut heard = vec![];
+    while let Ok(count) = ours.write(&[9; 512]) {
+        heard.resize(heard.len() + count, 9);
+    }
+    let (local, tunnel) = (LocalStream(stream(ours)), TunnelStream(tunnel));
+    assert!(!inbound.is_ended());
+    let (record, end) = (sealed(&mut sealer, 1), sealer.seal_end().unwrap());
+    sender.write_all(&[&record[..], &end].concat()).unwrap();
+    let mut poller = BusyPoller::new(BusyPoll::Off);
+    while !inbound.is_ended() {
+        poll_fn(|cx| {
+            assert!(inbound.poll(cx, &tunnel, &local, &mut poller).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        yield_now().await;
+    }
+    heard.push(7);
+    let reader = thread::spawn(move || assert_eq!(read_all(&mut server), heard));
+    inbound.write_rest(&local).await.unwrap();
+    reader.join().unwrap();
 }
 
 /// A wrong range of ours resets both sides: no END that the other end would take for
