@@ -31,6 +31,8 @@ compile_error!(
 
 mod config;
 mod daemon;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod keys;
 mod logging;
 mod process;

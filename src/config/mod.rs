@@ -5,19 +5,19 @@
 //! bounds. clap makes the command line, `--help` and the completions of that,
 //! [`environment`] its variable, and the group is part of the [`Config`].
 
-mod address;
+pub(crate) mod address;
 mod args;
 mod command;
-mod connections;
+pub(crate) mod connections;
 mod environment;
 mod error;
 mod headings;
 mod line;
-mod log;
-mod process;
+pub(crate) mod log;
+pub(crate) mod process;
 mod role;
 pub(crate) mod setup;
-mod tunnel;
+pub(crate) mod tunnel;
 mod unit;
 mod unknown_variable;
 mod unread;

@@ -28,6 +28,8 @@ pub(crate) mod accept;
 pub(crate) mod check;
 pub(crate) mod connection;
 pub(crate) mod control;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod limits;
 mod net;
 mod relay;

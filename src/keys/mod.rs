@@ -3,7 +3,7 @@
 
 pub(crate) mod file;
 pub(crate) mod memory;
-mod terminal;
+pub(crate) mod terminal;
 
 use std::io;
 use std::path::{Path, PathBuf};

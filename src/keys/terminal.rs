@@ -32,9 +32,18 @@ pub(crate) fn paste_base64(prompt: &str, max: usize) -> io::Result<SecretBytes> 
     let room = max.saturating_mul(3) / 2;
     let mut text = SecretBytes::zeroed(room)?;
     let length = read_unseen(prompt, &mut text)?;
-    let length = without_whitespace(&mut text, length);
     text.truncate(length);
-    let mut content = SecretBytes::zeroed(room)?;
+    decode_base64(text)
+}
+
+/// What base64(1) has printed, in lines of whatever length.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidData`] when it is no base64.
+pub(crate) fn decode_base64(mut text: SecretBytes) -> io::Result<SecretBytes> {
+    let length = without_whitespace(&mut text);
+    text.truncate(length);
+    let mut content = SecretBytes::zeroed(length)?;
     let decoded = Base64::decode(&*text, &mut content);
     let length = decoded.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?.len();
     content.truncate(length);
@@ -64,9 +73,9 @@ fn read_unseen(prompt: &str, into: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Moves what is none to the beginning; how much that is.
-fn without_whitespace(text: &mut [u8], length: usize) -> usize {
+fn without_whitespace(text: &mut [u8]) -> usize {
     let mut kept = 0_usize;
-    for index in 0..length {
+    for index in 0..text.len() {
         if text.get(index).is_some_and(|byte| !byte.is_ascii_whitespace()) {
             text.swap(kept, index);
             kept = kept.saturating_add(1);

@@ -342,15 +342,15 @@ pub(super) fn split<const N: usize, const A: usize, const B: usize>(
     (a, b)
 }
 
-/// What a responder says to a peer that holds the key and sends a public key
-/// of small order (all zeros).
-#[cfg(test)]
-pub(super) fn degenerate_peer(suite: Suite, key: &SharedKey) -> Option<HandshakeError> {
+/// Message 1 of a peer that holds the key and sends any public key, for tests of what
+/// must be refused.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn keyed_message(suite: Suite, key: &SharedKey, public: [u8; 32]) -> [u8; MESSAGE_1] {
     let mut state = SymmetricState::new(suite);
     state.mix_key_and_hash(key.psk());
-    state.mix_ephemeral(&[0; 32]);
+    state.mix_ephemeral(&public);
     let tag = state.encrypt_and_hash();
     let mut message = [suite.byte(); MESSAGE_1];
-    write_message(&mut message[1..], [0; 32], tag);
-    Responder::accept(&message, [key], None, &mut rand::rngs::SysRng).err()
+    write_message(message.split_at_mut(1).1, public, tag);
+    message
 }

@@ -59,6 +59,8 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use handshake::keyed_message;
 pub use handshake::{
     Greeting, HandshakeError, Initiator, MESSAGE_1, MESSAGE_2, Responder, Session,
 };
@@ -73,3 +75,30 @@ pub use sealer::{SealError, Sealer};
 pub use stranger::LooksLike;
 pub use suite::Suite;
 pub use transport::Exhausted;
+
+/// Who opens the records of a direction; for tests only.
+#[cfg(any(test, fuzzing))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    /// They come from the responder.
+    Initiator,
+    /// They come from the initiator.
+    Responder,
+}
+
+/// Both ends of one direction, without a handshake; for tests only.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn one_direction(
+    suite: Suite,
+    key: [u8; 32],
+    to: To,
+    rekey_interval: u64,
+) -> (Sealer, Opener) {
+    let cipher = || aead::Cipher::new(suite, &key);
+    let transport = || transport::Transport::new(cipher(), rekey_interval);
+    let opener = match to {
+        To::Initiator => Opener::of_initiator,
+        To::Responder => Opener::of_responder,
+    };
+    (Sealer::new(transport()), opener(transport()))
+}

@@ -125,11 +125,16 @@ impl Sealer {
     }
 }
 
-#[cfg(test)]
-#[expect(clippy::arithmetic_side_effects, reason = "a test may fail that way")]
+#[cfg(any(test, fuzzing))]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test may fail that way"
+)]
 impl Sealer {
     /// Any plaintext as a record, for tests of what must be refused.
-    pub(super) fn seal_raw(&mut self, plaintext: &[u8]) -> Vec<u8> {
+    pub(crate) fn seal_raw(&mut self, plaintext: &[u8]) -> Vec<u8> {
         let mut record = [&[0; HEADER], plaintext, &[0; SUFFIX]].concat();
         let length = u16::try_from(record.len() - HEADER).unwrap();
         record[..HEADER].copy_from_slice(&length.to_be_bytes());

@@ -25,7 +25,7 @@ use thiserror::Error;
 /// The version of the requests and answers above.
 const VERSION: &str = "spiped/1";
 /// The longest first line, its end included.
-const LINE_MAX: usize = 64;
+pub(crate) const LINE_MAX: usize = 64;
 /// The beginning of the answer to a request that cannot be understood.
 const NOT_UNDERSTOOD: &str = "refused: ";
 /// The longest body of an answer.
@@ -42,9 +42,9 @@ pub(crate) enum Verb {
 /// The first line of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
-    verb: Verb,
+    pub(crate) verb: Verb,
     /// Bytes of the body.
-    length: usize,
+    pub(crate) length: usize,
 }
 
 /// Why a first line cannot be understood.
@@ -68,7 +68,7 @@ pub(crate) enum Answer {
 }
 
 impl Verb {
-    const ALL: [Self; 1] = [Self::Rekey];
+    pub(crate) const ALL: [Self; 1] = [Self::Rekey];
 
     const fn name(self) -> &'static str {
         match self {
@@ -78,12 +78,12 @@ impl Verb {
 }
 
 impl Request {
-    fn line(self) -> String {
+    pub(crate) fn line(self) -> String {
         format!("{VERSION} {} {}\n", self.verb.name(), self.length)
     }
 
     /// Parses a first line without its end.
-    fn parse(line: &[u8]) -> Result<Self, RequestError> {
+    pub(crate) fn parse(line: &[u8]) -> Result<Self, RequestError> {
         let line = str::from_utf8(line).map_err(|_| RequestError::Version)?;
         let words: Vec<_> = line.split(' ').collect();
         let [VERSION, verb, length] = words[..] else { return Err(RequestError::Version) };
@@ -95,7 +95,7 @@ impl Request {
 }
 
 impl Answer {
-    fn bytes(&self, verb: Verb) -> Vec<u8> {
+    pub(crate) fn bytes(&self, verb: Verb) -> Vec<u8> {
         let (word, body) = match self {
             Self::Ok(body) => ("ok", body),
             Self::Refused(body) => ("refused", body),
@@ -105,7 +105,7 @@ impl Answer {
 
     /// Parses a whole answer to a verb. Its body must be one printable line, since it goes
     /// to root's terminal and to the log.
-    fn parse(bytes: &[u8], verb: Verb) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8], verb: Verb) -> Option<Self> {
         let text = str::from_utf8(bytes).ok()?;
         let (line, body) = text.split_once('\n')?;
         if let Some(reason) = line.strip_prefix(NOT_UNDERSTOOD) {

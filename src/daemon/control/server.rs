@@ -128,7 +128,7 @@ async fn serve_request(socket: Socket, context: &Context) -> io::Result<()> {
 
 /// Reads the first line without its end, up to the longest there may be. Reads not a byte
 /// more, since a key may follow.
-async fn read_line(stream: &Stream) -> io::Result<Vec<u8>> {
+pub(crate) async fn read_line(stream: &Stream) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     while line.len() < LINE_MAX {
         let mut byte = [0];

@@ -51,7 +51,8 @@ fn a_key_that_differs_in_one_byte_does_not_fit() {
 /// only be made by who holds the key, so here the keyed peer is the attacker.
 #[test]
 fn a_degenerate_public_key_ends_the_handshake() {
-    let refused = handshake::degenerate_peer(Suite::Aes256Gcm, &key(1));
+    let message = keyed_message(Suite::Aes256Gcm, &key(1), [0; 32]);
+    let refused = Responder::accept(&message, [&key(1)], None, &mut SysRng).err();
     assert_eq!(refused, Some(HandshakeError::DegenerateKey));
 }
 

@@ -1,0 +1,262 @@
+//! The targets of the fuzzer that need sockets: real ones, on an event loop.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "a target fails that way"
+)]
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::Arc;
+
+use tokio::join;
+use tokio::net::UnixStream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
+
+use super::control::{Answer, LINE_MAX, Request, Verb, server};
+use super::net::sides::{LocalStream, TunnelStream};
+use super::net::stream::Stream;
+use super::relay::error::RelayError;
+use super::relay::{Relay, Tunnel};
+use super::runtime::shutdown::shutdown;
+use crate::config::{Address, Keepalive, Role, TunnelConfig};
+use crate::fuzzing::input::{Input, Seeded};
+use crate::protocol::{
+    AbortReason, KEY_FILE_MAX, OVERHEAD, Opener, PADDED_COUNT, PREFIX, RECORD_MAX, Record, SUFFIX,
+    Sealer, Session, Suite, To, one_direction,
+};
+
+thread_local! {
+    /// One for all runs.
+    static RUNTIME: Runtime = Builder::new_current_thread().enable_all().build().unwrap();
+}
+
+/// A stream of records, in any pieces, perhaps altered or cut: what reaches the local
+/// peer is a beginning of what was sent, and complete if the relay says so. What the
+/// relay sends itself is whole records, with the local peer's stream.
+pub fn relay(data: &[u8]) {
+    RUNTIME.with(|runtime| runtime.block_on(run_relay(Input::new(data))));
+}
+
+async fn run_relay(mut input: Input<'_>) {
+    let role = if input.choice() { Role::Encrypt } else { Role::Decrypt };
+    let suite = Suite::ALL[input.below(2)];
+    let mut random = Seeded::new(input.rest());
+    let (to, from) = match role {
+        Role::Encrypt => (To::Initiator, To::Responder),
+        Role::Decrypt => (To::Responder, To::Initiator),
+    };
+    let (mut sealer, opener) = one_direction(suite, random.array(), to, 5);
+    let (answers, answered) = one_direction(suite, random.array(), from, 5);
+    let mut session = Session { sealer: answers, opener, suite };
+    let mut first = match role {
+        Role::Encrypt => sealer.seal_opened().unwrap(),
+        Role::Decrypt => sealer.seal_open().unwrap(),
+    };
+    let mut sent = Sent::default();
+    // A receiver's relay begins when OPEN has come.
+    match role {
+        Role::Encrypt => sent.wire.extend(first),
+        Role::Decrypt => assert_eq!(session.opener.open(&mut first), Ok(Record::Open)),
+    }
+    sent.say(&mut sealer, &mut input);
+    sent.spoil(&mut input);
+    let answer = input.take(300).to_vec();
+    let ((local, client), (tunnel, other)) = (pair(), pair());
+    let mut config = TunnelConfig::to(Address::Unix("/".into()));
+    config.padding = input.number().to_string().parse().unwrap_or_default();
+    let tunnel = Tunnel { stream: TunnelStream(tunnel), session };
+    let relay = Relay::new(LocalStream(local), tunnel, Arc::default(), &config);
+    let pieces = RefCell::new(input);
+    let (result, received, (), answer_records, ()) = join!(
+        finish(relay, role),
+        read_all(&client),
+        write_all(&client, &answer, || usize::MAX),
+        read_all(&other),
+        write_all(&other, &sent.wire, || next_piece(&mut pieces.borrow_mut())),
+    );
+    assert!(sent.stream.starts_with(&received), "bytes that nobody sent");
+    let said = open_all(answered, answer_records, role);
+    assert!(answer.starts_with(&said));
+    match result {
+        Ok(()) => {
+            assert!(sent.end.is_some(), "a clean end of what was cut or altered");
+            assert_eq!((received, said), (sent.stream, answer));
+        }
+        Err(error) => assert!(!sent.is_clean, "{error}"),
+    }
+}
+
+/// What the other end sends.
+#[derive(Default)]
+struct Sent {
+    wire: Vec<u8>,
+    stream: Vec<u8>,
+    /// Behind its END, if that comes as it was sent.
+    end: Option<usize>,
+    /// Whether nothing is altered, cut or behind that.
+    is_clean: bool,
+}
+
+impl Sent {
+    fn say(&mut self, sealer: &mut Sealer, input: &mut Input<'_>) {
+        const MAX: usize = RECORD_MAX - OVERHEAD - PADDED_COUNT;
+        for _ in 0..input.byte() % 32 {
+            let is_padded = input.choice();
+            let length = input.length(MAX).max(1);
+            let stream = input.stream(length);
+            let zeros = input.length(MAX.saturating_sub(stream.len()));
+            let mut record;
+            if is_padded {
+                let before = [0; PREFIX + PADDED_COUNT];
+                record = [&before, &stream[..], &vec![9; zeros], &[0; SUFFIX]].concat();
+                sealer.seal_padded(&mut record, stream.len()).unwrap();
+            } else {
+                record = [&[0; PREFIX], &stream[..], &[0; SUFFIX]].concat();
+                sealer.seal_data(&mut record).unwrap();
+            }
+            self.wire.extend(record);
+            self.stream.extend(stream);
+        }
+        let end = input.byte();
+        if !end.is_multiple_of(4) {
+            self.wire.extend(sealer.seal_end().unwrap());
+            self.end = Some(self.wire.len());
+            self.is_clean = true;
+        }
+        if end > 200 {
+            self.wire.extend(sealer.seal_abort(AbortReason::LocalPeerReset).unwrap());
+            self.is_clean = false;
+        }
+    }
+
+    /// Changes a bit of it, leaves out its end, or does neither.
+    fn spoil(&mut self, input: &mut Input<'_>) {
+        let what = input.byte();
+        let at = input.number() * 7;
+        if !matches!(what, 1 | 2) || self.wire.is_empty() {
+            return;
+        }
+        let at = at % self.wire.len();
+        if what == 1 {
+            self.wire[at] ^= 1 << (input.byte() % 8);
+        } else {
+            self.wire.truncate(at);
+        }
+        self.end = self.end.filter(|end| *end <= at);
+        self.is_clean = false;
+    }
+}
+
+/// How much comes at once; all of it, once the input is used up.
+fn next_piece(input: &mut Input<'_>) -> usize {
+    if input.is_over() { usize::MAX } else { input.length(RECORD_MAX) }
+}
+
+async fn finish(mut relay: Relay, role: Role) -> Result<(), RelayError> {
+    let (_trigger, shutdown) = shutdown();
+    let result = relay.run(role, &shutdown).await;
+    relay.close(result).await
+}
+
+/// What whole records say of the stream; the last of them may be cut.
+fn open_all(mut opener: Opener, mut wire: Vec<u8>, role: Role) -> Vec<u8> {
+    let (mut stream, mut rest) = (vec![], &mut wire[..]);
+    while let Some(length) = opener.record_length(rest).unwrap()
+        && length <= rest.len()
+    {
+        let (record, behind) = rest.split_at_mut(length);
+        match opener.open(record).unwrap() {
+            Record::Data(range) => stream.extend_from_slice(&record[range]),
+            Record::Open => assert_eq!(role, Role::Encrypt),
+            Record::Opened => assert_eq!(role, Role::Decrypt),
+            Record::End => {}
+            Record::Abort(_) => break,
+            Record::Ready => unreachable!("a relay is past that"),
+        }
+        rest = behind;
+    }
+    stream
+}
+
+/// The control socket: a first line is read to its end, and not a byte more; then the
+/// whole body, or none. What is understood is written in the same form.
+pub fn control(data: &[u8]) {
+    for verb in Verb::ALL {
+        if let Some(answer) = Answer::parse(data, verb) {
+            let (Answer::Ok(text) | Answer::Refused(text)) = &answer;
+            assert!(!text.contains(char::is_control));
+            assert_eq!(Answer::parse(&answer.bytes(verb), verb), Some(answer));
+        }
+    }
+    RUNTIME.with(|runtime| runtime.block_on(run_control(data)));
+}
+
+async fn run_control(data: &[u8]) {
+    let (ours, theirs) = pair();
+    let asked = async {
+        let ours = ours;
+        let line = server::read_line(&ours).await.unwrap();
+        let request = Request::parse(&line).ok();
+        let body = match &request {
+            Some(request) => server::read_body(&ours, request.length).await.ok(),
+            None => None,
+        };
+        (line, request, body)
+    };
+    let ((line, request, body), ()) = join!(asked, write_all(&theirs, data, || usize::MAX));
+    assert!(data.starts_with(&line) && !line.contains(&b'\n'));
+    let Some(request) = request else { return };
+    let again = request.line();
+    assert_eq!(Request::parse(again.trim_end().as_bytes()), Ok(request));
+    // Its end, where it is not that of the longest line, or of all.
+    let end = data.len().min(line.len() + usize::from(line.len() < LINE_MAX));
+    let expected = data[end..].get(..request.length);
+    assert_eq!(body.as_deref(), expected.filter(|body| body.len() <= KEY_FILE_MAX));
+}
+
+/// A stream of the relay's, and its other end.
+fn pair() -> (Stream, UnixStream) {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let ours = Stream::accepted(ours.into(), Keepalive::Off).unwrap();
+    (ours, UnixStream::from_std(theirs).unwrap())
+}
+
+async fn read_all(from: &UnixStream) -> Vec<u8> {
+    let (mut all, mut some) = (vec![], vec![0; RECORD_MAX]);
+    loop {
+        from.readable().await.unwrap();
+        match from.try_read(&mut some) {
+            Ok(0) => return all,
+            Ok(count) => all.extend_from_slice(&some[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // Closed with something unread.
+            Err(_) => return all,
+        }
+    }
+}
+
+/// Writes it in pieces, each seen before the next is there; then ends the stream.
+async fn write_all(to: &UnixStream, mut bytes: &[u8], piece: impl Fn() -> usize) {
+    while !bytes.is_empty() {
+        let mut part = &bytes[..piece().clamp(1, bytes.len())];
+        bytes = &bytes[part.len()..];
+        while !part.is_empty() {
+            to.writable().await.unwrap();
+            match to.try_write(part) {
+                Ok(count) => part = &part[count..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // It is read no more.
+                Err(_) => return,
+            }
+        }
+        yield_now().await;
+    }
+    // It may be closed already.
+    let _ended = socket2::SockRef::from(to).shutdown(std::net::Shutdown::Write);
+}

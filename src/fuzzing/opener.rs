@@ -1,0 +1,195 @@
+//! The opener: records that are genuine, altered, reordered, or of a peer that holds
+//! the key and breaks the rules.
+
+use super::input::{Input, Seeded};
+use crate::protocol::{
+    AbortReason, HEADER, OVERHEAD, OpenError, Opener, PADDED_COUNT, PREFIX, RECORD_MAX,
+    RECORD_MAX_BEFORE_OPEN, Record, SUFFIX, Sealer, Suite, To, one_direction,
+};
+
+/// How many records there are at most.
+const RECORDS: usize = 40;
+
+/// Any records come in any order. Only the next genuine one is opened, and only where
+/// `man/spiped-protocol.7` lets it stand; whatever else comes is the last.
+pub fn opener(data: &[u8]) {
+    let mut input = Input::new(data);
+    let suite = Suite::ALL[input.below(2)];
+    let to = if input.choice() { To::Responder } else { To::Initiator };
+    let rekey_interval = u64::from(input.byte() % 8 + 1);
+    let (sealer, opener) = one_direction(suite, Seeded::new(data).array(), to, rekey_interval);
+    let phase = if to == To::Responder { Phase::First } else { Phase::Opening };
+    let mut both = Both { sealer, opener, sealed: vec![], opened: 0, phase };
+    while !input.is_over() && both.sealed.len() < RECORDS {
+        let said = both.say(&mut input);
+        both.sealed.push(said);
+        let mut record = both.next(&mut input);
+        both.come(&mut record);
+    }
+}
+
+/// A record on the wire, and what was sealed into it.
+struct Sealed {
+    record: Vec<u8>,
+    plaintext: Vec<u8>,
+}
+
+/// Both ends of a direction, and what should be known of them.
+struct Both {
+    sealer: Sealer,
+    opener: Opener,
+    sealed: Vec<Sealed>,
+    /// How many were opened.
+    opened: usize,
+    phase: Phase,
+}
+
+/// What may come next.
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    /// At the responder.
+    First,
+    /// After an empty PADDED.
+    Ready,
+    /// At the initiator.
+    Opening,
+    Streaming,
+    Ended,
+    /// Nothing any more.
+    Over,
+}
+
+impl Both {
+    /// Seals what the input says.
+    fn say(&mut self, input: &mut Input<'_>) -> Sealed {
+        let sealer = &mut self.sealer;
+        let (record, plaintext) = match input.byte() % 8 {
+            0 => (sealer.seal_open().unwrap().to_vec(), vec![1]),
+            1 => (sealer.seal_opened().unwrap().to_vec(), vec![2]),
+            2 => data(sealer, input),
+            3 => (sealer.seal_end().unwrap().to_vec(), vec![4]),
+            4 => {
+                let reason = input.byte();
+                let record = sealer.seal_abort(AbortReason::from_byte(reason)).unwrap();
+                (record.to_vec(), vec![5, reason])
+            }
+            5 => padded(sealer, input),
+            6 => (sealer.seal_ready().unwrap().to_vec(), vec![6, 0, 0]),
+            _ => {
+                let length = usize::from(input.byte() % 32);
+                let plaintext = input.take(length).to_vec();
+                (sealer.seal_raw(&plaintext), plaintext)
+            }
+        };
+        Sealed { record, plaintext }
+    }
+
+    /// What comes: mostly the next genuine record.
+    fn next(&self, input: &mut Input<'_>) -> Vec<u8> {
+        let genuine = &self.sealed[self.opened.min(self.sealed.len() - 1)].record;
+        let mut record = genuine.clone();
+        match input.byte() {
+            0 => input.alter(&mut record),
+            1 => record.truncate(input.below(record.len() + 1)),
+            2 => record.push(input.byte()),
+            3 => record.clone_from(&self.sealed[input.below(self.sealed.len())].record),
+            4 => record = input.take(64).to_vec(),
+            _ => {}
+        }
+        record
+    }
+
+    /// A record comes.
+    fn come(&mut self, record: &mut [u8]) {
+        let expected = self.expected(record);
+        let before = record.to_vec();
+        let length = self.opener.record_length(record);
+        let said = length.and_then(|_| self.opener.open(record));
+        assert_eq!(said, expected);
+        match said {
+            Ok(said) => {
+                assert_eq!(length, Ok(Some(record.len())));
+                let plaintext = &self.sealed[self.opened].plaintext;
+                if let Record::Data(range) = said {
+                    assert_eq!(
+                        record[range.clone()],
+                        plaintext[range.start - HEADER..][..range.len()]
+                    );
+                } else if let Record::Abort(_) = said {
+                    self.phase = Phase::Over;
+                }
+                self.opened += 1;
+            }
+            Err(_) => self.phase = Phase::Over,
+        }
+        if self.phase == Phase::Over {
+            let mut again = before;
+            assert_eq!(self.opener.record_length(&again), Err(OpenError::Failed));
+            assert_eq!(self.opener.open(&mut again), Err(OpenError::Failed));
+        }
+    }
+
+    /// What should be said of it.
+    fn expected(&mut self, record: &[u8]) -> Result<Record, OpenError> {
+        let max = match self.phase {
+            Phase::Over => return Err(OpenError::Failed),
+            Phase::First | Phase::Ready => RECORD_MAX_BEFORE_OPEN,
+            Phase::Opening | Phase::Streaming | Phase::Ended => RECORD_MAX,
+        };
+        let [high, low, ..] = *record else { return Err(OpenError::Length) };
+        let length = HEADER + usize::from(u16::from_be_bytes([high, low]));
+        if length != record.len() || !(OVERHEAD..=max).contains(&length) {
+            return Err(OpenError::Length);
+        }
+        let Some(sealed) = self.sealed.get(self.opened).filter(|next| next.record == record) else {
+            return Err(OpenError::AuthenticationFailed);
+        };
+        let (said, phase) = self.phase.allows(&sealed.plaintext).ok_or(OpenError::Violation)?;
+        self.phase = phase;
+        Ok(said)
+    }
+}
+
+impl Phase {
+    /// What a plaintext says here, and what may come after it.
+    fn allows(self, plaintext: &[u8]) -> Option<(Record, Self)> {
+        let at = |start: usize, length: usize| Record::Data(start..start + length);
+        match (self, plaintext) {
+            (_, [5, reason]) => Some((Record::Abort(AbortReason::from_byte(*reason)), Self::Over)),
+            (Self::First, [6, 0, 0]) => Some((Record::Ready, Self::Ready)),
+            (Self::First | Self::Ready, [1]) => Some((Record::Open, Self::Streaming)),
+            (Self::Opening, [2]) => Some((Record::Opened, Self::Streaming)),
+            (Self::Streaming, [3, stream @ ..]) if !stream.is_empty() => {
+                Some((at(PREFIX, stream.len()), Self::Streaming))
+            }
+            (Self::Streaming, [6, high, low, rest @ ..]) => {
+                let count = usize::from(u16::from_be_bytes([*high, *low]));
+                let is_good = count > 0 && rest.get(count..)?.iter().all(|byte| *byte == 0);
+                is_good.then_some((at(PREFIX + PADDED_COUNT, count), Self::Streaming))
+            }
+            (Self::Streaming, [4]) => Some((Record::End, Self::Ended)),
+            _ => None,
+        }
+    }
+}
+
+fn data(sealer: &mut Sealer, input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
+    let length = input.length(RECORD_MAX - OVERHEAD).max(1);
+    let stream = input.stream(length);
+    let mut record = [&[0; PREFIX], &stream[..], &[0; SUFFIX]].concat();
+    sealer.seal_data(&mut record).unwrap();
+    (record, [&[3], &stream[..]].concat())
+}
+
+fn padded(sealer: &mut Sealer, input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
+    const MAX: usize = RECORD_MAX - OVERHEAD - PADDED_COUNT;
+    let length = input.length(MAX);
+    let zeros = input.length(MAX - length);
+    let stream = input.stream(length);
+    let count = u16::try_from(length).unwrap().to_be_bytes();
+    // What is behind the stream is not sent.
+    let mut record =
+        [&[0; PREFIX + PADDED_COUNT], &stream[..], &vec![9; zeros], &[0; SUFFIX]].concat();
+    sealer.seal_padded(&mut record, length).unwrap();
+    (record, [&[6], &count[..], &stream, &vec![0; zeros]].concat())
+}
