@@ -306,6 +306,27 @@ mod tests {
         });
     }
 
+    #[test]
+    fn each_size_is_lent_as_it_is_asked_for() {
+        let sizes = [(Size::Small, SMALL), (Size::Record, RECORD_MAX), (Size::Large, LARGE)];
+        for (size, capacity) in sizes {
+            let buffer = Buffer::lend(size);
+            assert_eq!((buffer.size(), buffer.capacity()), (size, capacity));
+        }
+        assert_eq!(Buffer::lend_large().map(|buffer| buffer.size()), Some(Size::Large));
+        // A quarter MiB, as is said of them elsewhere.
+        assert_eq!((SMALL / 1024, LARGE / 1024), (16, 256));
+    }
+
+    /// A flow that fills its buffers, or has filled more than a small one, gets a large one.
+    #[test]
+    fn the_next_size_follows_from_the_last_read() {
+        let large = [(SMALL, SMALL), (1, 1), (SMALL + 1, LARGE), (LARGE, LARGE)];
+        let small = [(SMALL - 1, SMALL), (1, SMALL), (SMALL, LARGE), (1, LARGE)];
+        assert!(large.iter().all(|(count, wanted)| Size::after(*count, *wanted) == Size::Large));
+        assert!(small.iter().all(|(count, wanted)| Size::after(*count, *wanted) == Size::Small));
+    }
+
     /// A small buffer, filled with the numbers 0, 1, 2, ….
     fn full() -> Buffer {
         let mut buffer = Buffer::lend(Size::Small);
