@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueHint};
 
 use super::address::{Address, AddressError};
 use super::user::RunAs;
@@ -42,7 +42,7 @@ pub(crate) struct ProcessConfig {
     pub(super) handover: bool,
 
     /// Unix socket for new keys by 'spiped rekey'
-    #[arg(long, value_name = "PATH", value_parser = control)]
+    #[arg(long, value_name = "PATH", value_parser = control, value_hint = ValueHint::FilePath)]
     pub(crate) control: Option<PathBuf>,
 
     /// Threads; auto is one per core
@@ -162,7 +162,9 @@ impl FromStr for Threads {
 fn control(text: &str) -> Result<PathBuf, ValueError> {
     match text.parse() {
         Ok(Address::Unix(path)) => Ok(path),
-        Err(error @ AddressError::PathTooLong(_)) => Err(error.into()),
+        Err(error @ (AddressError::PathTooLong(_) | AddressError::Scheme { .. })) => {
+            Err(error.into())
+        }
         _ => {
             let reason = format!("'{text}' is not the path of a unix socket");
             Err(ValueError::new(reason, "write /run/spiped/name.control"))

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
-use super::address::Address;
+use super::address::{Address, AddressError};
 use super::environment::as_given;
 use super::error::ConfigError;
 use super::headings::CONNECTIONS;
@@ -208,6 +208,8 @@ pub(crate) fn bind(text: &str) -> Result<SocketAddr, ValueError> {
     match (inside.unwrap_or(text).parse::<IpAddr>(), text.parse()) {
         (Ok(ip), _) => Ok(SocketAddr::new(ip, 0)),
         (Err(_), Ok(Address::Inet(address))) => Ok(address),
+        // Which does not show what may be a password.
+        (Err(_), Err(error @ AddressError::Scheme { .. })) => Err(error.into()),
         (Err(_), _) => {
             let hint = "write [1.2.3.4]:0, 1.2.3.4 or [::1]:0";
             Err(ValueError::new(format!("'{text}' is no IP address"), hint))

@@ -31,8 +31,8 @@ fn read(mut input: Input<'_>) {
     let read = file::read_content(made.path(), Owners::Own);
     let key = file::read(made.path(), Owners::Own);
     match (length, read, key) {
-        (KEY_FILE_MIN..=KEY_FILE_MAX, Ok(read), Ok(key)) => {
-            assert_eq!(*read, content);
+        (KEY_FILE_MIN..=KEY_FILE_MAX, Ok((read, id)), Ok(key)) => {
+            assert_eq!((&*read, id), (&content[..], key.id()));
             named(&key, content);
         }
         (_, Err(KeyFileError::Length { error, .. }), Err(KeyFileError::Length { .. })) => {

@@ -160,14 +160,18 @@ pub(crate) fn read(path: &Path, owners: Owners) -> Result<SharedKey, KeyFileErro
     derive(path, &content(path, owners)?)
 }
 
-/// What is in the file at `path`, if it is a good key; `-` is standard input.
+/// The content of the file at `path`, if it is a good key, and the id of that; `-` is
+/// standard input.
 ///
 /// # Errors
 /// As [`read`].
-pub(crate) fn read_content(path: &Path, owners: Owners) -> Result<SecretBytes, KeyFileError> {
+pub(crate) fn read_content(
+    path: &Path,
+    owners: Owners,
+) -> Result<(SecretBytes, KeyId), KeyFileError> {
     let content = content(path, owners)?;
-    derive(path, &content)?;
-    Ok(content)
+    let id = derive(path, &content)?.id();
+    Ok((content, id))
 }
 
 /// Makes a new key at `path`: 32 bytes of the system's randomness, mode 0600.

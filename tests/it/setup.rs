@@ -185,9 +185,9 @@ fn at_a_terminal_the_key_is_pasted_as_base64_and_not_shown() {
     for (typed, code, reason) in [
         (b"no base64!\n".as_slice(), 65, "what was pasted is not the base64 of a key"),
         (b"BwcHBwc=\n", 65, "the key has 5 bytes, fewer than 32"),
-        (b"\n", 66, "no key came"),
+        (b"\n", 66, "no key on standard input"),
         // Ctrl-D.
-        (b"\x04", 66, "no key came"),
+        (b"\x04", 66, "no key on standard input"),
     ] {
         let (child, mut terminal) = at_a_terminal(&line);
         wait_until("it asks", || !terminal.shows_what_is_typed());

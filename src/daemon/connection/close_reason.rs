@@ -77,7 +77,7 @@ impl CloseReason {
                 ConnectError::TimedOut(_) => "target-timeout",
                 ConnectError::Unreachable(_) => "target-unreachable",
                 ConnectError::Bind(..) => "bind-failed",
-                ConnectError::NoRoom(_) => "no-room",
+                ConnectError::NoRoom(_) => "target-no-room",
             },
             Self::Limit(_) => "connection-limit",
             Self::KeyReplaced => "key-replaced",
@@ -188,7 +188,7 @@ mod tests {
             (EADDRNOTAVAIL, "no local port is free"),
             (EAFNOSUPPORT, "has no IPv6"),
             (ENOENT, "nothing is at the path"),
-            (EACCES, "this user may not"),
+            (EACCES, "this user is not allowed"),
             (EHOSTUNREACH, "the route and the firewall"),
         ];
         for (number, part) in cases {

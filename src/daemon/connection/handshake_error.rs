@@ -129,7 +129,7 @@ impl NoSession {
                 ConnectError::TimedOut(_) => "receiver-timeout",
                 ConnectError::Unreachable(_) => "receiver-unreachable",
                 ConnectError::Bind(..) => "bind-failed",
-                ConnectError::NoRoom(_) => "no-room",
+                ConnectError::NoRoom(_) => "receiver-no-room",
             },
             Self::TimedOut(_) => "handshake-timeout",
             Self::Closed(_) => "handshake-refused",

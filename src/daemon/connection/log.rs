@@ -9,17 +9,20 @@ use tracing::{Level, debug, info, warn};
 use super::accepted::Accepted;
 use super::close_reason::CloseReason;
 use super::context::Context;
+use super::observer::OpenConnection;
 use crate::config::as_given;
 use crate::daemon::net::peer::Peer;
 use crate::protocol::{KeyId, Suite};
 
 /// Fields of the log line that become known while the connection is made.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct ConnectionStats {
     pub(super) key_id: Option<KeyId>,
     pub(super) suite: Option<Suite>,
     /// The last address of the target's name that was tried.
     pub(super) address: Option<SocketAddr>,
+    /// Once the relay has begun.
+    pub(super) open: Option<OpenConnection>,
 }
 
 /// Resets a connection that is not admitted, and logs it.
@@ -41,7 +44,7 @@ pub(super) fn log(
     let (sent, received) = context.observer.connection_closed(id, peer, reason);
     let Some(suppressed) = context.log_limits.allow(reason) else { return };
     let suppressed = (suppressed > 0).then_some(suppressed);
-    let ConnectionStats { key_id, suite, address } = stats;
+    let ConnectionStats { key_id, suite, address, .. } = stats;
     let (key_id, suite, address) = (key_id.map(display), suite.map(display), address.map(display));
     let target = &context.config.tunnel.target;
     let hint = reason.hint().map(as_given);

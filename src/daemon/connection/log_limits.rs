@@ -8,11 +8,14 @@ use tracing::warn;
 
 use super::close_reason::CloseReason;
 use super::handshake_error::NoSession;
+use crate::daemon::relay::error::RelayError;
 use crate::logging::limit::LogLimit;
 
 /// Lines a second of a reason that anyone can cause.
 const BY_ANYONE: u32 = 1;
-/// Lines a second of a reason that only a holder of the key can cause.
+/// Lines a second of a reason that anyone on the way between the two ends can cause.
+const ON_THE_WAY: u32 = 5;
+/// Lines a second of a reason that takes a holder of the key, or a server that is down.
 const BY_KEY_HOLDERS: u32 = 20;
 
 /// The limit of each close reason that has occurred.
@@ -47,7 +50,17 @@ const fn most(reason: &CloseReason) -> u32 {
         | CloseReason::NoRoom(_)
         | CloseReason::Loop
         | CloseReason::NoSession(NoSession::Loop) => BY_ANYONE,
-        CloseReason::NoSession(_)
+        CloseReason::NoSession(
+            NoSession::TimedOut(_)
+            | NoSession::Closed(_)
+            | NoSession::Failed(_)
+            | NoSession::NotAReceiver(_)
+            | NoSession::WrongAnswer(_),
+        )
+        | CloseReason::Relay(
+            RelayError::Truncated | RelayError::Tunnel(_) | RelayError::Record(_),
+        ) => ON_THE_WAY,
+        CloseReason::NoSession(NoSession::Connect(_))
         | CloseReason::Target(_)
         | CloseReason::Relay(_)
         | CloseReason::Finished

@@ -100,8 +100,8 @@ async fn begin(
             receive(context, Guarded { sockets: TunnelStream(stream), guard }, at, stats).await?
         }
     };
-    let traffic = context.observer.connection_opened(id);
-    let relay = Relay::new(local, tunnel, traffic, &context.config.tunnel);
+    let open = stats.open.insert(context.observer.connection_opened(id));
+    let relay = Relay::new(local, tunnel, open.traffic(), &context.config.tunnel);
     Ok(Box::new(Guarded { sockets: relay, guard: permit }))
 }
 

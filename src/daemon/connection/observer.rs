@@ -17,10 +17,21 @@ use crate::unit::notify::Notifier;
 /// The result of a handshake that ended in a session.
 const OK: &str = "ok";
 
+/// What a connection counts as that a panic has ended.
+const PANIC: &str = "panic";
+
 /// The counts, and the end of the unit's status line.
 pub(crate) struct Observer {
     notifier: Notifier,
-    seen: Mutex<Seen>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// A connection whose relay has begun. Guard: where nobody has said how the connection
+/// ended, a panic has ended it, and that is counted when this is dropped.
+pub(crate) struct OpenConnection {
+    seen: Arc<Mutex<Seen>>,
+    id: u64,
+    traffic: Arc<Traffic>,
 }
 
 #[derive(Default)]
@@ -53,7 +64,7 @@ pub(crate) struct Totals {
 
 impl Observer {
     pub(crate) fn new(notifier: Notifier) -> Self {
-        Self { notifier, seen: Mutex::default() }
+        Self { notifier, seen: Arc::default() }
     }
 
     /// Counts a handshake that ended in a session, or for the reason of this name.
@@ -62,11 +73,11 @@ impl Observer {
         *self.seen().handshakes.entry(result).or_default() += 1;
     }
 
-    /// Notes a connection whose relay begins. Returns the counters of its bytes.
-    pub(crate) fn connection_opened(&self, id: u64) -> Arc<Traffic> {
+    /// Notes a connection whose relay begins.
+    pub(crate) fn connection_opened(&self, id: u64) -> OpenConnection {
         let traffic = Arc::<Traffic>::default();
         self.seen().open.insert(id, Arc::clone(&traffic));
-        traffic
+        OpenConnection { seen: Arc::clone(&self.seen), id, traffic }
     }
 
     /// Counts a connection that ended, opened or not. Returns how many bytes came out of its
@@ -78,11 +89,8 @@ impl Observer {
         reason: &CloseReason,
     ) -> (u64, u64) {
         let mut seen = self.seen();
-        let traffic = seen.open.remove(&id);
-        let (sent, received) = traffic.map_or((0, 0), |it| (it.sent(), it.received()));
-        seen.sent += sent;
-        seen.received += received;
-        *seen.closed.entry(reason.name()).or_default() += 1;
+        let traffic = seen.open.remove(&id).unwrap_or_default();
+        let (sent, received) = seen.count_closed(&traffic, reason.name());
         if reason.is_failure() {
             let why = reason.to_string();
             seen.last_failed = Some(format!("{}: {peer}: {}", now(), as_given(&why)));
@@ -119,8 +127,39 @@ impl Observer {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.seen)
     }
+}
+
+impl Seen {
+    /// Returns the bytes out of the local socket, and into it.
+    fn count_closed(&mut self, traffic: &Traffic, reason: &'static str) -> (u64, u64) {
+        let (sent, received) = (traffic.sent(), traffic.received());
+        self.sent += sent;
+        self.received += received;
+        *self.closed.entry(reason).or_default() += 1;
+        (sent, received)
+    }
+}
+
+impl OpenConnection {
+    /// The counters of its bytes.
+    pub(crate) fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        let mut seen = lock(&self.seen);
+        if let Some(traffic) = seen.open.remove(&self.id) {
+            seen.count_closed(&traffic, PANIC);
+        }
+    }
+}
+
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The end of the status line: when a connection was last served, and which one failed
@@ -183,7 +222,8 @@ mod tests {
     #[test]
     fn bytes_count_while_they_move_and_once_their_connection_is_closed() {
         let observer = observer();
-        let traffic = observer.connection_opened(ID);
+        let open = observer.connection_opened(ID);
+        let traffic = open.traffic();
         traffic.add_sent(5);
         traffic.add_received(7);
         let bytes = |totals: Totals| (totals.sent, totals.received);
@@ -192,6 +232,21 @@ mod tests {
         assert_eq!(observer.connection_closed(ID, &peer(), &CloseReason::Finished), (6, 7));
         assert_eq!(bytes(observer.totals()), (6, 7));
         assert_eq!(observer.totals().served, 1);
+    }
+
+    #[test]
+    fn a_connection_that_a_panic_has_ended_is_open_no_more() {
+        let observer = observer();
+        let open = observer.connection_opened(ID);
+        open.traffic().add_sent(5);
+        drop(open);
+        let ended = observer.connection_opened(ID);
+        observer.connection_closed(ID, &peer(), &CloseReason::Finished);
+        drop(ended);
+        assert_eq!(observer.totals().sent, 5);
+        let seen = observer.seen();
+        assert!(seen.open.is_empty());
+        assert_eq!(seen.closed, [(PANIC, 1), (CloseReason::Finished.name(), 1)].into());
     }
 
     #[test]

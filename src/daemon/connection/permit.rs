@@ -27,11 +27,13 @@ impl ConnectionPermit {
         let Some(parked) = context.fd_budget.take_for_connection() else {
             return Err(CloseReason::Limit(context.limits.connections));
         };
+        // Made first, so that it is given back whatever happens here.
+        let permit = Self(Arc::clone(context));
         for parked in parked {
             turn_away(context, parked, &PreAuthError::NoSlot.into());
         }
         context.observer.status_changed();
-        Ok(Self(Arc::clone(context)))
+        Ok(permit)
     }
 }
 

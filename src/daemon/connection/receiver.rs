@@ -153,7 +153,7 @@ async fn authenticate(
     let only = context.config.tunnel.cipher.0;
     let Responder { reply, key_id, mut session } =
         respond(&message_1, from_ref(&*key), only, &context.replays)?;
-    slot.mark_authenticated();
+    slot.mark_unproved();
     stats.key_id = Some(key_id);
     stats.suite = Some(session.suite);
     let proof = async {

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::{ANSWER_MAX, Answer, LINE_MAX, Request, Verb, socket_file};
 use crate::keys::file::{self, KeyFileError, Owners};
+use crate::protocol::KeyId;
 use crate::report::{Report, exit};
 
 /// How long the running spiped may take to answer.
@@ -28,6 +29,12 @@ pub(crate) enum ControlError {
     /// The running spiped ended, or hung, before it answered.
     #[error("the spiped at {} does not answer: {error}", socket.display())]
     NoAnswer { socket: PathBuf, error: io::Error },
+    /// The running spiped says that another key is in force.
+    #[error("the spiped at {} has another key in force than this one", socket.display())]
+    NotDone { socket: PathBuf },
+    /// The running spiped does not look at the request.
+    #[error("the spiped at {} does not serve this: {reason}", socket.display())]
+    NotServed { socket: PathBuf, reason: String },
     /// The running spiped refused the request.
     #[error("the spiped at {} refuses the request: {reason}", socket.display())]
     Refused { socket: PathBuf, reason: String },
@@ -40,7 +47,13 @@ impl Report for ControlError {
             Self::Connect { .. } => {
                 "spiped must run with --control and this path; only root and its own user may connect"
             }
-            Self::NoAnswer { .. } => "its log says why, and which key it has now",
+            Self::NoAnswer { .. } => {
+                "its log says why, and which key it has now; restart it if it is of another version"
+            }
+            Self::NotServed { .. } => {
+                "only root and its own user may ask; the two must be of one version"
+            }
+            Self::NotDone { .. } => "restart it: it does not do what it answers",
             Self::Refused { .. } => "its log may say more; it goes on with the key it has",
         }
     }
@@ -48,7 +61,10 @@ impl Report for ControlError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Key(error) => error.exit_code(),
-            Self::Connect { .. } | Self::NoAnswer { .. } => exit::UNAVAILABLE,
+            Self::Connect { .. }
+            | Self::NoAnswer { .. }
+            | Self::NotServed { .. }
+            | Self::NotDone { .. } => exit::UNAVAILABLE,
             Self::Refused { .. } => exit::DATA,
         }
     }
@@ -61,14 +77,18 @@ impl Report for ControlError {
 ///
 /// # Errors
 /// When the key is refused, here or there, or the running spiped does not answer.
-pub(crate) fn rekey(path: &Path, key: &Path) -> Result<String, ControlError> {
+pub(crate) fn rekey(path: &Path, key: &Path) -> Result<KeyId, ControlError> {
     let unreached = |error| ControlError::Connect { socket: path.into(), error };
     let (socket, user) = socket_file(path).map_err(unreached)?;
     // The key is read first: standard input may be slow, and the server does not wait.
-    let content = file::read_content(key, Owners::OwnOr(user))?;
+    let (content, id) = file::read_content(key, Owners::OwnOr(user))?;
     let stream = connect(&socket).map_err(unreached)?;
     match ask(&stream, Verb::Rekey, &content) {
-        Ok(Answer::Ok(id)) => Ok(id),
+        Ok(Answer::Ok(told)) if told == id.to_string() => Ok(id),
+        Ok(Answer::Ok(_other)) => Err(ControlError::NotDone { socket: path.into() }),
+        Ok(Answer::NotServed(reason)) => {
+            Err(ControlError::NotServed { socket: path.into(), reason })
+        }
         Ok(Answer::Refused(reason)) => Err(ControlError::Refused { socket: path.into(), reason }),
         Err(error) => Err(ControlError::NoAnswer { socket: path.into(), error }),
     }
@@ -84,8 +104,14 @@ fn connect(socket: &File) -> io::Result<Socket> {
 
 fn ask(mut stream: &Socket, verb: Verb, body: &[u8]) -> io::Result<Answer> {
     let started = Instant::now();
-    stream.write_all(Request { verb, length: body.len() }.line().as_bytes())?;
-    stream.write_all(body)?;
+    let line = Request { verb, length: body.len() }.line();
+    let written = stream.write_all(line.as_bytes()).and_then(|()| stream.write_all(body));
+    // Who does not read all of a request may have answered it.
+    if let Err(error) = written
+        && !is_closed(&error)
+    {
+        return Err(error);
+    }
     let mut answer = Vec::new();
     let mut part = [0; ANSWER_MAX];
     while answer.len() < LINE_MAX + ANSWER_MAX {
@@ -100,10 +126,16 @@ fn ask(mut stream: &Socket, verb: Verb, body: &[u8]) -> io::Result<Answer> {
             Ok(count) => answer.extend_from_slice(&part[..count]),
             // Also when the read timeout is over.
             Err(error) if is_to_be_tried_again(&error) => {}
+            // Closed with a part of the request unread.
+            Err(error) if is_closed(&error) => break,
             Err(error) => return Err(error),
         }
     }
     Answer::parse(&answer, verb).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 fn is_to_be_tried_again(error: &io::Error) -> bool {

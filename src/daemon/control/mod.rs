@@ -27,7 +27,7 @@ const VERSION: &str = "spiped/1";
 /// The longest first line, its end included.
 pub(crate) const LINE_MAX: usize = 64;
 /// The beginning of the answer to a request that cannot be understood.
-const NOT_UNDERSTOOD: &str = "refused: ";
+const NOT_SERVED: &str = "refused: ";
 /// The longest body of an answer.
 const ANSWER_MAX: usize = 1024;
 
@@ -65,6 +65,8 @@ pub(crate) enum Answer {
     Ok(String),
     /// The request is refused; the reason.
     Refused(String),
+    /// The request is not looked at, as where it cannot be understood; the reason.
+    NotServed(String),
 }
 
 impl Verb {
@@ -82,6 +84,14 @@ impl Request {
         format!("{VERSION} {} {}\n", self.verb.name(), self.length)
     }
 
+    /// Whether a first line can begin like this. Anything else may be a key that somebody
+    /// has sent without a first line.
+    fn can_begin_with(line: &[u8]) -> bool {
+        let of_a_line = |byte: &u8| byte.is_ascii_alphanumeric() || b"/ -".contains(byte);
+        let version = line.len().min(VERSION.len());
+        VERSION.as_bytes().starts_with(&line[..version]) && line.iter().all(of_a_line)
+    }
+
     /// Parses a first line without its end.
     pub(crate) fn parse(line: &[u8]) -> Result<Self, RequestError> {
         let line = str::from_utf8(line).map_err(|_| RequestError::Version)?;
@@ -89,7 +99,9 @@ impl Request {
         let [VERSION, verb, length] = words[..] else { return Err(RequestError::Version) };
         let known = Verb::ALL.into_iter().find(|known| known.name() == verb);
         let verb = known.ok_or_else(|| RequestError::Verb(verb.to_owned()))?;
-        let length = length.parse().map_err(|_| RequestError::Length)?;
+        // No sign: only digits are a length.
+        let digits = length.bytes().all(|byte| byte.is_ascii_digit());
+        let length = length.parse().ok().filter(|_| digits).ok_or(RequestError::Length)?;
         Ok(Self { verb, length })
     }
 }
@@ -99,6 +111,7 @@ impl Answer {
         let (word, body) = match self {
             Self::Ok(body) => ("ok", body),
             Self::Refused(body) => ("refused", body),
+            Self::NotServed(reason) => return format!("{NOT_SERVED}{reason}\n").into_bytes(),
         };
         format!("{word} {} {}\n{body}\n", verb.name(), body.len() + 1).into_bytes()
     }
@@ -108,9 +121,9 @@ impl Answer {
     pub(crate) fn parse(bytes: &[u8], verb: Verb) -> Option<Self> {
         let text = str::from_utf8(bytes).ok()?;
         let (line, body) = text.split_once('\n')?;
-        if let Some(reason) = line.strip_prefix(NOT_UNDERSTOOD) {
+        if let Some(reason) = line.strip_prefix(NOT_SERVED) {
             let is_one_line = body.is_empty() && !reason.contains(char::is_control);
-            return is_one_line.then(|| Self::Refused(reason.to_owned()));
+            return is_one_line.then(|| Self::NotServed(reason.to_owned()));
         }
         let words: Vec<_> = line.split(' ').collect();
         let [word, of, length] = words[..] else { return None };
@@ -164,7 +177,7 @@ mod tests {
                 assert_eq!(Answer::parse(&bytes[..length], Verb::Rekey), None);
             }
         }
-        let refused = Answer::Refused("another version".into());
+        let refused = Answer::NotServed("another version".into());
         assert_eq!(Answer::parse(b"refused: another version\n", Verb::Rekey), Some(refused));
         for other in [
             "refused: \x1b[m\n",

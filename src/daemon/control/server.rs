@@ -5,7 +5,7 @@
 //! the socket's file has become.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use socket2::Socket;
 use tokio::task::{JoinSet, yield_now};
 use tracing::warn;
 
-use super::{Answer, LINE_MAX, NOT_UNDERSTOOD, Request, Verb, socket_file};
+use super::{Answer, LINE_MAX, Request, RequestError, Verb, socket_file};
 use crate::config::{Keepalive, unit_name};
 use crate::daemon::accept::{Listener, bind_unix};
 use crate::daemon::connection::context::Context;
@@ -27,13 +27,15 @@ use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::stream::Stream;
 use crate::keys::memory::SecretBytes;
 use crate::logging::limit::LogLimit;
-use crate::protocol::KEY_FILE_MAX;
+use crate::protocol::{KEY_FILE_MAX, KeyLengthError};
 use crate::unit::notify::reloading;
 
 /// How long a client may take to send its request and to read the answer.
 const LIMIT: Duration = Duration::from_secs(5);
 /// The most requests at once: a slow client must not keep others waiting.
 const AT_ONCE: usize = 4;
+/// How long a client may take to close once it is answered.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The listening control socket.
 pub(crate) struct Control(Listener);
@@ -69,6 +71,9 @@ impl Control {
                 match refused {
                     None => drop(served.spawn(serve_within_limit(socket, Arc::clone(context)))),
                     Some(error) => {
+                        // A new socket has room for it.
+                        let refused = Answer::NotServed(error.to_string());
+                        let _unheard = (&socket).write(&refused.bytes(Verb::Rekey));
                         if let Some(suppressed) = limit.allow() {
                             warn!(suppressed, "control request refused: {error}");
                         }
@@ -106,15 +111,21 @@ async fn serve_within_limit(socket: Socket, context: Arc<Context>) {
 /// Serves one request.
 async fn serve_request(socket: Socket, context: &Context) -> io::Result<()> {
     let stream = Stream::accepted(socket, Keepalive::Off)?;
-    let request = match Request::parse(&read_line(&stream).await?) {
+    let request = match read_request(&stream).await? {
         Ok(request) => request,
         Err(error) => {
-            answer(&stream, format!("{NOT_UNDERSTOOD}{error}\n").as_bytes()).await?;
+            let refused = Answer::NotServed(error.to_string());
+            answer(&stream, &refused.bytes(Verb::Rekey)).await?;
             return Err(io::Error::other(error));
         }
     };
     match request.verb {
         Verb::Rekey => {
+            if request.length > KEY_FILE_MAX {
+                let error = KeyLengthError::TooLong;
+                answer(&stream, &Answer::Refused(error.to_string()).bytes(request.verb)).await?;
+                return Err(io::Error::other(error));
+            }
             let key = read_body(&stream, request.length).await?;
             let replaced = reloading(async { context.replace_key(&key) }).await?;
             let done = replaced.map_or_else(
@@ -126,26 +137,26 @@ async fn serve_request(socket: Socket, context: &Context) -> io::Result<()> {
     }
 }
 
-/// Reads the first line without its end, up to the longest there may be. Reads not a byte
-/// more, since a key may follow.
-pub(crate) async fn read_line(stream: &Stream) -> io::Result<Vec<u8>> {
-    let mut line = Vec::new();
-    while line.len() < LINE_MAX {
-        let mut byte = [0];
-        // A client of another version may begin with a zero byte, which no line has.
-        if stream.read_full(&mut byte, &mut 0).await? == 0 || byte == *b"\n" || byte == [0] {
+/// Reads the first line. Reads not a byte more, since a key may follow; and stops at the
+/// first byte that no first line has, since a key may stand in its place.
+pub(crate) async fn read_request(stream: &Stream) -> io::Result<Result<Request, RequestError>> {
+    let mut line = SecretBytes::zeroed(LINE_MAX)?;
+    for length in 0..LINE_MAX {
+        if stream.read_full(&mut line[length..=length], &mut 0).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if line[length] == b'\n' {
+            return Ok(Request::parse(&line[..length]));
+        }
+        if !Request::can_begin_with(&line[..=length]) {
             break;
         }
-        line.extend(byte);
     }
-    Ok(line)
+    Ok(Err(RequestError::Version))
 }
 
 /// Reads the whole content of a key file.
-async fn read_body(stream: &Stream, length: usize) -> io::Result<SecretBytes> {
-    if length > KEY_FILE_MAX {
-        return Err(io::Error::other("the request is too long"));
-    }
+pub(crate) async fn read_body(stream: &Stream, length: usize) -> io::Result<SecretBytes> {
     let mut content = SecretBytes::zeroed(length)?;
     if stream.read_full(&mut content, &mut 0).await? < length {
         return Err(io::ErrorKind::UnexpectedEof.into());
@@ -153,14 +164,19 @@ async fn read_body(stream: &Stream, length: usize) -> io::Result<SecretBytes> {
     Ok(content)
 }
 
-/// Answers, and waits until the client has read the answer: a socket that is closed with
-/// unread input discards its answer.
+/// Answers, and waits for a moment until the client has closed: a socket that is closed
+/// with unread input may discard its answer.
 async fn answer(stream: &Stream, answer: &[u8]) -> io::Result<()> {
     stream.write_all(answer).await?;
     stream.shutdown_write()?;
     let mut ignored = SecretBytes::zeroed(1 << 12)?;
-    while stream.readable().await?.read(&mut ignored)? != Some(0) {
-        yield_now().await;
-    }
+    let drain = async {
+        while stream.readable().await?.read(&mut ignored)? != Some(0) {
+            yield_now().await;
+        }
+        Ok::<(), io::Error>(())
+    };
+    // What was asked is done, whatever the client does with the answer.
+    let _closed = Deadline::after(GOODBYE).bound(drain).await;
     Ok(())
 }

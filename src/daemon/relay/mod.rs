@@ -40,7 +40,6 @@ pub(crate) mod error;
 mod inbound;
 mod local_peer;
 mod outbound;
-mod record_layout;
 #[cfg(test)]
 mod tests;
 pub(crate) mod traffic;

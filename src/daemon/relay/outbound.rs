@@ -7,10 +7,10 @@ use std::task::{Context, Poll, ready};
 use tokio::task::yield_now;
 
 use super::budget::Budget;
+use super::buffer::record_layout::{Filled, RecordLayout};
 use super::buffer::{Buffer, Size};
 use super::busy_poll::BusyPoller;
 use super::error::RelayError;
-use super::record_layout::{Filled, RecordLayout};
 use super::traffic::Traffic;
 use super::write::poll_write;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
@@ -56,14 +56,14 @@ impl Outbound {
 
     /// Queues OPEN, the sender's first record, with what the client has already sent.
     pub(super) fn queue_open(&mut self, local: &LocalStream) -> Result<(), RelayError> {
-        let open = self.sealer.seal_open()?;
         let buffer = Buffer::lend(Size::Small);
         let read = self.layout.read(buffer, OVERHEAD, |parts| local.try_read(&mut parts[0]));
-        match read.map_err(RelayError::Local)? {
-            Some(mut filled) if filled.count() > 0 => {
-                filled.put_before(&open);
-                self.seal(filled)?;
-            }
+        // Nothing is sealed before the read has succeeded: else ABORT would come with the
+        // nonce of a record that never comes before it.
+        let read = read.map_err(RelayError::Local)?;
+        let open = self.sealer.seal_open()?;
+        match read {
+            Some(filled) if filled.count() > 0 => self.seal_behind(&open, filled)?,
             // The end of the stream is left to the relay, which reads again.
             Some(_) | None => self.hold_whole(&open),
         }
@@ -149,8 +149,14 @@ impl Outbound {
 
     /// Seals what was read, and holds the records until they are written.
     fn seal(&mut self, filled: Filled) -> Result<(), RelayError> {
-        self.traffic.add_sent(filled.count());
-        self.held = Some(filled.seal(&mut self.sealer)?);
+        self.seal_behind(&[], filled)
+    }
+
+    /// As [`Self::seal`], behind a record that is sealed already.
+    fn seal_behind(&mut self, record: &[u8], filled: Filled) -> Result<(), RelayError> {
+        let count = filled.count();
+        self.held = Some(filled.seal(record, &mut self.sealer)?);
+        self.traffic.add_sent(count);
         Ok(())
     }
 

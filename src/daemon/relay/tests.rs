@@ -1,8 +1,8 @@
 //! What cannot be brought about from outside, or not in a moment.
 
 use super::budget::RECORDS_OPENED;
+use super::buffer::record_layout::RecordLayout;
 use super::buffer::{Buffer, SMALL, Size};
-use super::record_layout::RecordLayout;
 use super::*;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown as Half, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use socket2::{SockRef, Socket};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use crate::config::{BusyPoll, Keepalive};
+use crate::config::{Address, BusyPoll, Keepalive};
 use crate::daemon::net::stream::{GONE, Stream};
 use crate::daemon::runtime::shutdown::shutdown;
 use crate::protocol::{
@@ -432,5 +432,33 @@ async fn no_part_of_what_was_read_is_left_out() {
     // Behind OPEN there is room for one record, and a byte more has none.
     let one_too_many = |parts: &mut [io::IoSliceMut<'_>]| Ok(Some(parts[0].len() + 1));
     let filled = layout.read(Buffer::lend(Size::Small), OVERHEAD, one_too_many).unwrap().unwrap();
-    let _sealed = filled.seal(&mut session.sealer);
+    let _sealed = filled.seal(&[0; OVERHEAD], &mut session.sealer);
+}
+
+/// What stands before the first record is of another connection, until it is overwritten.
+#[tokio::test]
+#[should_panic(expected = "copy_from_slice")]
+async fn nothing_stale_is_sealed_before_the_first_record() {
+    let (mut session, _) = sessions();
+    let layout = RecordLayout::new(None);
+    let read = layout.read(Buffer::lend(Size::Small), OVERHEAD, |_| Ok(Some(1)));
+    let _sealed = read.unwrap().unwrap().seal(&[], &mut session.sealer);
+}
+
+/// The other end has had no record of this side: ABORT is the first one it opens.
+#[tokio::test]
+async fn a_client_that_is_reset_before_open_is_told_as_such() {
+    let ((local, client), (tunnel, mut other)) = (tcp_pair(), pair());
+    let (initiator, mut responder) = sessions();
+    let tunnel = Tunnel { stream: TunnelStream(tunnel), session: initiator };
+    let config = TunnelConfig::to(Address::Unix("/".into()));
+    let mut relay = Relay::new(LocalStream(local), tunnel, Arc::default(), &config);
+    SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    let (_trigger, shutdown) = shutdown();
+    let result = timeout(PATIENCE, relay.run(Role::Encrypt, &shutdown)).await.unwrap();
+    assert!(matches!(result, Err(RelayError::Local(_))), "{result:?}");
+    let told = thread::spawn(move || read_all(&mut other));
+    assert!(relay.close(result).await.is_err());
+    assert_eq!(responder.opener.open(&mut told.join().unwrap()), Ok(RESET));
 }

@@ -118,7 +118,10 @@ fn a_key_that_rekey_refuses_changes_nothing() {
 
     // Whatever else comes there changes nothing, and each is told of.
     let cases: [(&[u8], &str); 7] = [
-        (b"spiped/1 rekey 65537\n", ""),
+        (
+            b"spiped/1 rekey 65537\nof which nothing is read",
+            "refused rekey 34\nthe key has more than 65536 bytes\n",
+        ),
         (b"spiped/1 rekey 3\nabc", "refused rekey 35\nthe key has 3 bytes, fewer than 32\n"),
         (b"spiped/1 rekey 64\nonly a part of it", ""),
         (b"spiped/1 rekey many\n", "refused: the length of the request is not a number\n"),

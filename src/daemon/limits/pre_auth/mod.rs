@@ -60,7 +60,7 @@ struct PoolState {
     occupants: BTreeMap<u64, Occupant>,
     sources: HashMap<IpAddr, Source>,
     /// Slots of peers whose first message fits a key.
-    authenticated: usize,
+    unproved: usize,
     next_number: u64,
     /// Evicted peers whose sockets are still open.
     leaving: usize,
@@ -72,7 +72,7 @@ struct PoolState {
 struct Source {
     count: usize,
     /// Slots of peers whose first message fits a key.
-    authenticated: usize,
+    unproved: usize,
     /// The grace period among the peers of this source, which other sources do not change.
     grace: Duration,
 }
@@ -92,7 +92,7 @@ enum PeerState {
     /// Its first message is awaited.
     Reading(Instant),
     /// Its first message fits a key, and its proof is awaited.
-    Authenticated(Instant),
+    Unproved(Instant),
 }
 
 impl PreAuthPool {
@@ -103,7 +103,7 @@ impl PreAuthPool {
         let pool = PoolState {
             occupants: BTreeMap::new(),
             sources: HashMap::new(),
-            authenticated: 0,
+            unproved: 0,
             next_number: 0,
             leaving: 0,
             grace: GRACE,
@@ -149,7 +149,7 @@ impl PoolState {
         if let Some(ip) = source {
             self.sources
                 .entry(ip)
-                .or_insert(Source { count: 0, authenticated: 0, grace: GRACE })
+                .or_insert(Source { count: 0, unproved: 0, grace: GRACE })
                 .count += 1;
         }
         let evicted = Arc::new(Notify::new());
@@ -200,12 +200,12 @@ impl PoolState {
                 .map(|(number, _)| *number)
         };
         let is_silent_too_long = |state| matches!(state, PeerState::Reading(since) if now.duration_since(since) >= grace);
-        let is_late = |state| matches!(state, PeerState::Authenticated(since) if now.duration_since(since) >= 2 * grace);
-        let (count, authenticated) = match source.and_then(|ip| self.sources.get(&ip)) {
-            Some(source) => (source.count, source.authenticated),
-            None => (self.occupants.len(), self.authenticated),
+        let is_late = |state| matches!(state, PeerState::Unproved(since) if now.duration_since(since) >= 2 * grace);
+        let (count, unproved) = match source.and_then(|ip| self.sources.get(&ip)) {
+            Some(source) => (source.count, source.unproved),
+            None => (self.occupants.len(), self.unproved),
         };
-        if authenticated > count / 2 {
+        if unproved > count / 2 {
             oldest(&is_late).or_else(|| oldest(&is_silent_too_long))
         } else {
             oldest(&is_silent_too_long).or_else(|| oldest(&is_late))
@@ -215,11 +215,11 @@ impl PoolState {
     /// To be followed by `forget`, unless another peer of the source is admitted.
     fn remove(&mut self, number: u64) -> Option<Occupant> {
         let occupant = self.occupants.remove(&number)?;
-        let authenticated = usize::from(occupant.state.is_authenticated());
-        self.authenticated -= authenticated;
+        let unproved = usize::from(occupant.state.is_unproved());
+        self.unproved -= unproved;
         if let Some(source) = occupant.source.and_then(|ip| self.sources.get_mut(&ip)) {
             source.count -= 1;
-            source.authenticated -= authenticated;
+            source.unproved -= unproved;
         }
         Some(occupant)
     }
@@ -227,12 +227,12 @@ impl PoolState {
     fn set(&mut self, number: u64, state: PeerState) {
         // A peer that was evicted has no slot any more.
         let Some(occupant) = self.occupants.get_mut(&number) else { return };
-        let was_authenticated = mem::replace(&mut occupant.state, state).is_authenticated();
+        let was_unproved = mem::replace(&mut occupant.state, state).is_unproved();
         let of_source = occupant.source.and_then(|ip| self.sources.get_mut(&ip));
-        let of_source = of_source.map(|source| &mut source.authenticated);
-        for authenticated in of_source.into_iter().chain([&mut self.authenticated]) {
-            *authenticated -= usize::from(was_authenticated);
-            *authenticated += usize::from(state.is_authenticated());
+        let of_source = of_source.map(|source| &mut source.unproved);
+        for unproved in of_source.into_iter().chain([&mut self.unproved]) {
+            *unproved -= usize::from(was_unproved);
+            *unproved += usize::from(state.is_unproved());
         }
     }
 
@@ -247,8 +247,8 @@ impl PoolState {
 }
 
 impl PeerState {
-    const fn is_authenticated(self) -> bool {
-        matches!(self, Self::Authenticated(_))
+    const fn is_unproved(self) -> bool {
+        matches!(self, Self::Unproved(_))
     }
 }
 
@@ -259,8 +259,8 @@ impl PreAuthSlot {
     }
 
     /// Marks that the peer's first message fits a key.
-    pub(crate) fn mark_authenticated(&self) {
-        self.set(PeerState::Authenticated(Instant::now()));
+    pub(crate) fn mark_unproved(&self) {
+        self.set(PeerState::Unproved(Instant::now()));
     }
 
     fn set(&self, state: PeerState) {

@@ -51,7 +51,7 @@ fn nobody_gives_way_before_its_moment_is_over() {
     let first = pool.try_enter(from("10.0.0.1"), Instant::now()).unwrap();
     let later = Instant::now() + GRACE;
     assert!(!enters_at(later), "nobody has looked yet at what it says");
-    first.mark_authenticated();
+    first.mark_unproved();
     assert!(!enters_at(later));
     first.mark_reading();
     assert!(!enters_at(Instant::now()));
@@ -61,14 +61,14 @@ fn nobody_gives_way_before_its_moment_is_over() {
 #[test]
 fn who_has_greeted_goes_after_who_is_silent() {
     let pool = with_slots(2);
-    let authenticated = silent(&pool, "10.0.0.1");
+    let unproved = silent(&pool, "10.0.0.1");
     let silent_one = silent(&pool, "10.0.0.2");
-    authenticated.mark_authenticated();
+    unproved.mark_unproved();
     let _next = silent(&pool, "10.0.0.3");
-    assert_eq!([&authenticated, &silent_one].map(is_evicted), [false, true]);
+    assert_eq!([&unproved, &silent_one].map(is_evicted), [false, true]);
     drop(silent_one);
     let _later = silent(&pool, "10.0.0.3");
-    assert!(!is_evicted(&authenticated));
+    assert!(!is_evicted(&unproved));
 }
 
 /// Who plays recorded messages holds no slot for good, and none of theirs is
@@ -77,14 +77,14 @@ fn who_has_greeted_goes_after_who_is_silent() {
 fn who_is_coming_stays_where_most_have_greeted() {
     let pool = with_slots(8);
     let players: Vec<PreAuthSlot> = (0..7).map(|i| silent(&pool, &format!("10.0.0.{i}"))).collect();
-    players.iter().for_each(PreAuthSlot::mark_authenticated);
+    players.iter().for_each(PreAuthSlot::mark_unproved);
     let coming = silent(&pool, "10.0.1.1");
     let later = Instant::now() + 3 * GRACE;
     let next = pool.try_enter(from("10.0.1.2"), later).unwrap();
     assert!(is_evicted(&players[0]) && !is_evicted(&coming));
     drop((players, coming, next));
     let pool = pool.lock();
-    assert_eq!((pool.authenticated, pool.occupants.len(), pool.sources.len()), (0, 0, 0));
+    assert_eq!((pool.unproved, pool.occupants.len(), pool.sources.len()), (0, 0, 0));
 }
 
 /// However small the pool, and however many they are.

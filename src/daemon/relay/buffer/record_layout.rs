@@ -2,13 +2,13 @@
 
 use std::io::{self, IoSliceMut};
 
-use super::buffer::{Buffer, RECORD_PLAINTEXT, RECORDS, Size};
+use super::{Buffer, RECORD_PLAINTEXT, RECORDS, Size};
 use crate::protocol::{HEADER, PADDED_COUNT, PREFIX, Padding, SUFFIX, SealError, Sealer};
 
 /// Where in a buffer the records of one read stand: one behind the other, all full but the
 /// last, so that one write sends them.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RecordLayout {
+pub(in crate::daemon::relay) struct RecordLayout {
     padding: Option<Padding>,
     /// Bytes before the payload in each record.
     before: usize,
@@ -19,7 +19,7 @@ pub(super) struct RecordLayout {
 }
 
 /// A buffer with the payloads of one read, each where its record will be.
-pub(super) struct Filled {
+pub(in crate::daemon::relay) struct Filled {
     layout: RecordLayout,
     buffer: Buffer,
     /// Where the first record begins.
@@ -29,7 +29,7 @@ pub(super) struct Filled {
 }
 
 impl RecordLayout {
-    pub(super) fn new(padding: Option<Padding>) -> Self {
+    pub(in crate::daemon::relay) fn new(padding: Option<Padding>) -> Self {
         let (before, plaintext) = match padding {
             None => (PREFIX, RECORD_PLAINTEXT),
             // The largest multiple that fits into a record.
@@ -45,19 +45,19 @@ impl RecordLayout {
 
     /// A layout whose payload does not fit into its records.
     #[cfg(test)]
-    pub(super) fn planted() -> Self {
+    pub(in crate::daemon::relay) fn planted() -> Self {
         let right = Self::new(None);
-        Self { payload: right.payload + super::buffer::SMALL, ..right }
+        Self { payload: right.payload + super::SMALL, ..right }
     }
 
     /// The most payload of one read into a buffer of this size.
-    pub(super) const fn capacity(&self, size: Size) -> usize {
+    pub(in crate::daemon::relay) const fn capacity(&self, size: Size) -> usize {
         self.payload * if matches!(size, Size::Large) { RECORDS } else { 1 }
     }
 
     /// Reads once into the payloads of the records. The first record begins `at` this byte
     /// of the buffer. `None` when there was nothing to read.
-    pub(super) fn read(
+    pub(in crate::daemon::relay) fn read(
         self,
         mut buffer: Buffer,
         at: usize,
@@ -82,28 +82,27 @@ impl RecordLayout {
 
 impl Filled {
     /// How many bytes of the stream were read; 0 at its end.
-    pub(super) const fn count(&self) -> usize {
+    pub(in crate::daemon::relay) const fn count(&self) -> usize {
         self.count
     }
 
-    pub(super) fn size(&self) -> Size {
+    pub(in crate::daemon::relay) fn size(&self) -> Size {
         self.buffer.size()
     }
 
-    /// Puts a sealed record before the first one.
+    /// Seals what was read, in place, behind records that are sealed already. Returns the
+    /// buffer with records to be written.
     ///
     /// # Panics
-    /// When its length is not the room before the first one.
-    pub(super) fn put_before(&mut self, record: &[u8]) {
-        self.buffer.room()[..self.at].copy_from_slice(record);
-    }
-
-    /// Seals what was read, in place. Returns the buffer with records to be written.
-    ///
-    /// # Panics
-    /// When the records have room for fewer bytes than were read.
-    pub(super) fn seal(self, sealer: &mut Sealer) -> Result<Buffer, SealError> {
+    /// When the records have room for fewer bytes than were read, or `before` does not fill
+    /// the room before the first one.
+    pub(in crate::daemon::relay) fn seal(
+        self,
+        before: &[u8],
+        sealer: &mut Sealer,
+    ) -> Result<Buffer, SealError> {
         let Self { layout, mut buffer, at, count } = self;
+        buffer.room()[..at].copy_from_slice(before);
         let (mut left, mut total) = (count, at);
         for record in buffer.room()[at..].chunks_mut(layout.stride) {
             let payload = left.min(layout.payload);
