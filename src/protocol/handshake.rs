@@ -41,14 +41,14 @@ pub enum HandshakeError {
     /// The responder does not accept this suite.
     #[error("the suite {0} is not accepted here")]
     SuiteRefused(Suite),
-    /// The tag fits none of the keys.
+    /// The tag of the first message fits none of the keys.
     #[error("the key does not fit")]
     WrongKey,
     /// The peer's public key gave an all-zero Diffie-Hellman result.
     #[error("the peer sent a degenerate public key")]
     DegenerateKey,
     /// The source of randomness failed.
-    #[error("no randomness could be had")]
+    #[error("the source of randomness failed")]
     Randomness,
 }
 
@@ -58,32 +58,32 @@ impl From<AuthenticationFailed> for HandshakeError {
     }
 }
 
-/// What a handshake ends in: fresh keys, one for each direction.
+/// A session, in which a handshake ends: fresh keys, one for each direction.
 pub struct Session {
-    /// Seals what this side sends.
+    /// Seals the records of this side.
     pub sealer: Sealer,
-    /// Opens what the other side sent.
+    /// Opens the records of the other side.
     pub opener: Opener,
-    /// The suite both use.
+    /// The suite of both sides.
     pub suite: Suite,
 }
 
-/// The sender's side, between its message and the answer.
+/// The initiator, between message 1 and message 2.
 pub struct Initiator {
     state: SymmetricState,
     e: PrivateKey,
 }
 
-/// Message 1, read by the receiver, whose tag fits a key. Nothing has been
-/// generated yet, and no Diffie-Hellman done.
+/// Message 1 as the responder has read it: its tag fits a key. No key has been generated
+/// yet, and no Diffie-Hellman done.
 pub struct Greeting {
     state: SymmetricState,
     re: [u8; 32],
     key_id: KeyId,
 }
 
-/// The receiver's side, once it has its answer: the handshake is over,
-/// but the peer is not yet proved live (message 1 may be a replay).
+/// The responder, once it has made message 2. The handshake is over, but the initiator is
+/// not yet proved live (message 1 may be a replay).
 pub struct Responder {
     /// Message 2, to be sent.
     pub reply: [u8; MESSAGE_2],
@@ -94,7 +94,7 @@ pub struct Responder {
 }
 
 impl Initiator {
-    /// Begins a handshake: the state, and message 1 to be sent.
+    /// Begins a handshake. Returns the state, and message 1 to be sent.
     ///
     /// # Errors
     /// Only when `random` fails.
@@ -120,7 +120,7 @@ impl Initiator {
     /// Reads message 2.
     ///
     /// # Errors
-    /// When its tag or its public key is wrong.
+    /// When the tag or the public key of message 2 is wrong.
     pub fn finish(self, message: &[u8; MESSAGE_2]) -> Result<Session, HandshakeError> {
         self.finish_rekeying_every(REKEY_INTERVAL, message)
     }
@@ -144,10 +144,10 @@ impl Initiator {
 }
 
 impl Greeting {
-    /// Reads message 1, trying each key in turn.
+    /// Reads message 1, and tries each key on its tag.
     ///
     /// # Errors
-    /// When the message is none of ours, the suite is refused, or no key fits.
+    /// When the message names no suite, the suite is refused, or no key fits.
     pub fn read<'k>(
         message: &[u8; MESSAGE_1],
         keys: impl IntoIterator<Item = &'k SharedKey>,
@@ -208,10 +208,10 @@ impl Greeting {
 }
 
 impl Responder {
-    /// Reads message 1 and makes message 2, without a look at what came before.
+    /// Reads message 1 and makes message 2, without a check for replays.
     ///
     /// # Errors
-    /// Those of [`Greeting::read`] and [`Greeting::answer`].
+    /// The errors of [`Greeting::read`] and [`Greeting::answer`].
     pub fn accept<'k, R: TryCryptoRng + ?Sized>(
         message: &[u8; MESSAGE_1],
         keys: impl IntoIterator<Item = &'k SharedKey>,
@@ -222,8 +222,8 @@ impl Responder {
     }
 }
 
-/// Noise's SymmetricState (section 5.2) with the CipherState inside it; all
-/// payloads are empty, so each key seals one tag, with nonce 0.
+/// Noise's SymmetricState (section 5.2) with the CipherState inside it. All payloads are
+/// empty, so each key seals one tag, with nonce 0.
 struct SymmetricState {
     suite: Suite,
     ck: Zeroizing<[u8; 32]>,
@@ -275,7 +275,7 @@ impl SymmetricState {
         self.mix_key(public);
     }
 
-    /// `EncryptAndHash("")`: just a tag.
+    /// `EncryptAndHash("")`, which is only a tag.
     fn encrypt_and_hash(&mut self) -> [u8; TAG] {
         let tag = Cipher::new(self.suite, &self.k).seal(0, &self.h, &mut []);
         self.mix_hash(&tag);
@@ -289,7 +289,7 @@ impl SymmetricState {
         Ok(())
     }
 
-    /// `Split()`: the initiator's sending direction, then the responder's.
+    /// `Split()`: the initiator's direction, then the responder's.
     fn split(self, interval: u64) -> (Transport, Transport) {
         let [first, second] = &*noise_hkdf::<2>(&self.ck, &[]);
         let transport = |key| Transport::new(Cipher::new(self.suite, key), interval);
@@ -318,19 +318,19 @@ fn diffie_hellman(e: &PrivateKey, re: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, 
     e.agree(re).ok_or(HandshakeError::DegenerateKey)
 }
 
-/// `public(32) ‖ tag(16)` into the 48 bytes of `out`.
+/// Writes `public(32) ‖ tag(16)` into the 48 bytes of `out`.
 fn write_message(out: &mut [u8], public: [u8; 32], tag: [u8; TAG]) {
     for (to, from) in out.iter_mut().zip(public.into_iter().chain(tag)) {
         *to = from;
     }
 }
 
-/// `public(32) ‖ tag(16)`.
+/// Reads `public(32) ‖ tag(16)`.
 fn read_message(message: &[u8; MESSAGE_2]) -> ([u8; 32], [u8; TAG]) {
     split(message)
 }
 
-/// An array in two.
+/// Splits an array in two.
 pub(super) fn split<const N: usize, const A: usize, const B: usize>(
     all: &[u8; N],
 ) -> ([u8; A], [u8; B]) {

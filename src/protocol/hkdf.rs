@@ -1,10 +1,10 @@
-//! HKDF-SHA256 (RFC 5869), the only key derivation there is here.
+//! HKDF-SHA256 (RFC 5869), the only key derivation of the protocol.
 
 use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroize;
 
-/// Words of the stack that are wiped: 4 KiB, more than a derivation uses.
+/// How many words of the stack are wiped: 4 KiB, more than a derivation uses.
 const STACK: usize = 512;
 
 /// Fills `out` with `HKDF-SHA256(salt, ikm, info)`.
@@ -15,7 +15,7 @@ pub(super) fn hkdf_sha256(salt: &[u8], ikm: &[u8], info: &[u8], out: &mut [u8]) 
     wipe_stack();
 }
 
-/// Has a frame of its own, which lies where [`wipe_stack`] wipes.
+/// Derives in a stack frame of its own, which [`wipe_stack`] wipes.
 #[inline(never)]
 fn derive(salt: &[u8], ikm: &[u8], info: &[u8], out: &mut [u8]) {
     let (mut prk, hkdf) = Hkdf::<Sha256>::extract(Some(salt), ikm);
@@ -25,8 +25,8 @@ fn derive(salt: &[u8], ikm: &[u8], info: &[u8], out: &mut [u8]) {
     }
 }
 
-/// Wipes what the call before has left on the stack: the hashes wipe themselves,
-/// but not the places that they were moved from.
+/// Wipes what the call before it has left on the stack: the hashes wipe themselves, but
+/// not the memory that they were moved from.
 #[inline(never)]
 fn wipe_stack() {
     let mut below = [0_u64; STACK];

@@ -1,4 +1,4 @@
-//! The shared key: what is derived from a key file, once, at the start.
+//! The shared key, derived from a key file once, at the start.
 
 use std::fmt;
 use std::ops::DerefMut;
@@ -16,27 +16,28 @@ pub const KEY_FILE_MAX: usize = 64 * 1024;
 /// HKDF salt of everything derived from a key file.
 const SALT: &[u8] = b"spiped-2 key file";
 
-/// The key both ends hold: Noise's 32-byte pre-shared key, and the key's id.
+/// The key that both ends share: Noise's 32-byte pre-shared key, and the key's id.
 ///
-/// Wiped when dropped; neither cloned nor compared. `Debug` shows the id only.
+/// The key is wiped when dropped, and cannot be cloned or compared. `Debug` shows only its
+/// id.
 pub struct SharedKey {
     /// Boxed, so that moving the key leaves no copy behind.
     psk: Box<dyn DerefMut<Target = [u8; 32]> + Send + Sync>,
     id: KeyId,
 }
 
-/// The public name of a key, such as `3f9a-12bc-07de-5581`: 8 bytes that
-/// people can compare and that tell nothing about the key.
+/// The id of a key, such as `3f9a-12bc-07de-5581`: its public name of 8 bytes, which people
+/// can compare and which tells nothing about the key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyId([u8; 8]);
 
 /// A key file that has too few or too many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum KeyLengthError {
-    /// Fewer than [`KEY_FILE_MIN`] bytes; how many there are.
+    /// It has fewer than [`KEY_FILE_MIN`] bytes: this many.
     #[error("the key has {0} bytes, fewer than {KEY_FILE_MIN}")]
     TooShort(usize),
-    /// More than [`KEY_FILE_MAX`] bytes.
+    /// It has more than [`KEY_FILE_MAX`] bytes.
     #[error("the key has more than {KEY_FILE_MAX} bytes")]
     TooLong,
 }
@@ -49,11 +50,11 @@ impl SharedKey {
     /// key id = HKDF-SHA256(salt = "spiped-2 key file", ikm = file, info = "key id")[8]
     /// ```
     ///
-    /// It is kept in `memory`, which is handed in: nothing here can ask a system
-    /// not to swap it.
+    /// The key is kept in `memory`. The caller hands it in, since the protocol cannot ask a
+    /// system not to swap it.
     ///
     /// # Errors
-    /// When there are fewer than 32 bytes or more than 64 KiB.
+    /// When the content has fewer than 32 bytes or more than 64 KiB.
     pub fn from_key_file(
         content: &[u8],
         memory: impl DerefMut<Target = [u8; 32]> + Send + Sync + 'static,
@@ -69,7 +70,7 @@ impl SharedKey {
         Ok(key)
     }
 
-    /// The key's public name.
+    /// The key's id.
     #[must_use]
     pub const fn id(&self) -> KeyId {
         self.id

@@ -1,30 +1,29 @@
 //! The wire protocol: bytes in, bytes out.
 //!
-//! Nothing here knows a socket, a clock or a file, and randomness is handed
-//! in. It is standard Noise (revision 34): pattern **`NNpsk0`**, X25519,
-//! SHA-256, a 32-byte pre-shared key. The sender (`-e`) is the initiator, the
-//! receiver (`-d`) the responder. `man/spiped-protocol.7` says the same for
-//! people who write another implementation.
+//! Nothing here knows a socket, a clock or a file, and randomness is handed in. The
+//! handshake is standard Noise (revision 34): pattern **`NNpsk0`**, X25519, SHA-256, a
+//! 32-byte pre-shared key. The sender (`-e`) is the initiator, the receiver (`-d`) the
+//! responder. `man/spiped-protocol.7` describes the protocol for other implementations.
 //!
 //! # The initiator
 //!
 //! - **I1.** Choose a suite; send `suite(1) ‖ e_I(32) ‖ tag(16)`, 49 bytes.
 //! - **I2.** Read 48 bytes, `e_R(32) ‖ tag(16)`. A wrong tag or an all-zero
 //!   Diffie-Hellman result ends the connection.
-//! - **I3.** Send OPEN, in one write with the first DATA where there is some,
-//!   at once even where there is none.
-//! - **I4.** The first record that comes is OPENED, or ABORT.
+//! - **I3.** Send OPEN, in one write with the first DATA where there is some; without DATA,
+//!   send OPEN at once.
+//! - **I4.** The first record from the responder is OPENED, or ABORT.
 //!
 //! # The responder
 //!
-//! - **R1.** Read 49 bytes. A first byte that names no suite, or a message that
-//!   came before: close at once. Try each key on the tag; none fits: close without
-//!   an answer. One fits: the message has come before from now on.
+//! - **R1.** Read 49 bytes. If the first byte names no suite, or the message is a known
+//!   one, close at once. Try each key on the tag. If none fits, close without an answer.
+//!   If one fits, the message is known from now on.
 //! - **R2.** Only now generate a key and do Diffie-Hellman; send
 //!   `e_R(32) ‖ tag(16)`, 48 bytes.
-//! - **R3.** Read the first record, of at most 21 bytes: OPEN, or one empty
-//!   PADDED (without zeros) and OPEN later. Either proves the initiator live,
-//!   since message 1 may be a replay; only now does the connection count.
+//! - **R3.** Read the first record, of at most 21 bytes: OPEN, or one empty PADDED
+//!   (without zeros) and OPEN later. Either record proves the initiator live, since
+//!   message 1 may be a replay. Only now does the connection count.
 //! - **R4.** On OPEN connect to the target: send OPENED, or ABORT with the reason.
 //!
 //! # Both
@@ -32,15 +31,15 @@
 //! - **B1.** The stream goes in DATA records (or PADDED), each
 //!   `length(2, big endian) ‖ ciphertext`, sealed in order with nonces 0, 1, 2, …
 //! - **B2.** Before record 2^20, 2·2^20, … of a direction: Noise's `Rekey()`.
-//! - **B3.** The end of the local stream: END. The TCP connection stays open
-//!   until END went both ways; then both close it. TCP's end without END, or
-//!   after an END while this side still sends, is a truncation.
-//! - **B4.** Whatever fails: ABORT where it can still be sent, then close. Who
-//!   gets an ABORT, a truncation or a wrong record resets its local peer, unless
-//!   that has had END already: then its stream is complete, and it is closed.
+//! - **B3.** At the end of the local stream, send END. The TCP connection stays open until
+//!   END went both ways; then both sides close it. TCP's end without END, or after an END
+//!   while this side still sends, is a truncation.
+//! - **B4.** Whatever fails, send ABORT where it can still be sent, then close. A side that
+//!   gets an ABORT, a truncation or a wrong record resets its local peer, unless the peer
+//!   has got END already: then the peer's stream is complete, and is closed.
 
-// The bytes are hostile here: a length that cannot be is an error, never a panic.
-// Elsewhere a wrong range or count is a mistake of ours, and is to end its connection.
+// The bytes are hostile here: an impossible length is an error, never a panic. Elsewhere a
+// wrong range or count is our own mistake, and must end its connection.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod aead;

@@ -1,7 +1,7 @@
 //! The receive half of a session: records in, kinds and bodies out.
 //!
-//! It fails closed: after one record that is wrong in any way the key is
-//! gone, and nothing is decrypted again.
+//! The opener fails closed: after one record that is wrong in any way its key is gone, and
+//! nothing is decrypted again.
 
 use std::ops::Range;
 
@@ -13,23 +13,23 @@ use super::record::{
 };
 use super::transport::{Exhausted, Transport};
 
-/// Opens records of one direction, in place, in order.
+/// Opens the records of one direction, in place, in order.
 pub struct Opener {
     /// `None` once a record was wrong.
     transport: Option<Transport>,
     phase: Phase,
 }
 
-/// What a record said.
+/// A record that was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// The key is proved live, but nothing is to be opened yet.
+    /// An empty PADDED, which proves the key live; OPEN comes later.
     Ready,
     /// Connect to the target.
     Open,
     /// The target accepted.
     Opened,
-    /// The stream's next bytes: where they stand in the record.
+    /// The next bytes of the stream: where they stand in the record.
     Data(Range<usize>),
     /// The end of the stream in this direction.
     End,
@@ -40,24 +40,24 @@ pub enum Record {
 /// Why a record was not opened. None of it is told to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum OpenError {
-    /// Altered, cut, replayed, reordered, reflected, or of another key.
+    /// The record is altered, cut, replayed, reordered, reflected, or of another key.
     #[error("a record failed authentication")]
     AuthenticationFailed,
-    /// Its length is below the smallest or above the largest there may be now.
+    /// The record's length is below the smallest or above the largest allowed now.
     #[error("a record has an impossible length")]
     Length,
-    /// Authentic, but not what the protocol allows here.
-    #[error("a record came that the protocol does not allow there")]
+    /// The record is authentic, but the protocol does not allow it here.
+    #[error("a record that the protocol does not allow here")]
     Violation,
     /// 2^64-1 records came this way.
     #[error(transparent)]
     Exhausted(#[from] Exhausted),
     /// A record before this one was wrong.
-    #[error("a record before was wrong")]
+    #[error("an earlier record was wrong")]
     Failed,
 }
 
-/// What may come next.
+/// The phase of a direction: which records may come next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// At the responder: OPEN, or first one empty PADDED.
@@ -73,21 +73,21 @@ enum Phase {
 }
 
 impl Opener {
-    /// The responder's opener: OPEN comes first.
+    /// The opener of a responder: OPEN comes first.
     pub(super) const fn of_responder(transport: Transport) -> Self {
         Self { transport: Some(transport), phase: Phase::BeforeOpen }
     }
 
-    /// The initiator's opener: OPENED comes first.
+    /// The opener of an initiator: OPENED comes first.
     pub(super) const fn of_initiator(transport: Transport) -> Self {
         Self { transport: Some(transport), phase: Phase::BeforeOpened }
     }
 
-    /// The length on the wire of the record that begins with `bytes`, its
-    /// header included; `None` while there are not yet two bytes.
+    /// The length on the wire of the record that begins with `bytes`, its header included;
+    /// `None` while there are fewer than two bytes.
     ///
     /// # Errors
-    /// When no record may have that length here; the opener has then failed.
+    /// When no record may have that length now; the opener has then failed for ever.
     pub fn record_length(&mut self, bytes: &[u8]) -> Result<Option<usize>, OpenError> {
         if self.transport.is_none() {
             return Err(OpenError::Failed);
@@ -108,13 +108,13 @@ impl Opener {
         }
     }
 
-    /// Opens one whole record in place; `record` is just that record.
+    /// Opens one record in place; `record` is that record and nothing else.
     ///
     /// # Errors
-    /// Whatever is wrong with it; the opener has then failed for ever.
+    /// When the record is wrong in any way; the opener has then failed for ever.
     pub fn open(&mut self, record: &mut [u8]) -> Result<Record, OpenError> {
         let opened = self.try_open(record);
-        // After an ABORT there is nothing more to come.
+        // After an ABORT nothing more may come.
         if matches!(opened, Err(_) | Ok(Record::Abort(_))) {
             self.transport = None;
         }
@@ -139,7 +139,7 @@ impl Opener {
     }
 }
 
-/// What a kind with this body says, whenever it comes.
+/// Reads a record of this kind, in whichever phase.
 fn read(kind: Kind, body: &[u8]) -> Result<Record, OpenError> {
     match (kind, body) {
         (Kind::Open, []) => Ok(Record::Open),
@@ -152,7 +152,7 @@ fn read(kind: Kind, body: &[u8]) -> Result<Record, OpenError> {
     }
 }
 
-/// `n(2) ‖ n bytes ‖ zeros`.
+/// Reads the body of PADDED: `n(2) ‖ n bytes ‖ zeros`.
 fn read_padded(body: &[u8]) -> Result<Record, OpenError> {
     const START: usize = PREFIX + PADDED_COUNT;
     let (count, rest) = body.split_first_chunk::<PADDED_COUNT>().ok_or(OpenError::Violation)?;
@@ -165,7 +165,7 @@ fn read_padded(body: &[u8]) -> Result<Record, OpenError> {
 }
 
 impl Phase {
-    /// The phase after this record; `None` when it may not come here.
+    /// The phase after this record; `None` when the record is not allowed in this phase.
     const fn after(self, record: &Record) -> Option<Self> {
         match (self, record) {
             (Self::BeforeOpen, Record::Ready) => Some(Self::ReadyForOpen),

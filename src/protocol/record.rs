@@ -1,4 +1,4 @@
-//! What a record is: its sizes, its kinds, and the reasons an ABORT gives.
+//! Records: their sizes, their kinds, and the reasons in an ABORT.
 //!
 //! ```text
 //! length(2, big endian) ‖ ciphertext(length)          on the wire
@@ -17,7 +17,7 @@ pub const HEADER: usize = 2;
 pub const PREFIX: usize = HEADER + 1;
 /// Bytes of a record after its body: the tag.
 pub const SUFFIX: usize = TAG;
-/// Bytes a record has beside its body.
+/// Bytes of a record beside its body.
 pub const OVERHEAD: usize = PREFIX + SUFFIX;
 /// The longest ciphertext, tag included: Noise's limit for a message (section 3).
 const CIPHERTEXT_MAX: usize = 65_535;
@@ -28,14 +28,14 @@ pub const RECORD_MAX_BEFORE_OPEN: usize = OVERHEAD + PADDED_COUNT;
 /// Bytes of the count that a PADDED body begins with.
 pub const PADDED_COUNT: usize = 2;
 
-/// The first byte of a record's plaintext.
+/// The kind of a record: the first byte of its plaintext.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// 1, from the initiator, once: connect to the target.
     Open,
     /// 2, from the responder, once: the target accepted.
     Opened,
-    /// 3: one byte or more of the stream.
+    /// 3: at least one byte of the stream.
     Data,
     /// 4: the authenticated end of this direction.
     End,
@@ -72,22 +72,22 @@ impl Kind {
     }
 }
 
-/// Why a side gave up, told to the other side in an ABORT.
+/// The reason in an ABORT: why its side gave up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AbortReason {
     /// 1: the target refused the connection.
     TargetRefused,
     /// 2: the target did not answer in time.
     TargetTimedOut,
-    /// 3: the target can't be reached or its name not be resolved.
+    /// 3: the target cannot be reached, or its name does not resolve.
     TargetUnreachable,
-    /// 4: the receiver has as many connections as it may.
+    /// 4: the responder has reached its connection limit.
     ConnectionLimit,
-    /// 5: the peer beside the sender of this record reset its connection.
+    /// 5: the local peer of the side that gave up reset its connection.
     LocalPeerReset,
-    /// 6: the sender of this record is shutting down.
+    /// 6: the side that gave up is shutting down.
     ShuttingDown,
-    /// 7: the responder has had another key since the session was made ready.
+    /// 7: the key was replaced since the session was made.
     KeyReplaced,
     /// Any other byte: a reason of a later version.
     Other(u8),
@@ -146,13 +146,12 @@ impl fmt::Display for AbortReason {
     }
 }
 
-/// To what multiple of bytes the plaintext of DATA is filled up (`--pad`).
-///
-/// Between 2 and 16,384.
+/// The padding (`--pad`): plaintexts are filled up to a multiple of this many bytes, from 2
+/// to 16,384.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Padding(u16);
 
-/// A padding that is out of bounds.
+/// The padding is out of bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("padding must be a multiple of {} to {} bytes", Padding::MIN, Padding::MAX)]
 pub struct PaddingError;
@@ -166,7 +165,7 @@ impl Padding {
     /// A padding to multiples of `bytes`.
     ///
     /// # Errors
-    /// When it is out of bounds.
+    /// When `bytes` is out of bounds.
     pub const fn new(bytes: u16) -> Result<Self, PaddingError> {
         if bytes < Self::MIN || bytes > Self::MAX {
             return Err(PaddingError);

@@ -1,7 +1,7 @@
-//! First messages that came before: who plays one of them again is no sender.
+//! Replays: first messages that came before.
 //!
-//! It saves work, and no promise rests on it: a replay that is not known gets one
-//! answer, of no use to it, and reaches no target. A new process knows none.
+//! Knowing them saves work, and no promise rests on it: a replay that is not known gets one
+//! answer, which is of no use, and reaches no target. A new process knows no messages.
 
 use std::collections::HashSet;
 
@@ -10,36 +10,36 @@ use rand::TryCryptoRng;
 use super::aead::TAG;
 use super::handshake::{HandshakeError, MESSAGE_1, split};
 
-/// How many messages are known at most.
+/// The most messages that are known.
 const MOST: usize = 4096;
 
-/// The tag of a message, its last 16 bytes. Only a message whose tag fits a key
-/// is made known, so nobody without a key chooses any of them.
+/// The tag of a message, its last 16 bytes. Only a message whose tag fits a key becomes
+/// known, so no stranger can choose a tag in the set.
 type Id = [u8; TAG];
 
-/// The first messages last seen that fit a key.
+/// The set of known first messages, which have fitted a key.
 #[derive(Default)]
 pub struct ReplaySet {
-    /// The standard library's hash is keyed: whoever holds a key and chooses tags
-    /// cannot make look-ups slow.
+    /// The standard library's hash is keyed, so a holder of the key who chooses tags cannot
+    /// make look-ups slow.
     known: HashSet<Id>,
-    /// The same, to have one at random.
+    /// The content of `known`, from which a random one can be removed.
     ids: Vec<Id>,
 }
 
 impl ReplaySet {
-    /// Whether this message came before. To be asked before any key is tried.
+    /// Whether the message is known. To be called before a key is tried.
     #[must_use]
     pub fn contains(&self, message: &[u8; MESSAGE_1]) -> bool {
         self.known.contains(&id(message))
     }
 
-    /// Makes a message known whose tag fits a key; whether it was not known yet.
-    /// To be called before the Diffie-Hellman: of two threads that have the same
-    /// message at once, one is told that it is a replay.
+    /// Makes a message known whose tag fits a key. Returns `false` if it was known before.
+    /// To be called before the Diffie-Hellman: of two threads that handle equal messages at
+    /// once, one gets `false`.
     ///
-    /// When it is full, one at random gives way: were it the oldest, whoever has
-    /// recorded one more than there is room for would always get through.
+    /// A full set forgets a message at random. If it forgot the oldest, a stranger with one
+    /// recorded message more than fits into the set could replay for ever.
     ///
     /// # Errors
     /// Only when `random` fails.
@@ -55,7 +55,7 @@ impl ReplaySet {
         if self.ids.len() == MOST {
             let mut number = [0; 2];
             random.try_fill_bytes(&mut number).map_err(|_| HandshakeError::Randomness)?;
-            // Any of them as often as any other, since MOST is a power of two.
+            // Each message is equally likely, since MOST is a power of two.
             let gone = self.ids.swap_remove(usize::from(u16::from_be_bytes(number)) % MOST);
             self.known.remove(&gone);
         }
@@ -91,7 +91,7 @@ mod tests {
         assert!(set.contains(&message(1)) && !set.contains(&message(2)));
     }
 
-    /// And never the newest.
+    /// The newest message never gives way.
     #[test]
     fn when_it_is_full_one_at_random_gives_way() {
         let mut set = ReplaySet::default();

@@ -9,7 +9,7 @@ use super::record::{
 };
 use super::transport::{Exhausted, Transport};
 
-/// Seals records of one direction, in place, in order.
+/// Seals the records of one direction, in place, in order.
 pub struct Sealer {
     transport: Transport,
 }
@@ -17,10 +17,10 @@ pub struct Sealer {
 /// Why a record was not sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SealError {
-    /// The slice has no room for a record of that kind, or too much.
-    #[error("a record of that size cannot be")]
+    /// The slice is too short or too long for a record of that kind.
+    #[error("a record cannot have that size")]
     Size,
-    /// 2^64-1 records went this way.
+    /// 2^64-1 records were sealed.
     #[error(transparent)]
     Exhausted(#[from] Exhausted),
 }
@@ -30,8 +30,8 @@ impl Sealer {
         Self { transport }
     }
 
-    /// Seals DATA: `record` is 3 bytes of room, the data (1 byte or more), and
-    /// 16 bytes of room. Afterwards all of it is one record, ready for the wire.
+    /// Seals DATA: `record` is 3 bytes of room, the data (at least 1 byte), and 16 bytes of
+    /// room. Afterwards `record` is one record, ready for the wire.
     ///
     /// # Errors
     /// When the size is out of bounds or the nonces are used up.
@@ -42,8 +42,8 @@ impl Sealer {
         self.seal(Kind::Data, record)
     }
 
-    /// Seals PADDED: `record` is 5 bytes of room, `count` bytes of data, any
-    /// bytes up to the padded length (made zeros here), and 16 bytes of room.
+    /// Seals PADDED: `record` is 5 bytes of room, `count` bytes of data, any bytes up to the
+    /// padded length (which become zeros), and 16 bytes of room.
     ///
     /// # Errors
     /// When the size is out of bounds or the nonces are used up.
@@ -57,7 +57,7 @@ impl Sealer {
         self.seal(Kind::Padded, record)
     }
 
-    /// A whole empty PADDED: proves the key live, and leaves OPEN for later.
+    /// Seals an empty PADDED, which proves the key live and leaves OPEN for later.
     ///
     /// # Errors
     /// When the nonces are used up.
@@ -67,7 +67,7 @@ impl Sealer {
         Ok(record)
     }
 
-    /// A whole OPEN record.
+    /// Seals OPEN.
     ///
     /// # Errors
     /// When the nonces are used up.
@@ -75,7 +75,7 @@ impl Sealer {
         self.empty(Kind::Open)
     }
 
-    /// A whole OPENED record.
+    /// Seals OPENED.
     ///
     /// # Errors
     /// When the nonces are used up.
@@ -83,7 +83,7 @@ impl Sealer {
         self.empty(Kind::Opened)
     }
 
-    /// A whole END record.
+    /// Seals END.
     ///
     /// # Errors
     /// When the nonces are used up.
@@ -91,7 +91,7 @@ impl Sealer {
         self.empty(Kind::End)
     }
 
-    /// A whole ABORT record.
+    /// Seals ABORT.
     ///
     /// # Errors
     /// When the nonces are used up.
@@ -110,7 +110,7 @@ impl Sealer {
         Ok(record)
     }
 
-    /// `record` is 3 bytes of room, the body, and 16 bytes of room.
+    /// Seals a record: `record` is 3 bytes of room, the body, and 16 bytes of room.
     fn seal(&mut self, kind: Kind, record: &mut [u8]) -> Result<(), SealError> {
         if record.len() > RECORD_MAX {
             return Err(SealError::Size);

@@ -1,9 +1,9 @@
-//! What bytes that are not ours look like, so that the log can say what the
-//! operator has connected to what. Only for people: nothing is decided by it.
+//! What a foreign protocol looks like, so that the log can say which program has connected
+//! by mistake. Only for operators: no decision depends on it.
 
 use std::fmt;
 
-/// What the bytes of a peer that does not speak our protocol look like.
+/// The protocol that a peer's bytes look like, where they are not spiped's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LooksLike {
     /// A Redis command or reply in plaintext.
@@ -14,18 +14,18 @@ pub enum LooksLike {
     Http,
     /// An SSH banner.
     Ssh,
-    /// Another greeting of a server that speaks first (MySQL, SMTP, FTP, …).
+    /// The greeting of a server that speaks first (MySQL, SMTP, FTP, …).
     Greeting,
-    /// The header of a load balancer that tells who its client is.
+    /// The proxy protocol, by which a load balancer tells who its client is.
     ProxyProtocol,
-    /// The first message of Debian's spiped 1.x: 32 bytes, then it waits.
+    /// The first message of spiped 1.x: 32 bytes, after which it waits.
     Spiped1,
     /// Nothing known.
     Unknown,
 }
 
 impl LooksLike {
-    /// What the first bytes a peer sent look like.
+    /// Guesses from the first bytes of a peer.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         const HTTP: [&[u8]; 9] = [
@@ -52,7 +52,7 @@ impl LooksLike {
             _ if starts(&PROXY) => Self::ProxyProtocol,
             // A TLS record: alert or handshake, version 3.x.
             [0x15 | 0x16, 0x03, 0x00..=0x04, ..] => Self::Tls,
-            // SMTP's and FTP's greeting, MySQL's (length, sequence 0, protocol 10).
+            // The greetings of SMTP and FTP, and of MySQL (length, sequence 0, protocol 10).
             [b'2', b'2', b'0', b' ' | b'-', ..] | [_, 0, 0, 0, 10, ..] => Self::Greeting,
             _ if bytes.len() == 32 => Self::Spiped1,
             _ => Self::Unknown,

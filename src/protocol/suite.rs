@@ -1,8 +1,8 @@
-//! The two cipher suites, and the byte on the wire that names them.
+//! The two suites, and the byte on the wire that names them.
 
 use std::fmt;
 
-/// What the first byte of a connection says: which Noise protocol follows.
+/// A suite, named by the first byte of a connection: the Noise protocol that follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
     /// `0x02`: `Noise_NNpsk0_25519_ChaChaPoly_SHA256` (RFC 8439).
@@ -12,10 +12,10 @@ pub enum Suite {
 }
 
 impl Suite {
-    /// Every suite; every build speaks all of them.
+    /// All suites, which every build speaks.
     pub const ALL: [Self; 2] = [Self::ChaCha20Poly1305, Self::Aes256Gcm];
 
-    /// The first byte the initiator sends.
+    /// The first byte that the initiator sends.
     #[must_use]
     pub const fn byte(self) -> u8 {
         match self {
@@ -24,7 +24,7 @@ impl Suite {
         }
     }
 
-    /// The suite a first byte names; `None` when this is not our protocol.
+    /// The suite that a first byte names; `None` when the byte names none.
     #[must_use]
     pub const fn from_byte(byte: u8) -> Option<Self> {
         match byte {

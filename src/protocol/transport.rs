@@ -1,17 +1,17 @@
-//! One direction's cipher with its nonce counter (Noise section 5.1), rekeyed
-//! every so many records.
+//! One direction's cipher with its nonce counter (Noise section 5.1), and Noise's
+//! `Rekey()`.
 
 use thiserror::Error;
 
 use super::aead::Cipher;
 
-/// Each direction applies `Rekey()` after this many records.
+/// After each this many records, a direction applies `Rekey()`.
 pub(super) const REKEY_INTERVAL: u64 = 1 << 20;
 
 /// The nonces of one direction are used up (Noise section 5.1: 2^64-1 is
 /// reserved, and using a nonce twice would break the cipher).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("2^64-1 records were sent one way, the connection cannot go on")]
+#[error("2^64-1 records were sent in one direction, the connection cannot go on")]
 pub struct Exhausted;
 
 /// A cipher and the number of the next record.
@@ -26,10 +26,10 @@ impl Transport {
         Self { cipher, n: 0, rekey_interval }
     }
 
-    /// The cipher and nonce for the next record. Each nonce is given once.
+    /// The cipher and the nonce for the next record. Each nonce is given once.
     pub(super) fn next(&mut self) -> Result<(&Cipher, u64), Exhausted> {
         let n = self.n;
-        // Checked before use: 2^64-1 is Rekey()'s own.
+        // Checked before use: the nonce 2^64-1 is reserved for Rekey().
         self.n = n.checked_add(1).ok_or(Exhausted)?;
         if n > 0 && n.is_multiple_of(self.rekey_interval) {
             self.cipher.rekey();

@@ -5,7 +5,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, U
 use super::tag::{AuthenticationFailed, TAG};
 use crate::protocol::suite::Suite;
 
-/// AWS-LC wipes the key schedule when it frees it.
+/// The key schedule, which AWS-LC wipes when it frees it.
 pub(super) struct Key(LessSafeKey);
 
 impl Key {

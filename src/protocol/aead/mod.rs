@@ -1,8 +1,7 @@
 //! Noise's cipher functions (section 12): one key, 64-bit nonces, 16-byte tags.
 //!
-//! Two implementations of the same four functions; the features `aws-lc` and
-//! `rust-crypto` say which of them seals records. The tests hold one against the
-//! other.
+//! There are two implementations of `Key`; the features `aws-lc` and `rust-crypto` choose
+//! one. The tests compare the two.
 
 use zeroize::Zeroizing;
 
@@ -24,7 +23,7 @@ pub(super) use tag::{AuthenticationFailed, TAG};
 /// Noise reserves the last nonce for `Rekey()` (section 4.2).
 const REKEY_NONCE: u64 = u64::MAX;
 
-/// A cipher with its key. The key is wiped when this is dropped.
+/// A cipher with its key, which is wiped when dropped.
 pub(super) struct Cipher {
     suite: Suite,
     key: Key,
@@ -35,7 +34,7 @@ impl Cipher {
         Self { suite, key: Key::new(suite, key) }
     }
 
-    /// Noise's ENCRYPT(k, n, ad, plaintext), in place; the tag is returned.
+    /// Noise's ENCRYPT(k, n, ad, plaintext), in place. Returns the tag.
     pub(super) fn seal(&self, n: u64, ad: &[u8], in_out: &mut [u8]) -> [u8; TAG] {
         self.key.seal(nonce(self.suite, n), ad, in_out)
     }
@@ -74,7 +73,7 @@ fn nonce(suite: Suite, n: u64) -> [u8; 12] {
 mod tests {
     use super::*;
 
-    /// The two implementations give the same bytes and accept each other's.
+    /// The two implementations make equal bytes, and accept each other's.
     #[test]
     fn aws_lc_and_rust_crypto_agree() {
         for suite in Suite::ALL {

@@ -7,7 +7,7 @@ use chacha20poly1305::ChaCha20Poly1305;
 use super::tag::{AuthenticationFailed, TAG};
 use crate::protocol::suite::Suite;
 
-/// Boxed, since a key schedule is about a kilobyte; wiped when dropped.
+/// The key schedule, wiped when dropped. Boxed, since it is about a kilobyte.
 pub(super) enum Key {
     ChaCha20Poly1305(Box<ChaCha20Poly1305>),
     Aes256Gcm(Box<Aes256Gcm>),

@@ -1,7 +1,7 @@
 //! Noise's DH functions (section 4.1) with X25519 (RFC 7748).
 //!
-//! Two implementations of the same three functions, as of the ciphers; the
-//! tests hold one against the other.
+//! There are two implementations of `PrivateKey`, as of the ciphers. The tests compare the
+//! two.
 
 #[cfg(feature = "aws-lc")]
 mod aws_lc;
@@ -17,8 +17,8 @@ pub(super) use dalek::PrivateKey;
 mod tests {
     use super::*;
 
-    /// Points of small order, of which RFC 7748 (section 6.1) has DH end in
-    /// zeros: 0, 1, p - 1, p, p + 1, and the two of order 8.
+    /// Points of small order, with which DH is all zeros (RFC 7748, section 6.1): 0, 1,
+    /// p - 1, p, p + 1, and the two of order 8.
     fn small_order() -> [[u8; 32]; 7] {
         const LAST: u128 = u128::MAX - 0x80;
         [
@@ -43,7 +43,7 @@ mod tests {
     #[cfg(feature = "aws-lc")]
     #[test]
     fn aws_lc_and_dalek_agree() {
-        // With the top bit, which is to be ignored, and the last one above p.
+        // Some have the top bit set, which is ignored; the last one is above p.
         let peers = (0..=255).step_by(5).map(|byte| [byte; 32]);
         for (peer, secret) in peers.chain(small_order()).zip(0..) {
             let ours = PrivateKey::new(&[secret; 32]);
