@@ -1,4 +1,4 @@
-//! Key files: made, checked, read, wiped.
+//! Key files: making, checking and reading them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -18,52 +18,30 @@ use crate::process::stdio::Stdin;
 use crate::protocol::{KEY_FILE_MAX, KEY_FILE_MIN, KeyId, KeyLengthError, SharedKey};
 use crate::report::{Report, exit};
 
-/// Asks for a key.
+/// The prompt at a terminal.
 const PASTE: &str =
     "Paste the key, as 'sudo base64 FILE' prints it on the other host (it is not shown): ";
 
-/// Why a key file was not read or not made. Never holds any of its content.
+/// Why a key file was not read or not made. Never has any of its content.
 #[derive(Debug, Error)]
 pub(crate) enum KeyFileError {
-    /// The system does not let us.
     #[error("cannot read the key file {}: {error}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's word.
-        error: io::Error,
-    },
+    Read { path: PathBuf, error: io::Error },
     /// It is a folder, a pipe, a device or a socket.
     #[error("the key file {} is not a regular file", .0.display())]
     NotRegular(PathBuf),
-    /// Others may read or write it: all, or its group.
-    #[error("the key file {} is open to others than its owner (mode {mode:04o})", path.display())]
-    Mode {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Somebody else could replace its content.
+    /// Its group, or all users, may read or write it.
+    #[error("the key file {} is open to others (mode {mode:04o})", path.display())]
+    Mode { path: PathBuf, mode: u32 },
+    /// Another user could replace its content.
     #[error("the key file {} belongs to user {owner}, who could replace the key", path.display())]
-    Owner {
-        /// The file.
-        path: PathBuf,
-        /// The user id it belongs to.
-        owner: u32,
-    },
-    /// Too short or too long.
+    Owner { path: PathBuf, owner: u32 },
+    /// It is too short or too long.
     #[error("the key file {} is refused: {error}", path.display())]
-    Length {
-        /// The file.
-        path: PathBuf,
-        /// Which of the two.
-        error: KeyLengthError,
-    },
+    Length { path: PathBuf, error: KeyLengthError },
     /// Standard input ended without a byte.
     #[error("no key on standard input")]
     NoneCame,
-    /// What was pasted at a terminal.
     #[error("what was pasted is not the base64 of a key")]
     NotBase64,
     /// `keygen` found something at that path.
@@ -71,16 +49,9 @@ pub(crate) enum KeyFileError {
     Exists(PathBuf),
     /// `keygen` could not write.
     #[error("cannot make the key file {}: {error}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The system's word.
-        error: io::Error,
-    },
-    /// The system gave no random bytes.
+    Write { path: PathBuf, error: io::Error },
     #[error("the system gave no random bytes: {0}")]
     Randomness(String),
-    /// The system gave no memory.
     #[error("no memory is left for the key: {0}")]
     Memory(io::Error),
 }
@@ -101,9 +72,9 @@ impl Report for KeyFileError {
                 "chown the file to root or to the user that runs spiped, or run spiped as its owner"
             }
             Self::Length { .. } => {
-                "make a key with 'spiped keygen PATH'; if this is a key, it was not copied as it is"
+                "make a key with 'spiped keygen PATH'; if this is a key, it was not copied unchanged"
             }
-            Self::NoneCame => "give the content of a key file: '< FILE' behind the command",
+            Self::NoneCame => "give the content of a key file: add '< FILE' to the command",
             Self::NotBase64 => "paste all that 'sudo base64 FILE' prints on the other host",
             Self::Exists(_) => "choose another path, or move the old key away once no end uses it",
             Self::Write { .. } => "check that the folder exists and that this user may write to it",
@@ -123,16 +94,16 @@ impl Report for KeyFileError {
     }
 }
 
-/// Who may own a key file: whoever does could replace the key.
+/// The users who may own a key file. The owner could replace the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owners {
-    /// Anybody: the key is looked at, and not used.
+    /// Any user, since the key is only looked at.
     Anybody,
     /// Root and the user of this process.
     Own,
-    /// They, and the user of this number, who runs the daemon.
+    /// Root, the user of this process, and the user of this uid, who runs the daemon.
     OwnOr(u32),
-    /// Root and the user of this number.
+    /// Root and the user of this uid.
     User(u32),
 }
 
@@ -152,16 +123,16 @@ impl Owners {
 /// Reads the key at `path`; `-` is standard input.
 ///
 /// # Errors
-/// When it can't be read, or is refused: shorter than 32 bytes, longer than
-/// 64 KiB, not a regular file, of another owner, or open to others. A group may
-/// read a file of root's, which has no other way to let in one user: such is a
-/// volume of secrets in Kubernetes, and what systemd gives its units.
+/// When the file cannot be read, or is refused: shorter than 32 bytes, longer than 64 KiB,
+/// not a regular file, of another owner, or open to others. A group may read a file of
+/// root's: volumes of secrets in Kubernetes, and credentials of systemd, have no other way
+/// to let one user read it.
 pub(crate) fn read(path: &Path, owners: Owners) -> Result<SharedKey, KeyFileError> {
     derive(path, &content(path, owners)?)
 }
 
-/// The content of the file at `path`, if it is a good key, and the id of that; `-` is
-/// standard input.
+/// Reads the content of the key file at `path`, if it is a good key, and the id of that
+/// key; `-` is standard input.
 ///
 /// # Errors
 /// As [`read`].
@@ -177,14 +148,14 @@ pub(crate) fn read_content(
 /// Makes a new key at `path`: 32 bytes of the system's randomness, mode 0600.
 ///
 /// # Errors
-/// When something is there already or it can't be written; nothing is left.
+/// When something is there already, or the file cannot be written. No part of it is left.
 pub(crate) fn generate(path: &Path) -> Result<KeyId, KeyFileError> {
     let key = NewKey::generate()?;
     key.write(path)?;
     Ok(key.id())
 }
 
-/// The content of a key file that is not there yet; wiped when dropped.
+/// The content of a key file that is yet to be made; wiped when dropped.
 pub(crate) struct NewKey {
     content: SecretBytes,
     id: KeyId,
@@ -194,7 +165,7 @@ impl NewKey {
     /// 32 bytes of the system's randomness.
     ///
     /// # Errors
-    /// When the system has none.
+    /// When the system has no randomness or no memory.
     pub(crate) fn generate() -> Result<Self, KeyFileError> {
         let mut content = SecretBytes::zeroed(KEY_FILE_MIN).map_err(KeyFileError::Memory)?;
         SysRng
@@ -207,18 +178,17 @@ impl NewKey {
     /// The content of the key file at `path`; `-` is standard input.
     ///
     /// # Errors
-    /// As [`read`] has them.
+    /// As [`read`].
     pub(crate) fn copy_of(path: &Path) -> Result<Self, KeyFileError> {
         let content = content(path, Owners::Own)?;
         let id = derive(path, &content)?.id();
         Ok(Self { content, id })
     }
 
-    /// What somebody pastes, as base64(1) prints it, at the terminal that is standard
-    /// input.
+    /// Asks for the base64 of a key at the terminal that is standard input.
     ///
     /// # Errors
-    /// As [`read`] has them, and when it is no base64.
+    /// As [`read`], and when the text is not base64.
     pub(crate) fn pasted() -> Result<Self, KeyFileError> {
         let path = Path::new("-");
         let content = terminal::paste_base64(PASTE, KEY_FILE_MAX).map_err(|error| {
@@ -235,7 +205,7 @@ impl NewKey {
         Ok(Self { content, id })
     }
 
-    /// The key's public name.
+    /// The key's id.
     #[must_use]
     pub(crate) const fn id(&self) -> KeyId {
         self.id
@@ -244,7 +214,8 @@ impl NewKey {
     /// Makes the key file, mode 0600.
     ///
     /// # Errors
-    /// When something is there already or it can't be written; nothing is left.
+    /// When something is there already, or the file cannot be written. No part of it is
+    /// left.
     pub(crate) fn write(&self, path: &Path) -> Result<(), KeyFileError> {
         new_file::write(path, &self.content, 0o600).map_err(|error| {
             if error.kind() == io::ErrorKind::AlreadyExists {
@@ -256,13 +227,13 @@ impl NewKey {
     }
 }
 
-/// The content of the key file at `path`, which has been checked.
+/// Checks a key file's owner and mode, and reads its content.
 fn content(path: &Path, owners: Owners) -> Result<SecretBytes, KeyFileError> {
     if path == Path::new("-") {
         let content = read_all(path, Stdin)?;
         return if content.is_empty() { Err(KeyFileError::NoneCame) } else { Ok(content) };
     }
-    // Without O_NONBLOCK a named pipe would keep us waiting for its writer.
+    // Without O_NONBLOCK, to open a named pipe would wait for its writer.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(O_NONBLOCK)
@@ -278,7 +249,7 @@ fn derive(path: &Path, content: &[u8]) -> Result<SharedKey, KeyFileError> {
         .map_err(|error| KeyFileError::Length { path: path.into(), error })
 }
 
-/// Of the open file, not of the path: what is checked is what is read.
+/// Checks the open file, not the path, so that the checked file is the one that is read.
 fn check_owner_and_mode(path: &Path, file: &File, owners: Owners) -> Result<(), KeyFileError> {
     let metadata =
         file.metadata().map_err(|error| KeyFileError::Read { path: path.into(), error })?;
@@ -297,9 +268,9 @@ fn check_owner_and_mode(path: &Path, file: &File, owners: Owners) -> Result<(), 
     Ok(())
 }
 
-/// Reads all of it into a buffer that is wiped, however this ends.
+/// Reads everything into memory that is wiped, also after an error.
 fn read_all(path: &Path, mut from: impl Read) -> Result<SecretBytes, KeyFileError> {
-    // One byte more than there may be, so that a longer file is noticed.
+    // One byte more than the longest key file, so that a longer one is noticed.
     let mut content = SecretBytes::zeroed(KEY_FILE_MAX + 1).map_err(KeyFileError::Memory)?;
     let mut length = 0_usize;
     while let Some(room) = content.get_mut(length..).filter(|room| !room.is_empty()) {
@@ -363,7 +334,7 @@ mod tests {
             assert!(matches!(error, KeyFileError::Mode { mode: m, .. } if m == mode), "{error}");
         }
         assert!(read(&file(&folder, 32, 0o400), Owners::Own).is_ok());
-        // A group may read what is root's.
+        // A group may read root's file.
         for mode in [0o640, 0o440] {
             let result = read(&file(&folder, 32, mode), Owners::Own);
             assert_eq!(result.is_ok(), geteuid().is_root(), "{mode:o}");

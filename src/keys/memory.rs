@@ -1,4 +1,4 @@
-//! Memory of keys: no core dump, no child process and no swap gets to see it.
+//! Memory for keys, which is in no core dump, no child process and no swap.
 
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -6,32 +6,32 @@ use std::ops::{Deref, DerefMut};
 use memmap2::{Advice, MmapMut};
 use zeroize::Zeroize;
 
-/// Secret bytes in pages of their own, which are not swapped, not dumped, and not
-/// there in a child; wiped when dropped.
+/// Secret bytes in pages of their own, which are not swapped, not dumped and not inherited
+/// by a child; wiped when dropped.
 ///
-/// The pages cannot be locked where `RLIMIT_MEMLOCK` is too low, and then may be
-/// swapped: no reason to serve nobody.
+/// Where `RLIMIT_MEMLOCK` is too low, the pages cannot be locked and may be swapped. That
+/// is no reason to refuse service.
 pub(crate) struct SecretBytes {
     pages: MmapMut,
     length: usize,
 }
 
 impl SecretBytes {
-    /// So many zeros.
+    /// `length` zero bytes.
     ///
     /// # Errors
-    /// When there is no memory left.
+    /// When no memory is left.
     pub(crate) fn zeroed(length: usize) -> io::Result<Self> {
-        // There is no mapping of no bytes.
+        // A mapping has at least one byte.
         let pages = MmapMut::map_anon(length.max(1))?;
-        // Each for itself: what the system can do of it, it shall do.
+        // Each of these protects, even where the others fail.
         let _may_be_swapped = pages.lock();
         let _may_be_dumped = pages.advise(Advice::DontDump);
         let _may_be_inherited = pages.advise(Advice::DontFork);
         Ok(Self { pages, length })
     }
 
-    /// Forgets all but the first `length` bytes.
+    /// Wipes all but the first `length` bytes.
     pub(crate) fn truncate(&mut self, length: usize) {
         self.split_at_mut(length).1.zeroize();
         self.length = length;
@@ -62,10 +62,8 @@ impl Drop for SecretBytes {
 pub(crate) struct KeyMemory(SecretBytes);
 
 impl KeyMemory {
-    /// Memory for one key.
-    ///
     /// # Errors
-    /// When there is no memory left.
+    /// When no memory is left.
     pub(crate) fn new() -> io::Result<Self> {
         SecretBytes::zeroed(32).map(Self)
     }
@@ -93,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    /// What the kernel says of the mapping that an address is in.
+    /// The flags of the mapping that an address is in.
     fn flags(address: *const u8) -> String {
         let address = address.addr();
         let smaps = fs::read_to_string("/proc/self/smaps").unwrap();

@@ -1,5 +1,5 @@
-//! Keys: their files, and those in force. Nobody else knows how a key came, be it by a
-//! file, by standard input, pasted at a terminal, or from `spiped rekey`.
+//! Keys: key files, and the key store with the key in force. Only this folder knows whether
+//! a key came from a file, from standard input, from a terminal or by `spiped rekey`.
 
 pub(crate) mod file;
 pub(crate) mod memory;
@@ -18,33 +18,33 @@ use crate::process::blocking::BlockingThread;
 use crate::protocol::{KeyId, KeyLengthError, SharedKey};
 use crate::report::{AnyError, SystemError};
 
-/// The key in force, and where it came from.
+/// The key store: the key in force, and where it came from.
 pub(crate) struct KeyStore {
     path: PathBuf,
     in_force: watch::Sender<Arc<SharedKey>>,
-    /// Reads files: a file system may be far away.
+    /// Reads the key file, since a file system may be slow.
     files: BlockingThread,
 }
 
-/// What a new key has come to.
+/// A key that was put in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Replaced {
-    /// The key in force now.
+    /// The id of the key in force now.
     pub(crate) id: KeyId,
-    /// The key before; the two can be the same.
+    /// The id of the previous key, which may be equal.
     pub(crate) before: KeyId,
 }
 
-/// Why the key in force stays as it was.
+/// Why the key was not reloaded.
 #[derive(Debug, Error)]
 pub(crate) enum KeyStays {
     /// The file is missing, or refused.
     #[error(transparent)]
     File(#[from] KeyFileError),
-    /// It was read from standard input.
+    /// The key was read from standard input.
     #[error("it came from standard input and cannot be read again")]
     ReadOnce,
-    /// The thread that reads files is gone.
+    /// The thread that reads files has ended.
     #[error(transparent)]
     Thread(#[from] io::Error),
 }
@@ -53,7 +53,7 @@ impl KeyStore {
     /// Reads the key at `path`; `-` is standard input.
     ///
     /// # Errors
-    /// When the key is refused, or there can be no thread to read it again.
+    /// When the key is refused, or the thread that reloads it cannot be started.
     pub(crate) fn load(path: &Path, owners: Owners) -> Result<Self, AnyError> {
         let key = file::read(path, owners)?;
         let files =
@@ -66,15 +66,15 @@ impl KeyStore {
         Arc::clone(&self.in_force.borrow())
     }
 
-    /// The key in force, and each that comes after it.
+    /// A receiver of the key in force, and of each key after it.
     pub(crate) fn watch(&self) -> watch::Receiver<Arc<SharedKey>> {
         self.in_force.subscribe()
     }
 
-    /// Reads the key file again.
+    /// Reloads the key file.
     ///
     /// # Errors
-    /// Why the key in force stays.
+    /// Why the key was not reloaded.
     pub(crate) async fn reload(&self) -> Result<Replaced, KeyStays> {
         if self.path == Path::new("-") {
             return Err(KeyStays::ReadOnce);
@@ -84,10 +84,11 @@ impl KeyStore {
         Ok(self.replace(read?))
     }
 
-    /// Puts the key that is derived from the content of a key file in force.
+    /// Puts a key in force that is derived from the content of a key file.
     ///
     /// # Errors
-    /// When the content has the wrong length.
+    /// The inner error when the content has the wrong length; the outer one when there is
+    /// no memory.
     pub(crate) fn replace_by(
         &self,
         content: &[u8],
@@ -96,7 +97,7 @@ impl KeyStore {
         Ok(key.map(|key| self.replace(key)))
     }
 
-    /// Those who watch are told of another key only.
+    /// Puts a key in force. Watchers are notified only if the key differs.
     fn replace(&self, key: SharedKey) -> Replaced {
         let (id, mut before) = (key.id(), key.id());
         self.in_force.send_if_modified(|in_force| {

@@ -1,4 +1,4 @@
-//! A secret that is typed or pasted at a terminal, and not shown there.
+//! Reading a secret from a terminal, which does not show it.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -13,22 +13,22 @@ use nix::unistd::read;
 
 use crate::keys::memory::SecretBytes;
 
-/// What ends this process, or stops it, from a keyboard or by a command.
+/// Signals that end or stop this process, from a keyboard or by a command.
 const SIGNALS: [Signal; 5] =
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP];
 
-/// No further line comes once nothing has come for that long, in milliseconds: what is
-/// pasted comes at once.
+/// After this many milliseconds without input, no further line is expected: a pasted text
+/// comes at once.
 const SILENCE: u16 = 500;
 
-/// Asks at the terminal that is standard input, on standard error, for up to about
-/// `max` bytes as base64(1) prints them; what they are, or nothing.
+/// Asks, on standard error, for up to about `max` bytes in the form of base64(1), and reads
+/// them from the terminal that is standard input. The result may be empty.
 ///
 /// # Errors
-/// When it is no terminal, cannot be read, or the answer is no base64: then it is
-/// [`io::ErrorKind::InvalidData`].
+/// When standard input is not a terminal or cannot be read. When the text is not base64,
+/// the error is [`io::ErrorKind::InvalidData`].
 pub(crate) fn paste_base64(prompt: &str, max: usize) -> io::Result<SecretBytes> {
-    // 4 for 3, and the ends of the lines.
+    // Base64 has 4 bytes for 3, and ends of lines.
     let room = max.saturating_mul(3) / 2;
     let mut text = SecretBytes::zeroed(room)?;
     let length = read_unseen(prompt, &mut text)?;
@@ -50,13 +50,13 @@ pub(crate) fn decode_base64(mut text: SecretBytes) -> io::Result<SecretBytes> {
     Ok(content)
 }
 
-/// Reads lines until no further one follows; how many bytes came.
+/// Reads lines until no further one follows. Returns how many bytes came.
 fn read_unseen(prompt: &str, into: &mut [u8]) -> io::Result<usize> {
     let hidden = Hidden::begin()?;
     write!(io::stderr(), "{prompt}")?;
     let mut got = 0;
     while let Some(room) = into.get_mut(got..).filter(|room| !room.is_empty()) {
-        // Before the first line there is all the time in the world.
+        // The first line may take any time.
         let limit = if got == 0 { PollTimeout::NONE } else { SILENCE.into() };
         if !hidden.wait(limit)? {
             break;
@@ -84,8 +84,8 @@ fn without_whitespace(text: &mut [u8]) -> usize {
     kept
 }
 
-/// While it lives, the terminal shows nothing of what is typed; however it ends,
-/// by a signal too, it is as it was.
+/// Guard: the terminal shows nothing of what is typed until dropped. The terminal is
+/// restored at a signal, too.
 struct Hidden {
     before: Termios,
     held_back: SigSet,
@@ -106,15 +106,15 @@ impl Hidden {
         Ok(hidden)
     }
 
-    /// What was typed ahead is kept: it may be the secret.
+    /// Hides what is typed. Keeps what was typed ahead, since it may be the secret.
     fn hide(&self) -> io::Result<()> {
         let mut hidden = self.before.clone();
         hidden.local_flags.remove(LocalFlags::ECHO);
         set(SetArg::TCSADRAIN, &hidden)
     }
 
-    /// Waits for input; whether some came in time. A signal does what it always does,
-    /// but meanwhile the terminal is as it was.
+    /// Waits for input. Returns whether some came in time. A signal has its usual effect,
+    /// and the terminal is restored meanwhile.
     fn wait(&self, limit: PollTimeout) -> io::Result<bool> {
         loop {
             let stdin = io::stdin();
@@ -129,7 +129,7 @@ impl Hidden {
             if signal {
                 set(SetArg::TCSADRAIN, &self.before)?;
                 self.held_back.thread_unblock()?;
-                // Not ended by it, or going on after a stop.
+                // The signal did not end the process, or the process goes on after a stop.
                 self.held_back.thread_block()?;
                 self.hide()?;
             } else if input {
@@ -141,8 +141,8 @@ impl Hidden {
 
 impl Drop for Hidden {
     fn drop(&mut self) {
-        // Where the terminal is gone, there is nothing to be shown again. A line that
-        // comes too late may be of the secret: it is not for the shell.
+        // Fails where the terminal is gone. Late input is discarded: it may be a part of the
+        // secret, and must not reach the shell.
         let _gone = set(SetArg::TCSAFLUSH, &self.before);
         let _was_blocked = self.held_back.thread_unblock();
     }

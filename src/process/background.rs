@@ -1,5 +1,5 @@
-//! The process as a daemon of the old kind: it detaches itself once it is
-//! ready, and leaves its id in a locked file.
+//! The process in the background: it detaches itself once it is ready, and writes its id to
+//! a locked file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -20,19 +20,19 @@ use thiserror::Error;
 
 use crate::report::{Report, exit};
 
-/// Which of the two this is after [`detach`].
+/// Which of the two processes this is after [`detach`].
 pub(crate) enum Detached {
-    /// The one that goes on in the background.
+    /// The process that goes on in the background.
     Child(Announcement),
-    /// The one that was started: it ends with this code.
+    /// The process that was started, which ends with this code.
     Parent(ExitCode),
 }
 
-/// Tells the parent that this process is ready, so that it can return.
+/// Tells the parent that this process is ready, so that the parent can end.
 pub(crate) struct Announcement(OwnedFd);
 
-/// Goes on in a new process, without a terminal. The parent returns once the
-/// child is ready, or with the exit code of a child that failed before.
+/// Goes on in a new process, without a terminal. In the parent, returns once the child is
+/// ready, or has failed, with the exit code.
 ///
 /// To be called before there is any thread.
 ///
@@ -41,8 +41,8 @@ pub(crate) struct Announcement(OwnedFd);
 pub(crate) fn detach() -> io::Result<Detached> {
     let (ready, announce) = pipe()?;
     #[expect(unsafe_code, reason = "there is no safe fork")]
-    // SAFETY: no thread has been started yet, so that the child, too, has all
-    // there is of this process, and no lock that nobody will release.
+    // SAFETY: no thread has been started yet, so the child is whole, and holds no lock that
+    // another thread would have to release.
     match unsafe { fork() }? {
         ForkResult::Child => {
             drop(ready);
@@ -58,7 +58,7 @@ pub(crate) fn detach() -> io::Result<Detached> {
 
 fn wait_until_ready(ready: OwnedFd, child: Pid) -> ExitCode {
     if File::from(ready).read(&mut [0]).is_ok_and(|count| count == 1) {
-        // From now on the child is whom systemd listens to, if it does at all.
+        // From now on systemd, if there is one, takes notifications from the child.
         if let Ok(id) = u32::try_from(child.as_raw()) {
             let _unheard = sd_notify::notify(&[NotifyState::MainPid(id), NotifyState::Ready]);
         }
@@ -74,7 +74,7 @@ fn wait_until_ready(ready: OwnedFd, child: Pid) -> ExitCode {
 }
 
 impl Announcement {
-    /// Lets go of the terminal, then lets the parent return.
+    /// Detaches from the terminal, then lets the parent end.
     ///
     /// # Errors
     /// When the system refuses.
@@ -87,35 +87,23 @@ impl Announcement {
     }
 }
 
-/// A file with the id of this process in it, locked as long as this lives and
-/// removed at its end.
+/// A locked file with the id of this process. Guard: removes the file when dropped.
 pub(crate) struct PidFile {
     file: Flock<File>,
     path: PathBuf,
 }
 
-/// Why there is no pid file.
+/// Why the pid file was not written.
 #[derive(Debug, Error)]
 pub(crate) enum PidFileError {
-    /// A process that still runs holds it.
+    /// A running process has locked it; `holder` is the content of the file.
     #[error("{} is locked by a running process ({holder})", path.display())]
-    Held {
-        /// The file.
-        path: PathBuf,
-        /// What it says of the process.
-        holder: String,
-    },
-    /// What is in it is no process id: it is some other file, perhaps a precious one.
-    #[error("{} holds something else than a process id, and is left as it is", .0.display())]
+    Held { path: PathBuf, holder: String },
+    /// The file is another one, which may be precious.
+    #[error("{} holds something other than a process id, and is left as it is", .0.display())]
     Foreign(PathBuf),
-    /// The system refuses.
     #[error("cannot write the process id to {}: {error}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The system's word.
-        error: io::Error,
-    },
+    Write { path: PathBuf, error: io::Error },
 }
 
 impl Report for PidFileError {
@@ -123,10 +111,10 @@ impl Report for PidFileError {
         match self {
             Self::Held { .. } => "end that process first, or name another file with -p",
             Self::Foreign(_) => {
-                "name another file with -p; if nobody needs this one, remove it first"
+                "name another file with -p; if this one is not needed, remove it first"
             }
             Self::Write { .. } => {
-                "name a file this user may write with -p, or stay in the foreground with -F"
+                "name a file with -p that this user can write, or stay in the foreground with -F"
             }
         }
     }
@@ -140,11 +128,11 @@ impl Report for PidFileError {
 }
 
 impl PidFile {
-    /// Writes the file; a stale one, which nobody has locked, is taken over. A
-    /// device, such as /dev/null, is written to and is nobody's: `None`.
+    /// Writes the file. Takes over a stale file, which no process has locked. A device, such
+    /// as /dev/null, is written to but neither locked nor removed: `None`.
     ///
     /// # Errors
-    /// When a running process holds it, or it can't be written.
+    /// When a running process has locked the file, or it cannot be written.
     pub(crate) fn write(path: &Path) -> Result<Option<Self>, PidFileError> {
         let failed = |error: io::Error| PidFileError::Write { path: path.into(), error };
         let mut file = loop {
@@ -154,10 +142,10 @@ impl PidFile {
                 return writeln!(file, "{}", getpid()).map(|()| None).map_err(failed);
             }
             if !kind.is_file() {
-                return Err(failed(io::Error::other("it is no regular file")));
+                return Err(failed(io::Error::other("it is not a regular file")));
             }
             let file = Self::lock(path, file)?;
-            // Who held it until now may have removed it since it was opened.
+            // The process that held the lock may have removed the file since it was opened.
             if is_at(path, &file) {
                 break file;
             }
@@ -179,7 +167,7 @@ impl PidFile {
                 return failed(error.into());
             }
             let mut holder = String::new();
-            // What it says is for the reader only.
+            // The content is only for the error message.
             let _unread = file.read_to_string(&mut holder);
             PidFileError::Held { path: path.into(), holder: holder.trim().into() }
         })
@@ -192,10 +180,10 @@ fn open_pid_file(path: &Path) -> io::Result<File> {
         .write(true)
         .create(true)
         .truncate(false)
-        // Who may read it could lock it.
+        // A user who can read the file could lock it.
         .mode(0o600)
-        // In a folder of others, root must not follow their links. Nor is a terminal
-        // to become the one of a daemon.
+        // Root must not follow links in a folder of another user. A terminal must not become
+        // the daemon's controlling terminal.
         .custom_flags(O_NOFOLLOW | O_NOCTTY)
         .open(path)
 }
@@ -208,7 +196,7 @@ fn is_pid_file(file: &File) -> io::Result<bool> {
     Ok(count == 0 || !line.is_empty() && line.iter().all(u8::is_ascii_digit))
 }
 
-/// Whether the file is what stands at the path.
+/// Whether the open file is the one at the path.
 fn is_at(path: &Path, file: &File) -> bool {
     let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
     let there = std::fs::metadata(path).map(identity).ok();
@@ -219,8 +207,8 @@ impl Drop for PidFile {
     fn drop(&mut self) {
         let is_ours = !self.path.is_symlink() && is_at(&self.path, &self.file);
         if is_ours && std::fs::remove_file(&self.path).is_err() {
-            // After -u this user may not. The number, which some other process will
-            // have, must not stay there for a kill.
+            // After -u this user may not remove it. The number must not stay, since another
+            // process will have it, which a kill would hit.
             let _left = self.file.set_len(0);
         }
     }

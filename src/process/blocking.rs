@@ -1,5 +1,5 @@
-//! What may block (a resolver, a file) is done by a thread of its own, which is
-//! there from the start: later there may be no task left to make one.
+//! Threads for calls that may block, to a resolver or a file. They are started with the
+//! process: later the limit of threads may be reached.
 
 use std::io;
 use std::sync::mpsc::{Sender, channel};
@@ -9,15 +9,13 @@ use tokio::sync::oneshot;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A thread that does one job after the other. It ends with its last job once
-/// this is dropped; nobody waits for it.
+/// A thread that does one job after the other. It ends after its last job once this is
+/// dropped, which waits for no job.
 pub(crate) struct BlockingThread(Sender<Job>);
 
 impl BlockingThread {
-    /// Starts it.
-    ///
     /// # Errors
-    /// When there can be no further thread.
+    /// When the thread cannot be started.
     pub(crate) fn start(name: &str) -> io::Result<Self> {
         let (jobs, queue) = channel::<Job>();
         thread::Builder::new().name(name.into()).spawn(move || {
@@ -28,11 +26,11 @@ impl BlockingThread {
         Ok(Self(jobs))
     }
 
-    /// Does `job` there and waits for what it comes to. A job for which nobody
-    /// waits any more when its turn comes is left out.
+    /// Runs `job` on the thread, and waits for its result. If this is dropped before the job
+    /// has begun, the job is not run.
     ///
     /// # Errors
-    /// Those of the job; or the thread has ended by a panic, which the log has.
+    /// The error of the job; or the thread has ended by a panic, which is logged.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -41,8 +39,8 @@ impl BlockingThread {
         let (tell, told) = oneshot::channel();
         let job = move || {
             if !tell.is_closed() {
-                // It may be that nobody waits any more.
-                let _unheard = tell.send(job());
+                // Fails where this was dropped meanwhile.
+                let _not_awaited = tell.send(job());
             }
         };
         self.0.send(Box::new(job)).map_err(ended)?;
@@ -60,7 +58,7 @@ mod tests {
     use tokio::time::timeout;
 
     #[tokio::test]
-    async fn a_job_for_nobody_is_not_done() {
+    async fn a_job_that_is_not_awaited_is_not_done() {
         let thread = BlockingThread::start("test").unwrap();
         let (release, stuck) = channel::<()>();
         let a_while = Duration::from_millis(50);

@@ -1,14 +1,12 @@
-//! A new file that is there as a whole or not at all, and never in the place
-//! of another.
+//! New files, which are written as a whole or not at all, and never replace another file.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// Writes a file that was not there. Neither a failure nor a power cut leaves
-/// a part of it at that path; a power cut may leave one beside it, `.tmp…`, with
-/// the same mode.
+/// Writes a new file. Neither a failure nor a power cut leaves a part of it at that path; a
+/// power cut may leave a file `.tmp…` beside it, with that mode.
 ///
 /// # Errors
 /// When something is there already ([`io::ErrorKind::AlreadyExists`]), or the
@@ -19,13 +17,14 @@ pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let entries = File::open(folder)?;
     let mode = Permissions::from_mode(mode);
     let mut file = tempfile::Builder::new().permissions(mode.clone()).tempfile_in(folder)?;
-    // Whatever the umask says.
+    // The umask does not count.
     file.as_file().set_permissions(mode)?;
     file.write_all(content)?;
     file.as_file().sync_all()?;
     file.persist_noclobber(path).map_err(|error| error.error)?;
     entries.sync_all().inspect_err(|_| {
-        // It may not be there after a power cut; that it can't be removed adds nothing.
+        // The file might not be there after a power cut. That it cannot be removed, either,
+        // adds nothing to the error.
         drop(fs::remove_file(path));
     })
 }
@@ -47,7 +46,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"first");
         assert_eq!(fs::metadata(&path).unwrap().ino(), metadata.ino());
-        // Nor does a dangling link, and nothing is left of what failed.
+        // A dangling link is not replaced, either, and no part of a failed file is left.
         std::os::unix::fs::symlink("nowhere", folder.path().join("link")).unwrap();
         assert!(write(&folder.path().join("link"), b"third", 0o600).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);

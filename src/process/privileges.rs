@@ -10,27 +10,20 @@ use super::inspection::forbid_inspection;
 use crate::config::RunAs;
 use crate::report::{Report, exit};
 
-/// Why the process did not become whom it should.
+/// Why the process did not become another user.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum PrivilegesError {
-    /// There is no such user.
     #[error("there is no user '{0}'")]
     NoUser(String),
-    /// The user is a number that no account has, so its group is not known.
+    /// The user is a uid without an account.
     #[error("no user of this system has the number {0}, so its group is not known")]
     NoGroupOf(Uid),
-    /// There is no such group.
     #[error("there is no group '{0}'")]
     NoGroup(String),
     /// The system refused a step.
     #[error("cannot become another user: {step}: {error}")]
-    Step {
-        /// Which step.
-        step: &'static str,
-        /// The system's word.
-        error: Errno,
-    },
-    /// Everything went well, and yet there is a way back.
+    Step { step: &'static str, error: Errno },
+    /// All steps succeeded, but the process could become the former user again.
     #[error("becoming another user left a way back")]
     WayBack,
 }
@@ -42,7 +35,7 @@ impl Report for PrivilegesError {
             Self::NoGroupOf(_) => "name its group as well: USER:GROUP",
             Self::NoGroup(_) => "name a group of this system, or its number",
             Self::Step { .. } => "only root can become another user",
-            Self::WayBack => "a fault of the system; nothing is served like this",
+            Self::WayBack => "this is a fault of the system, so spiped does not serve",
         }
     }
 
@@ -54,12 +47,11 @@ impl Report for PrivilegesError {
     }
 }
 
-/// Becomes whom `-u` names: supplementary groups, group, user, in this order;
-/// then proves that there is no way back, and closes the process to that user's
-/// others again.
+/// Becomes the user and group after `-u`: supplementary groups, group, user, in this order.
+/// Then proves that there is no way back, and forbids inspection again.
 ///
 /// # Errors
-/// When there is nobody of that name, or any step is refused.
+/// When there is no such user or group, or a step is refused.
 pub(crate) fn drop_to(run_as: &RunAs) -> Result<(), PrivilegesError> {
     let user = run_as.user.as_deref().map(find_user).transpose()?;
     let group = run_as.group.as_deref().map(find_group).transpose()?;
@@ -79,18 +71,18 @@ pub(crate) fn drop_to(run_as: &RunAs) -> Result<(), PrivilegesError> {
     forbid_inspection().map_err(refused("prctl(PR_SET_DUMPABLE)"))
 }
 
-/// The number of the user that `-u` names, if it names one.
+/// The uid of the user after `-u`, if it names one.
 ///
 /// # Errors
-/// When there is none of that name.
+/// When there is no such user.
 pub(crate) fn user_id(run_as: &RunAs) -> Result<Option<u32>, PrivilegesError> {
     run_as.user.as_deref().map(user_of_name).transpose()
 }
 
-/// The number of a user, by name or number.
+/// The uid of a user, who is given by name or number.
 ///
 /// # Errors
-/// When there is none of that name.
+/// When there is no such user.
 pub(crate) fn user_of_name(name: &str) -> Result<u32, PrivilegesError> {
     Ok(find_user(name)?.id.as_raw())
 }
@@ -116,23 +108,23 @@ fn refused(step: &'static str) -> impl Fn(Errno) -> PrivilegesError {
     move |error| PrivilegesError::Step { step, error }
 }
 
-/// Whom a process can become: a number may have no account, as in a container.
+/// A user. A uid may have no account, as in a container.
 #[derive(Clone, Copy)]
-struct Whom {
+struct Account {
     id: Uid,
-    /// The account's own.
+    /// The group of the account, if there is one.
     group: Option<Gid>,
 }
 
-fn find_user(name: &str) -> Result<Whom, PrivilegesError> {
-    let of_account = |user: User| Whom { id: user.uid, group: Some(user.gid) };
+fn find_user(name: &str) -> Result<Account, PrivilegesError> {
+    let of_account = |user: User| Account { id: user.uid, group: Some(user.gid) };
     if let Ok(Some(user)) = User::from_name(name) {
         return Ok(of_account(user));
     }
     let id = name.parse().map(Uid::from_raw);
     let id = id.map_err(|_| PrivilegesError::NoUser(name.to_owned()))?;
     let account = User::from_uid(id).ok().flatten().map(of_account);
-    Ok(account.unwrap_or(Whom { id, group: None }))
+    Ok(account.unwrap_or(Account { id, group: None }))
 }
 
 fn find_group(name: &str) -> Result<Gid, PrivilegesError> {

@@ -1,8 +1,8 @@
-//! Standard input and output as they are handed over: a terminal, a file, a
-//! pipe or a socket, and perhaps in non-blocking mode.
+//! Standard input and output: a terminal, a file, a pipe or a socket, perhaps in
+//! non-blocking mode.
 //!
-//! That mode belongs to all who share the open file, such as the shell behind
-//! the terminal. So it is left as it is: where a call would block, poll(2) does.
+//! All processes that have the open file, such as the shell at the terminal, share that
+//! mode. So it is left as it is: where a call would block, poll(2) waits.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
@@ -14,10 +14,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{dup2_stdout, read, write};
 use socket2::SockRef;
 
-/// Standard input, without a buffer: a key that is read leaves no copy there.
+/// Standard input without a buffer, in which a copy of a key would be left.
 pub(crate) struct Stdin;
 
-/// Standard output, without a buffer: what has no end of line is not held back.
+/// Standard output without a buffer, which would hold back text without an end of line.
 pub(crate) struct Stdout;
 
 impl Read for Stdin {
@@ -37,11 +37,10 @@ impl Write for Stdout {
 }
 
 impl Stdout {
-    /// Ends standard output while the process goes on: whoever reads it sees its
-    /// end at once.
+    /// Ends standard output while the process goes on: its reader sees the end at once.
     ///
-    /// A socket is shut down, since standard input may be the same one and keeps
-    /// it open. Of anything else only this descriptor is given up.
+    /// A socket is shut down, since standard input may be the same socket and keep it open.
+    /// Otherwise only this descriptor is closed.
     ///
     /// # Errors
     /// When `/dev/null` cannot take its place.
@@ -51,9 +50,9 @@ impl Stdout {
         Ok(dup2_stdout(null)?)
     }
 
-    /// Shuts standard output down if it is a socket: others may hold it, too.
+    /// Shuts standard output down if it is a socket, which other processes may also have.
     pub(crate) fn end_socket() {
-        // Fails where it is no socket, or one whose peer is gone already.
+        // Fails where it is not a socket, or the socket's peer is gone already.
         let _no_socket = SockRef::from(&io::stdout()).shutdown(Shutdown::Write);
     }
 }

@@ -1,6 +1,5 @@
-//! `spiped unit-check`: what a unit begins with, as root. It says what is missing, or open
-//! to others, before the daemon is started without it; and it tells the daemon
-//! whether it was systemd that started the unit again.
+//! `spiped unit-check`: checks a unit's files before the daemon starts, as root. It also
+//! tells the daemon whether systemd has started the unit again by itself.
 
 use std::env;
 use std::ffi::OsString;
@@ -16,14 +15,13 @@ use crate::config::unit_name;
 use crate::keys::file::{self, KeyFileError, Owners};
 use crate::report::{Report, exit};
 
-/// Why a unit cannot be started with its files.
+/// Why a unit cannot start with its files.
 #[derive(Debug, Error)]
 pub(crate) enum UnitCheckError {
-    /// The configuration is not there, or not readable.
     #[error("cannot read {}: {error}", path.display())]
     Configuration { path: PathBuf, error: io::Error },
-    /// Whoever can write it tells what root runs, and where a pipe leads.
-    #[error("{} can be written to by others than root", .0.display())]
+    /// Another user could change what root runs, and where the pipe leads.
+    #[error("users other than root can write to {}", .0.display())]
     WritableConfiguration(PathBuf),
     #[error(transparent)]
     Key(#[from] KeyFileError),
@@ -33,7 +31,7 @@ impl Report for UnitCheckError {
     fn hint(&self) -> &str {
         match self {
             Self::Configuration { path, .. } => configuration_hint(path),
-            Self::WritableConfiguration(_) => "chown root the file, and chmod 644 it",
+            Self::WritableConfiguration(_) => "run 'chown root' and 'chmod 644' on the file",
             Self::Key(error) => error.hint(),
         }
     }
@@ -47,10 +45,11 @@ impl Report for UnitCheckError {
     }
 }
 
-/// systemd-escape makes `a\x2db` of `a-b`, which systemd takes for a pattern.
+/// The hint where the configuration is missing. systemd-escape turns `a-b` into `a\x2db`,
+/// for which there is no file.
 fn configuration_hint(path: &Path) -> &'static str {
     if path.to_string_lossy().contains('\\') {
-        "the unit has the name of the file as it is: not by systemd-escape"
+        "name the unit after the file as it is, without systemd-escape"
     } else if path.extension().is_some_and(|kind| kind == "addr") {
         "write one line, ADDR= and the server's IP address; then 'systemctl start' the unit"
     } else {
@@ -58,17 +57,17 @@ fn configuration_hint(path: &Path) -> &'static str {
     }
 }
 
-/// Refuses files that a unit cannot be started with.
+/// Checks the files of a unit.
 ///
 /// # Errors
-/// When the configuration cannot be read, or others than root can write it; or when the
-/// key file is missing or not fit. It
-/// may be missing where systemd decrypts the one with `.cred` behind its name.
+/// When the configuration cannot be read, or users other than root can write to it; or when
+/// the key file is missing or refused. The key file may be missing where systemd decrypts
+/// the file with `.cred` behind its name.
 pub(crate) fn check(configuration: &Path, key: &Path) -> Result<(), UnitCheckError> {
     let unread = |error| UnitCheckError::Configuration { path: configuration.into(), error };
     let metadata = fs::metadata(configuration).map_err(unread)?;
     if !metadata.is_file() {
-        return Err(unread(io::Error::other("it is no regular file")));
+        return Err(unread(io::Error::other("it is not a regular file")));
     }
     if metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
         return Err(UnitCheckError::WritableConfiguration(configuration.into()));
@@ -81,7 +80,7 @@ pub(crate) fn check(configuration: &Path, key: &Path) -> Result<(), UnitCheckErr
     if let Some((note, unit)) = note().zip(unit_name())
         && is_restarted_by_systemd(&unit)
     {
-        // Never what a link leads to. Without it the daemon fails where it could wait.
+        // Follows no link. Without the note, the daemon fails where it could wait.
         let _written = File::create_new(note);
     }
     Ok(())
@@ -93,16 +92,17 @@ fn encrypted(key: &Path) -> PathBuf {
     path.into()
 }
 
-/// Whether a check has found that it was systemd that started this unit again, and
-/// nobody waits to be told of it.
+/// Whether systemd has started this unit again by itself, as its check has found: then no
+/// operator waits for the result.
 #[must_use]
 pub(crate) fn is_restarted() -> bool {
     note().is_some_and(|note| note.exists())
 }
 
-/// In the runtime directory of a unit of ours, which is a new one with each start.
+/// The file by which a check tells the daemon that systemd has started the unit again. It
+/// is in the runtime directory, which is new at each start.
 fn note() -> Option<PathBuf> {
-    let _of_ours = unit_name()?;
+    let _unit = unit_name()?;
     Some(PathBuf::from(env::var_os("RUNTIME_DIRECTORY")?).join("restarted"))
 }
 

@@ -1,4 +1,4 @@
-//! `spiped handover`: what a unit runs as root before it is stopped (`ExecStop=`).
+//! `spiped handover`: a unit runs it as root before it is stopped (`ExecStop=`).
 //!
 //! ```text
 //! restart: a scope of systemd is made for the worker, which is moved there, with its
@@ -7,8 +7,9 @@
 //!          connections
 //! ```
 //!
-//! What is in the unit when it ends is killed by systemd, so the worker has to leave it.
-//! Its scope goes on whatever becomes of the next process, but not longer than it needs.
+//! systemd kills the processes that are in the unit when the unit ends, so the worker must
+//! leave it. The worker's scope does not depend on the next process, and ends with the
+//! worker.
 
 use std::env;
 use std::fs;
@@ -24,42 +25,27 @@ use thiserror::Error;
 use crate::config::DrainTimeout;
 use crate::report::{Report, exit};
 
-/// How long a worker may take to end once the time of its connections is over.
+/// How long a worker may take to end once its drain timeout is over.
 const GOODBYE: Duration = Duration::from_mins(1);
 
-/// Where systemd keeps the processes of its units.
+/// The folder of cgroups, in which systemd keeps the processes of its units.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Why a restart has to wait for the open connections.
 #[derive(Debug, Error)]
 pub(crate) enum HandoverError {
-    /// A file of the system.
+    /// A file of cgroups or of `/proc`.
     #[error("cannot hand over: {}: {error}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The system's word.
-        error: io::Error,
-    },
-    /// No process of the unit was begun by its main process.
-    #[error("cannot hand over: process {0} has begun no process in this unit")]
+    File { path: PathBuf, error: io::Error },
+    /// The unit has no process that its main process has started.
+    #[error("cannot hand over: process {0} has started no process in this unit")]
     NoWorker(Pid),
-    /// A command of systemd's failed.
+    /// A command of systemd failed; `said` is its last line.
     #[error("cannot hand over: '{command}' failed: {said}")]
-    Command {
-        /// The command.
-        command: String,
-        /// Its own last line.
-        said: String,
-    },
-    /// The keeper is gone, or another user's.
+    Command { command: String, said: String },
+    /// The keeper is gone, or belongs to another user.
     #[error("cannot hand over: process {keeper} takes no signal: {error}")]
-    Signal {
-        /// The main process of the unit.
-        keeper: Pid,
-        /// The system's word.
-        error: io::Error,
-    },
+    Signal { keeper: Pid, error: io::Error },
 }
 
 impl Report for HandoverError {
@@ -72,12 +58,12 @@ impl Report for HandoverError {
     }
 }
 
-/// Hands over, if `unit` is being restarted; ends what earlier restarts have left, if it
-/// is being stopped. The main process is the one that systemd names in `MAINPID`; where
-/// that has ended there is nothing to hand over.
+/// Hands over, if `unit` is being restarted. If `unit` is being stopped, ends the workers
+/// that earlier restarts have left. systemd names the main process in `MAINPID`; where that
+/// has ended, there is nothing to hand over.
 ///
 /// # Errors
-/// When it can't be done: the worker is still in the unit then, and serves.
+/// When the handover fails. The worker is then still in the unit, and serves.
 pub(crate) fn hand_over(unit: &str) -> Result<(), HandoverError> {
     match job_of(unit)?.as_deref() {
         Some("restart") => {}
@@ -89,7 +75,7 @@ pub(crate) fn hand_over(unit: &str) -> Result<(), HandoverError> {
     give_a_scope(unit, worker)?;
     kill(keeper, Signal::SIGUSR1)
         .map_err(|error| HandoverError::Signal { keeper, error: error.into() })?;
-    // Somebody may have changed their mind meanwhile.
+    // The restart may have become a stop meanwhile.
     match job_of(unit)?.as_deref() {
         Some("stop") => end_scopes(unit),
         _ => Ok(()),
@@ -100,10 +86,10 @@ fn main_process() -> Option<Pid> {
     env::var("MAINPID").ok().and_then(|number| number.parse().ok()).map(Pid::from_raw)
 }
 
-/// Takes a process, if it is still the main one's, into the scope that this one runs in.
+/// Takes the worker into the scope that this process runs in.
 ///
 /// # Errors
-/// When the system refuses.
+/// When the main process is no longer the worker's parent, or the system refuses.
 pub(crate) fn adopt(worker: Pid) -> Result<(), HandoverError> {
     if let Some(keeper) = main_process()
         && parent_of(worker) != Some(keeper)
@@ -114,11 +100,11 @@ pub(crate) fn adopt(worker: Pid) -> Result<(), HandoverError> {
     fs::write(&path, worker.to_string()).map_err(|error| HandoverError::File { path, error })
 }
 
-/// What systemd is doing with the unit: a restart is a job of its own kind until the unit
-/// has stopped.
+/// The kind of systemd's job for the unit, such as `restart`, which it is until the unit has
+/// stopped.
 fn job_of(unit: &str) -> Result<Option<String>, HandoverError> {
     let jobs = run("systemctl", &["list-jobs", "--plain", "--no-legend"])?;
-    // Its number, the unit, its kind, its state.
+    // The columns: number, unit, kind, state.
     let kind = |line: &str| {
         let mut words = line.split_whitespace().skip(1);
         (words.next() == Some(unit)).then(|| words.next().map(str::to_owned))?
@@ -126,13 +112,14 @@ fn job_of(unit: &str) -> Result<Option<String>, HandoverError> {
     Ok(jobs.lines().find_map(kind))
 }
 
-/// Their processes have had a signal then, and end on their own.
+/// Has systemd stop the scopes of earlier restarts, and does not wait for them: their
+/// processes get a signal, and end by themselves.
 fn end_scopes(unit: &str) -> Result<(), HandoverError> {
     let scopes = format!("{}*.scope", scope_prefix(unit));
     run("systemctl", &["stop", "--no-block", &scopes]).map(drop)
 }
 
-/// The one process in this cgroup, which is the unit's, that the keeper has begun.
+/// The process in this cgroup, which is the unit's, that the keeper has started.
 fn worker_of(keeper: Pid) -> Result<Pid, HandoverError> {
     let processes = read(&processes_of_own_cgroup()?)?;
     let is_of_keeper = |process: &Pid| parent_of(*process) == Some(keeper);
@@ -155,7 +142,7 @@ fn processes_of_own_cgroup() -> Result<PathBuf, HandoverError> {
     let own = read(path)?;
     let no_unified = || HandoverError::File {
         path: path.into(),
-        error: io::Error::other("this host has no unified hierarchy of cgroups"),
+        error: io::Error::other("this host has no cgroups of version 2"),
     };
     let own = own.lines().find_map(|line| line.strip_prefix("0::/")).ok_or_else(no_unified)?;
     Ok(Path::new(CGROUPS).join(own).join("cgroup.procs"))
@@ -165,7 +152,7 @@ fn read(path: &Path) -> Result<String, HandoverError> {
     fs::read_to_string(path).map_err(|error| HandoverError::File { path: path.into(), error })
 }
 
-/// Has systemd make a scope, and the worker moved there.
+/// Has systemd make a scope, and moves the worker there.
 fn give_a_scope(unit: &str, worker: Pid) -> Result<(), HandoverError> {
     let program = Path::new("/proc/self/exe");
     let program = fs::read_link(program)
@@ -184,7 +171,7 @@ fn give_a_scope(unit: &str, worker: Pid) -> Result<(), HandoverError> {
             &format!("--description={description}"),
             // A worker that is stuck must not stay for ever.
             &format!("--property=RuntimeMaxSec={}", longest_drain().as_secs()),
-            // As in the unit: swap would have the keys of connections in it.
+            // As in the unit, so that keys of connections are not swapped.
             "--property=MemorySwapMax=0",
             "--",
             &program.to_string_lossy(),
@@ -197,7 +184,7 @@ fn give_a_scope(unit: &str, worker: Pid) -> Result<(), HandoverError> {
     .map(drop)
 }
 
-/// How long a worker may take to end its connections, and itself.
+/// How long a worker may take to drain and to end.
 fn longest_drain() -> Duration {
     let drain = env::var("SPIPED_DRAIN_TIMEOUT").ok().and_then(|text| text.parse().ok());
     let drain: DrainTimeout = drain.unwrap_or_default();
@@ -208,8 +195,8 @@ fn scope_name(unit: &str, worker: Pid) -> String {
     format!("{}{worker}.scope", scope_prefix(unit))
 }
 
-/// What the names of a unit's scopes begin with, before a number. A scope has no
-/// instances, so that its name cannot have an @.
+/// The prefix of the names of a unit's scopes, before a number. A scope has no instances,
+/// so its name cannot have an @.
 pub(crate) fn scope_prefix(unit: &str) -> String {
     let unit = unit.strip_suffix(".service").unwrap_or(unit).replace('@', "-");
     format!("{unit}-draining-")

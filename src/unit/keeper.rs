@@ -8,9 +8,9 @@
 //!                      └ ends then: systemd starts the next keeper
 //! ```
 //!
-//! systemd starts nothing anew before the main process of the unit has ended, however
-//! many of its connections are open. So that process is one that has none. Who sends
-//! USR1 is `spiped handover`, see [`crate::unit::handover`].
+//! systemd does not start the unit again before its main process has ended. So the main
+//! process is the keeper, which has no connections. `spiped handover` sends USR1, see
+//! [`crate::unit::handover`].
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,39 +22,37 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe};
 
-/// What the keeper ends with once the worker is handed over: where nothing restarts the
-/// unit, as after a signal of somebody else's, systemd has to.
+/// The keeper's exit code after a handover. It makes systemd restart the unit even where no
+/// restart is under way, as after a USR1 from elsewhere.
 pub(crate) const HANDED_OVER: u8 = 75;
 
-/// How long the worker may take until it does not listen any more, in milliseconds.
+/// How long the worker may take until it no longer listens, in milliseconds.
 const STUCK: u16 = 5000;
 
-/// Which of the two this is after [`split`].
+/// Which of the two processes this is after [`split`].
 pub(crate) enum Split {
-    /// The one that systemd knows.
+    /// The main process of the unit.
     Keeper(Keeper),
-    /// The one that serves.
+    /// The process that serves.
     Worker(Listening),
 }
 
-/// The process that systemd knows. It holds no socket and no key.
+/// The keeper: the main process of the unit. It holds no socket and no key.
 pub(crate) struct Keeper {
     worker: Pid,
     signals: SigSet,
-    /// Ends once the worker does not listen any more.
+    /// Closed at its other end once the worker no longer listens.
     listening: OwnedFd,
 }
 
-/// Held by the worker for as long as it listens: dropped, it lets the keeper end once
-/// another process takes over.
+/// Guard: the worker holds it for as long as it listens. Once it is dropped, the keeper may
+/// end and the next process take over.
 #[derive(Debug)]
 pub(crate) struct Listening {
     _end: OwnedFd,
 }
 
-/// Makes the worker.
-///
-/// To be called before there is any thread.
+/// Forks the worker. To be called before there is any thread.
 ///
 /// # Errors
 /// When the system refuses.
@@ -67,11 +65,11 @@ pub(crate) fn split() -> io::Result<Split> {
         Signal::SIGCHLD,
     ]);
     let (listening, end) = pipe()?;
-    // Before there is a worker to hear of.
+    // Before there is a worker, so that no SIGCHLD is lost.
     let mask_before = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
     #[expect(unsafe_code, reason = "there is no safe fork")]
-    // SAFETY: no thread has been started yet, so that the child, too, has all
-    // there is of this process, and no lock that nobody will release.
+    // SAFETY: no thread has been started yet, so the child is whole, and holds no lock that
+    // another thread would have to release.
     match unsafe { fork() }? {
         ForkResult::Child => {
             drop(listening);
@@ -86,8 +84,8 @@ pub(crate) fn split() -> io::Result<Split> {
 }
 
 impl Keeper {
-    /// Passes signals on until the worker has ended, or is handed over; the exit code
-    /// of this process.
+    /// Passes signals on until the worker has ended, or the handover is done. Returns the
+    /// exit code of this process.
     ///
     /// # Errors
     /// When the system refuses.
@@ -98,10 +96,10 @@ impl Keeper {
                 self.pass_on(signal)?;
             }
             if signal == Signal::SIGUSR1 {
-                self.wait_until_it_does_not_listen()?;
+                self.wait_until_not_listening()?;
                 return Ok(HANDED_OVER.into());
             }
-            // Looked at each time: two signals of one kind can come as one.
+            // After each signal: two signals of one kind can come as one.
             match waitpid(self.worker, Some(WaitPidFlag::WNOHANG))? {
                 WaitStatus::Exited(_, code) => {
                     return Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from));
@@ -118,15 +116,15 @@ impl Keeper {
 
     fn pass_on(&self, signal: Signal) -> io::Result<()> {
         match kill(self.worker, signal) {
-            // It has just ended, which is seen next.
+            // The worker has just ended, which waitpid tells next.
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The next process listens at the same paths. A worker that is stuck is not waited
-    /// for any longer.
-    fn wait_until_it_does_not_listen(&self) -> io::Result<()> {
+    /// Waits until the worker no longer listens: the next process listens at its paths. A
+    /// worker that is stuck is not waited for.
+    fn wait_until_not_listening(&self) -> io::Result<()> {
         let mut ended = [PollFd::new(self.listening.as_fd(), PollFlags::POLLIN)];
         match poll(&mut ended, STUCK) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
@@ -134,7 +132,7 @@ impl Keeper {
         }
     }
 
-    /// Ends as the worker has, so that systemd's log is true.
+    /// Ends by the worker's signal, so that systemd's log is true.
     fn end_by(&self, signal: Signal) -> io::Result<ExitCode> {
         self.signals.thread_unblock()?;
         raise(signal)?;

@@ -1,5 +1,5 @@
-//! What a systemd unit of ours needs: a check before its start, a restart beside open
-//! connections, and a process that tells systemd how it is.
+//! What the units of spiped need: a check before the start, a handover at a restart, and
+//! notifications to systemd.
 
 pub(crate) mod check;
 pub(crate) mod handover;

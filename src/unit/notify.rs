@@ -1,11 +1,11 @@
-//! What systemd is told while we run (`sd_notify(3)`): that we are ready, what
-//! we do, that we reload, that we end, and that no thread is stuck.
+//! Notifications to systemd (`sd_notify(3)`): the process is ready, its status, it reloads,
+//! it stops, no thread is stuck.
 //!
-//! A systemd that does not read is not waited for. What it must hear, such as that
-//! we are ready, it is told once there is room; the rest is left out.
+//! A systemd that does not read is not waited for. Messages that it must get, such as that
+//! the process is ready, are sent once there is room; others are dropped.
 //!
-//! Without `NOTIFY_SOCKET` in the environment nothing of this happens. This
-//! process runs no other program, so nobody inherits that variable from it.
+//! Without `NOTIFY_SOCKET` in the environment, nothing is sent. This process runs no other
+//! program that could inherit the variable.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -32,111 +32,111 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::warn;
 
-/// How long systemd may take to hear why we end, in milliseconds.
+/// How long systemd may take to read the last status, in milliseconds.
 const LAST_STATUS: u16 = 1000;
 
-/// How often the status is told at most, and what was not told is tried again.
+/// The shortest interval between two statuses, and between two tries to send late messages.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The watchdog of systemd, if it wants to be fed; how often.
+/// The interval at which systemd's watchdog is fed, if it is on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Watchdog(Option<Duration>);
 
-/// Tells the status whenever it changes.
+/// Sends the status whenever it changes.
 pub(crate) struct Notifier {
     is_on: bool,
     changed: Notify,
 }
 
-/// Tells that the start is over.
+/// Tells systemd that the process is ready.
 pub(crate) fn tell_ready() {
-    tell(&[Ready], Else::Later);
+    tell(&[Ready], IfFull::SendLater);
 }
 
-/// Tells one line of what we do, or of why we do not.
+/// Tells systemd the status, as one line.
 pub(crate) fn tell_status(status: &str) {
-    // A second line would be another message: a path can have one.
-    tell(&[Status(&status.replace('\n', " "))], Else::Never);
+    // A path may have an end of line, behind which another message would begin.
+    tell(&[Status(&status.replace('\n', " "))], IfFull::Drop);
 }
 
-/// Tells why we end, and waits until systemd has heard it: of a process that is gone, it
-/// does not know in which unit it was.
+/// Tells systemd why the process ends, and waits until systemd has read it: systemd cannot
+/// tell the unit of a process that is gone.
 pub(crate) fn tell_last_status(status: &str) {
     tell_status(status);
     if OUTBOX.is_none() {
         return;
     }
-    if let Ok((heard, barrier)) = pipe() {
+    if let Ok((closed, barrier)) = pipe() {
         tell_with("BARRIER=1\n".to_owned(), vec![barrier]);
-        let mut heard = [PollFd::new(heard.as_fd(), PollFlags::POLLIN)];
-        // It is in the log as well.
-        let _unheard = poll(&mut heard, LAST_STATUS);
+        let mut closed = [PollFd::new(closed.as_fd(), PollFlags::POLLIN)];
+        // If systemd does not read it in time, the log has the reason as well.
+        let _too_late = poll(&mut closed, LAST_STATUS);
     }
 }
 
-/// Tells what keeps us from being ready, and that the start may take that much longer.
+/// Tells systemd what the start waits for, and that it may take `limit` longer.
 pub(crate) fn tell_waiting(status: &str, limit: Duration) {
     let limit = format!("EXTEND_TIMEOUT_USEC={}", limit.as_micros());
-    tell(&[Status(&status.replace('\n', " ")), Custom(&limit)], Else::Later);
+    tell(&[Status(&status.replace('\n', " ")), Custom(&limit)], IfFull::SendLater);
 }
 
-/// Tells that we reload for as long as `reload` takes.
+/// Tells systemd that the process reloads, for as long as `reload` takes.
 pub(crate) async fn reloading<T>(reload: impl Future<Output = T>) -> T {
     // Newer versions of systemd want to know when it began.
     match NotifyState::monotonic_usec_now() {
-        Ok(now @ MonotonicUsec(_)) => tell(&[Reloading, now], Else::Never),
-        _ => tell(&[Reloading], Else::Never),
+        Ok(now @ MonotonicUsec(_)) => tell(&[Reloading, now], IfFull::Drop),
+        _ => tell(&[Reloading], IfFull::Drop),
     }
     let result = reload.await;
-    tell(&[Ready], Else::Later);
+    tell(&[Ready], IfFull::SendLater);
     result
 }
 
-/// Tells that we end, and that it may take that long.
+/// Tells systemd that the process stops, which may take `limit`.
 pub(crate) fn tell_stopping(status: &str, limit: Duration) {
     let limit = format!("EXTEND_TIMEOUT_USEC={}", limit.as_micros());
-    tell(&[Stopping, Status(status), Custom(&limit)], Else::Later);
+    tell(&[Stopping, Status(status), Custom(&limit)], IfFull::SendLater);
 }
 
-/// When to tell what systemd has no room for now.
+/// What becomes of a message that systemd has no room for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Else {
-    /// Once it has: it would wait for it.
-    Later,
-    /// The next one of its kind says all that matters.
-    Never,
+enum IfFull {
+    /// It is sent once there is room, since systemd waits for it.
+    SendLater,
+    /// It is dropped, since the next message of its kind replaces it.
+    Drop,
 }
 
-fn tell(states: &[NotifyState<'_>], or_else: Else) {
+fn tell(states: &[NotifyState<'_>], if_full: IfFull) {
     let mut text = String::new();
     for state in states {
         // Writing to a string does not fail.
         let _written = writeln!(text, "{state}");
     }
-    send(Message { text, descriptors: vec![] }, or_else);
+    send(Message { text, descriptors: vec![] }, if_full);
 }
 
-/// Hands systemd descriptors, with what it is to do with them.
+/// Sends systemd a message with descriptors.
 pub(crate) fn tell_with(text: String, descriptors: Vec<OwnedFd>) {
-    send(Message { text, descriptors }, Else::Later);
+    send(Message { text, descriptors }, IfFull::SendLater);
 }
 
-/// From now on nothing is told: another process is the one to do it.
+/// Sends nothing from now on, since another process of the unit does.
 pub(crate) fn fall_silent() {
     IS_SILENT.store(true, Ordering::Relaxed);
 }
 
 static IS_SILENT: AtomicBool = AtomicBool::new(false);
 
-fn send(message: Message, or_else: Else) {
+fn send(message: Message, if_full: IfFull) {
     if let Some(outbox) = &*OUTBOX
         && !IS_SILENT.load(Ordering::Relaxed)
     {
-        warn_of(outbox.tell(message, or_else));
+        warn_of(outbox.tell(message, if_full));
     }
 }
 
-/// Says so once: what is wrong then is wrong for each message.
+/// Logs an error once, since it would come for each message.
 fn warn_of(told: io::Result<()>) {
     static IS_SAID: AtomicBool = AtomicBool::new(false);
     if let Err(error) = told
@@ -146,7 +146,7 @@ fn warn_of(told: io::Result<()>) {
     }
 }
 
-/// The way to systemd; none if nobody is to be told.
+/// The way to systemd, if there is one.
 static OUTBOX: LazyLock<Option<Outbox>> = LazyLock::new(|| {
     let path = std::env::var_os("NOTIFY_SOCKET")?;
     match Outbox::to(&path) {
@@ -161,7 +161,7 @@ static OUTBOX: LazyLock<Option<Outbox>> = LazyLock::new(|| {
 struct Outbox {
     to: UnixAddr,
     socket: UnixDatagram,
-    /// What there was no room for, and has to be told.
+    /// Messages that there was no room for, and that must be sent.
     late: Mutex<VecDeque<Message>>,
     is_late: Notify,
 }
@@ -182,7 +182,7 @@ impl Outbox {
         Ok(Self { to, socket, late: Mutex::default(), is_late: Notify::new() })
     }
 
-    fn tell(&self, message: Message, or_else: Else) -> io::Result<()> {
+    fn tell(&self, message: Message, if_full: IfFull) -> io::Result<()> {
         let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
         self.send_late(&mut late)?;
         if late.is_empty() && self.send(&message)? {
@@ -190,14 +190,14 @@ impl Outbox {
         }
         let is_told_already = message.descriptors.is_empty()
             && late.back().is_some_and(|last| last.text == message.text);
-        if or_else == Else::Later && !is_told_already {
+        if if_full == IfFull::SendLater && !is_told_already {
             late.push_back(message);
             self.is_late.notify_one();
         }
         Ok(())
     }
 
-    /// Tells what is late, as far as there is room; the rest stays.
+    /// Sends late messages, as far as there is room.
     fn send_late(&self, late: &mut VecDeque<Message>) -> io::Result<()> {
         while let Some(message) = late.front() {
             match self.send(message) {
@@ -212,7 +212,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether there was room for it.
+    /// Sends a message. Returns whether there was room for it.
     fn send(&self, message: &Message) -> io::Result<bool> {
         let text = [IoSlice::new(message.text.as_bytes())];
         let numbers: Vec<_> = message.descriptors.iter().map(OwnedFd::as_raw_fd).collect();
@@ -227,7 +227,7 @@ impl Outbox {
     }
 }
 
-/// Tells what systemd had no room for, once it has.
+/// Sends late messages once there is room; for ever.
 pub(crate) async fn keep_telling_late() -> Infallible {
     let Some(outbox) = &*OUTBOX else { return pending().await };
     loop {
@@ -249,15 +249,15 @@ impl Notifier {
         Self { is_on, changed: Notify::new() }
     }
 
-    /// The status is another one now.
+    /// Marks the status as changed.
     pub(crate) fn changed(&self) {
         if self.is_on {
             self.changed.notify_one();
         }
     }
 
-    /// Tells the status now and when it has changed, at most once a second.
-    /// As long as nothing changes, nothing wakes us.
+    /// Tells systemd the status, now and whenever it changes, at most once a second. Wakes
+    /// only when it changes.
     pub(crate) async fn keep_telling(&self, status: impl Fn() -> String) -> Infallible {
         if !self.is_on {
             return pending().await;
@@ -271,22 +271,22 @@ impl Notifier {
 }
 
 impl Watchdog {
-    /// That of this process. To be called before
-    /// [`crate::process::background::detach`]: it is meant for this process id.
+    /// The watchdog of this process. To be called before
+    /// [`crate::process::background::detach`], since the variables name this process id.
     #[must_use]
     pub(crate) fn from_env() -> Self {
-        // Four times as often as it has to be, so that a busy system has time.
+        // Four times as often as needed, so that a busy system has time.
         let interval = sd_notify::watchdog_enabled().and_then(|limit| limit.checked_div(4));
         Self(interval.filter(|interval| !interval.is_zero()))
     }
 
-    /// Feeds it for as long as `all_answer` ends: a thread that is stuck keeps that from
-    /// ending, and systemd then ends us.
+    /// Feeds the watchdog each time `all_answer` has returned. While a thread is stuck it
+    /// does not return, and systemd ends the process.
     pub(crate) async fn feed(self, all_answer: impl AsyncFn()) -> Infallible {
         let Some(interval) = self.0 else { return pending().await };
         loop {
             all_answer().await;
-            tell(&[Alive], Else::Never);
+            tell(&[Alive], IfFull::Drop);
             sleep(interval).await;
         }
     }

@@ -184,7 +184,7 @@ fn keys_that_are_no_keys_are_refused() {
         (write("empty", 0, 0o600), 65, "the key has 0 bytes, fewer than 32"),
         (write("short", 31, 0o600), 65, "the key has 31 bytes, fewer than 32"),
         (write("long", 65_537, 0o600), 65, "the key has more than 65536 bytes"),
-        (write("open", 32, 0o644), 77, "is open to others than its owner (mode 0644)"),
+        (write("open", 32, 0o644), 77, "is open to others (mode 0644)"),
     ];
     for (path, code, reason) in cases {
         let path = path.to_str().unwrap();

@@ -213,7 +213,7 @@ fn a_file_that_is_no_pid_file_is_left_as_it_is() {
     for name in ["redis.key", "notes"] {
         let before = fs::read(folder.path(name)).unwrap();
         let output = background(&folder, "-d", source(), nobody(), &["-p", name]);
-        let reason = format!("{name} holds something else than a process id");
+        let reason = format!("{name} holds something other than a process id");
         assert_failed(&output, 73, &reason);
         assert_eq!(fs::read(folder.path(name)).unwrap(), before);
     }
@@ -247,7 +247,7 @@ fn a_device_as_the_pid_file_is_no_pid_file() {
     let fifo = folder.path("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let output = background(&folder, "-d", source(), nobody(), &["-p", "fifo"]);
-    assert_failed(&output, 73, "cannot write the process id to fifo: it is no regular file");
+    assert_failed(&output, 73, "cannot write the process id to fifo: it is not a regular file");
 }
 
 /// Runs `spiped -F` as a program that had `--block-signal` or `--ignore-signal`.

@@ -135,7 +135,7 @@ fn status_says_what_is_wrong() {
     let status = fails(r"spiped-send@o\x2dut.service");
     assert!(status.contains(r"hint: the unit has the name of the file as it is"), "{status}");
 
-    let open = "the key file /etc/spiped/out.key is open to others than its owner (mode 0644)";
+    let open = "the key file /etc/spiped/out.key is open to others (mode 0644)";
     let short = "is refused: the key has 31 bytes, fewer than 32\"";
     for (length, mode, reason) in [(32, 0o644, open), (31, 0o600, short)] {
         host.write_etc("out.key", vec![3; length], mode);

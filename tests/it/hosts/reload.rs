@@ -60,7 +60,7 @@ fn reload_puts_a_new_key_in_force_and_refuses_a_bad_one() {
         host.write_etc("redis.key", "short", 0o600);
         is_refused(host, "the key has 5 bytes, fewer than 32");
         host.write_etc("redis.key", [7; 32], 0o604);
-        is_refused(host, "is open to others than its owner (mode 0604)");
+        is_refused(host, "is open to others (mode 0604)");
         round_trip(&mut connect(sender()), b"with the key that it had");
         round_trip(&mut before, b"as before");
     });

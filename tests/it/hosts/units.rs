@@ -85,7 +85,7 @@ fn the_units_refuse_keys_that_differ_or_are_open_to_others() {
     server.write_etc("redis.key", [3; 32], 0o644);
     assert!(!server.run(&format!("systemctl restart {RECEIVE}")).status.success());
     let log = server.log(RECEIVE);
-    assert!(log.contains("redis.key is open to others than its owner (mode 0644)"), "{log}");
+    assert!(log.contains("redis.key is open to others (mode 0644)"), "{log}");
 
     server.must("chmod 600 /etc/spiped/redis.key");
     server.must("chown 65534 /etc/spiped/redis.key");
