@@ -9,14 +9,14 @@
 //! The folders are layers: code names only what stands below it here.
 //!
 //! ```text
-//! program    the command line is read, a command or a pipe is run, an error is told
-//! setup      systemd is made to run an end of a pipe, by one command
+//! program    reads the command line, runs a command or a pipe, prints an error
+//! setup      has systemd run an end of a pipe, by one command
 //! daemon     sockets and time: accept ─ connection ─ relay ─ net
-//! unit       what a systemd unit of ours needs: its check, its restart, what it tells
-//! keys       key files are read, checked and wiped; the keys in force
-//! logging    the log, which nobody waits for
+//! unit       what the systemd units need: check, keeper, handover, notifications
+//! keys       key files, and the key in force
+//! logging    the log, for which no connection waits
 //! process    the process: background, pid file, user, signals, standard streams
-//! config     words of the command line become values that cannot be wrong
+//! config     the command line and environment become values that cannot be wrong
 //! report     what an error tells the operator: text, hint, exit code
 //! protocol   the handshake and the records: bytes in, bytes out
 //! ```

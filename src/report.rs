@@ -1,5 +1,5 @@
-//! What an error tells the operator: its own text, one lower-case line; a hint; and an
-//! exit code of `sysexits.h`. Each error has all three beside what fails.
+//! What an error tells the operator: a text of one lower-case line, a hint, and an exit code
+//! of `sysexits.h`. Each error has all three beside what fails.
 
 use std::error::Error;
 use std::io;
@@ -9,14 +9,14 @@ use thiserror::Error;
 
 /// An error that can end the program.
 pub(crate) trait Report: Error {
-    /// What to do about it.
+    /// What may help the operator.
     fn hint(&self) -> &str;
 
     /// The exit code, one of [`exit`].
     fn exit_code(&self) -> u8;
 }
 
-/// Any of them: only the program itself, at the top, does not know which.
+/// Any error that can end the program.
 pub(crate) type AnyError = Box<dyn Report>;
 
 impl<E: Report + 'static> From<E> for AnyError {
@@ -37,20 +37,20 @@ pub(crate) mod exit {
     pub(crate) const NO_USER: u8 = 67;
     /// `EX_NOHOST`: a host's name does not resolve.
     pub(crate) const NO_HOST: u8 = 68;
-    /// `EX_UNAVAILABLE`: an address, another process or another host is not to be had.
+    /// `EX_UNAVAILABLE`: an address, another process or another host is not available.
     pub(crate) const UNAVAILABLE: u8 = 69;
-    /// `EX_OSERR`: the system is short of something.
+    /// `EX_OSERR`: the system lacks a resource.
     pub(crate) const OS: u8 = 71;
     /// `EX_CANTCREAT`: a file cannot be made, or is in the way.
     pub(crate) const CANNOT_CREATE: u8 = 73;
-    /// `EX_TEMPFAIL`: the server behind a receiver is not to be had now.
+    /// `EX_TEMPFAIL`: the server behind a receiver is not available now.
     pub(crate) const TRY_LATER: u8 = 75;
-    /// `EX_PROTOCOL`: what answers is no receiver.
+    /// `EX_PROTOCOL`: another program answers in the place of a receiver.
     pub(crate) const PROTOCOL: u8 = 76;
     /// `EX_NOPERM`: rights are missing, or a file is open to others.
     pub(crate) const NO_PERMISSION: u8 = 77;
 
-    /// All of them.
+    /// All exit codes.
     pub(crate) const ALL: [u8; 11] = [
         USAGE,
         DATA,
@@ -72,7 +72,7 @@ pub(crate) mod exit {
     }
 }
 
-/// The operating system has refused something.
+/// An error of the operating system.
 #[derive(Debug, Error)]
 #[error("{what}: {error}")]
 pub(crate) struct SystemError {
@@ -82,7 +82,7 @@ pub(crate) struct SystemError {
 }
 
 impl SystemError {
-    /// Names what failed: for `map_err`.
+    /// Names what failed, for `map_err`.
     pub(crate) const fn of(what: &'static str) -> impl Fn(io::Error) -> Self + Copy {
         move |error| Self { what, error }
     }
@@ -91,9 +91,9 @@ impl SystemError {
 impl Report for SystemError {
     fn hint(&self) -> &str {
         match (self.error.kind(), self.error.raw_os_error()) {
-            (io::ErrorKind::BrokenPipe, _) => "whoever read it has ended",
+            (io::ErrorKind::BrokenPipe, _) => "the program that read it has ended",
             (_, Some(EMFILE)) => "raise the limit of file descriptors (LimitNOFILE=, ulimit -n)",
-            // What clone(2) says where there may be no further task.
+            // The error of clone(2) at the limit of threads.
             (io::ErrorKind::WouldBlock, _) => {
                 "raise the limit of threads (TasksMax=, the container's pids limit, ulimit -u)"
             }
@@ -101,7 +101,7 @@ impl Report for SystemError {
             (_, Some(EBADF | EISDIR)) => {
                 "it must be a file, a pipe, a socket or a terminal, open for that"
             }
-            _ => "the system is short of something, its log may say of what",
+            _ => "the system lacks a resource, and its log may say which",
         }
     }
 

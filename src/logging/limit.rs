@@ -1,5 +1,5 @@
-//! A limit for lines that a stranger, a starved system or a target that is down can cause
-//! at will: so many a second, and the next line says how many were suppressed.
+//! Limits of log lines that a stranger, a starved system or a target that is down can cause
+//! at will. The next line after a limit was reached says how many were suppressed.
 
 use std::mem;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A limit of lines a second for one kind.
+/// A limit of lines a second for one kind of line.
 #[derive(Debug)]
 pub(crate) struct LogLimit {
     most: u32,
@@ -16,20 +16,20 @@ pub(crate) struct LogLimit {
 
 #[derive(Debug, Default)]
 struct State {
-    /// When the second began that is counted.
+    /// When the second began that `said` counts.
     began: Option<Instant>,
     said: u32,
     suppressed: u64,
 }
 
 impl LogLimit {
-    /// At most so many lines a second.
+    /// A limit of `most` lines a second.
     pub(crate) fn new(most: u32) -> Self {
         Self { most, state: Mutex::default() }
     }
 
-    /// Whether a line may be written now: `Some` with how many were left out
-    /// before it.
+    /// Whether a line may be written now: `Some` with the number of lines that were
+    /// suppressed before it.
     pub(crate) fn allow(&self) -> Option<u64> {
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +45,7 @@ impl LogLimit {
         Some(mem::take(&mut state.suppressed))
     }
 
-    /// How many were left out that no line has counted yet.
+    /// How many suppressed lines no other line has counted yet.
     pub(crate) fn rest(&self) -> u64 {
         mem::take(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).suppressed)
     }

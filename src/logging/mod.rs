@@ -1,11 +1,11 @@
-//! The log: text or JSON, on standard error (with systemd's level prefixes
-//! where that is the journal) or to syslog.
+//! The log: text or JSON, to standard error (with systemd's level prefixes where that is the
+//! journal) or to syslog.
 //!
 //! ```text
 //! event ─ subscriber ─ queue ─ thread ─ sink
 //! ```
 //!
-//! Whoever logs never waits: a sink may stand still for as long as it likes.
+//! Code that logs never waits, however long a sink stands still.
 
 pub(crate) mod limit;
 mod queue;
@@ -24,11 +24,10 @@ use self::queue::{Entry, Lines, Queue};
 use self::sink::{Sink, SinkKind};
 use crate::config::{LogConfig, LogFormat};
 
-/// How long the end of the process waits for what is still to be written.
+/// How long the end of the process waits for lines that are still to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// The running log. Guard: waits, for a moment, until all is written when
-/// dropped.
+/// The running log. Guard: when dropped, waits a moment until all lines are written.
 #[must_use]
 pub(crate) struct Log(Arc<Queue>);
 
@@ -38,10 +37,10 @@ impl Drop for Log {
     }
 }
 
-/// Starts the log. From here on a panic is a line of it, too.
+/// Starts the log. From here on a panic is logged, too.
 ///
 /// # Errors
-/// When there can be no thread for it, or no further descriptor of standard error.
+/// When its thread cannot be started, or standard error cannot be duplicated.
 pub(crate) fn start(config: LogConfig) -> io::Result<Log> {
     let sink = Sink::new(config.sink)?;
     let style = Style { format: config.format, level: config.level.0, sink: sink.kind() };
@@ -54,7 +53,7 @@ pub(crate) fn start(config: LogConfig) -> io::Result<Log> {
     Ok(Log(queue))
 }
 
-/// How lines look.
+/// The style of log lines.
 #[derive(Clone, Copy)]
 struct Style {
     format: LogFormat,
@@ -64,7 +63,7 @@ struct Style {
 
 /// Turns events into lines of a queue.
 fn subscriber(style: Style, queue: Arc<Queue>) -> Box<dyn Subscriber + Send + Sync> {
-    // The journal and syslog have the time and the level already.
+    // The journal and syslog have a time and a level of their own.
     let has_level = style.format == LogFormat::Json
         || matches!(style.sink, SinkKind::Terminal | SinkKind::File);
     let log = tracing_subscriber::fmt()
@@ -81,8 +80,8 @@ fn subscriber(style: Style, queue: Arc<Queue>) -> Box<dyn Subscriber + Send + Sy
     }
 }
 
-/// The thread of the log: writes what is queued, for ever. Counts the lines that
-/// are left out, and says how many as soon as a line can be written again.
+/// The thread of the log: writes queued lines, for ever. Counts suppressed lines, and logs
+/// their number as soon as a line can be written again.
 fn write_lines(queue: &Queue, mut sink: Sink, style: Style) {
     let mut suppressed = 0_u64;
     loop {
@@ -95,13 +94,13 @@ fn write_lines(queue: &Queue, mut sink: Sink, style: Style) {
         };
         if written.is_err() {
             suppressed = suppressed.saturating_add(1);
-        } else if suppressed > 0 && say_suppressed(suppressed, &mut sink, style).is_ok() {
+        } else if suppressed > 0 && log_suppressed(suppressed, &mut sink, style).is_ok() {
             suppressed = 0;
         }
     }
 }
 
-fn say_suppressed(suppressed: u64, sink: &mut Sink, style: Style) -> io::Result<()> {
+fn log_suppressed(suppressed: u64, sink: &mut Sink, style: Style) -> io::Result<()> {
     let line = Arc::new(Queue::default());
     tracing::subscriber::with_default(subscriber(style, Arc::clone(&line)), || {
         warn!(
@@ -109,12 +108,12 @@ fn say_suppressed(suppressed: u64, sink: &mut Sink, style: Style) -> io::Result<
             suppressed, "log lines were suppressed"
         );
     });
-    // There is none where warnings are not asked for.
+    // There is no line where warnings are not logged.
     line.pop().map_or(Ok(()), |line| sink.write(&line))
 }
 
-/// One line with the place. Not what was being worked on: that may be secret,
-/// and a panic's message may quote it.
+/// Logs a panic as one line with its location. The panic's message is not logged, since it
+/// may quote a secret.
 fn log_panic(info: &PanicHookInfo<'_>) {
     let location = info.location().map(tracing::field::display);
     error!(

@@ -1,5 +1,5 @@
-//! The way of a line from whoever logs to the thread that writes it: bounded, and
-//! nobody waits for room in it.
+//! The queue of lines, from the code that logs to the thread that writes. The queue is
+//! bounded, and code that logs does not wait for room in it.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -10,13 +10,13 @@ use std::time::Duration;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Lines that wait at most; further ones are left out.
+/// The most lines that wait; further ones are suppressed.
 const LINES_MAX: usize = 1024;
 
-/// So many that were left out are told at once.
+/// When this many lines are suppressed, their number is logged before the lines that wait.
 const SUPPRESSED_MAX: u64 = 10_000;
 
-/// Lines that wait to be written.
+/// The lines that wait to be written.
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
@@ -26,27 +26,27 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Waiting {
     lines: VecDeque<Line>,
-    /// How many lines were left out since the thread was told so.
+    /// How many lines were suppressed since the thread was last told.
     suppressed: u64,
-    /// Whether the thread has a line in hand.
+    /// Whether the thread is writing a line.
     is_writing: bool,
 }
 
-/// One line of the log, its end included.
+/// One line of the log, with its end of line.
 pub(super) struct Line {
     pub(super) level: Level,
     pub(super) text: Vec<u8>,
 }
 
-/// What the thread gets.
+/// An entry for the thread.
 pub(super) enum Entry {
     Line(Line),
-    /// So many lines were left out.
+    /// This many lines were suppressed.
     Suppressed(u64),
 }
 
 impl Queue {
-    /// Queues a line if there is room, else counts it.
+    /// Queues a line if there is room; otherwise counts it as suppressed.
     fn push(&self, line: Line) {
         let mut waiting = self.lock();
         if waiting.lines.len() < LINES_MAX {
@@ -58,7 +58,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// The next entry, once there is one: the one before it has been written.
+    /// Waits for the next entry. To be called once the previous entry is written.
     pub(super) fn next(&self) -> Entry {
         let mut waiting = self.lock();
         waiting.is_writing = false;
@@ -77,7 +77,7 @@ impl Queue {
         self.lock().lines.pop_front()
     }
 
-    /// Waits until nothing is left to be written, but no longer than that.
+    /// Waits until nothing is left to be written, but no longer than `limit`.
     pub(super) fn wait_until_written(&self, limit: Duration) {
         let is_unwritten = |waiting: &mut Waiting| {
             waiting.is_writing || !waiting.lines.is_empty() || waiting.suppressed > 0
@@ -87,14 +87,14 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Nothing here panics half-way.
+        // No panic here leaves a state half changed.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Waiting {
-    /// The count of what was left out goes behind the lines that wait; while there
-    /// are always some, it goes before them now and then.
+    /// The next entry. The number of suppressed lines goes behind the lines that wait, or
+    /// before them once it has reached [`SUPPRESSED_MAX`].
     fn next(&mut self) -> Option<Entry> {
         let is_due = self.suppressed > 0 && self.lines.is_empty();
         if is_due || self.suppressed >= SUPPRESSED_MAX {
@@ -104,14 +104,14 @@ impl Waiting {
     }
 }
 
-/// Makes a line of the queue of each event.
+/// Puts the line of each event into the queue.
 pub(super) struct Lines {
     pub(super) queue: Arc<Queue>,
-    /// Whether a line says its level, before all else but the time.
+    /// Whether a line has its level, behind the time.
     pub(super) has_level: bool,
 }
 
-/// The line of an event of that level; the subscriber gives it whole.
+/// Takes the line of an event of that level. The subscriber writes it as a whole.
 pub(super) struct LineOf<'a>(&'a Lines, Level);
 
 impl<'a> MakeWriter<'a> for Lines {
@@ -131,7 +131,7 @@ impl Write for LineOf<'_> {
         let &mut Self(&Lines { ref queue, has_level }, level) = self;
         let mut text = line.to_owned();
         let name = level.as_str().as_bytes();
-        // Written as it is asked for: the subscriber has capitals.
+        // In lower case, as in `--log`: the subscriber writes capitals.
         if has_level
             && let Some(start) = text.windows(name.len()).position(|part| part == name)
             && let Some(name) = text.get_mut(start..start.saturating_add(name.len()))
@@ -155,7 +155,7 @@ mod tests {
         queue.push(Line { level: Level::INFO, text: text.to_owned() });
     }
 
-    /// What the thread would write: texts, and counts of what was left out.
+    /// What the thread would write: texts, and numbers of suppressed lines.
     fn rest(queue: &Queue) -> Vec<Result<Vec<u8>, u64>> {
         push(queue, b"end");
         let entries = std::iter::repeat_with(|| match queue.next() {
@@ -189,7 +189,7 @@ mod tests {
         let written = Arc::clone(&queue);
         let writer = std::thread::spawn(move || {
             assert!(matches!(written.next(), Entry::Line(_)));
-            // Not yet: it is in hand.
+            // The thread is still writing.
             written.wait_until_written(Duration::from_millis(1));
             assert!(written.lock().is_writing);
             let Entry::Line(last) = written.next() else { panic!("no line") };

@@ -1,7 +1,7 @@
-//! Where lines go. Only the thread of the log writes, so it may wait there.
+//! Sinks: where log lines go. Only the log's thread writes to a sink, so it may block there.
 //!
-//! A journal or a syslog that has gone is connected to again with the next line; a
-//! line that cannot be written is an error, for whoever counts them.
+//! If the journal or syslog is gone, each line tries to connect again. A line that cannot be
+//! written is an error, and counts as suppressed.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -15,9 +15,9 @@ use tracing::Level;
 use super::queue::Line;
 use crate::config::LogSink;
 
-/// Where the system's log takes lines (syslog(3)).
+/// The socket of the system's log (syslog(3)).
 const SYSLOG: &str = "/dev/log";
-/// Where the journal takes what would be a standard error.
+/// The socket on which the journal takes lines of standard error.
 const JOURNAL: &str = "/run/systemd/journal/stdout";
 
 /// An open sink.
@@ -30,21 +30,21 @@ enum Output {
     /// A copy of standard error, so that no lock is held while it stands still.
     File {
         file: File,
-        /// Whether a line has ended in its middle.
+        /// Whether the last line was written only in part.
         is_torn: bool,
     },
-    /// None while nobody listens there.
+    /// `None` while nothing listens there.
     Syslog(Option<UnixDatagram>),
 }
 
-/// What kind of sink it is.
+/// The kind of a sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SinkKind {
     Terminal,
     /// A file or a pipe.
     File,
-    /// Standard error that is the journal: each line begins with its level,
-    /// such as `<4>` (sd-daemon(3)).
+    /// Standard error is the journal: each line begins with its level, such as `<4>`
+    /// (sd-daemon(3)).
     Journal,
     Syslog,
 }
@@ -73,7 +73,7 @@ impl Sink {
         self.kind
     }
 
-    /// Writes a line, however long that takes.
+    /// Writes a line, which may block.
     pub(super) fn write(&mut self, line: &Line) -> io::Result<()> {
         let severity = severity(line.level);
         match &mut self.to {
@@ -116,16 +116,16 @@ fn connect_to_syslog() -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// As systemd does it for a unit's standard error: who we are, no unit but our own,
-/// the level of a line without one, and that lines begin with theirs.
+/// Connects as systemd does for a unit's standard error. The header has the program's name,
+/// no other unit, a level for lines without one, and that lines begin with their level.
 fn connect_to_journal() -> io::Result<File> {
     let mut stream = UnixStream::connect(JOURNAL)?;
     stream.write_all(b"spiped\n\n30\n1\n0\n0\n0\n")?;
     Ok(File::from(OwnedFd::from(stream)))
 }
 
-/// As `Write::write_all`, also where another process has made the file
-/// non-blocking: that is shared. `written` says how much was.
+/// As `Write::write_all`, also where the file is non-blocking, a mode that another process
+/// may have set. `written` becomes the number of bytes that were written.
 fn write_all(mut file: &File, mut bytes: &[u8], written: &mut usize) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write(bytes) {
@@ -151,10 +151,10 @@ fn is_journal(stderr: &File) -> bool {
         .is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
-/// The facility of daemons (syslog(3)).
+/// The facility `daemon` of syslog(3).
 const DAEMON: u8 = 3 << 3;
 
-/// The level as syslog has it.
+/// The severity of a level in syslog(3).
 const fn severity(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,

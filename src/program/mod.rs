@@ -1,4 +1,5 @@
-//! Parse, run, print what went wrong with a hint, exit with its code.
+//! The program: parses the command line, runs it, prints an error with its hint, and exits
+//! with its code.
 
 mod output;
 mod usage;
@@ -41,9 +42,9 @@ use crate::{logging, setup};
 /// The whole program, under either of its names: `spiped` and `spipe`.
 #[must_use]
 pub fn main() -> ExitCode {
-    // What cannot be written is an error, and does not end this process.
+    // A write beyond the limit of a file's size is an error, and does not end this process.
     signals::ignore_file_size();
-    // Before a key is there to be seen.
+    // Before a key is in memory.
     if let Err(error) = forbid_inspection() {
         return end(Err(
             SystemError::of("cannot close this process to others")(error.into()).into()
@@ -63,7 +64,7 @@ pub fn main() -> ExitCode {
             end(told(check::check(&configuration, &key).map_err(Into::into)))
         }
         Some(Command::Rekey { socket, key }) => {
-            // In a unit the daemon has told it, in the same log.
+            // In a unit, the daemon has logged the id in the log of the unit.
             let told = |id| unit_name().map_or_else(|| print(&format_args!("{id}\n")), |_| Ok(()));
             end(client::rekey(&socket, &key).map_err(Into::into).and_then(told))
         }
@@ -77,12 +78,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// One binary, two names: `spipe` is a link to `spiped`.
+/// Whether the program was started as `spipe`, which is a link to `spiped`.
 fn is_named_spipe() -> bool {
     std::env::args_os().next().is_some_and(|name| Path::new(&name).ends_with("spipe"))
 }
 
-/// Whoever else holds a socket that is standard output: its reader sees the end.
+/// Runs `spipe`. Where standard output is a socket, its reader sees the end even if other
+/// processes have the socket, too.
 fn spipe_and_end() -> ExitCode {
     match spipe() {
         Ok(code) => code,
@@ -101,7 +103,7 @@ fn is_of_stream(error: &(dyn std::error::Error + 'static)) -> bool {
     error.is::<PipeBroken>()
 }
 
-/// Standard input and output through a pipe.
+/// Runs `spipe`: standard input and output through a pipe.
 fn spipe() -> Result<ExitCode, AnyError> {
     let line = CommandLine::<SpipeArgs>::read().and_then(CommandLine::config);
     let (config, unknown): (TunnelConfig, _) = match line {
@@ -109,7 +111,7 @@ fn spipe() -> Result<ExitCode, AnyError> {
         Err(error) => return usage(error).map(|()| ExitCode::SUCCESS),
     };
     for unknown in unknown {
-        // Where that can't be told, nothing is lost but this.
+        // A warning that cannot be written is no reason to fail.
         let _unwritten =
             writeln!(io::stderr(), "spipe: {unknown}\nhint: {}", UnknownVariable::HINT);
     }
@@ -120,7 +122,7 @@ fn spipe() -> Result<ExitCode, AnyError> {
     })
 }
 
-/// One end of a pipe, until a signal ends it.
+/// Runs one end of a pipe until a signal ends it.
 fn pipe(config: &Config, unknown: &[UnknownVariable]) -> ExitCode {
     let start = match Inherited::take() {
         Ok(sockets) => Start { sockets, watchdog: Watchdog::from_env(), ..Start::default() },
@@ -141,7 +143,7 @@ fn pipe(config: &Config, unknown: &[UnknownVariable]) -> ExitCode {
             }
             Err(error) => end(Err(SystemError::of("cannot start a process")(error).into())),
         },
-        // Before the key is read: the parent never has it.
+        // Before the key is read, so that the parent never has it.
         RunMode::Background => match detach() {
             Ok(Detached::Parent(code)) => code,
             Ok(Detached::Child(announcement)) => {
@@ -152,7 +154,7 @@ fn pipe(config: &Config, unknown: &[UnknownVariable]) -> ExitCode {
     }
 }
 
-/// Reads the key, binds, drops privileges, tells that it is ready, serves.
+/// Reads the key, binds the source, drops privileges, tells that it is ready, and serves.
 fn serve(
     config: &Config,
     unknown: &[UnknownVariable],
@@ -174,7 +176,7 @@ fn serve(
         if let Some(run_as) = run_as {
             privileges::drop_to(run_as).map_err(caused_by("-u"))?;
         }
-        // In the background the parent tells systemd, which listens to it.
+        // In the background the parent notifies systemd, which still expects it from there.
         if let Some(announcement) = announcement {
             return Ok(announcement.announce().map_err(SystemError::of("cannot detach"))?);
         }
@@ -245,14 +247,13 @@ fn completions(shell: Shell, name: Program) -> Result<(), AnyError> {
     print(&String::from_utf8_lossy(&script))
 }
 
-/// Has systemd know why a unit of its does not start: where it tries again,
-/// its status shows that and not the log.
+/// Tells systemd why a unit does not start, so that the unit's status has the reason.
 fn told(result: Result<(), AnyError>) -> Result<(), AnyError> {
     result.inspect_err(|error| tell_last_status(&printable(&error.to_string())))
 }
 
-/// Whether standard error takes two lines, at once or soon: who reads it may have
-/// stopped, and must not keep us from ending.
+/// Whether standard error takes two lines within a second: a reader that has stopped must
+/// not keep this process from ending.
 fn stderr_has_room() -> bool {
     let stderr = io::stderr();
     let mut stderr = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
@@ -265,7 +266,7 @@ fn end(result: Result<(), AnyError>) -> ExitCode {
         Err(error) => {
             let name = if is_named_spipe() { "spipe" } else { "spiped" };
             if stderr_has_room() {
-                // Where standard error is gone too, the exit code still tells.
+                // Where standard error is gone, only the exit code tells.
                 let (line, hint) =
                     (printable(&error.to_string()), printable(&as_given(error.hint())));
                 let _unwritten = writeln!(io::stderr(), "{name}: {line}\nhint: {hint}");
@@ -275,8 +276,8 @@ fn end(result: Result<(), AnyError>) -> ExitCode {
     }
 }
 
-/// One line for a terminal: what an error, or its hint, quotes may hold what would start
-/// a line of its own, or command the terminal.
+/// A text as one line for a terminal. A quoted part of an error or hint may have characters
+/// that would begin another line or control the terminal.
 fn printable(text: &str) -> String {
     let escape = |character: char| match character {
         '\'' | '"' | '\\' => character.to_string(),

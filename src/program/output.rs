@@ -6,7 +6,10 @@ use std::io::Write;
 use crate::process::stdio::Stdout;
 use crate::report::{AnyError, SystemError};
 
-/// Prints it, or says that it cannot be.
+/// Prints a text.
+///
+/// # Errors
+/// When standard output cannot be written.
 pub(super) fn print(text: &dyn fmt::Display) -> Result<(), AnyError> {
     let written = Stdout.write_all(text.to_string().as_bytes());
     Ok(written.map_err(SystemError::of("cannot write to standard output"))?)

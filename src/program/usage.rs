@@ -1,4 +1,4 @@
-//! What clap has to say of the command line.
+//! Errors of the command line, and its help.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use thiserror::Error;
@@ -11,9 +11,8 @@ use crate::report::{AnyError, Report, exit};
 #[derive(Debug, Error)]
 #[error("{reason}")]
 struct UsageError {
-    /// The first line of what is wrong.
     reason: String,
-    /// What was meant, where that can be guessed.
+    /// A guess of what was meant.
     meant: Option<String>,
 }
 
@@ -27,8 +26,7 @@ impl Report for UsageError {
     }
 }
 
-/// What clap has to say: help and version are no failures; of an error its
-/// first line is enough.
+/// Prints what clap asks for, help or version; of an error, takes the first line.
 pub(super) fn usage(error: Unread) -> Result<(), AnyError> {
     let error = match error {
         Unread::Options(error) => return Err(error.into()),
@@ -51,7 +49,7 @@ pub(super) fn usage(error: Unread) -> Result<(), AnyError> {
     let meant = suggestions.iter().find_map(|kind| {
         let meant = error.get(*kind)?;
         if let ContextValue::Strings(several) = meant {
-            // The likeliest stands last.
+            // The likeliest one is the last.
             return several.last().cloned();
         }
         Some(meant.to_string())
