@@ -1,4 +1,4 @@
-//! The steps are done, or undone.
+//! Applying a plan: its steps are done, or undone.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -18,7 +18,7 @@ use super::unit::{Failure, Unit};
 use crate::process::new_file;
 use crate::process::signals::{next, unblock, unless_ignored};
 
-/// What has been done, as what takes it back.
+/// The undoing of a step that was done.
 enum Undo {
     RemoveFolder(PathBuf),
     RemoveFile(PathBuf),
@@ -29,20 +29,20 @@ enum Undo {
 /// Does all steps.
 ///
 /// # Errors
-/// When one fails or a signal asks to end; what was done is undone then.
+/// When a step fails or a signal comes. The steps that were done are undone then.
 pub(super) fn all(steps: Vec<Step>) -> Result<(), SetupError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(SetupError::System)?;
     let mut done = Vec::new();
     let result = runtime.block_on(async {
         let mut signals = Interrupts::watch().map_err(SetupError::System)?;
         select! {
-            // A signal that came before the last step was done still counts.
+            // A signal counts if it comes before the last step is done.
             biased;
             number = signals.any() => Err(SetupError::Interrupted(number)),
             result = each(steps, &mut done) => result,
         }
     });
-    // From here on signals are caught and ignored: the way back is short.
+    // From here on signals are ignored: undoing takes only a moment.
     result.map_err(|error| undo(done, error))
 }
 
@@ -53,7 +53,8 @@ async fn each(steps: Vec<Step>, done: &mut Vec<Undo>) -> Result<(), SetupError> 
     Ok(())
 }
 
-/// What can be cut off in the middle is noted before it begins.
+/// Does a step. A step that can be cut off in the middle is noted in `done` before it
+/// begins.
 async fn one(step: Step, done: &mut Vec<Undo>) -> Result<(), SetupError> {
     match step {
         Step::Folder { path, mode } => {
@@ -79,7 +80,7 @@ async fn one(step: Step, done: &mut Vec<Undo>) -> Result<(), SetupError> {
                 done.push(Undo::Stop(unit.clone()));
             }
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            // Else one that waits for its port would be waited for.
+            // `start` would wait for a unit that waits for its port.
             let how = if before == Activity::Retrying { "restart" } else { "start" };
             if let Err(error) = systemctl(&[how, &unit.to_string()]).await {
                 let failure = Failure::of(&unit, now, &error);
@@ -102,12 +103,12 @@ fn cannot_make(path: &Path, error: io::Error) -> SetupError {
 async fn systemctl(words: &[&str]) -> Result<(), SetupError> {
     let command = command("systemctl", words);
     let mut command = process::Command::from(command);
-    // Given up at a signal: then it need not wait any longer.
+    // The command is killed when a signal ends this.
     let output = command.kill_on_drop(true).output().await;
     judge(command.as_std(), output).map(drop)
 }
 
-/// Takes back what was done, the latest first.
+/// Undoes steps, the last one first.
 fn undo(done: Vec<Undo>, error: SetupError) -> SetupError {
     let left: Vec<_> = done.into_iter().rev().filter_map(|step| step.run().err()).collect();
     if left.is_empty() {
@@ -118,13 +119,13 @@ fn undo(done: Vec<Undo>, error: SetupError) -> SetupError {
 
 impl Undo {
     fn run(self) -> Result<(), String> {
-        // Another signal may have hit the first.
+        // Twice, since a signal may have ended the first command.
         let once = |words: &[&str]| run(&mut command("systemctl", words)).map(drop);
         let systemctl = |words: &[&str]| once(words).or_else(|_| once(words));
         match self {
             Self::RemoveFile(path) => fs::remove_file(&path).map_err(|error| not(&path, &error)),
             Self::RemoveFolder(path) => match fs::remove_dir(&path) {
-                // Somebody else has put something there meanwhile.
+                // Not an error where somebody has put a file there meanwhile.
                 Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => {
                     Err(not(&path, &error))
                 }
@@ -134,12 +135,12 @@ impl Undo {
                 systemctl(&["disable", &unit.to_string()]).map_err(|error| error.to_string())
             }
             Self::Stop(unit) => {
-                // A client may have come, and the socket started its service again.
+                // The socket may have started its service for a client.
                 let units = [Some(unit.to_string()), unit.started_by_it().map(|it| it.to_string())];
                 let units: Vec<_> = units.iter().flatten().map(String::as_str).collect();
                 let of_units = |verb| [&[verb], units.as_slice()].concat();
                 let stopped = systemctl(&of_units("stop")).map_err(|error| error.to_string());
-                // It fails where nothing has failed.
+                // Fails where no unit has failed.
                 let _nothing = systemctl(&of_units("reset-failed"));
                 stopped
             }
@@ -151,7 +152,7 @@ fn not(path: &Path, error: &io::Error) -> String {
     format!("{}: {error}", path.display())
 }
 
-/// INT, TERM and HUP, but those that were ignored at the start.
+/// INT, TERM and HUP, except those that were ignored at the start.
 struct Interrupts([(SignalKind, Option<Signal>); 3]);
 
 impl Interrupts {
@@ -166,7 +167,7 @@ impl Interrupts {
         Ok(signals)
     }
 
-    /// The number of the first that comes.
+    /// Waits for a signal, and returns its number.
     async fn any(&mut self) -> i32 {
         let [(int, on_int), (term, on_term), (hup, on_hup)] = &mut self.0;
         select! {

@@ -1,4 +1,4 @@
-//! Who listens where a pipe is to listen: only root can know.
+//! Finds the process or unit that listens where a pipe should listen, which only root can.
 
 use std::net::SocketAddr;
 
@@ -9,11 +9,11 @@ use super::systemd::ask;
 use super::unit::pipe_of;
 use crate::config::Address;
 
-/// What to do about an address that is taken, by whom it is taken.
+/// The hint for an address that is in use: what uses it, and how to end that.
 pub(super) fn hint(source: &Address) -> Option<String> {
     let Address::Inet(source) = source else { return None };
     let holders = holders(*source);
-    // systemd holds the socket of a socket unit, beside its service if that runs.
+    // systemd, as process 1, also holds the socket of a socket unit.
     let process = holders.iter().find(|process| process.pid != 1);
     let unit = match process {
         Some(process) => unit_of(process),
@@ -31,7 +31,7 @@ pub(super) fn hint(source: &Address) -> Option<String> {
     Some(format!("process {pid}, {name}, listens there: choose another port, or end it first"))
 }
 
-/// The processes that have a socket which listens there.
+/// The processes that have a listening socket at an address.
 fn holders(wanted: SocketAddr) -> Vec<Process> {
     let all = [tcp(), tcp6()].into_iter().flatten().flatten();
     let sockets: Vec<_> = all
@@ -39,7 +39,7 @@ fn holders(wanted: SocketAddr) -> Vec<Process> {
         .map(|it| FDTarget::Socket(it.inode))
         .collect();
     let has_one = |process: &Process| {
-        // Of one that has ended meanwhile there is nothing to be seen.
+        // A process that has ended meanwhile has no descriptors.
         let open = process.fd().into_iter().flatten().flatten();
         open.into_iter().any(|open| sockets.contains(&open.target))
     };
@@ -52,7 +52,7 @@ fn are_in_conflict(one: SocketAddr, other: SocketAddr) -> bool {
         && (ip == of_other || ip.is_unspecified() || of_other.is_unspecified())
 }
 
-/// None of a user's own units, who may give them any name.
+/// The unit of a process. Not a user's own unit, which may have any name.
 fn unit_of(process: &Process) -> Option<String> {
     let groups = process.cgroups().ok()?;
     let is_unit = |part: &&str| matches!(part.rsplit_once('.'), Some((_, "service" | "scope")));

@@ -1,4 +1,4 @@
-//! `spiped setup`: systemd runs an end of a pipe, by one command.
+//! `spiped setup`: one command has systemd run an end of a pipe.
 //!
 //! ```text
 //! words ──▶ config::setup ──▶ plan ──▶ apply ──▶ prove ──▶ report
@@ -7,7 +7,7 @@
 //!     is there already      ◀──┘ └─▶ --dry-run: print
 //! ```
 //!
-//! The steps of one end, each left out where it is done already:
+//! The steps of one end; a step that is done already is left out:
 //!
 //! ```text
 //! folder   /etc/spiped
@@ -18,11 +18,11 @@
 //! start    UNIT.socket with --socket, UNIT.service
 //! ```
 //!
-//! A step is done as a whole or not at all. So a run that was killed, or cut
-//! off by the power, is finished by running the same command again. What runs stays
-//! when its proof fails: the other host may come later.
+//! A step is done as a whole or not at all. So a run that was cut off, by KILL or by a power
+//! cut, is finished by the same command. A pipe whose proof fails stays, since the other
+//! host may come later.
 //!
-//! `remove` takes away what was made.
+//! `remove` takes away what setup has made.
 
 mod apply;
 mod error;
@@ -53,14 +53,14 @@ use crate::protocol::KeyId;
 pub(crate) struct SetupReport {
     /// What was done, and what to do next.
     pub(crate) text: String,
-    /// What of it does not work, though it runs.
+    /// The first failed proof.
     pub(crate) unproved: Option<SetupError>,
 }
 
-/// Sets it up, or removes it; with `--dry-run` only looks.
+/// Sets a pipe up, or removes it; with `--dry-run` only looks.
 ///
 /// # Errors
-/// When it can't be done: nothing has been set up then.
+/// When a pipe cannot be set up, nothing of it is left. A removal may be done in part.
 pub(crate) fn run(task: &Task) -> Result<SetupReport, SetupError> {
     let run = match task {
         Task::Make(setup) => setup.run,
@@ -88,14 +88,15 @@ fn make(setup: &Setup) -> Result<SetupReport, SetupError> {
     }
     let Plan { steps, ends, .. } = plan;
     apply::all(steps).map_err(|error| name_who_listens(error, &ends))?;
-    // Nothing is undone any more, and the proof may take its time.
+    // From here on nothing is undone, and signals may end the proof.
     signals::no_longer_handled().map_err(SetupError::System)?;
     let proofs: Vec<_> = ends.iter().map(|(end, _)| prove::works(end)).collect();
     let text = report::what_runs(setup, &ends, &proofs);
     Ok(SetupReport { text, unproved: proofs.into_iter().find_map(Result::err) })
 }
 
-/// The unit itself, in its sandbox, cannot know who has its address.
+/// Replaces the hint of a unit whose address is in use: the unit, in its sandbox, cannot see
+/// which process uses it.
 fn name_who_listens(mut error: SetupError, ends: &[(End, KeyId)]) -> SetupError {
     if let SetupError::Start { unit, failure } = &mut error
         && failure.reason.contains("Address already in use")

@@ -1,4 +1,4 @@
-//! What has to be done, given what is there already. Changes nothing.
+//! Making a plan: the steps to be done, given what is there already. Changes nothing.
 
 use std::fs;
 use std::io;
@@ -16,25 +16,24 @@ use crate::keys::file::{self as keys, NewKey, Owners};
 use crate::protocol::KeyId;
 
 const FOLDER: &str = "/etc/spiped";
-/// Of the units that have no name; its own kind of file, so that no pipe's is taken
-/// for it.
+/// The configuration of the units without a name. It is not a .conf file, so that it cannot
+/// be taken for that of a pipe.
 pub(super) const PLAIN_CONF: &str = "/etc/spiped/redis.addr";
 const UNITS: &str = "/etc/systemd/system";
 
-/// What has to be done, in this order.
+/// The steps to be done, in order.
 pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
-    /// Each end of this host, and its key.
+    /// The ends on this host, and their keys.
     pub(super) ends: Vec<(End, KeyId)>,
-    /// Whether what is in [`FOLDER`] can be seen.
     pub(super) sight: Sight,
 }
 
-/// Whether what is there can be seen.
+/// Whether the content of [`FOLDER`] can be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sight {
     Clear,
-    /// Another user than root looks, which only `--dry-run` permits.
+    /// This user is not root, which only `--dry-run` permits.
     Barred,
 }
 
@@ -53,16 +52,16 @@ pub(super) enum Step {
         path: PathBuf,
         content: String,
     },
-    /// Has systemd read files that it has not seen; to enable a unit does, too.
+    /// Has systemd read new files. To enable a unit does that, too.
     ReadUnits,
     Enable(Unit),
     Start(Unit, Activity),
 }
 
-/// What has to be done.
+/// Makes the plan.
 ///
 /// # Errors
-/// When something else than what is wanted is there already.
+/// When something else is there already.
 pub(super) fn make(setup: &Setup, mut given: Option<NewKey>) -> Result<Plan, SetupError> {
     let folder = Path::new(FOLDER);
     let sight = if is_barred() { Sight::Barred } else { Sight::Clear };
@@ -86,18 +85,18 @@ pub(super) fn make(setup: &Setup, mut given: Option<NewKey>) -> Result<Plan, Set
     Ok(plan)
 }
 
-/// Whether another user than root looks, who can't see what is in [`FOLDER`].
+/// Whether this user is not root, and cannot see the content of [`FOLDER`].
 pub(super) fn is_barred() -> bool {
     let seen = fs::read_dir(FOLDER);
     seen.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) && !geteuid().is_root()
 }
 
-/// A pipe's `conf` or `key`.
+/// The path of a pipe's `conf` or `key`.
 pub(super) fn file(name: &PipeName, kind: &str) -> PathBuf {
     Path::new(FOLDER).join(format!("{name}.{kind}"))
 }
 
-/// What setup writes to a pipe's configuration.
+/// The content that setup writes to a pipe's configuration.
 pub(super) fn conf_text(service: &Unit, source: &Address, target: &Address) -> String {
     format!(
         "# Read by {service}; spiped.conf(5) lists all that can stand here.\n\
@@ -105,18 +104,19 @@ pub(super) fn conf_text(service: &Unit, source: &Address, target: &Address) -> S
     )
 }
 
-/// The drop-in that says where a socket listens.
+/// The path of the drop-in that says where a socket listens.
 pub(super) fn drop_in(socket: &Unit) -> PathBuf {
     Path::new(UNITS).join(format!("{socket}.d/listen.conf"))
 }
 
-/// What setup writes to it. The empty line takes away the template's own address.
+/// The content that setup writes to the drop-in. The empty value removes the template's own
+/// address.
 pub(super) fn drop_in_text(listen: &str) -> String {
     format!("[Socket]\nListenStream=\nListenStream={listen}\n")
 }
 
 impl Step {
-    /// The file or folder it makes.
+    /// The file or folder that the step makes.
     fn path(&self) -> Option<&Path> {
         match self {
             Self::Folder { path, .. } | Self::Key { path, .. } | Self::File { path, .. } => {
@@ -169,7 +169,7 @@ impl Plan {
         Ok(())
     }
 
-    /// `missing` is a file that the service needs and that is yet to be made.
+    /// The steps for units. `missing` is a file of the service that is yet to be made.
     fn units(
         &mut self,
         end: &End,
@@ -186,7 +186,7 @@ impl Plan {
                 return Err(SetupError::OtherActivation(socket));
             }
             Activation::Service => self.enable(&service, &of_service),
-            // Without its socket, the service listens itself.
+            // A service that runs without its socket listens by itself.
             Activation::Socket
                 if of_service.is_enabled
                     || of_service.is_in_use() && of_socket.activity != Activity::Running =>
@@ -203,7 +203,7 @@ impl Plan {
         Ok(())
     }
 
-    /// The drop-in that says where a socket listens.
+    /// The steps for the drop-in that says where a socket listens.
     fn listen(&mut self, socket: &Unit, source: &Address, state: &State) -> Result<(), SetupError> {
         let path = drop_in(socket);
         let listen = match source {
@@ -240,7 +240,7 @@ impl Plan {
         }
     }
 
-    /// Also a link to nowhere is there.
+    /// Whether something is at the path, which may be a dangling link.
     fn is_there(&self, path: &Path) -> bool {
         self.sight == Sight::Clear && path.symlink_metadata().is_ok()
     }
@@ -248,16 +248,16 @@ impl Plan {
 
 pub(super) fn read(path: &Path) -> Result<String, SetupError> {
     let read = || {
-        // One that nobody writes to would be waited for, for ever.
+        // To read a named pipe could wait for ever.
         if !fs::metadata(path)?.is_file() {
-            return Err(io::Error::other("it is no regular file"));
+            return Err(io::Error::other("it is not a regular file"));
         }
         fs::read_to_string(path)
     };
     read().map_err(|error| SetupError::File { what: "read", path: path.into(), error })
 }
 
-/// What an environment file says, as systemd reads it: the last one counts.
+/// The value of a variable in an environment file, as systemd reads it: the last line counts.
 pub(super) fn value(content: &str, variable: &str) -> Option<String> {
     let assigned =
         |line: &str| Some(line.trim().strip_prefix(variable)?.strip_prefix('=')?.to_owned());

@@ -1,4 +1,4 @@
-//! Whether what was set up works: it is asked as its sender asks it.
+//! The proof that a pipe works: a connection as a sender makes it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -9,14 +9,14 @@ use crate::config::{self, Address, Keepalive, Role, TunnelConfig};
 use crate::daemon::check::check;
 use crate::keys::file::{self as keys, Owners};
 
-/// Goes the way of a connection: for a sender to its receiver, for a receiver to
-/// its own source.
+/// Proves an end: a sender by a connection to its receiver, a receiver by one to its own
+/// source.
 ///
 /// # Errors
-/// What of it does not work.
+/// What does not work.
 pub(super) fn works(end: &End) -> Result<(), SetupError> {
     let key = keys::read(&file(&end.name, "key"), Owners::Own)?;
-    // What the daemon would refuse of it, it has refused already.
+    // The daemon runs, so it has accepted the configuration.
     let conf = read(&file(&end.name, "conf"))?;
     let (target, bind) = match end.role {
         Role::Decrypt => (of_this_host(&end.source), None),
@@ -28,13 +28,13 @@ pub(super) fn works(end: &End) -> Result<(), SetupError> {
         cipher: value(&conf, "SPIPED_CIPHER")
             .and_then(|text| text.parse().ok())
             .unwrap_or_default(),
-        // The key has been read.
+        // The path of the key is not used here.
         ..TunnelConfig::to(target)
     };
     check(&tunnel, &key).map_err(|fault| SetupError::Unproved { name: end.name.clone(), fault })
 }
 
-/// Where this host itself reaches what listens on all of its addresses.
+/// The address by which this host itself reaches a source.
 fn of_this_host(source: &Address) -> Address {
     match source {
         Address::Inet(any) if any.ip().is_unspecified() => {

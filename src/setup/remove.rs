@@ -1,13 +1,13 @@
-//! `spiped setup remove`: what setup has made is stopped and taken away.
+//! `spiped setup remove`: stops and removes what setup has made.
 //!
 //! ```text
 //! disable  the services and sockets, so that no boot starts them
-//! stop     first the sockets, which would start their services again
+//! stop     the sockets first, since they would start their services again
 //! files    listen.conf, NAME.conf; with --keys NAME.key
 //! ```
 //!
-//! What was cut off is finished by the same command. A file that somebody has
-//! edited is not what setup has made, and stays.
+//! A run that was cut off is finished by the same command. A file that setup has made and
+//! somebody has edited stays.
 
 use std::fs;
 use std::io;
@@ -24,26 +24,26 @@ use crate::config::{Address, Role};
 /// One change.
 enum RemovalStep {
     Systemctl(&'static str, Vec<String>),
-    /// Ends what restarts have left, unless it has ended meanwhile.
+    /// Stops scopes that restarts have left, unless they have ended meanwhile.
     Scopes(Vec<String>),
     File(PathBuf),
-    /// If nothing else is in it.
+    /// Removes a folder, which is empty then.
     Folder(PathBuf),
 }
 
 #[derive(Default)]
 struct RemovalPlan {
     steps: Vec<RemovalStep>,
-    /// What stays, and why.
+    /// The files that stay, and why.
     left: Vec<String>,
-    /// All that systemd may remember to have failed.
+    /// The units that systemd may remember as failed.
     units: Vec<String>,
 }
 
-/// Removes it, or with `--dry-run` only looks; what the operator is told.
+/// Removes a pipe, or with `--dry-run` only looks. Returns what the operator is told.
 ///
 /// # Errors
-/// When something can't be removed; what was done until then stays done.
+/// When a step fails; the steps before it stay done.
 pub(super) fn remove(removal: &Removal) -> Result<String, SetupError> {
     let name = &removal.name;
     let mut plan = RemovalPlan::default();
@@ -70,7 +70,7 @@ pub(super) fn remove(removal: &Removal) -> Result<String, SetupError> {
         }
     }
     if is_changed {
-        // It fails where nothing has failed.
+        // Fails where no unit has failed.
         let units: Vec<_> = plan.units.iter().map(String::as_str).collect();
         let _nothing = run(&mut command("systemctl", &[&["reset-failed"], &*units].concat()));
     }
@@ -78,8 +78,8 @@ pub(super) fn remove(removal: &Removal) -> Result<String, SetupError> {
     Ok(told.join("\n") + "\n")
 }
 
-/// Whether one of them is a half of a pair: one receives and the other sends. Other pipes
-/// may have such names.
+/// Whether one of them is a half of a pair, whose first half receives and whose second half
+/// sends. Other pipes may have such names, too.
 fn is_pair([receiver, sender]: &[PipeName; 2]) -> Result<bool, SetupError> {
     for (half, other_role) in [(receiver, Role::Encrypt), (sender, Role::Decrypt)] {
         let (service, socket) = Unit::both(other_role, half);
@@ -91,7 +91,7 @@ fn is_pair([receiver, sender]: &[PipeName; 2]) -> Result<bool, SetupError> {
     Ok(false)
 }
 
-/// Whether there is anything of a pipe of this name.
+/// Whether anything of a pipe of this name exists.
 fn is_there(name: &PipeName) -> Result<bool, SetupError> {
     for role in [Role::Decrypt, Role::Encrypt] {
         let (service, socket) = Unit::both(role, name);
@@ -105,7 +105,7 @@ fn is_there(name: &PipeName) -> Result<bool, SetupError> {
     Ok(["conf", "key"].iter().any(|kind| file(name, kind).symlink_metadata().is_ok()))
 }
 
-/// Where the units are not installed, none of them runs.
+/// The state of a unit. A unit that is not installed does not run.
 fn state(unit: &Unit) -> Result<State, SetupError> {
     match State::of(unit) {
         Err(SetupError::NotInstalled(_)) => {
@@ -138,7 +138,7 @@ impl RemovalPlan {
 
     fn units(&mut self, ends: &[(Role, &PipeName)], keys: Keys) -> Result<(), SetupError> {
         let (mut enabled, mut sockets, mut rest) = (vec![], vec![], vec![]);
-        // In which old connections are left of a restart.
+        // Scopes with open connections from before a restart.
         let mut scopes = vec![];
         for (role, name) in ends {
             let (service, socket) = Unit::both(*role, name);
@@ -161,7 +161,7 @@ impl RemovalPlan {
                 self.steps.push(RemovalStep::Systemctl(verb, units));
             }
         }
-        // Whose key is withdrawn is out at once.
+        // With the key removed, its holders' connections end at once.
         if keys == Keys::Go && !rest.is_empty() {
             self.steps.push(RemovalStep::Systemctl("kill --signal=KILL", rest.clone()));
         }
@@ -174,7 +174,7 @@ impl RemovalPlan {
         Ok(())
     }
 
-    /// Where a socket listens; other files in that folder are the operator's.
+    /// The steps for a socket's drop-in. Other files in its folder are the operator's.
     fn drop_ins(&mut self, role: Role, name: &PipeName) -> Result<(), SetupError> {
         let (service, socket) = Unit::both(role, name);
         let path = drop_in(&socket);
@@ -208,7 +208,7 @@ impl RemovalPlan {
         self.file(file(name, "conf"), is_made_here).map(drop)
     }
 
-    /// Whether there is one, and setup has made it: then it goes.
+    /// The step for a file, if setup has made it. Returns whether there is such a step.
     fn file(
         &mut self,
         path: PathBuf,
@@ -281,7 +281,7 @@ impl RemovalStep {
             }
             Self::Scopes(units) => {
                 let units: Vec<_> = units.iter().map(String::as_str).collect();
-                // One that has ended is not known any more.
+                // Fails where a scope has ended meanwhile.
                 let _ended =
                     run(&mut command("systemctl", &[&["stop"], units.as_slice()].concat()));
                 Ok(())

@@ -1,4 +1,4 @@
-//! What the operator is told: what runs, and the line for the other host.
+//! The report to the operator: what runs, and the line for the other host.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use crate::config::setup::{Activation, End, Ends, GAP, Plaintext, Setup};
 use crate::config::{Address, Role};
 use crate::protocol::KeyId;
 
-/// What `--dry-run` prints.
+/// The report of `--dry-run`.
 pub(super) fn what_would_be_done(plan: &Plan) -> String {
     let mut text = String::new();
     if plan.sight == Sight::Barred {
@@ -48,7 +48,7 @@ fn line_of(step: &Step) -> String {
     }
 }
 
-/// What is told once it is done; the same each time.
+/// The report of a real run, which does not depend on how much was done already.
 pub(super) fn what_runs(
     setup: &Setup,
     ends: &[(End, KeyId)],
@@ -69,7 +69,7 @@ pub(super) fn what_runs(
     text
 }
 
-/// The key's other way, which a password cannot get in the way of.
+/// How to bring the key where sudo asks for a password.
 fn by_hand(key: &str) -> String {
     format!(
         "Where sudo asks for a password: run 'sudo base64 /etc/spiped/{key}' on the host that ssh \
@@ -102,8 +102,9 @@ fn line_for_sender(setup: &Setup, source: &Address) -> String {
     )
 }
 
-/// Each half takes one line: this host's receiver is there, the other host's
-/// line has both of its own, and the last, here, brings the other's key.
+/// The next lines of a pair, of which the first was run here: it has set up this host's
+/// receiver. The second line, for the other host, sets up both of its halves. The third
+/// line, for this host, brings the other host's key.
 fn next_of_pair(setup: &Setup) -> String {
     let Ends::Pair { source, target, local, peer, key } = &setup.ends else {
         return String::new();
@@ -141,7 +142,7 @@ fn next_of_pair(setup: &Setup) -> String {
     )
 }
 
-/// How the other host finds an address of this one, in words for a shell.
+/// How the other host reaches an address of this host, as words for a shell.
 struct Reach {
     host: String,
     address: String,
@@ -162,7 +163,7 @@ impl Reach {
     }
 }
 
-/// Without brackets where it can be: a shell has a meaning for them.
+/// An address as a word for a shell, which has a meaning for brackets.
 fn word(address: &Address) -> String {
     match address {
         Address::Inet(SocketAddr::V4(address)) => address.to_string(),
@@ -174,7 +175,7 @@ fn word(address: &Address) -> String {
 
 fn host_name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    // It stands in a line for a shell.
+    // The name becomes a part of a line for a shell.
     let is_plain = |name: &&str| {
         name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
     };

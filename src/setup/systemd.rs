@@ -1,4 +1,4 @@
-//! What is asked of systemd, and what it answers.
+//! Commands to systemd, and their answers.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -13,13 +13,13 @@ use super::unit::{Failure, Unit};
 use crate::report::exit;
 use crate::unit::handover::scope_prefix;
 
-/// Whether systemd is what runs this host.
+/// Whether systemd runs this host.
 pub(super) fn is_running() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
-/// The scopes in which the old connections of a service live on after a restart. The
-/// name of another pipe may begin as these do; its scopes have one dash more.
+/// The scopes with a service's open connections from before a restart. Scopes of another
+/// pipe, whose name begins with this one's, have one dash more.
 pub(super) fn scopes_of(unit: &Unit) -> Vec<String> {
     let begin = scope_prefix(&unit.0);
     let pattern = format!("{begin}*.scope");
@@ -29,7 +29,7 @@ pub(super) fn scopes_of(unit: &Unit) -> Vec<String> {
     units.filter(is_own).map(str::to_owned).collect()
 }
 
-/// How a unit is.
+/// The state of a unit.
 pub(super) struct State {
     pub(super) is_enabled: bool,
     pub(super) activity: Activity,
@@ -39,15 +39,15 @@ pub(super) struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Activity {
     Stopped,
-    /// It has failed, and is started again and again.
+    /// The unit has failed, and systemd starts it again and again.
     Retrying,
     Running,
 }
 
 impl State {
     pub(super) fn of(unit: &Unit) -> Result<Self, SetupError> {
-        // Only --dry-run comes without systemd, or without root to ask it: then
-        // it is how it would be on a fresh host.
+        // Only --dry-run gets here without systemd, or without root. The state is that of a
+        // fresh host then.
         if !is_running() {
             return Ok(Self { is_enabled: false, activity: Activity::Stopped });
         }
@@ -76,14 +76,14 @@ impl State {
 }
 
 impl Failure {
-    /// What the log of a unit says since it was started, in seconds of the
-    /// clock; where it says nothing, what systemctl said.
+    /// Why a unit does not start: from its log since this time, else from the error of
+    /// systemctl.
     pub(super) fn of(unit: &Unit, since: Duration, error: &SetupError) -> Self {
         let more = format!("'journalctl -u {unit}' says more");
         let _synced = ask("journalctl", &["--sync"]);
-        // Not of the last start only: by now it may have been started again.
+        // Not only of the last start: systemd may have started the unit again by now.
         let since = format!("--since=@{}.{:06}", since.as_secs(), since.subsec_micros());
-        // Not -u, which misses what a child of systemd said just before it ended.
+        // -u would miss lines that a process of the unit wrote just before it ended.
         let (by_it, of_it) = (format!("_SYSTEMD_UNIT={unit}"), format!("UNIT={unit}"));
         let which = [by_it.as_str(), "+", "_UID=0", &of_it];
         let words = [["--quiet", "--output=cat", &since].as_slice(), &which].concat();
@@ -92,7 +92,7 @@ impl Failure {
             .lines()
             .find_map(|line| line.split_once("Main process exited, code=exited, status="))
             .and_then(|(_, status)| status.split('/').next()?.parse().ok())
-            // Ours; those of systemd tell nothing here.
+            // Only codes of spiped; the codes of systemd tell nothing here.
             .filter(|code| exit::ALL.contains(code));
         let after = |prefix: &str| log.lines().find_map(|line| line.strip_prefix(prefix));
         if let Some(reason) = after("spiped: ") {
@@ -109,7 +109,7 @@ impl Failure {
     }
 }
 
-/// What systemd says once a unit has failed, whatever the reason.
+/// Lines that systemd writes once a unit has failed, whatever the reason.
 const EPILOGUE: [&str; 7] = [
     "Failed to listen on sockets",
     "Failed to receive listening socket",
@@ -120,20 +120,21 @@ const EPILOGUE: [&str; 7] = [
     "Consumed ",
 ];
 
-/// A command that a Ctrl-C is not for, nor this process's standard input.
+/// A command in a process group of its own, which Ctrl-C does not reach, and without
+/// standard input.
 pub(super) fn command(program: &str, words: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(words).env("LC_ALL", "C").stdin(Stdio::null()).process_group(0);
     command
 }
 
-/// What a command prints that must succeed.
+/// Runs a command that must succeed. Returns its output.
 pub(super) fn run(command: &mut Command) -> Result<String, SetupError> {
     let output = command.output();
     judge(command, output)
 }
 
-/// The same of a command that has ended.
+/// The result of a command that has ended and must succeed.
 pub(super) fn judge(command: &Command, output: io::Result<Output>) -> Result<String, SetupError> {
     let failed = |said| SetupError::Command { command: words(command), said };
     let output = output.map_err(|error| failed(error.to_string()))?;
@@ -144,7 +145,7 @@ pub(super) fn judge(command: &Command, output: io::Result<Output>) -> Result<Str
     Err(failed(said.lines().next().map_or_else(|| output.status.to_string(), Into::into)))
 }
 
-/// What it prints, be that nothing.
+/// Runs a command that may fail. Returns its output, which may be empty.
 pub(super) fn ask(program: &str, words: &[&str]) -> String {
     run(&mut command(program, words)).unwrap_or_default()
 }

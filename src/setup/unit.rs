@@ -1,4 +1,4 @@
-//! The units of a pipe, by name.
+//! The names of a pipe's units.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ impl Unit {
         Self::both(end.role, &end.name).1
     }
 
-    /// The service of an end, and its socket.
+    /// The names of an end's service and socket.
     pub(super) fn both(role: Role, name: &PipeName) -> (Self, Self) {
         let prefix = prefix(role);
         (Self(format!("{prefix}{name}.service")), Self(format!("{prefix}{name}.socket")))
@@ -30,7 +30,7 @@ impl Unit {
     }
 }
 
-/// What the names of the units of one end begin with.
+/// The prefix of the units of a role.
 const fn prefix(role: Role) -> &'static str {
     match role {
         Role::Decrypt => "spiped-receive@",
@@ -38,7 +38,7 @@ const fn prefix(role: Role) -> &'static str {
     }
 }
 
-/// The pipe that a unit is of, if it is one of setup's.
+/// The pipe of a unit, if it is a unit of spiped.
 pub(super) fn pipe_of(unit: &str) -> Option<&str> {
     let of = |role| unit.strip_prefix(prefix(role));
     Some(of(Role::Decrypt).or_else(|| of(Role::Encrypt))?.rsplit_once('.')?.0)
@@ -53,10 +53,8 @@ impl fmt::Display for Unit {
 /// Why a unit does not start.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// The line of its log that says so.
     pub(crate) reason: String,
-    /// What may help.
     pub(crate) hint: String,
-    /// Its exit code, where that tells something.
+    /// The unit's exit code, if it is one of spiped's.
     pub(crate) code: Option<u8>,
 }

@@ -174,7 +174,7 @@ fn a_signal_undoes_and_a_kill_is_finished_by_the_next_run() {
         // Of the whole journal: of who has ended at once it may not know the unit.
         wait_until("it says so", || {
             let log = host.must("journalctl --quiet --output cat");
-            log.matches("spiped: ended by a signal, before it was done").count() == times
+            log.matches("spiped: interrupted by a signal before it was done").count() == times
         });
         host.must("systemctl reset-failed setup");
     }
@@ -203,7 +203,7 @@ fn what_stands_for_something_else_is_refused() {
     assert_eq!(listing(host), fresh, "a dry run has changed something");
 
     host.sh("mkdir -m 0770 /etc/spiped");
-    refused(&host.run(RECEIVE), 77, "/etc/spiped can be written to by others than root");
+    refused(&host.run(RECEIVE), 77, "users other than root can write to /etc/spiped");
     host.must("rmdir /etc/spiped");
 
     host.must(RECEIVE);
@@ -222,16 +222,16 @@ fn what_stands_for_something_else_is_refused() {
         (
             format!("{send} /etc/spiped/redis.key"),
             format!(
-                "/etc/spiped/out.key is there with another key, {out}, than the one given, {redis}"
+                "/etc/spiped/out.key exists with another key, {out}, than the given one, {redis}"
             ),
         ),
         (
             format!("{other} 127.0.0.1:1"),
-            "/etc/spiped/redis.conf is there and does not say SPIPED_TARGET=[127.0.0.1]:1".into(),
+            "/etc/spiped/redis.conf exists and does not say SPIPED_TARGET=[127.0.0.1]:1".into(),
         ),
         (
             "spiped setup receive redis -s 192.0.2.1:1 -t 127.0.0.1:6379".into(),
-            "/etc/spiped/redis.conf is there and does not say SPIPED_SOURCE=[192.0.2.1]:1".into(),
+            "/etc/spiped/redis.conf exists and does not say SPIPED_SOURCE=[192.0.2.1]:1".into(),
         ),
         (format!("{RECEIVE} --socket"), "spiped-receive@redis.service is in use already".into()),
     ];
@@ -245,7 +245,7 @@ fn what_stands_for_something_else_is_refused() {
     host.must("chmod 0644 /etc/spiped/redis.key");
     refused(&host.run(RECEIVE), 77, "the key file /etc/spiped/redis.key is open to others");
     host.must("mv /etc/spiped/redis.key /root");
-    let running = "spiped-receive@redis.service is running, but /etc/spiped/redis.key is not there";
+    let running = "spiped-receive@redis.service is running, but /etc/spiped/redis.key is missing";
     refused(&host.run(RECEIVE), 73, running);
     assert_eq!(state(host, "spiped-receive@redis"), "ActiveState=active UnitFileState=enabled");
 

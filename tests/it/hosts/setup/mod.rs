@@ -297,7 +297,7 @@ fn a_unix_socket_is_made_by_systemd() {
     assert_eq!(listing(host), before);
     host.sh(&format!("sed -i s/local.socket/other.socket/ {folder}/listen.conf"));
     let reason = format!(
-        "{folder}/listen.conf is there and does not say ListenStream=/run/spiped/local.socket"
+        "{folder}/listen.conf exists and does not say ListenStream=/run/spiped/local.socket"
     );
     refused(&host.run(send), 73, &reason);
 
