@@ -72,7 +72,7 @@ fn read_unseen(prompt: &str, into: &mut [u8]) -> io::Result<usize> {
     Ok(got)
 }
 
-/// Moves what is none to the beginning; how much that is.
+/// Removes whitespace, in place. Returns the remaining length.
 fn without_whitespace(text: &mut [u8]) -> usize {
     let mut kept = 0_usize;
     for index in 0..text.len() {

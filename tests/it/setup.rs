@@ -58,6 +58,10 @@ fn what_cannot_be_set_up_is_named() {
         (name(""), "'' is no name for a pipe"),
         (name(r"a\x2db"), r"'a\x2db' is no name for a pipe"),
         (name(&long), "is no name for a pipe"),
+        (
+            format!("pair {} -s {THERE} -t {HERE} --local {HERE} --peer {THERE}", "x".repeat(61)),
+            "is too long for a pair",
+        ),
         ("receive x".into(), "required arguments were not provided: --source <ADDRESS> --target"),
         (format!("receive x -s x -t {HERE}"), "-s: 'x' has no port"),
         (format!("receive x -s x:0 -t {HERE}"), "-s: port 0 is no port"),
@@ -293,7 +297,7 @@ fn without_systemd_nothing_is_set_up() {
         .arg(format!("receive {NAME} -s {THERE} -t {HERE}"))
         .output()
         .unwrap();
-    refused(&output, 69, "systemd is not running here");
+    refused(&output, 69, "systemd, which would run the pipe, is not running here");
     assert!(!Path::new("/etc/spiped").join(format!("{NAME}.conf")).exists());
 }
 

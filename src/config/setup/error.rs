@@ -2,9 +2,9 @@
 
 use thiserror::Error;
 
-use crate::report::{Report, exit};
-
+use super::name::PipeName;
 use crate::config::address::Address;
+use crate::report::{Report, exit};
 
 /// What is wrong with a command line of `spiped setup`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -35,6 +35,9 @@ pub(crate) enum SetupConfigError {
         /// The address given by that option.
         address: Address,
     },
+    /// The names of the two halves would be too long.
+    #[error("NAME: '{0}' is too long for a pair, whose halves are {0}-in and {0}-out")]
+    LongNameOfPair(PipeName),
     /// A unix socket for a service, which can make no file.
     #[error("{0}: the service cannot make a unix socket, systemd can")]
     UnixOfService(&'static str),
@@ -48,6 +51,7 @@ impl Report for SetupConfigError {
                 "use 127.0.0.1, [::1], localhost or a unix socket; --expose-plaintext allows it"
             }
             Self::NameOfSocket { .. } => "write [1.2.3.4]:port or [::1]:port",
+            Self::LongNameOfPair(_) => "a pair's name has up to 60 characters",
             Self::UnixOfService(_) => "add --socket",
         }
     }

@@ -206,6 +206,9 @@ impl TryFrom<SetupCommand> for Task {
             }
             SetupCommand::Pair { end, local, peer, key, how } => {
                 let EndArgs { name, source, target } = end;
+                if !name.can_be_of_a_pair() {
+                    return Err(SetupConfigError::LongNameOfPair(name));
+                }
                 (name, how, Ends::Pair { source, target, local, peer, key })
             }
         };

@@ -15,6 +15,11 @@ const NAME_MAX: usize = 64;
 pub(crate) struct PipeName(String);
 
 impl PipeName {
+    /// Whether the names of its halves are not too long.
+    pub(super) fn can_be_of_a_pair(&self) -> bool {
+        self.half("out").0.len() <= NAME_MAX
+    }
+
     /// The name of a pair's half, such as `redis-in`.
     #[must_use]
     pub(crate) fn half(&self, half: &str) -> Self {

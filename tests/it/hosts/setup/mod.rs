@@ -304,7 +304,11 @@ fn a_unix_socket_is_made_by_systemd() {
     // Moved away, as the hint has it: not while the socket listens elsewhere.
     host.must(&format!("rm {folder}/listen.conf"));
     let socket = "spiped-send@local.socket";
-    refused(&host.run(send), 73, &format!("{socket} is running, but {folder}/listen.conf is not"));
+    refused(
+        &host.run(send),
+        73,
+        &format!("{socket} is running, but {folder}/listen.conf is missing"),
+    );
     // Enabled it is still, and systemd has not read that another file is gone.
     host.sh(&format!(
         "printf '[Socket]\\nListenStream=\\nListenStream=/run/other\\n' > {folder}/listen.conf"
