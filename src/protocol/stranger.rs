@@ -15,7 +15,7 @@ pub enum LooksLike {
     /// An SSH banner.
     Ssh,
     /// The greeting of a server that speaks first (MySQL, SMTP, FTP, …).
-    Greeting,
+    ServerGreeting,
     /// The proxy protocol, by which a load balancer tells who its client is.
     ProxyProtocol,
     /// The first message of spiped 1.x: 32 bytes, after which it waits.
@@ -53,7 +53,7 @@ impl LooksLike {
             // A TLS record: alert or handshake, version 3.x.
             [0x15 | 0x16, 0x03, 0x00..=0x04, ..] => Self::Tls,
             // The greetings of SMTP and FTP, and of MySQL (length, sequence 0, protocol 10).
-            [b'2', b'2', b'0', b' ' | b'-', ..] | [_, 0, 0, 0, 10, ..] => Self::Greeting,
+            [b'2', b'2', b'0', b' ' | b'-', ..] | [_, 0, 0, 0, 10, ..] => Self::ServerGreeting,
             _ if bytes.len() == 32 => Self::Spiped1,
             _ => Self::Unknown,
         }
@@ -67,7 +67,7 @@ impl fmt::Display for LooksLike {
             Self::Tls => "tls",
             Self::Http => "http",
             Self::Ssh => "ssh",
-            Self::Greeting => "a server's greeting",
+            Self::ServerGreeting => "a server's greeting",
             Self::ProxyProtocol => "the proxy protocol",
             Self::Spiped1 => "spiped 1.x",
             Self::Unknown => "nothing known",
@@ -90,8 +90,8 @@ mod tests {
             (b"HTTP/1.1 400 Bad Request\r\n", LooksLike::Http),
             (b"SSH-2.0-OpenSSH_9.2", LooksLike::Ssh),
             (b"\x16\x03\x01\x02\x00\x01", LooksLike::Tls),
-            (b"220 mail.example ESMTP", LooksLike::Greeting),
-            (b"\x5b\x00\x00\x00\x0a5.5.5", LooksLike::Greeting),
+            (b"220 mail.example ESMTP", LooksLike::ServerGreeting),
+            (b"\x5b\x00\x00\x00\x0a5.5.5", LooksLike::ServerGreeting),
             (b"PROXY TCP4 192.0.2.1 192.0.2.2 50000 6379\r\n", LooksLike::ProxyProtocol),
             // Version 2, and 32 bytes long.
             (

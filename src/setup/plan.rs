@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 use super::error::SetupError;
-use super::systemd::{Activity, State};
+use super::systemd::{Activity, UnitState};
 use super::unit::Unit;
 use crate::config::setup::{Activation, End, PipeName, Setup};
 use crate::config::{Address, Role};
@@ -177,7 +177,7 @@ impl Plan {
         missing: Option<PathBuf>,
     ) -> Result<(), SetupError> {
         let (service, socket) = (Unit::service(end), Unit::socket(end));
-        let (of_service, of_socket) = (State::of(&service)?, State::of(&socket)?);
+        let (of_service, of_socket) = (UnitState::of(&service)?, UnitState::of(&socket)?);
         if let (Activity::Running, Some(missing)) = (of_service.activity, missing) {
             return Err(SetupError::Running { unit: service, missing });
         }
@@ -204,7 +204,12 @@ impl Plan {
     }
 
     /// The steps for the drop-in that says where a socket listens.
-    fn listen(&mut self, socket: &Unit, source: &Address, state: &State) -> Result<(), SetupError> {
+    fn listen(
+        &mut self,
+        socket: &Unit,
+        source: &Address,
+        state: &UnitState,
+    ) -> Result<(), SetupError> {
         let path = drop_in(socket);
         let listen = match source {
             Address::Inet(address) => address.to_string(),
@@ -228,7 +233,7 @@ impl Plan {
         Ok(())
     }
 
-    fn enable(&mut self, unit: &Unit, state: &State) {
+    fn enable(&mut self, unit: &Unit, state: &UnitState) {
         if !state.is_enabled {
             self.steps.push(Step::Enable(unit.clone()));
         }

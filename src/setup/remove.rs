@@ -16,7 +16,7 @@ use std::slice;
 
 use super::error::SetupError;
 use super::plan::{PLAIN_CONF, conf_text, drop_in, drop_in_text, file, is_barred, value};
-use super::systemd::{Activity, State, command, run, scopes_of};
+use super::systemd::{Activity, UnitState, command, run, scopes_of};
 use super::unit::Unit;
 use crate::config::setup::{Keys, Pair, PipeName, Removal, Run};
 use crate::config::{Address, Role};
@@ -106,10 +106,10 @@ fn is_there(name: &PipeName) -> Result<bool, SetupError> {
 }
 
 /// The state of a unit. A unit that is not installed does not run.
-fn state(unit: &Unit) -> Result<State, SetupError> {
-    match State::of(unit) {
+fn state(unit: &Unit) -> Result<UnitState, SetupError> {
+    match UnitState::of(unit) {
         Err(SetupError::NotInstalled(_)) => {
-            Ok(State { is_enabled: false, activity: Activity::Stopped })
+            Ok(UnitState { is_enabled: false, activity: Activity::Stopped })
         }
         state => state,
     }

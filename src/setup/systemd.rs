@@ -30,7 +30,7 @@ pub(super) fn scopes_of(unit: &Unit) -> Vec<String> {
 }
 
 /// The state of a unit.
-pub(super) struct State {
+pub(super) struct UnitState {
     pub(super) is_enabled: bool,
     pub(super) activity: Activity,
 }
@@ -44,7 +44,7 @@ pub(super) enum Activity {
     Running,
 }
 
-impl State {
+impl UnitState {
     pub(super) fn of(unit: &Unit) -> Result<Self, SetupError> {
         // Only --dry-run gets here without systemd, or without root. The state is that of a
         // fresh host then.

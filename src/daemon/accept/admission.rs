@@ -101,7 +101,7 @@ impl<'a> Admission<'a> {
         }
     }
 
-    /// Gives each parked peer a slot, or turns it away when its time is over.
+    /// Gives each parked peer a slot, or turns it away at its deadline.
     pub(crate) async fn admit_all_parked(&self) {
         loop {
             let sources = self.context.fd_budget.parked_sources();

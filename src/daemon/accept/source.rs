@@ -65,7 +65,7 @@ pub(crate) enum Source {
     /// With `--handover`, also the sockets that the previous process has left.
     Inet(SocketAddr, Option<Stored>),
     Unix(PathBuf),
-    Name(SourceName),
+    Host(SourceName),
     /// All addresses of a name.
     Resolved(Address, Vec<SocketAddr>, Option<Stored>),
     /// Sockets of a socket unit.
@@ -107,7 +107,7 @@ impl Source {
             Address::Host(host, port) => {
                 let resolver = BlockingThread::start("resolver")
                     .map_err(SystemError::of("cannot start a thread for the resolver"))?;
-                Self::Name(SourceName { host, port, resolver, stored })
+                Self::Host(SourceName { host, port, resolver, stored })
             }
         })
     }
@@ -115,7 +115,7 @@ impl Source {
     /// The number of listening sockets, as far as it is known.
     pub(crate) const fn listeners(&self) -> usize {
         match self {
-            Self::Inet(..) | Self::Unix(_) | Self::Name(_) => 1,
+            Self::Inet(..) | Self::Unix(_) | Self::Host(_) => 1,
             Self::Resolved(_, addresses, _) => addresses.len(),
             Self::Inherited(sockets) => sockets.len(),
             Self::Listening(listeners) => listeners.len(),
@@ -145,7 +145,7 @@ impl Source {
             Self::Resolved(name, addresses, stored) => {
                 bind(addresses, stored).await.map_err(refused(name.clone()))
             }
-            Self::Name(name) => {
+            Self::Host(name) => {
                 let listeners = match name.resolve().await {
                     Ok(addresses) => bind(&addresses, &mut name.stored).await,
                     Err(error) => Err(error),
@@ -160,7 +160,7 @@ impl Source {
         self,
         target: &Address,
     ) -> Result<Vec<Listener>, SourceError> {
-        let Self::Name(name) = self else { return self.listen(target).await };
+        let Self::Host(name) = self else { return self.listen(target).await };
         let mut is_said = false;
         let addresses = loop {
             match name.resolve().await {

@@ -50,7 +50,7 @@ pub(crate) async fn keep(context: &Arc<Context>, workers: &Workers) -> Infallibl
     if context.limits.prewarmed == 0 {
         return pending().await;
     }
-    let mut keeper = Keeper {
+    let mut prewarmer = Prewarmer {
         context,
         workers,
         key: context.keys.watch(),
@@ -61,12 +61,12 @@ pub(crate) async fn keep(context: &Arc<Context>, workers: &Workers) -> Infallibl
         outage: None,
     };
     loop {
-        keeper.fill();
-        keeper.next().await;
+        prewarmer.fill();
+        prewarmer.next().await;
     }
 }
 
-struct Keeper<'a> {
+struct Prewarmer<'a> {
     context: &'a Arc<Context>,
     workers: &'a Workers,
     key: watch::Receiver<Arc<SharedKey>>,
@@ -81,7 +81,7 @@ struct Keeper<'a> {
     outage: Option<Duration>,
 }
 
-impl Keeper<'_> {
+impl Prewarmer<'_> {
     /// Starts the missing handshakes; in an outage one at a time.
     fn fill(&mut self) {
         let at_once = if self.outage.is_some() { 1 } else { AT_ONCE };

@@ -45,7 +45,7 @@ pub(crate) struct Target {
 enum Destination {
     Inet(SocketAddr),
     Unix(PathBuf),
-    Name(ResolvedName),
+    Host(ResolvedName),
 }
 
 impl Target {
@@ -59,7 +59,7 @@ impl Target {
             to: match &config.target {
                 Address::Inet(address) => Destination::Inet(*address),
                 Address::Unix(path) => Destination::Unix(path.clone()),
-                Address::Host(host, port) => Destination::Name(ResolvedName::new(host, *port)?),
+                Address::Host(host, port) => Destination::Host(ResolvedName::new(host, *port)?),
             },
             options: Options { bind: config.bind, keepalive: config.keepalive },
             limit: config.timeout.get(),
@@ -82,7 +82,7 @@ impl Target {
                 let address = SockAddr::unix(path).map_err(ConnectError::Unreachable)?;
                 deadline.bound(connect_to(address, self.options)).await
             }
-            Destination::Name(name) => {
+            Destination::Host(name) => {
                 let unresolved = |why| ConnectError::Unresolved(name.host().to_owned(), why);
                 let addresses = deadline
                     .bound(name.addresses())
@@ -93,7 +93,7 @@ impl Target {
             }
         };
         let connected = connected.unwrap_or(Err(ConnectError::TimedOut(self.limit)));
-        if let (Destination::Name(name), Err(_)) = (&self.to, &connected) {
+        if let (Destination::Host(name), Err(_)) = (&self.to, &connected) {
             name.doubt();
         }
         connected
@@ -102,7 +102,7 @@ impl Target {
     /// Looks the target's name up as often as `refresh` says, if it has one; for ever.
     pub(crate) async fn keep_resolved(&self, refresh: Refresh) -> Infallible {
         match &self.to {
-            Destination::Name(name) => name.keep_resolved(refresh).await,
+            Destination::Host(name) => name.keep_resolved(refresh).await,
             Destination::Inet(_) | Destination::Unix(_) => pending().await,
         }
     }
@@ -110,7 +110,7 @@ impl Target {
     /// Tells when the target's name resolves to other addresses than before.
     pub(crate) fn moves(&self) -> Moves {
         match &self.to {
-            Destination::Name(name) => name.moves(),
+            Destination::Host(name) => name.moves(),
             Destination::Inet(_) | Destination::Unix(_) => Moves::never(),
         }
     }

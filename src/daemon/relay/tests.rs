@@ -1,4 +1,4 @@
-//! What cannot be brought about from outside, or not in a moment.
+//! Tests of the relay that processes cannot bring about, or not soon.
 
 use super::budget::RECORDS_OPENED;
 use super::buffer::record_layout::RecordLayout;
@@ -25,13 +25,13 @@ use crate::protocol::{
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A stream of the runtime, and its other end.
+/// A stream over a unix socket, and its other end.
 fn pair() -> (Stream, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     (stream(ours), theirs)
 }
 
-/// The same over TCP.
+/// A stream over TCP, and its other end.
 fn tcp_pair() -> (Stream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -59,7 +59,7 @@ fn sessions() -> (Session, Session) {
     (initiator.finish(&responder.reply).unwrap(), responder.session)
 }
 
-/// The relay of a receiver, and the session of its sender, which has said OPEN.
+/// The relay of a receiver, and the session of its sender, which has sent OPEN.
 fn relay(local: Stream, tunnel: Stream) -> (Relay, Session) {
     let (mut initiator, mut responder) = sessions();
     let mut open = initiator.sealer.seal_open().unwrap();
@@ -76,14 +76,14 @@ fn relay(local: Stream, tunnel: Stream) -> (Relay, Session) {
     (relay, initiator)
 }
 
-/// Runs it to its end.
+/// Runs a relay to its end.
 async fn run(mut relay: Relay) -> Result<(), RelayError> {
     let (_trigger, shutdown) = shutdown();
     let result = timeout(PATIENCE, relay.run(Role::Decrypt, &shutdown)).await;
     relay.close(result.expect("it does not end")).await
 }
 
-/// A record with one byte of the stream.
+/// A DATA record with one byte.
 fn data(session: &mut Session, byte: u8) -> [u8; OVERHEAD + 1] {
     let mut record = [0; OVERHEAD + 1];
     // Behind the header and the kind.
@@ -98,7 +98,7 @@ fn read_all(mut from: impl Read) -> Vec<u8> {
     bytes
 }
 
-/// What whole records say: the stream, and what else came.
+/// Opens whole records: the bytes of the stream, and the other records.
 fn open_all(opener: &mut Opener, mut records: &mut [u8]) -> (Vec<u8>, Vec<Record>) {
     let (mut stream, mut others) = (Vec::new(), Vec::new());
     while !records.is_empty() {
@@ -117,7 +117,7 @@ fn open_all(opener: &mut Opener, mut records: &mut [u8]) -> (Vec<u8>, Vec<Record
 
 const RESET: Record = Record::Abort(AbortReason::LocalPeerReset);
 
-/// It had gone before the first byte of the client came to it.
+/// The server is gone before the client's first byte has come to it.
 #[tokio::test]
 async fn the_last_words_of_a_server_that_is_gone_arrive() {
     let ((local, mut server), (tunnel, mut sender)) = (pair(), pair());
@@ -125,9 +125,9 @@ async fn the_last_words_of_a_server_that_is_gone_arrive() {
     sender.write_all(&data(&mut session, b'x')).unwrap();
     server.write_all(b"-ERR").unwrap();
     drop(server);
-    let heard = thread::spawn(move || read_all(sender));
+    let got = thread::spawn(move || read_all(sender));
     assert!(matches!(run(relay).await, Err(RelayError::Local(_))));
-    let said = open_all(&mut session.opener, &mut heard.join().unwrap());
+    let said = open_all(&mut session.opener, &mut got.join().unwrap());
     assert_eq!(said, (b"-ERR".to_vec(), vec![Record::Opened, RESET]));
 }
 
@@ -144,38 +144,38 @@ async fn an_abort_behind_the_end_of_a_stream_leaves_it_complete() {
         let mut records = [&stream[..], &end, &abort].concat();
         let rest = records.split_off(records.len() - apart);
         sender.write_all(&records).unwrap();
-        let heard = thread::spawn(move || {
-            let mut heard = Vec::new();
-            // Where all of END has come, the rest comes when it was acted upon.
+        let got = thread::spawn(move || {
+            let mut got = Vec::new();
+            // Where END has come as a whole, the rest comes after it was acted upon.
             if rest.len() <= abort.len() {
-                server.read_to_end(&mut heard).unwrap();
+                server.read_to_end(&mut got).unwrap();
             }
             sender.write_all(&rest).unwrap();
-            server.read_to_end(&mut heard).unwrap();
-            // Whatever is read of them ends later.
-            (heard, server, sender)
+            server.read_to_end(&mut got).unwrap();
+            // Returned, so that both stay open until the relay has ended.
+            (got, server, sender)
         });
         let ended = run(relay).await;
         assert!(
             matches!(ended, Err(RelayError::Aborted(AbortReason::LocalPeerReset))),
             "{apart}: {ended:?}"
         );
-        assert_eq!(heard.join().unwrap().0, b"x", "{apart}");
+        assert_eq!(got.join().unwrap().0, b"x", "{apart}");
     }
 }
 
-/// What it has sent arrives, with its end; the server has a minute to act upon it.
+/// What the client has sent arrives, with its end; the server has a minute to act upon it.
 #[tokio::test]
 async fn a_unix_peer_that_is_gone_does_not_keep_its_connection() {
     let ((local, mut client), (tunnel, receiver)) = (pair(), pair());
     let (relay, mut session) = relay(local, tunnel);
     client.write_all(b"last").unwrap();
     drop(client);
-    let heard = thread::spawn(move || read_all(receiver));
+    let got = thread::spawn(move || read_all(receiver));
     let since = Instant::now();
     assert!(matches!(run(relay).await, Err(RelayError::Local(_))));
     assert!(since.elapsed() >= CHECK * GONE, "{:?}", since.elapsed());
-    let said = open_all(&mut session.opener, &mut heard.join().unwrap());
+    let said = open_all(&mut session.opener, &mut got.join().unwrap());
     assert_eq!(said, (b"last".to_vec(), vec![Record::Opened, Record::End, RESET]));
 }
 
@@ -194,7 +194,7 @@ async fn a_unix_peer_that_half_closes_is_not_taken_for_gone() {
     assert_eq!(answered.join().unwrap(), b"x");
 }
 
-/// The other end hangs, too: what is left will never be sent.
+/// The other end hangs, too, so the rest will never be sent.
 #[tokio::test]
 async fn a_peer_that_is_gone_is_given_up_when_nothing_moves() {
     let ((local, mut client), (tunnel, _receiver)) = (pair(), narrow_pair());
@@ -206,7 +206,7 @@ async fn a_peer_that_is_gone_is_given_up_when_nothing_moves() {
     assert!(since.elapsed() >= CHECK * GONE, "{:?}", since.elapsed());
 }
 
-/// It closed long ago, and on TCP a probe has found that out.
+/// The peer closed long ago, and on TCP a probe has found that out.
 #[tokio::test]
 async fn what_a_peer_had_sent_arrives_however_slow_the_tunnel() {
     let stream = vec![b'x'; 40_000];
@@ -219,13 +219,13 @@ async fn what_a_peer_had_sent_arrives_however_slow_the_tunnel() {
     while !tcp.is_ended_by_peer() {
         sleep(Duration::from_millis(1)).await;
     }
-    // What comes after that, where nobody is there any more.
+    // From now on the peer's host answers with a reset.
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
     drop(client);
     for local in [unix, tcp] {
         let (tunnel, mut receiver) = narrow_pair();
         let (relay, mut session) = relay(local, tunnel);
-        let heard = thread::spawn(move || {
+        let got = thread::spawn(move || {
             let (mut all, mut some) = (Vec::new(), [0; 1000]);
             while let Ok(count @ 1..) = receiver.read(&mut some) {
                 all.extend_from_slice(some.get(..count).unwrap());
@@ -235,13 +235,13 @@ async fn what_a_peer_had_sent_arrives_however_slow_the_tunnel() {
         });
         let ended = run(relay).await;
         assert!(matches!(ended, Err(RelayError::Local(_))), "{ended:?}");
-        let said = open_all(&mut session.opener, &mut heard.join().unwrap());
+        let said = open_all(&mut session.opener, &mut got.join().unwrap());
         assert_eq!(said.0.len(), stream.len());
         assert_eq!(said.1, [Record::Opened, Record::End, RESET], "{ended:?}");
     }
 }
 
-/// A receiver's direction out of the tunnel, past OPEN, and the sender's sealer.
+/// The inbound direction of a receiver after OPEN, and the sender's sealer.
 fn inbound() -> (Inbound, Sealer) {
     let (mut initiator, mut responder) = sessions();
     let mut open = initiator.sealer.seal_open().unwrap();
@@ -256,7 +256,7 @@ fn sealed(sealer: &mut Sealer, bytes: usize) -> Vec<u8> {
 }
 
 impl Inbound {
-    /// Polls it until it has done all it can: of small records a turn at once.
+    /// Polls it until it has done all it can: one budget of small records in each poll.
     async fn settle(&mut self, tunnel: &TunnelStream, local: &LocalStream) {
         let mut poller = BusyPoller::new(BusyPoll::Off);
         for _ in 0..20 {
@@ -267,7 +267,7 @@ impl Inbound {
             })
             .await;
             let opened = usize::try_from(self.traffic().received() - before).unwrap();
-            // What the turn before has left, and one read.
+            // The rest of the previous budget, and one read.
             assert!(
                 u32::try_from(opened).unwrap() < 2 * RECORDS_OPENED
                     || opened == RECORD_MAX - OVERHEAD,
@@ -278,9 +278,9 @@ impl Inbound {
     }
 }
 
-/// Their opening takes the time, not their bytes.
+/// Opening the records takes the time, not their bytes.
 #[tokio::test]
-async fn a_turn_opens_so_many_one_byte_records_and_no_more() {
+async fn a_budget_opens_so_many_one_byte_records_and_no_more() {
     const RECORDS: usize = 5000;
     let (mut inbound, mut sealer) = inbound();
     let ((local, mut server), (tunnel, mut sender)) = (pair(), pair());
@@ -291,7 +291,7 @@ async fn a_turn_opens_so_many_one_byte_records_and_no_more() {
     server.read_exact(&mut [0; RECORDS]).unwrap();
 }
 
-/// Whoever holds the key can leave as many as there may be connections.
+/// A holder of the key can send such a part on each connection.
 #[tokio::test]
 async fn part_of_a_large_record_holds_room_for_one_record() {
     const LARGE: usize = RECORD_MAX - OVERHEAD;
@@ -300,7 +300,7 @@ async fn part_of_a_large_record_holds_room_for_one_record() {
         let (mut inbound, mut sealer) = inbound();
         let ((local, mut server), (tunnel, mut sender)) = (pair(), pair());
         let (local, tunnel) = (LocalStream(local), TunnelStream(tunnel));
-        // A flow of whole ones has large buffers, and holds none between them.
+        // A flow of whole records has large buffers, and holds none in between.
         for _ in 0..3 {
             sender.write_all(&sealed(&mut sealer, LARGE)).unwrap();
             inbound.settle(&tunnel, &local).await;
@@ -390,8 +390,8 @@ async fn what_came_before_a_failure_is_still_written_and_so_is_its_end() {
     reader.join().unwrap();
 }
 
-/// A wrong range of ours resets both sides: no END that the other end would take for
-/// complete, no byte that nobody sent, no part of the stream left out in silence.
+/// A wrong range resets both sides: there is no END that the other end would take for
+/// complete, no byte that was not sent, and no part of the stream is left out unnoticed.
 #[tokio::test]
 async fn a_mistake_of_ours_resets_both_sides_before_it_is_bytes() {
     type Plant = fn(&mut Relay);
@@ -407,7 +407,7 @@ async fn a_mistake_of_ours_resets_both_sides_before_it_is_bytes() {
         other.write_all(&data(&mut session, 7)).unwrap();
         let ended = tokio::spawn(run(relay)).await;
         assert!(ended.is_err_and(|error| error.is_panic()), "{name}: it goes on");
-        // What was right before it may have arrived: the byte of the other end, OPENED.
+        // What was sent before the mistake may have arrived: one byte, and OPENED.
         assert!([7].starts_with(&reset(&mut client)), "{name}");
         let mut opened = reset(&mut other);
         if !opened.is_empty() {
@@ -416,7 +416,7 @@ async fn a_mistake_of_ours_resets_both_sides_before_it_is_bytes() {
     }
 }
 
-/// What a peer gets until its connection is reset.
+/// Reads what a peer gets until its connection is reset.
 fn reset(peer: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     let error = peer.read_to_end(&mut bytes).expect_err("a clean end");
@@ -429,7 +429,7 @@ fn reset(peer: &mut TcpStream) -> Vec<u8> {
 async fn no_part_of_what_was_read_is_left_out() {
     let (mut session, _) = sessions();
     let layout = RecordLayout::new(None);
-    // Behind OPEN there is room for one record, and a byte more has none.
+    // Behind OPEN there is room for one record, and not for a byte more.
     let one_too_many = |parts: &mut [io::IoSliceMut<'_>]| Ok(Some(parts[0].len() + 1));
     let filled = layout.read(Buffer::lend(Size::Small), OVERHEAD, one_too_many).unwrap().unwrap();
     let _sealed = filled.seal(&[0; OVERHEAD], &mut session.sealer);

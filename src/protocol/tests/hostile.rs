@@ -1,4 +1,4 @@
-//! What an attacker may try on the bytes: flip, cut, replay, reorder, reflect.
+//! Attacks on the bytes: flip, cut, replay, reorder, reflect.
 
 use super::*;
 
@@ -47,8 +47,8 @@ fn a_key_that_differs_in_one_byte_does_not_fit() {
     assert_eq!(refused, Some(HandshakeError::WrongKey));
 }
 
-/// Points of small order make the result all zeros; the tag before them can
-/// only be made by who holds the key, so here the keyed peer is the attacker.
+/// Points of small order make the result all zeros. Only a holder of the key can make the
+/// tag before them, so the attacker here holds the key.
 #[test]
 fn a_degenerate_public_key_ends_the_handshake() {
     let message = keyed_message(Suite::Aes256Gcm, &key(1), [0; 32]);
@@ -56,8 +56,8 @@ fn a_degenerate_public_key_ends_the_handshake() {
     assert_eq!(refused, Some(HandshakeError::DegenerateKey));
 }
 
-/// Message 1 may be replayed, where it is not known: each time it gets one reply, and a session in
-/// which nothing the attacker recorded is valid.
+/// Message 1 may be replayed where it is not known. Each time it gets one reply, and a
+/// session in which nothing that the attacker has recorded is valid.
 #[test]
 fn a_replayed_handshake_never_opens() {
     let (initiator, message_1) = Initiator::start(Suite::Aes256Gcm, &key(1), &mut SysRng).unwrap();
@@ -114,7 +114,7 @@ fn lengths_that_cannot_be_end_the_connection() {
     }
 }
 
-/// A keyed peer that breaks the rules gains nothing either.
+/// A holder of the key who breaks the rules gains nothing.
 #[test]
 fn records_out_of_place_are_violations() {
     type Make = fn(&mut Sealer) -> Vec<u8>;
@@ -127,7 +127,7 @@ fn records_out_of_place_are_violations() {
         sealer.seal_padded(&mut record, 0).unwrap();
         record.to_vec()
     };
-    // What the responder gets, from the first record on; the last is wrong.
+    // The records to the responder, from the first one on; the last one is wrong.
     let sequences: [&[Make]; 9] = [
         &[end],
         &[opened],
@@ -148,7 +148,7 @@ fn records_out_of_place_are_violations() {
         let result = b.opener.open(&mut last(&mut a.sealer));
         assert_eq!(result, Err(OpenError::Violation), "sequence {index}");
     }
-    // What the initiator gets first.
+    // The first record to the initiator.
     for make in [open_record, end, byte, empty_padded] {
         let (mut a, mut b) = sessions(Suite::Aes256Gcm);
         let result = a.opener.open(&mut make(&mut b.sealer));

@@ -3,7 +3,7 @@
 use super::*;
 use snow::{HandshakeState, TransportState};
 
-/// The role of our end; snow has the other.
+/// The role of spiped's end; snow has the other.
 #[derive(Clone, Copy, PartialEq)]
 enum Ours {
     Initiates,
@@ -24,7 +24,7 @@ fn snow_handshake(suite: Suite, role: Ours) -> HandshakeState {
     }
 }
 
-/// Our session and snow's, in the given role of ours.
+/// The sessions of both ends, spiped's in the given role.
 fn with_snow(suite: Suite, role: Ours, interval: u64) -> (Session, TransportState) {
     let mut snow = snow_handshake(suite, role);
     let mut buffer = [0; 100];
@@ -48,7 +48,7 @@ fn with_snow(suite: Suite, role: Ours, interval: u64) -> (Session, TransportStat
     }
 }
 
-/// snow's record around kind and body, rekeying as the protocol says.
+/// Has snow seal a record of this kind and body, with the protocol's `Rekey()`.
 fn snow_seal(snow: &mut TransportState, interval: u64, kind: u8, body: &[u8]) -> Vec<u8> {
     let n = snow.sending_nonce();
     if n > 0 && n.is_multiple_of(interval) {
@@ -61,7 +61,7 @@ fn snow_seal(snow: &mut TransportState, interval: u64, kind: u8, body: &[u8]) ->
     record
 }
 
-/// Kind and body of one of our records, as snow reads it.
+/// Has snow open a record of spiped's: its kind and body.
 fn snow_open(snow: &mut TransportState, interval: u64, record: &[u8]) -> Vec<u8> {
     let n = snow.receiving_nonce();
     if n > 0 && n.is_multiple_of(interval) {

@@ -1,4 +1,4 @@
-//! Tests of the whole core, both ends of it, and of others' ends.
+//! Tests of the protocol: both ends of spiped's own, and an end of another implementation.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -15,7 +15,7 @@ use rand::rngs::SysRng;
 
 use super::*;
 
-/// A key like `dd` would make, of one repeated byte.
+/// A key of one repeated byte.
 fn key(byte: u8) -> SharedKey {
     SharedKey::from_key_file(&[byte; 32], Box::new([0; 32])).unwrap()
 }
@@ -45,7 +45,7 @@ fn data(sealer: &mut Sealer, data: &[u8]) -> Vec<u8> {
     record
 }
 
-/// What `opener` makes of a record; data as bytes.
+/// Opens a record, and returns its data.
 fn open(opener: &mut Opener, record: &[u8]) -> Result<Vec<u8>, OpenError> {
     let mut record = record.to_vec();
     match opener.open(&mut record)? {

@@ -1,10 +1,10 @@
-//! Records between two of our own ends: any bytes in any pieces arrive.
+//! Records between two ends of spiped: any bytes in any pieces arrive.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// All whole records at the head of `wire`, opened; what is left stays there.
+/// Opens all whole records at the head of `wire`, and leaves the rest there.
 fn drain(opener: &mut Opener, wire: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<bool, OpenError> {
     while let Some(length) = opener.record_length(wire)? {
         if wire.len() < length {
@@ -21,7 +21,7 @@ fn drain(opener: &mut Opener, wire: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<b
     Ok(false)
 }
 
-/// `bytes` sealed in pieces of the given sizes (then the rest), and END.
+/// Seals `bytes` in pieces of the given sizes (then the rest), and END.
 fn sealed(sealer: &mut Sealer, bytes: &[u8], sizes: &[usize], padding: Option<usize>) -> Vec<u8> {
     let mut wire = Vec::new();
     let mut rest = bytes;

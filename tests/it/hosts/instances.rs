@@ -133,7 +133,7 @@ fn status_says_what_is_wrong() {
     // What systemd-escape makes of a name: for systemd it is a pattern, and no file.
     host.write_etc(r"o\x2dut.key", [3; 32], 0o600);
     let status = fails(r"spiped-send@o\x2dut.service");
-    assert!(status.contains(r"hint: the unit has the name of the file as it is"), "{status}");
+    assert!(status.contains(r"hint: name the unit after the file as it is"), "{status}");
 
     let open = "the key file /etc/spiped/out.key is open to others (mode 0644)";
     let short = "is refused: the key has 31 bytes, fewer than 32\"";

@@ -214,7 +214,7 @@ fn refused_key_holders_stay_within_the_descriptors() {
 }
 
 /// A peer that has proved the key, and does not close whatever it is told; `None`
-/// where it got no place.
+/// where it got no slot.
 fn key_holder(receiver: &Daemon, key: &SharedKey) -> Option<TcpStream> {
     let mut stream = receiver.connect();
     let (initiator, message_1) = Initiator::start(Suite::Aes256Gcm, key, &mut SysRng).unwrap();

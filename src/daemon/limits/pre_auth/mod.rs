@@ -58,7 +58,7 @@ pub(crate) enum Full {
 struct PoolState {
     /// The oldest first.
     occupants: BTreeMap<u64, Occupant>,
-    sources: HashMap<IpAddr, Source>,
+    sources: HashMap<IpAddr, SourceSlots>,
     /// Slots of peers whose first message fits a key.
     unproved: usize,
     next_number: u64,
@@ -68,8 +68,8 @@ struct PoolState {
     grace: Duration,
 }
 
-/// A source address that has slots.
-struct Source {
+/// The slots of a source address.
+struct SourceSlots {
     count: usize,
     /// Slots of peers whose first message fits a key.
     unproved: usize,
@@ -149,7 +149,7 @@ impl PoolState {
         if let Some(ip) = source {
             self.sources
                 .entry(ip)
-                .or_insert(Source { count: 0, unproved: 0, grace: GRACE })
+                .or_insert(SourceSlots { count: 0, unproved: 0, grace: GRACE })
                 .count += 1;
         }
         let evicted = Arc::new(Notify::new());
@@ -161,9 +161,9 @@ impl PoolState {
         PreAuthSlot { pool: Arc::clone(pool), number, evicted }
     }
 
-    /// Evicts a peer whose grace period is over: of this source, or without one of any
-    /// source. Returns whether a slot is free now. None is while too many evicted peers
-    /// still have their sockets open.
+    /// Evicts a peer of this source (`None`: of any source) whose grace period is over.
+    /// Returns whether a slot is free now. Evicts no peer while too many evicted peers still
+    /// have their sockets open.
     fn evict(&mut self, pool: &PreAuthPool, source: Option<IpAddr>, now: Instant) -> bool {
         if self.leaving >= pool.max_leaving {
             return false;

@@ -71,10 +71,10 @@ fn who_has_greeted_goes_after_who_is_silent() {
     assert!(!is_evicted(&unproved));
 }
 
-/// Who plays recorded messages holds no slot for good, and none of theirs is
-/// worth more than that of one who is just coming.
+/// Strangers who replay recorded messages hold no slot for good, and a peer that has just
+/// come keeps its slot.
 #[test]
-fn who_is_coming_stays_where_most_have_greeted() {
+fn a_new_peer_stays_where_most_are_authenticated() {
     let pool = with_slots(8);
     let players: Vec<PreAuthSlot> = (0..7).map(|i| silent(&pool, &format!("10.0.0.{i}"))).collect();
     players.iter().for_each(PreAuthSlot::mark_unproved);
@@ -87,9 +87,9 @@ fn who_is_coming_stays_where_most_have_greeted() {
     assert_eq!((pool.unproved, pool.occupants.len(), pool.sources.len()), (0, 0, 0));
 }
 
-/// However small the pool, and however many they are.
+/// However small the pool, and however many strangers come.
 #[test]
-fn silent_strangers_keep_nobody_waiting_for_long() {
+fn silent_strangers_keep_no_peer_waiting_for_long() {
     for max in [1, 8, 128, 4096] {
         let pool = PreAuthPool::new(max);
         let started = Instant::now();
@@ -111,9 +111,9 @@ fn silent_strangers_keep_nobody_waiting_for_long() {
     }
 }
 
-/// So that there are never more sockets than the pool is for.
+/// There are never more sockets than the pool is for.
 #[test]
-fn who_has_to_go_is_waited_for() {
+fn evicted_peers_are_waited_for() {
     let pool = with_slots(8);
     let mut slots: Vec<PreAuthSlot> = (0..4).map(|_| silent(&pool, "10.0.0.1")).collect();
     slots.push(silent(&pool, "10.0.0.1"));
@@ -125,7 +125,7 @@ fn who_has_to_go_is_waited_for() {
 }
 
 #[test]
-fn after_a_rush_there_is_a_whole_moment_again() {
+fn after_a_rush_the_grace_period_is_whole_again() {
     for max in [1, 4, 100] {
         let pool = PreAuthPool::new(max);
         let source = from("10.0.0.1");
@@ -141,9 +141,9 @@ fn after_a_rush_there_is_a_whole_moment_again() {
     }
 }
 
-/// Nor may any of them lose its slot sooner.
+/// No peer of another source loses its slot sooner.
 #[test]
-fn a_rush_of_one_source_shortens_no_other_ones_moment() {
+fn a_rush_of_one_source_shortens_no_other_ones_grace_period() {
     let pool = with_slots(8);
     let mut rush = VecDeque::new();
     for _ in 0..1000 {

@@ -1,4 +1,4 @@
-//! Sockets of both kinds, connected to each other.
+//! Tests of streams on TCP and unix sockets.
 
 use super::*;
 
@@ -12,7 +12,7 @@ async fn connect(address: &SockAddr) -> io::Result<Stream> {
     Stream::connect(socket, address, Keepalive::On).await
 }
 
-/// A listening socket, and a stream connected to it with its other end.
+/// A listening socket, a stream that is connected to it, and the stream's other end.
 async fn pair() -> (Stream, Stream) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = SockAddr::from(listener.local_addr().unwrap());
@@ -77,8 +77,8 @@ async fn input_is_awaited_and_left_there() {
     assert_eq!(accepted.try_read(&mut [0; 9]).unwrap(), None);
 }
 
-/// Reads until so many bytes have come and nothing is left: then, and only then,
-/// the next read is waited for.
+/// Reads until so many bytes have come and nothing is left. Only then does the next read
+/// wait.
 async fn read_all(stream: &Stream, count: usize) -> Vec<u8> {
     let mut got = Vec::new();
     let read = async {
@@ -112,7 +112,7 @@ async fn what_is_sent_as_urgent_has_its_place_and_holds_up_nothing() {
             socket.send(b"ef").unwrap();
             assert_eq!(read_all(&to, 7).await, b"abcd!ef");
         }
-        // A short read is once more enough to know that nothing is left.
+        // From now on a short read again tells that nothing is left.
         socket.send(b"abc").unwrap();
         assert_eq!(to.readable().await.unwrap().read(&mut [0; 9]).unwrap(), Some(3));
         let mut cx = Context::from_waker(Waker::noop());
@@ -120,7 +120,7 @@ async fn what_is_sent_as_urgent_has_its_place_and_holds_up_nothing() {
     }
 }
 
-/// Linux ends a read with the message that they came with.
+/// Linux ends a read with the message that had the descriptors.
 #[tokio::test]
 async fn descriptors_that_are_sent_hold_up_nothing() {
     let [from, to] = unix_pair();
