@@ -127,7 +127,7 @@ fn the_units_are_alike() {
     let units = [RECEIVE, SEND, "spiped-receive@.service", "spiped-send@.service"].map(read);
     let common = |unit: &str| {
         let (_, common) =
-            unit.split_once("# --- From here on the same in all four units.").unwrap();
+            unit.split_once("# --- All four units are identical from here on.").unwrap();
         common.to_owned()
     };
     for unit in &units {
