@@ -1,18 +1,20 @@
-//! The folders of `src` are layers, and no module names one that names it.
+//! The folders of `src` are layers, and no two modules name each other, not even in a
+//! circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From the top: each names only what stands below it. As `src/lib.rs` has them.
+/// From the top: each layer names only the layers below it, as in the picture of
+/// `src/lib.rs`.
 const LAYERS: [&str; 10] = [
     "program", "setup", "daemon", "unit", "keys", "logging", "process", "config", "report",
     "protocol",
 ];
-/// As `src/daemon/mod.rs` has them; what is not here stands above.
+/// The layers of `src/daemon/mod.rs`; any other module of `daemon` stands above them.
 const LAYERS_OF_DAEMON: [&str; 6] = ["accept", "connection", "limits", "relay", "net", "runtime"];
 
-/// Modules, such as `daemon::relay`, each with those that it names.
+/// Modules, such as `daemon::relay`, each with the modules that it names.
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -26,14 +28,14 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// `src/daemon/relay/mod.rs` is `daemon::relay`.
+/// Turns `src/daemon/relay/mod.rs` into `daemon::relay`.
 fn module(source: &Path, file: &Path) -> String {
     let path = file.strip_prefix(source).unwrap().with_extension("");
     let path = path.to_str().unwrap().replace('/', "::");
     path.trim_end_matches("::mod").to_owned()
 }
 
-/// The paths of the `use` declarations, each to its item.
+/// The paths of the `use` declarations, one for each item.
 fn uses(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let begins = ["use ", "pub use ", "pub(crate) use ", "pub(super) use "];
@@ -51,7 +53,7 @@ fn uses(text: &str) -> Vec<String> {
     found
 }
 
-/// `a::{b, c::d}` are `a::b` and `a::c::d`.
+/// Expands `a::{b, c::d}` to `a::b` and `a::c::d`.
 fn expand(prefix: &str, tree: &str, found: &mut Vec<String>) {
     let Some((path, group)) = tree.split_once('{') else {
         let path = tree.split(" as ").next().unwrap();
@@ -76,8 +78,8 @@ fn expand(prefix: &str, tree: &str, found: &mut Vec<String>) {
     }
 }
 
-/// What each module names, tests aside. A name that a folder's `mod.rs` passes on counts
-/// as that folder.
+/// The modules that each module names, without tests. A name that the `mod.rs` of a
+/// folder re-exports counts as the folder.
 fn graph() -> Graph {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut all = Vec::new();
@@ -96,7 +98,7 @@ fn graph() -> Graph {
             Some(("super", rest)) => format!("{parent}::{rest}"),
             Some(("crate", rest)) => rest.to_owned(),
             Some(("self", rest)) => format!("{name}::{rest}"),
-            // A module of this one, or another crate, which is no module.
+            // A module of this one, or another crate, which is not in the graph.
             _ => format!("{name}::{path}"),
         };
         let paths = uses(&text).into_iter().map(absolute);
@@ -106,7 +108,7 @@ fn graph() -> Graph {
     all.iter().map(|file| (module(&source, file), named(file))).collect()
 }
 
-/// The longest beginning of a path that is a module.
+/// The longest prefix of a path that is a module.
 fn longest(path: &str, modules: &BTreeSet<String>) -> Option<String> {
     let ends = path.match_indices("::").map(|(at, _)| at).chain([path.len()]);
     ends.filter_map(|end| modules.get(&path[..end]).cloned()).last()
@@ -140,7 +142,7 @@ fn no_module_names_one_that_names_it() {
     let graph = graph();
     assert!(graph.len() > 80, "{graph:?}");
     assert_eq!(circle(&graph), None);
-    // It would be found.
+    // The search would find a circle.
     let mut planted = graph;
     planted.get_mut("protocol::handshake").unwrap().insert("daemon::server".to_owned());
     assert!(circle(&planted).is_some());

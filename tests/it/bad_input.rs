@@ -1,6 +1,5 @@
-//! What is typed wrongly, or not there, gets one clear line, a hint and the
-//! right exit code; a connection that cannot be made is reset at once, and
-//! the daemon lives on.
+//! Wrong or missing input gets one clear line, a hint and the right exit code; a
+//! connection that cannot be made is reset at once, and the daemon goes on.
 
 use std::fs;
 use std::io::Write;
@@ -63,7 +62,7 @@ fn command_lines_that_cannot_be_are_named() {
     }
 }
 
-/// What comes nearest is told: of options, of commands, of variables.
+/// The error names the nearest option, command or variable.
 #[test]
 fn what_is_mistyped_is_told_with_what_was_meant() {
     for (typed, meant) in [("--chipher", "--cipher"), ("keygne", "keygen")] {
@@ -83,7 +82,7 @@ fn what_is_mistyped_is_told_with_what_was_meant() {
     let reason = "SPIPED_CIPHR is no variable of spiped, SPIPED_CIPHER is";
     let daemon = Daemon::spawn(command());
     daemon.log.wait_for(&format!("warn {reason} hint="));
-    // A unit has none by accident.
+    // In a unit, a wrong variable stops the start.
     let in_unit = command().env("SPIPED_UNIT", "spiped-receive@x.service").output().unwrap();
     refused(&in_unit, 64, reason);
 
@@ -93,7 +92,7 @@ fn what_is_mistyped_is_told_with_what_was_meant() {
     assert!(said.starts_with("spipe: SPIPED_TARGTE is no variable of spiped, SPIPED_TARGET is\n"));
 }
 
-/// Also what is known only while it runs.
+/// This includes errors that only the running daemon can see.
 #[test]
 fn a_message_names_what_the_operator_wrote() {
     let folder = Folder::new();
@@ -116,12 +115,12 @@ fn a_message_names_what_the_operator_wrote() {
     for (variable, value, code, reason) in cases {
         let mut command = daemon(&[(variable, value)]);
         if value == at_port {
-            // Its addresses are known once it is bound.
+            // The addresses are known only once the source is bound.
             command.env("SPIPED_SOURCE", &at_port);
         }
         refused(&command.output().unwrap(), code, reason);
     }
-    // Only when it is bound is this seen.
+    // Only binding the source shows this.
     let everywhere =
         [("SPIPED_SOURCE", format!("0.0.0.0:{port}")), ("SPIPED_TARGET", source.clone())];
     let everywhere = everywhere.each_ref().map(|(name, value)| (*name, value.as_str()));
@@ -134,7 +133,7 @@ fn a_message_names_what_the_operator_wrote() {
     assert!(line.contains("does it listen on the address in SPIPED_TARGET?"), "{line}");
 }
 
-/// Nobody is to believe that it is encrypted.
+/// Nobody must mistake this for an encrypted connection.
 #[test]
 fn plaintext_that_passes_the_bounds_of_the_host_is_told() {
     let folder = Folder::new();
@@ -211,7 +210,7 @@ fn a_key_is_made_once_and_its_id_shown() {
     refused(&spiped(&["keygen", "/nonexistent/x.key"]), 73, "cannot make the key file");
 }
 
-/// The key by standard input is the same key.
+/// Standard input and a file give the same key.
 #[test]
 fn a_key_can_come_by_standard_input() {
     let folder = Folder::new();
@@ -222,7 +221,7 @@ fn a_key_can_come_by_standard_input() {
     assert_eq!(given(&["keyid", "-"], &key).stdout, id);
     refused(&given(&["keyid", "-"], &key[..31]), 65, "fewer than 32");
 
-    // A daemon that got its key that way talks to one that read the file.
+    // A daemon with its key from standard input talks to one that read the file.
     let target = Server::echo();
     let receiver = Daemon::receiver(&folder.shared_key(), target.address, &[]);
     let mut command = Command::new("sh");
@@ -261,13 +260,13 @@ fn version_and_help_are_no_errors() {
     assert!(output.status.success() && output.stdout.len() > 500);
 }
 
-/// The receiver's target is down: the client is told within 100 ms, and the
-/// sender's log says what the receiver told it.
+/// The receiver's target is down: the client is reset within 100 ms, and the sender's log
+/// has the reason that the receiver gave.
 #[test]
 fn a_target_that_is_down_resets_the_client_at_once() {
     let folder = Folder::new();
     let pipe = Pipe::to(&folder, nobody());
-    // The first connection pays for starting up.
+    // The first connection includes the cost of starting up.
     assert_eq!(read_to_end(&mut pipe.connect()), (vec![], End::Reset));
     let best = (0..5).map(|_| {
         let started = Instant::now();
@@ -287,8 +286,8 @@ fn a_target_that_is_down_resets_the_client_at_once() {
     }
 }
 
-/// A target that is down and clients that try again for ever do not fill the
-/// log: at most 20 lines a second, and the next says how many were left out.
+/// A target that is down and clients that retry for ever do not fill the log: it has at
+/// most 20 lines a second, and the next line counts the suppressed ones.
 #[test]
 fn repeated_failures_are_counted_and_not_all_said() {
     let folder = Folder::new();
@@ -328,8 +327,8 @@ fn a_receiver_that_is_down_resets_the_client_at_once() {
     assert!(line.contains("is 'spiped -d' running there"), "{line}");
 }
 
-/// A connect that gets no answer ends at the deadline. The kernel answers
-/// no further connect once a backlog is full.
+/// A connect without an answer ends at the deadline. The kernel answers no further
+/// connect once a backlog is full.
 #[test]
 fn a_target_that_does_not_answer_is_given_up_in_time() {
     let listener =
@@ -375,7 +374,8 @@ fn both_ends_started_as_senders_are_noticed() {
     let second = Daemon::sender(&key, target.address, &["-o", "0.5"]);
     let first = Daemon::sender(&key, second.address, &["-o", "0.5"]);
     assert_eq!(read_to_end(&mut first.connect()), (vec![], End::Reset));
-    // The echo gives the second one its own message back; the first hears nothing.
+    // The echo sends the second sender its own message back; the first sender gets
+    // nothing.
     let line = second.log.wait_for("warn");
     assert!(line.contains("receiver") && line.contains("hint="), "{line}");
     let line = first.log.wait_for("warn");
@@ -452,7 +452,8 @@ fn text(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// One line that names what is wrong, one with a hint, and the exit code.
+/// Standard error has one line that names what is wrong and one with a hint; the exit
+/// code is right.
 fn refused(output: &Output, code: i32, reason: &str) {
     let text = text(output);
     assert_eq!(output.status.code(), Some(code), "{text}");

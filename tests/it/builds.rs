@@ -1,11 +1,11 @@
-//! A build in pure Rust and one with AWS-LC are two ends of one pipe.
+//! A build in pure Rust and a build with AWS-LC are the two ends of one pipe.
 
 use std::process::Command;
 
 use crate::support::{Daemon, Folder, Server, noise, round_trip, skip};
 
-/// `scripts/test` names a build with the other features. In every build with AWS-LC
-/// the ciphers are held against each other (in `protocol::aead`).
+/// `scripts/test` names a build with the other features. Every build with AWS-LC also
+/// compares the ciphers with each other (in `protocol::aead`).
 #[test]
 fn the_two_builds_speak_to_each_other() {
     let Some(other) = std::env::var_os("OTHER_BUILD") else {

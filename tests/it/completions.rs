@@ -1,4 +1,4 @@
-//! What the shells complete: asked of the shells themselves.
+//! Completions, as the shells themselves report them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ fn script(shell: &str, name: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The words a shell prints when it is told this.
+/// The words that a shell prints for this input.
 fn words(shell: &[&str], line: &str) -> BTreeSet<String> {
     let output = Command::new(shell[0]).args(&shell[1..]).args(["-c", line]).output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{line}: {output:?}");
@@ -31,7 +31,7 @@ fn bash_completes_every_option_and_subcommand() {
         let file = folder.path("completions");
         fs::write(&file, script("bash", name)).unwrap();
         let file = file.display();
-        // As readline has it: the function that is registered, and these variables.
+        // readline calls the registered function, with these variables.
         let line = format!(
             "source {file} && function=$(complete -p {name} | sed 's/.* -F \\([^ ]*\\).*/\\1/') && \
              COMP_WORDS=({name} {typed}) COMP_CWORD=1 && $function {name} {typed} {name} && \
@@ -55,7 +55,7 @@ fn fish_completes_options_and_subcommands() {
     }
     let completed = |name: &str, typed: &str| {
         let file = folder.path(name);
-        // A line is a word and, after a tab, what it does.
+        // A line is a word and, after a tab, its description.
         let line = format!(
             "source {}; complete -C '{name} {typed}' | string split -f 1 \\t",
             file.display()

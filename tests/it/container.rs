@@ -1,5 +1,5 @@
-//! What the Containerfile makes, booted by systemd-nspawn: this machine has no
-//! engine for containers, but the bundle is what one would run.
+//! The image of the Containerfile, booted by systemd-nspawn: this machine has no engine
+//! for containers, but an engine would run this bundle.
 
 use std::fs;
 use std::io::Read;
@@ -15,7 +15,7 @@ use crate::support::hosts::{must, project};
 use crate::support::net::{Resolver, namespaces_can_be};
 use crate::support::{Daemon, Folder, SPIPED, Server, need, noise, round_trip};
 
-/// What the instructions of a name say, continued lines joined.
+/// The arguments of all instructions of a name, with continued lines joined.
 fn instructions(name: &str) -> Vec<String> {
     let file = fs::read_to_string(project("Containerfile")).unwrap();
     let code: Vec<_> = file.lines().filter(|line| !line.starts_with('#')).collect();
@@ -30,7 +30,7 @@ fn instruction(name: &str) -> String {
     all.remove(0)
 }
 
-/// Makes the image's files in this folder, by the build's own last step.
+/// Makes the image's files in this folder, with the last step of the build itself.
 fn fill(image: &Path) {
     let build = image.with_extension("build");
     fs::create_dir_all(build.join("target/release")).unwrap();
@@ -43,7 +43,7 @@ fn fill(image: &Path) {
 
 /// The program in its container, as process 1 there.
 struct Container {
-    // Dropped last, after what runs in it has been ended.
+    // Dropped last, after the processes in the container have been ended.
     nspawn: Daemon,
     key: PathBuf,
 }
@@ -76,7 +76,7 @@ impl Container {
                 "capabilities": {},
             },
             "root": {"path": "rootfs", "readonly": true},
-            // What every engine puts there, and the key.
+            // The files that every engine puts there, and the key.
             "mounts": [
                 {"destination": "/proc", "type": "proc", "source": "proc"},
                 bind("/etc/hosts", &folder.path("hosts")),
@@ -94,7 +94,7 @@ impl Container {
         Self { nspawn: Daemon::spawn(nspawn), key }
     }
 
-    /// Process 1 there, as this machine counts processes.
+    /// The id of the container's process 1 on this machine.
     fn leader(&self) -> String {
         let nspawn = self.nspawn.child.id();
         let children = fs::read_to_string(format!("/proc/{nspawn}/task/{nspawn}/children"));
@@ -115,7 +115,7 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // nspawn would leave it behind.
+        // nspawn would leave the process behind.
         let leader = self.leader();
         if !leader.is_empty() {
             let _gone = Command::new("kill").args(["-s", "KILL", &leader]).output();
@@ -124,14 +124,14 @@ impl Drop for Container {
     }
 }
 
-/// The numbers of the user and group it runs as.
+/// The ids of the user and group that the image runs as.
 fn user() -> (u32, u32) {
     let user = instruction("USER");
     let (user, group) = user.split_once(':').unwrap();
     (user.parse().unwrap(), group.parse().unwrap())
 }
 
-/// What others put behind a tag later is not built with.
+/// A digest keeps the build independent of what the tag points to later.
 #[test]
 fn each_base_image_is_named_by_its_digest() {
     let images = instructions("FROM");
@@ -173,7 +173,7 @@ fn it_is_process_1_in_a_container_with_nothing_else() {
         container.signal("HUP");
         container.nspawn.log.wait_for("key reloaded");
 
-        // The open connection is let end by itself, and then it is over.
+        // The open connection may end by itself, and then the container ends.
         container.signal(&instruction("STOPSIGNAL"));
         container.nspawn.log.wait_for("TERM received");
         round_trip(&mut client, &noise(2, 100_000));
@@ -185,10 +185,10 @@ fn it_is_process_1_in_a_container_with_nothing_else() {
     });
 }
 
-/// What the build stage copies is all that cargo needs.
+/// The build stage copies everything that cargo needs.
 #[test]
 fn the_build_has_all_it_needs() {
-    // The same folder each time, so that what cargo makes of it does not add up.
+    // The folder is the same each time, so that cargo's output does not pile up.
     let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let build = tmp.join("container");
     let _not_there = fs::remove_dir_all(&build);
@@ -199,7 +199,7 @@ fn the_build_has_all_it_needs() {
             must(Command::new("cp").arg("-R").arg(project(source)).arg(build.join(to)));
         }
     }
-    // Quick after the lints, which leave what it depends on there.
+    // The check is quick after the lints, which have built the dependencies.
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["check", "--bin=spiped", "--offline", "--locked", "--quiet", "--target-dir"]);
     must(cargo.arg(tmp.parent().unwrap()).current_dir(build));

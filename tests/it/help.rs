@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::support::{Daemon, Folder, SPIPED, Server, round_trip};
 
-/// The commands with a help of their own, beside the program itself.
+/// The commands that have a help of their own; the empty one is the program itself.
 const COMMANDS: [&str; 12] = [
     "",
     "keygen",
@@ -21,7 +21,7 @@ const COMMANDS: [&str; 12] = [
     "completions",
 ];
 
-/// The help of a program, or of a command of it, in a terminal of 80 columns.
+/// The help of a program, or of one of its commands, in a terminal of 80 columns.
 fn help(program: &Path, command: &str) -> String {
     let mut program = Command::new(program);
     program.args(command.split_whitespace()).arg("--help");
@@ -74,7 +74,7 @@ fn help_names_the_manual_and_begins_with_setup() {
     }
 }
 
-/// The example, with the addresses of this machine in place of its own.
+/// The test replaces the addresses of the example by addresses of this machine.
 #[test]
 fn the_example_of_the_help_carries_what_is_sent() {
     let help = help(Path::new(SPIPED), "");
@@ -91,7 +91,7 @@ fn the_example_of_the_help_carries_what_is_sent() {
         command.args(line.split(' ')).current_dir(folder.path(""));
         command
     };
-    // Every folder of a test has a key of this name.
+    // Every folder of a test already has a key of this name.
     std::fs::remove_file(folder.shared_key()).unwrap();
     assert!(in_folder(next(), "", "").status().unwrap().success());
     let server = Server::echo();
@@ -100,7 +100,7 @@ fn the_example_of_the_help_carries_what_is_sent() {
     round_trip(&mut sender.connect(), b"by the example");
 }
 
-/// The last command of each example, as far as it can be done without systemd.
+/// The last command of each example, as far as it works without systemd.
 #[test]
 fn the_examples_of_setup_are_commands_that_it_takes() {
     let folder = Folder::new();
@@ -111,7 +111,7 @@ fn the_examples_of_setup_are_commands_that_it_takes() {
         let typed = typed.unwrap();
         assert!(typed.starts_with(command), "{typed}");
         let mut spiped = Command::new(SPIPED);
-        // In place of the key that comes from the other host.
+        // A key file stands in for the key that comes from the other host.
         let key = folder.shared_key().display().to_string();
         let words = typed.split_whitespace().map(|word| if word == "-" { &key } else { word });
         let output = spiped.args(words).arg("--dry-run").output().unwrap();

@@ -1,10 +1,10 @@
-//! The texts for developers: what they name is there.
+//! The texts for developers: everything that they name exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Files of the repository with that extension, by their paths from its root.
+/// Files of the repository with this extension, by their paths from the root.
 fn files(extension: &str) -> BTreeMap<PathBuf, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = BTreeMap::new();
@@ -29,7 +29,7 @@ fn prose(text: &str) -> String {
     text.split("```").step_by(2).collect()
 }
 
-/// The names of all tests: each is the first function behind such an attribute.
+/// The names of all tests: each is the first function after a test attribute.
 fn tests() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for source in files("rs").values() {
@@ -62,7 +62,7 @@ fn every_promise_has_its_tests() {
     }
 }
 
-/// The anchors of a text's headings, as they are shown on the web.
+/// The anchors of a text's headings, as websites make them.
 fn anchors(text: &str) -> Vec<String> {
     let headings = text.lines().filter(|line| line.starts_with('#'));
     let anchor = |heading: &str| {
@@ -92,7 +92,7 @@ fn the_links_of_every_text_lead_somewhere() {
     assert!(count > 30, "{count}");
 }
 
-/// The table of folders in CONTRIBUTING.md, against the tree.
+/// Every folder of `src/` that a text names, such as the table in CONTRIBUTING.md.
 #[test]
 fn every_folder_that_a_text_names_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -108,7 +108,7 @@ fn every_folder_that_a_text_names_is_there() {
     assert!(count > 15, "{count}");
 }
 
-/// What changed in older versions is told as it was.
+/// The changelog may name older versions.
 #[test]
 fn every_text_names_the_same_minimum_rust_version() {
     let mut texts = files("md");
@@ -124,7 +124,7 @@ fn every_text_names_the_same_minimum_rust_version() {
     }
 }
 
-/// Weaknesses are reported there: it has to be somebody's.
+/// Weaknesses are reported to this address: it must reach somebody.
 #[test]
 fn only_an_alpha_has_no_address_of_a_maintainer() {
     let manifest = &files("toml")[Path::new("Cargo.toml")];

@@ -1,4 +1,4 @@
-//! The protocol library as others have it: `examples/client.rs` before a real receiver.
+//! The protocol as a library: `examples/client.rs` before a real receiver.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -13,7 +13,7 @@ fn client(address: impl ToString, key: &Path, input: &[u8]) -> Output {
     with_input(Command::new(program).arg(address.to_string()).arg(key), input)
 }
 
-/// What the client says of a failure, after which it has printed nothing.
+/// The error of a client that fails, and that has printed nothing else.
 fn failure(ran: &Output) -> String {
     assert!(!ran.status.success() && ran.stdout.is_empty(), "{ran:?}");
     String::from_utf8(ran.stderr.clone()).unwrap()
@@ -41,7 +41,8 @@ fn a_client_of_the_library_says_why_it_fails() {
     let said = failure(&client(before_nobody.address, &folder.shared_key(), b"line\n"));
     assert!(said.contains("the server behind the receiver refused the connection"), "{said}");
 
-    // Message 2 and OPENED pass; then somebody on the wire ends it as TCP does.
+    // Message 2 and OPENED pass; then somebody on the wire ends the connection with a
+    // plain FIN.
     let hop = Hop::tampering(receiver.address, |_| {
         Box::new(|unit| match (unit.way, unit.number) {
             (Way::ToSender, 2..) => vec![Act::End],

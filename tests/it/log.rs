@@ -1,4 +1,4 @@
-//! A log that nobody reads, or that cannot be written, holds up nothing.
+//! A log that nobody reads, or that cannot be written, delays nothing.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -19,14 +19,14 @@ use crate::support::{
     wait_until,
 };
 
-/// Connections that each cause a line: more than the program keeps for a log that
+/// Connections that each cause a line: more lines than the program queues for a log that
 /// is not read.
 const PROBES: usize = 1500;
 
-/// Before the command of a receiver.
+/// The prefix of the command that starts a receiver.
 const NOTHING: &[&str] = &[];
 
-/// A pipe that soon is full, for a log.
+/// A pipe that is soon full, as a log.
 fn small_pipe() -> (File, OwnedFd) {
     let (reader, writer) = pipe().unwrap();
     fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
@@ -37,7 +37,7 @@ fn small_pipe() -> (File, OwnedFd) {
 struct Quiet(Child);
 
 impl Quiet {
-    /// Waits until something listens at `source`.
+    /// Waits until the end listens at `source`.
     fn start(mut command: Command, source: std::net::SocketAddr, log: impl Into<Stdio>) -> Self {
         let child = command
             .args(["-s", &source.to_string()])
@@ -50,7 +50,7 @@ impl Quiet {
         quiet
     }
 
-    /// TERM ends it, and soon.
+    /// TERM ends the process, and soon.
     fn end(mut self) {
         let started = Instant::now();
         signal(&self.0, "TERM");
@@ -92,7 +92,7 @@ impl Stage {
         Self { _folder: folder, receiver, source, sender }
     }
 
-    /// More lines than the log and its queue take; all connections are served.
+    /// There are more lines than the log and its queue hold; all connections are served.
     fn serves_all(&self) {
         let mut open = self.sender.connect();
         round_trip(&mut open, b"before");
@@ -143,7 +143,7 @@ fn a_log_whose_reader_is_gone_holds_up_no_connection() {
     stage.receiver.end();
 }
 
-/// Another process may have made it so: that is shared.
+/// Another process may have made the log non-blocking: the mode is shared.
 #[test]
 fn a_non_blocking_log_gets_every_line() {
     let (mut reader, writer) = small_pipe();
@@ -165,7 +165,8 @@ fn a_non_blocking_log_gets_every_line() {
     assert!(lines >= probes && !log.contains("suppressed="), "{lines} of {probes}:\n{log}");
 }
 
-/// What runs a command with a /dev of its own, whose log is one of this folder.
+/// A command prefix that runs a command with a /dev of its own, whose log is a socket in
+/// this folder.
 fn own_dev(folder: &Folder) -> Vec<String> {
     let own_dev = format!(
         "mount -t tmpfs tmpfs /dev; mknod -m 666 /dev/null c 1 3; ln -s {} /dev/log; shift; exec \"$@\"",
@@ -174,7 +175,7 @@ fn own_dev(folder: &Folder) -> Vec<String> {
     ["unshare", "--mount", "sh", "-c", &own_dev, "sh"].map(str::to_owned).to_vec()
 }
 
-/// A syslogd that is stuck, on its disk for instance.
+/// A syslogd that is stuck, for example on its disk.
 #[test]
 fn a_syslog_that_is_not_read_holds_up_no_connection() {
     if !is_root("a syslog that is stuck") {
@@ -191,7 +192,7 @@ fn a_syslog_that_is_not_read_holds_up_no_connection() {
     assert!(std::str::from_utf8(&line[..count]).unwrap().contains("receiver listening on"));
 }
 
-/// How many lines the log says were left out, in all.
+/// The number of lines that the log reports as left out.
 fn suppressed(log: &str) -> usize {
     let counts = log.split("log lines were suppressed").skip(1);
     let count = |line: &str| {
@@ -203,8 +204,8 @@ fn suppressed(log: &str) -> usize {
 
 const PROBE: &str = "reason=probe";
 
-/// What finds no room on the disk is counted once there is some, and what was cut
-/// off in its middle spoils no other line.
+/// Lines that find no room on the disk are counted once there is room, and a line that
+/// was cut off spoils no other line.
 #[test]
 fn lines_that_a_full_disk_has_lost_are_counted() {
     if !is_root("a disk that is full") {
@@ -237,14 +238,14 @@ fn lines_that_a_full_disk_has_lost_are_counted() {
         let torn = log.lines().filter(|line| line.starts_with("20") && !line.contains(" took="));
         let (all, torn) = (log.lines().filter(|line| line.starts_with("20")).count(), torn.count());
         assert_eq!(all, log.lines().count(), "{log}");
-        // The start, the count, TERM and the end; and the one that was cut.
+        // The lines of the start, the count, TERM and the end; and the line that was cut.
         assert!((4..=5).contains(&torn), "{torn}\n{log}");
         assert!(suppressed(&log) + log.matches(PROBE).count() >= probes, "{log}");
     };
     thread::spawn(run).join().unwrap();
 }
 
-/// A syslogd that is restarted: who logs finds it again.
+/// A syslogd that is restarted: the daemon finds it again.
 #[test]
 fn lines_that_a_syslog_that_was_gone_has_lost_are_counted() {
     if !is_root("a syslog that goes") {
@@ -275,7 +276,8 @@ fn lines_that_a_syslog_that_was_gone_has_lost_are_counted() {
     for _ in 0..probes {
         drop(connect(stage.source));
     }
-    // Its lines stand before that of this one, which is lost as well.
+    // The queue has earlier lines before the line of this connection, which is lost as
+    // well.
     round_trip(&mut stage.sender.connect(), b"goes on");
     stage.sender.log.wait_for(" closed ");
     thread::sleep(Duration::from_millis(300));
@@ -298,7 +300,7 @@ fn a_log_file_that_may_not_grow_holds_up_no_connection() {
     stage.receiver.end();
 }
 
-/// Nor may it keep what is wrong at the start from ending.
+/// A log that does not take the error must not keep a failed start from ending, either.
 #[test]
 fn a_start_that_fails_ends_though_nobody_reads_why() {
     let (_reader, writer) = small_pipe();

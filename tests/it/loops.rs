@@ -1,5 +1,5 @@
-//! A target that leads back to the source makes connections of one, until there
-//! is nothing left for another.
+//! A target that leads back to the source turns one connection into many, until nothing
+//! is left for others.
 
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
@@ -54,7 +54,7 @@ fn what_can_be_seen_at_the_start_is_refused() {
     }
 }
 
-/// Nothing of it is a loop: other ports, addresses and families.
+/// None of these is a loop: other ports, addresses and families.
 #[test]
 fn what_only_looks_like_a_loop_is_served() {
     let folder = Folder::new();
@@ -79,7 +79,7 @@ fn path_of(folder: &Folder, name: &str) -> String {
 
 const LOOP: &str = "reason=loop";
 
-/// Through a name, which is not resolved at the start.
+/// The loop goes through a name, which is not resolved at the start.
 #[test]
 fn a_loop_of_one_process_ends_with_its_first_round() {
     let folder = Folder::new();
@@ -97,7 +97,7 @@ fn a_loop_of_one_process_ends_with_its_first_round() {
     });
     drop(sender);
 
-    // A receiver connects when the key is proved.
+    // A receiver connects only after the key is proved.
     let receiver = start("-d");
     let sender = Daemon::sender(&key, receiver.address, &[]);
     assert_loops_are_short(&receiver, || {
@@ -106,7 +106,7 @@ fn a_loop_of_one_process_ends_with_its_first_round() {
     });
 }
 
-/// Through a link that is made later.
+/// The loop goes through a link that is made later.
 #[test]
 fn a_loop_through_a_unix_socket_ends_with_its_first_round() {
     let folder = Folder::new();
@@ -117,7 +117,7 @@ fn a_loop_through_a_unix_socket_ends_with_its_first_round() {
     assert_loops_are_short(&sender, || {
         let mut client = UnixStream::connect(&source).unwrap();
         let mut rest = Vec::new();
-        // A unix socket knows no reset but for what was not read.
+        // A unix socket resets a connection only if bytes were left unread.
         let _end = std::io::Read::read_to_end(&mut client, &mut rest);
         assert!(rest.is_empty());
     });
@@ -129,11 +129,12 @@ fn assert_loops_are_short(daemon: &Daemon, mut connect: impl FnMut()) {
         connect();
     }
     let line = daemon.log.wait_for(LOOP);
-    // The other end of the loop has nothing else to say.
+    // The other end of the loop logs nothing else.
     assert_eq!(daemon.log.count("keys differ"), 0, "{}", daemon.log.all().join("\n"));
     assert!(line.contains("warn") && line.contains("-t must name the other end"), "{line}");
     wait_until("all have ended", || daemon.descriptors() < 40);
-    // Two for each client, more only where an accept was quicker than a connect.
+    // There are two for each client, and more only where an accept was quicker than a
+    // connect.
     let id = |line: &String| line.split(" id=").nth(1)?.split(' ').next()?.parse::<usize>().ok();
     let last = daemon.log.all().iter().filter_map(id).max().unwrap();
     assert!(last <= 3 * CLIENTS, "{last} connections of {CLIENTS}");

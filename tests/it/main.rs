@@ -1,4 +1,4 @@
-//! Tests of the program as its users have it: real processes, real sockets.
+//! Tests of the program as users run it: real processes, real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends that way")]
 #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests may")]
 #![allow(clippy::needless_pass_by_value, reason = "what is reset, or shown, is given away")]
@@ -7,12 +7,12 @@
 
 mod architecture;
 mod bad_input;
-// The build with AWS-LC is there before the other.
+// `scripts/test` makes the build with AWS-LC before the other one.
 #[cfg(not(feature = "aws-lc"))]
 mod builds;
 mod completions;
-// Units, packages and set-up are the same whatever seals the records: here and
-// below they are tested with one build.
+// Units, packages and set-up do not depend on the ciphers: these modules and those below
+// are tested with one build.
 #[cfg(feature = "aws-lc")]
 mod container;
 mod help;

@@ -1,6 +1,5 @@
-//! Somebody on the wire between the two ends: whatever is flipped, cut,
-//! replayed, swapped or reflected never reaches the target as a clean end,
-//! and the log says why.
+//! An attacker on the wire between the two ends: whatever is flipped, cut, replayed,
+//! swapped or reflected never reaches the target as a clean end, and the log says why.
 
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
@@ -9,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use crate::support::hop::{Act, Hop, Tamper, Unit, Way};
 use crate::support::{Daemon, End, Folder, PATIENCE, Server, read_to_end, reset, wait_until};
 
-/// What the sender sends first: 0 is message 1, 1 is OPEN, 2 the first DATA.
+/// Numbers of the sender's first units: 0 is message 1, 1 is OPEN, 2 is the first DATA.
 const FIRST_DATA: usize = 2;
 
 #[test]
@@ -19,7 +18,7 @@ fn untouched_everything_arrives_and_ends_cleanly() {
     assert_eq!(wire.seen(), (b"all of it".to_vec(), End::Clean));
 }
 
-/// Urgent data would be left out of the stream, or hold it up.
+/// Without care, urgent data would be left out of the stream, or delay it.
 #[test]
 fn bytes_that_are_made_urgent_on_the_wire_change_nothing() {
     let wire = Wire::with(|_| Box::new(|unit| vec![Act::Urge(unit.bytes)]));
@@ -68,8 +67,8 @@ fn a_record_that_is_altered_at_any_byte_is_refused() {
         let mut client = wire.sender.connect();
         client.write_all(b"abc").unwrap();
         if byte < 2 {
-            // The record is said to be 256 bytes, or one, longer: the receiver
-            // waits for them until the client gives up.
+            // The altered length claims 256 bytes more, or one more: the receiver waits
+            // for these bytes until the client gives up.
             wait_until("the target is connected to", || wire.target.accepted() == byte + 1);
             reset(client);
         } else {
@@ -81,7 +80,7 @@ fn a_record_that_is_altered_at_any_byte_is_refused() {
     wire.receiver.log.wait_for("hint=\"something between the two ends altered the stream\"");
 }
 
-/// The stream is whole, only its end is missing: still no clean end.
+/// The stream is whole and only its END is missing: that is still no clean end.
 #[test]
 fn a_stream_without_its_end_is_a_truncation() {
     let wire = Wire::with(|_| on(Way::ToReceiver, FIRST_DATA + 1, |_| vec![Act::End]));
@@ -116,7 +115,7 @@ fn swapped_records_are_refused() {
             _ => vec![Act::Forward(unit.bytes)],
         })
     });
-    // The record that follows the data is END.
+    // The record after the data is END.
     assert_eq!(wire.send(b"first"), End::Reset);
     assert_eq!(wire.seen(), (vec![], End::Reset));
 }
@@ -128,7 +127,7 @@ fn a_reflected_record_is_refused() {
             vec![Act::Reflect(bytes.clone()), Act::Forward(bytes)]
         })
     });
-    // The stream goes on, so that there is no END yet that may arrive.
+    // The stream goes on, so no END can arrive yet.
     let mut client = wire.sender.connect();
     client.write_all(b"mine").unwrap();
     assert_eq!(read_to_end(&mut client).1, End::Reset);
@@ -136,8 +135,9 @@ fn a_reflected_record_is_refused() {
     assert_eq!(wire.seen().1, End::Reset);
 }
 
-/// Recorded whole and played again, a connection gets no answer; from a process
-/// that has not seen it, the same key's, one of 48 bytes; and no target from either.
+/// A connection that is recorded and replayed as a whole gets no answer. A process with
+/// the same key that has not seen the connection answers with 48 bytes. Neither connects
+/// to the target.
 #[test]
 fn a_replayed_connection_reaches_no_target() {
     let folder = Folder::new();
@@ -168,7 +168,7 @@ fn a_replayed_connection_reaches_no_target() {
     assert_eq!(target.accepted(), 1);
 }
 
-/// A whole stream of the other direction altered: the client is told as well.
+/// When a whole stream of the other direction is altered, the client is told as well.
 #[test]
 fn the_client_never_takes_a_truncated_answer_for_a_whole_one() {
     let folder = Folder::new();
@@ -185,8 +185,8 @@ fn the_client_never_takes_a_truncated_answer_for_a_whole_one() {
     assert_eq!((bytes.as_slice(), end), (b"the whole answer".as_slice(), End::Reset));
 }
 
-/// A sender and a receiver with a tampering hop between them, and a target
-/// that only reads.
+/// A sender and a receiver with a tampering hop between them, and a target that only
+/// reads.
 struct Wire {
     _folder: Folder,
     receiver: Daemon,
@@ -207,7 +207,7 @@ fn reading_target() -> (Server, Receiver<Seen>) {
 }
 
 impl Wire {
-    /// `tamper` is asked for every connection, by its number.
+    /// `tamper` is called with the number of every connection.
     fn with(tamper: impl Fn(usize) -> Tamper + Send + 'static) -> Self {
         let folder = Folder::new();
         let key = folder.shared_key();
@@ -218,11 +218,11 @@ impl Wire {
         Self { _folder: folder, receiver, sender, target, seen }
     }
 
-    /// Sends bytes and the end of the stream; how the client was ended.
+    /// Sends bytes and the end of the stream; returns how the client's connection ended.
     fn send(&self, bytes: &[u8]) -> End {
         let mut client = self.sender.connect();
         match client.write_all(bytes) {
-            // A write that is told of a reset takes the error from the read.
+            // A write that reports a reset takes the error away from the read.
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return End::Reset,
             result => result.unwrap(),
         }
@@ -230,13 +230,13 @@ impl Wire {
         read_to_end(&mut client).1
     }
 
-    /// What the target saw of the next connection.
+    /// What the target received on the next connection.
     fn seen(&self) -> Seen {
         self.seen.recv_timeout(PATIENCE).unwrap()
     }
 }
 
-/// Forwards everything but one unit of one way.
+/// Forwards everything except one unit of one direction.
 fn on(way: Way, number: usize, act: impl Fn(Vec<u8>) -> Vec<Act> + Send + 'static) -> Tamper {
     Box::new(move |unit: Unit| {
         if (unit.way, unit.number) == (way, number) {

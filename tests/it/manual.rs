@@ -1,5 +1,5 @@
-//! The manual pages: well formed, and true to the program. What they say of options
-//! is tested in src/config/tests.rs.
+//! The manual pages are well formed and agree with the program. src/config/tests.rs tests
+//! what they say about options.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -36,7 +36,7 @@ fn rendered(page: &Path) -> String {
     let output = mandoc.args(["-T", "utf8", "-O", "width=80"]).arg(page).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
-    // Bold is a character, a backspace, and the character again.
+    // mandoc prints bold as a character, a backspace, and the character again.
     let mut seen = String::new();
     for character in text.chars() {
         match character {
@@ -59,7 +59,7 @@ fn no_line_of_a_page_is_wider_than_a_terminal() {
     }
 }
 
-/// Examples come before the options, `setup` before all other commands.
+/// Examples come before the options, and `setup` before all other commands.
 #[test]
 fn the_manual_begins_with_setup_and_examples() {
     let manual = read("man/spiped.1");
@@ -69,7 +69,7 @@ fn the_manual_begins_with_setup_and_examples() {
     assert!(place("\nspiped setup receive") < place("\nspiped -F -d"));
 }
 
-/// The options that the --help of a program, or of a command of it, lists.
+/// The options that the --help of a program, or of one of its commands, lists.
 pub fn options_of(program: &Path, command: &str) -> BTreeSet<String> {
     let mut program = Command::new(program);
     let help = program
@@ -81,7 +81,7 @@ pub fn options_of(program: &Path, command: &str) -> BTreeSet<String> {
         .stdout;
     let help = String::from_utf8(help).unwrap();
     let (_, options) = help.split_once("\nOptions:\n").unwrap();
-    // An example may have a line that begins with an option.
+    // A line of an example may begin with an option.
     let options = options.split("\nExample").next().unwrap();
     let is_option = |word: &&str| word.starts_with('-');
     options
@@ -91,7 +91,7 @@ pub fn options_of(program: &Path, command: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// What the log says of a connection is explained, word for word.
+/// The manual explains the log's messages about connections, word for word.
 #[test]
 fn the_manual_explains_why_connections_end() {
     let manual = read("man/spiped.1");
@@ -103,13 +103,13 @@ fn the_manual_explains_why_connections_end() {
         .collect();
     assert!(texts.len() > 20, "{texts:?}");
     for text in texts {
-        // What stands before the first value is enough to find it by.
+        // The text before the first value is enough to find the message.
         let known = text.split('{').next().unwrap();
         assert!(manual.contains(&format!("\n.It {known}")), "{text}");
     }
 }
 
-/// Where the reasons are that a connection can end for.
+/// The files that define the reasons for the end of a connection.
 const REASONS: [&str; 4] = [
     "src/daemon/connection/close_reason.rs",
     "src/daemon/connection/handshake_error.rs",
@@ -130,7 +130,7 @@ fn the_manual_lists_every_name_of_a_reason_and_no_other() {
     assert!(names.len() == listed.len() && names.len() > 40, "{listed:?}");
 }
 
-/// Whoever sets up a pipe, and systemd, go by them.
+/// `spiped setup` and systemd depend on these codes.
 #[test]
 fn the_manual_and_the_units_have_the_exit_codes_that_there_are() {
     let report = read("src/report.rs");
@@ -148,7 +148,7 @@ fn the_manual_and_the_units_have_the_exit_codes_that_there_are() {
     for unit in ["receive", "receive@", "send", "send@"] {
         let unit = read(&format!("systemd/spiped-{unit}.service"));
         let force = unit.lines().find_map(|line| line.strip_prefix("RestartForceExitStatus="));
-        // A panic beside the codes: the runtime's own.
+        // A panic ends with a code of the runtime's own.
         let restarted: Vec<u8> =
             force.unwrap().split(' ').map(|code| code.parse().unwrap()).collect();
         assert!(restarted.iter().all(|code| codes.contains(code) || *code == 101));

@@ -1,4 +1,4 @@
-//! Keys in memory: who sees them, and where they are.
+//! Keys in memory: which processes see them, and where they are.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -13,8 +13,8 @@ use sha2::Sha256;
 
 use crate::support::{Daemon, Folder, SPIPED, Server, need, round_trip, signal, wait_until};
 
-/// What another process of the same user does who is curious: it writes all
-/// that the process of this id can write to.
+/// A curious process of the same user: it prints all writable memory of the process with
+/// this id.
 const SPY: &str = r#"
 while read -r range mode rest; do
     case $mode in rw*) ;; *) continue ;; esac
@@ -22,7 +22,7 @@ while read -r range mode rest; do
     dd if="/proc/$1/mem" bs=4096 skip=$first count=$((end - first))
 done < "/proc/$1/maps""#;
 
-/// A folder with a program and a key for a user that is not root.
+/// A folder with a program and a key for a user other than root.
 struct Place {
     folder: Folder,
     program: PathBuf,
@@ -51,7 +51,7 @@ impl Place {
         copy
     }
 
-    /// What the program keeps of the key file.
+    /// The bytes that the program keeps of the key file.
     fn psk(&self) -> [u8; 32] {
         let mut psk = [0; 32];
         let content = fs::read(&self.key).unwrap();
@@ -67,7 +67,7 @@ impl Place {
     }
 }
 
-/// A command of a user that is not root; it becomes the program, with its id.
+/// A command of a user other than root; it becomes the program and keeps its id.
 fn as_user(program: impl AsRef<std::ffi::OsStr>) -> Command {
     if !geteuid().is_root() {
         return Command::new(program);
@@ -77,7 +77,7 @@ fn as_user(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// Ended by its id.
+/// A process, ended by its id.
 struct Ended(Child);
 
 impl Drop for Ended {
@@ -91,7 +91,7 @@ fn has(memory: &[u8], wanted: &[u8]) -> bool {
     memory.windows(wanted.len()).any(|window| window == wanted)
 }
 
-/// What is written to by process `id`, as another of its user sees it.
+/// The writable memory of process `id`, as another process of the same user sees it.
 fn spied(id: u32) -> Vec<u8> {
     as_user("sh").args(["-c", SPY, "sh", &id.to_string()]).output().unwrap().stdout
 }
@@ -135,8 +135,8 @@ fn another_process_of_the_same_user_sees_no_memory() {
     }
 }
 
-/// The parts of a process's memory that can be written to: whether each is
-/// locked and left out of dumps and children, and its content.
+/// The writable parts of a process's memory: whether each is locked and left out of dumps
+/// and children, and its content.
 fn parts(id: u32) -> Vec<(bool, Vec<u8>)> {
     let smaps = fs::read_to_string(format!("/proc/{id}/smaps")).unwrap();
     let memory = File::open(format!("/proc/{id}/mem")).unwrap();
@@ -157,7 +157,7 @@ fn parts(id: u32) -> Vec<(bool, Vec<u8>)> {
     parts
 }
 
-/// Nothing of it is left behind on a stack, or in memory that was freed.
+/// No copy of the key is left on a stack, or in freed memory.
 #[test]
 fn the_key_is_in_locked_memory_and_nowhere_else() {
     if !geteuid().is_root() {
@@ -174,7 +174,7 @@ fn the_key_is_in_locked_memory_and_nowhere_else() {
         let rekeyed = Command::new(SPIPED).arg("rekey").arg(&control).arg(key).output().unwrap();
         assert!(rekeyed.status.success(), "{rekeyed:?}");
     };
-    // To another key and back, by both ways.
+    // The key is replaced and put back, in both ways.
     rekey(&place.folder.shared_key());
     receiver.signal("HUP");
     wait_until("both have been read", || receiver.log.count("key reloaded") == 2);
@@ -194,7 +194,7 @@ fn the_key_is_in_locked_memory_and_nowhere_else() {
     }
 }
 
-/// Such as in a container with a low limit.
+/// A container may have such a low limit.
 #[test]
 fn a_process_that_may_lock_no_memory_serves_none_the_less() {
     need("prlimit", "util-linux");
@@ -206,11 +206,11 @@ fn a_process_that_may_lock_no_memory_serves_none_the_less() {
     round_trip(&mut sender.connect(), b"unlocked");
 }
 
-/// Not even where there is no limit, and whatever gets it.
+/// No core is dumped even where there is no limit, wherever cores go.
 #[test]
 fn a_process_that_is_killed_leaves_no_core() {
     let place = Place::new();
-    // Where a core could be left.
+    // A core would be left in this folder.
     fs::set_permissions(place.folder.path("."), PermissionsExt::from_mode(0o777)).unwrap();
     let unlimited = |program: &Path, more: &[&str]| {
         let mut command = as_user("sh");

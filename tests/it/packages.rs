@@ -16,14 +16,14 @@ pub fn package(folder: &Folder, version: Option<&str>) -> PathBuf {
     let path = folder.path(&format!("spiped-rs-{}.deb", version.unwrap_or("own")));
     let mut script = Command::new(project("scripts/package"));
     script.arg(format!("--binary={SPIPED}")).arg(format!("--output={}", path.display()));
-    // Quick to pack.
+    // These options make packing quick.
     script.args(["-Zgz", "--fast", "--compress-system"]);
     script.args(version.map(|version| format!("--deb-version={version}")));
     assert_eq!(must(&mut script), path.display().to_string());
     path
 }
 
-/// A Debian version after this one, also where this one is before a release.
+/// A Debian version after this one, even if this one is a pre-release.
 pub fn later() -> String {
     format!("{}-2", env!("CARGO_PKG_VERSION").split('-').next().unwrap())
 }
@@ -39,7 +39,7 @@ fn install_command() -> Command {
     script
 }
 
-/// All files in a folder, by their paths from there.
+/// All files in a folder, by their paths relative to it.
 fn files(folder: &Path) -> BTreeSet<String> {
     let find = must(Command::new("find").args([".", "-not", "-type", "d"]).current_dir(folder));
     find.lines().map(|path| path.trim_start_matches("./").to_owned()).collect()
@@ -58,7 +58,7 @@ fn the_package_is_one_that_debian_would_take() {
     assert_eq!(field("Package"), "spiped-rs");
     assert_eq!(field("Conflicts"), "spiped");
     assert_eq!(field("Provides") + &field("Replaces"), "");
-    // Nothing of what built it is needed where it is copied to.
+    // The host of the package needs nothing of the build.
     let depends = field("Depends");
     assert!(depends.starts_with("libc6 (>= ") && !depends.contains("rust"), "{depends}");
     let sorts = ["--compare-versions", &field("Version"), "lt", &later()];
@@ -66,7 +66,7 @@ fn the_package_is_one_that_debian_would_take() {
 
     let lintian =
         must(Command::new("lintian").args(["--allow-root", "--fail-on=error"]).arg(&package));
-    // The only word: it is about packages that Debian itself has.
+    // lintian's only remark is meant for Debian's own packages.
     let others = lintian.lines().filter(|line| !line.contains("initial-upload-closes-no-bugs"));
     assert_eq!(others.collect::<Vec<_>>(), [""; 0]);
 }
@@ -116,7 +116,7 @@ fn what_is_installed_elsewhere_knows_where_it_is_and_can_be_taken_away() {
     let etc = root.join("etc/spiped");
     assert_eq!(fs::metadata(&etc).unwrap().permissions().mode() & 0o7777, 0o700);
 
-    // Once more, the other way to say it.
+    // The environment can set both folders, too.
     fs::write(etc.join("redis.key"), [7; 32]).unwrap();
     let installed = files(&root);
     must(install_command().env("PREFIX", "/opt/pipe").env("DESTDIR", &root));
@@ -138,8 +138,8 @@ fn install_has_help_and_says_what_it_cannot_do() {
     }
 }
 
-/// The first command of README.md: apt takes a path that does not begin with `/` or
-/// `./` for the name of a package.
+/// The first command of README.md: apt takes a path that does not begin with `/` or `./`
+/// for the name of a package.
 #[test]
 fn what_scripts_package_prints_is_what_apt_installs() {
     need("dpkg-shlibdeps", "dpkg-dev");

@@ -1,5 +1,5 @@
-//! `--prewarm`: a connection finds a session that is ready, and waits for no
-//! handshake; sessions that are of no use any more are replaced.
+//! `--prewarm`: a connection takes a session that is ready and waits for no handshake;
+//! sessions that have become useless are replaced.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -19,14 +19,14 @@ use crate::support::{
     write_and_read_to_end,
 };
 
-/// What a hop sees of sessions, and whether it lets handshakes through.
+/// What a hop has seen of sessions, and whether it lets handshakes through.
 #[derive(Default)]
 struct Seen {
-    /// Handshakes that were begun.
+    /// Handshakes that have begun.
     begun: AtomicUsize,
     /// Sessions that were made ready.
     ready: AtomicUsize,
-    /// Those of them that were opened.
+    /// Ready sessions that were opened.
     opened_later: AtomicUsize,
     /// Sessions that were opened without having been ready.
     opened_at_once: AtomicUsize,
@@ -83,7 +83,7 @@ impl Line {
         Self { folder, target, receiver, sender, seen }
     }
 
-    /// A client that talks.
+    /// A client that sends and receives.
     fn client(&self) -> TcpStream {
         let mut client = self.sender.connect();
         round_trip(&mut client, b"there and back");
@@ -94,27 +94,27 @@ impl Line {
         write_and_read_to_end(&mut self.sender.connect(), b"x") == (vec![], End::Reset)
     }
 
-    /// What an outage says, or its end.
+    /// The log line about an outage, or about its end.
     fn said(&self) -> [usize; 2] {
         let log = &self.sender.log;
         [log.count("cannot prewarm sessions"), log.count("prewarming works again")]
     }
 }
 
-/// It costs the target nothing before, and no handshake afterwards; nor has it
-/// an end in the time that a handshake has.
+/// A ready session costs the target nothing beforehand and the client no handshake
+/// afterwards; the time limit of a handshake does not end it.
 #[test]
 fn a_connection_waits_for_no_handshake() {
     let line = Line::with("3", &["-o", "0.4"], &["-o", "0.4"]);
     line.seen.ready(3);
-    // The receiver gives up on who does not prove the key.
+    // The receiver gives up on peers that do not prove the key.
     assert_eq!(read_to_end(&mut line.receiver.connect()).1, End::Reset);
     assert_eq!((line.seen.counts(), line.target.accepted()), ([3, 0, 0], 0));
 
     line.seen.loses_handshakes.store(true, Ordering::SeqCst);
     let clients: Vec<_> = (0..3).map(|_| line.client()).collect();
     assert_eq!((line.seen.counts(), line.target.accepted()), ([3, 3, 0], 3));
-    // None is left, and none can be made.
+    // No session is left, and none can be made.
     assert!(line.is_reset());
 
     let attempts = line.seen.begun.load(Ordering::SeqCst);
@@ -143,7 +143,7 @@ fn what_is_taken_is_replaced() {
     assert_eq!(line.said(), [0, 0]);
 }
 
-/// More clients at once than there are sessions: the others make their own.
+/// More clients than sessions come at once: the other clients make their own.
 #[test]
 fn who_finds_none_is_served_as_without() {
     let line = Line::with("1", &[], &[]);
@@ -172,7 +172,7 @@ fn a_receiver_that_was_killed_is_found_again() {
     assert_eq!((line.seen.counts()[1], line.said()), (1, [1, 1]));
 }
 
-/// A client that comes before the end of the sessions is noticed gets none of
+/// A client that comes before the sender notices the end of its sessions gets none of
 /// them.
 #[test]
 fn no_client_gets_a_session_that_is_over() {
@@ -190,14 +190,14 @@ fn no_client_gets_a_session_that_is_over() {
     assert_eq!(line.receiver.log.count("warn"), 0);
 }
 
-/// A receiver where another one was.
+/// A new receiver at the address of the old one.
 fn again(before: &Daemon, folder: &Folder, target: SocketAddr) -> Daemon {
     let [source, target] = [before.address, target].map(|address| address.to_string());
     let key = folder.shared_key();
     Daemon::start(&["-d", "-s", &source, "-t", &target, "-k", key.to_str().unwrap()])
 }
 
-/// Both ends have another key in the end: none of the old sessions is used.
+/// Both ends get another key: none of the old sessions is used.
 #[test]
 fn a_new_key_replaces_them_all() {
     let line = Line::with("3", &[], &[]);
@@ -216,14 +216,14 @@ fn a_new_key_replaces_them_all() {
     line.client();
     assert_eq!(line.seen.counts()[1], used + 1);
 
-    // The same again is no other one.
+    // Reloading an unchanged key replaces nothing.
     line.receiver.signal("HUP");
     wait_until("it is read", || line.receiver.log.count("key reloaded") == 2);
     line.client();
     assert_eq!(line.receiver.log.count(unused), 3);
 }
 
-/// The sender's own key: nothing that was made with the old one is opened.
+/// The sender's own key changes: no session that was made with the old key is opened.
 #[test]
 fn a_sender_with_a_new_key_uses_no_old_session() {
     let line = Line::with("3", &[], &[]);
@@ -235,7 +235,7 @@ fn a_sender_with_a_new_key_uses_no_old_session() {
     assert_eq!((line.seen.counts()[1], line.target.accepted()), (0, 0));
 }
 
-/// A sender that does not heed the end of its session, and opens it.
+/// A sender that ignores the end of its session, and opens it.
 #[test]
 fn a_session_of_a_key_that_is_replaced_is_not_opened() {
     let folder = Folder::new();
@@ -271,7 +271,7 @@ fn a_session_of_a_key_that_is_replaced_is_not_opened() {
     assert_eq!(target.accepted(), 1);
 }
 
-/// Both ends are quiet about it and do not wait.
+/// At a shutdown, both ends log nothing about ready sessions and do not wait for them.
 #[test]
 fn sessions_that_nobody_needed_hold_up_no_end() {
     for first in ["the sender", "the receiver"] {
@@ -292,7 +292,7 @@ fn sessions_that_nobody_needed_hold_up_no_end() {
     }
 }
 
-/// One that gives fewer than are wanted is told of once, and asked now and then.
+/// A receiver that gives too few sessions is logged once, and asked again at intervals.
 #[test]
 fn a_receiver_at_its_limit_is_not_stormed() {
     let started = Instant::now();
@@ -300,7 +300,7 @@ fn a_receiver_at_its_limit_is_not_stormed() {
     let line_said = line.sender.log.wait_for("warn cannot prewarm sessions");
     let reason = "the receiver has reached its connection limit";
     assert!(line_said.contains(reason) && line_said.contains("hint="), "{line_said}");
-    // After the first four, a second later, and two seconds after that.
+    // After the first four, the sender asks a second later, and two seconds after that.
     wait_until("two more", || line.seen.begun.load(Ordering::SeqCst) >= 6);
     assert!(started.elapsed() > Duration::from_secs(3), "{:?}", started.elapsed());
     let clients = [line.client(), line.client()];

@@ -1,5 +1,5 @@
-//! The program as a process: in the background, with its pid file, as another
-//! user, its logs, and configured by the environment.
+//! The program as a process: in the background, with its pid file, as another user, with
+//! its logs, and configured by the environment.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -26,7 +26,7 @@ struct Background {
 }
 
 impl Background {
-    /// Starts one, which must succeed without a word.
+    /// Starts a daemon, which must succeed and print nothing.
     fn start(folder: &Folder, role: &str, target: SocketAddr, more: &[&str]) -> Self {
         let address = source();
         let pid_file = match more.iter().position(|option| *option == "-p") {
@@ -69,8 +69,8 @@ impl Drop for Background {
     }
 }
 
-/// Runs `spiped` without -F in the folder, and reads its output to the end:
-/// who is in the background must not hold it.
+/// Runs `spiped` without -F in the folder and reads its output to the end, which the
+/// process in the background must not hold open.
 fn background(
     folder: &Folder,
     role: &str,
@@ -87,15 +87,15 @@ fn background(
         .unwrap()
 }
 
-/// A free port on an address of this test's own: between its being found and
-/// its being listened on, no other test takes it.
+/// A free port on an address of this test's own: no other test takes the port between its
+/// choice and its use.
 fn source() -> SocketAddr {
     let [_, high, middle, low] = std::process::id().to_be_bytes();
     let own = [127, 64 + high % 64, middle, low];
     TcpListener::bind(SocketAddr::from((own, 0))).unwrap().local_addr().unwrap()
 }
 
-/// As the program writes an address.
+/// The address in the form that the program writes.
 fn as_written(address: SocketAddr) -> String {
     format!("[{}]:{}", address.ip(), address.port())
 }
@@ -105,8 +105,8 @@ fn id_in(pid_file: &Path) -> u32 {
     text.strip_suffix('\n').unwrap().parse().unwrap()
 }
 
-/// Whether it is there and no zombie, which nobody may reap in a container. Files
-/// stay open, and locked, until its last thread has ended.
+/// Whether the process exists and is no zombie, which nobody may reap in a container.
+/// Files stay open, and locked, until the last thread has ended.
 fn is_running(id: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     let is_zombie = stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'));
@@ -150,7 +150,7 @@ fn in_the_background_it_has_no_terminal_and_a_pid_file_while_it_runs() {
     assert!(TcpStream::connect(daemon.address).is_err());
 }
 
-/// Who starts it is told why it does not start, and nothing is left behind.
+/// Whoever starts the daemon learns why the start failed, and nothing is left behind.
 #[test]
 fn a_start_that_fails_is_passed_on() {
     let folder = Folder::new();
@@ -195,7 +195,7 @@ fn a_pid_file_belongs_to_one_process() {
     assert_eq!(id_in(&folder.path("one.pid")), first.id);
     assert!(first.is_running());
 
-    // Killed, it leaves its file, which the next one takes over.
+    // A killed daemon leaves its file, which the next one takes over.
     first.signal("KILL");
     wait_until("it is gone", || !first.is_running());
     fs::write(folder.path("one.pid"), "1234567890\nand more\n").unwrap();
@@ -219,7 +219,7 @@ fn a_file_that_is_no_pid_file_is_left_as_it_is() {
     }
 }
 
-/// As a real unit of systemd's has it. It is nobody's: any number may run so.
+/// A device belongs to no process: any number of processes may have it as their pid file.
 #[test]
 fn a_device_as_the_pid_file_is_no_pid_file() {
     let folder = Folder::new();
@@ -233,7 +233,8 @@ fn a_device_as_the_pid_file_is_no_pid_file() {
         assert!(daemon.wait().success());
     }
     assert_eq!((null().ino(), null().mode()), (before.ino(), before.mode()));
-    // In the background, too; nothing else has its number then.
+    // This also works in the background, where no other file has the number of the
+    // process.
     need("ss", "iproute2");
     let address = source();
     let output = background(&folder, "-d", address, nobody(), &["-p", "/dev/null"]);
@@ -250,7 +251,8 @@ fn a_device_as_the_pid_file_is_no_pid_file() {
     assert_failed(&output, 73, "cannot write the process id to fifo: it is not a regular file");
 }
 
-/// Runs `spiped -F` as a program that had `--block-signal` or `--ignore-signal`.
+/// Runs `spiped -F` with the given signals blocked or ignored (`--block-signal`,
+/// `--ignore-signal`).
 fn with_signals(how: &str, key: &Path) -> Daemon {
     need("env", "coreutils");
     let mut command = Command::new("env");
@@ -261,7 +263,7 @@ fn with_signals(how: &str, key: &Path) -> Daemon {
     })
 }
 
-/// Else only KILL would end it.
+/// Otherwise only KILL would end the process.
 #[test]
 fn signals_that_were_blocked_at_the_start_are_heard() {
     let folder = Folder::new();
@@ -275,8 +277,8 @@ fn signals_that_were_blocked_at_the_start_are_heard() {
     }
 }
 
-/// A start script that has it so means it: `trap '' TERM`, or INT in a job of the
-/// background.
+/// A start script ignores a signal on purpose: `trap '' TERM`, or INT in its background
+/// jobs.
 #[test]
 fn what_was_ignored_at_the_start_stays_ignored() {
     let folder = Folder::new();
@@ -285,7 +287,7 @@ fn what_was_ignored_at_the_start_stays_ignored() {
         let mut daemon = with_signals(&format!("--ignore-signal={ignored}"), &key);
         daemon.log.wait_for(&format!("{ignored} was ignored when this process was started"));
         daemon.signal(ignored);
-        // Behind it in the same queue, and nohup has not been for this.
+        // HUP comes after the ignored signal in the queue, and is handled.
         daemon.signal("HUP");
         daemon.log.wait_for("key reloaded");
         assert!(daemon.is_running());
@@ -321,8 +323,8 @@ fn in_the_foreground_there_is_a_pid_file_only_if_it_is_named() {
     assert_eq!(files(), before);
 }
 
-/// All ids of the process are changed, it may not read the key any more, and
-/// it serves.
+/// All ids of the process are changed, the process can no longer read the key, and it
+/// serves.
 #[test]
 fn it_becomes_another_user_for_good() {
     if !is_root("becoming another user") {
@@ -342,7 +344,7 @@ fn it_becomes_another_user_for_good() {
         (format!("{nobody_uid}"), nobody_uid, its_group),
         (format!("{nobody_uid}:{daemon_group}"), nobody_uid, daemon_group),
         (":12345".to_owned(), 0, 12345),
-        // As in a container: nobody has an account.
+        // As in a container, no account has these numbers.
         ("4242424:4242425".to_owned(), 4_242_424, 4_242_425),
     ];
     let target = Server::echo();
@@ -366,7 +368,7 @@ fn it_becomes_another_user_for_good() {
     assert_failed(&output, 67, "no user of this system has the number 4242424");
 }
 
-/// The number would be that of some other process by and by.
+/// The number would belong to some other process sooner or later.
 #[test]
 fn a_pid_file_that_may_not_be_removed_is_emptied() {
     if !is_root("a folder that another user may not write to") {
@@ -380,7 +382,7 @@ fn a_pid_file_that_may_not_be_removed_is_emptied() {
     daemon.end();
 }
 
-/// Then HUP can read it again.
+/// HUP can then read the file again.
 #[test]
 fn the_key_may_belong_to_the_user_it_becomes() {
     let folder = Folder::new();
@@ -394,7 +396,7 @@ fn the_key_may_belong_to_the_user_it_becomes() {
     let receiver = Daemon::receiver(&key, Server::echo().address, &["-u", "nobody"]);
     receiver.signal("HUP");
     receiver.log.wait_for("key reloaded");
-    // Nobody else's key is.
+    // A key of any other user is refused.
     let arguments = ["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1", "-u", "daemon", "-k"];
     let refused = Command::new(SPIPED).args(arguments).arg(&key).output().unwrap();
     assert_eq!(refused.status.code(), Some(77), "{refused:?}");
@@ -407,7 +409,7 @@ fn only_root_may_become_another_user() {
         return;
     }
     let folder = Folder::new();
-    // A folder and a program that the other user reaches.
+    // A folder and a program that the other user can reach.
     fs::set_permissions(folder.path("."), PermissionsExt::from_mode(0o755)).unwrap();
     let program = folder.path("spiped");
     fs::copy(SPIPED, &program).unwrap();
@@ -427,8 +429,8 @@ fn only_root_may_become_another_user() {
     }
 }
 
-/// Gives the rest of its arguments a `/dev` of their own, with the socket at
-/// the first one as its log.
+/// Runs the rest of its arguments with a `/dev` of their own, in which the socket at the
+/// first argument is the log.
 const WITH_OWN_LOG: &str = r#"set -e
 touch "$1/null"; mount --bind /dev/null "$1/null"
 mount -t tmpfs tmpfs /dev
@@ -489,8 +491,8 @@ fn syslog_gets_the_log_of_the_background_and_where_it_is_asked_for() {
 struct Foreground(Child);
 
 impl Foreground {
-    /// Starts `spiped -F` with a log at the default level on `stderr`, and
-    /// waits until it listens.
+    /// Starts `spiped -F` with `stderr` as its log, at the default level, and waits until
+    /// it listens.
     fn start(arguments: &[&str], address: SocketAddr, stderr: Stdio) -> Self {
         let child = Command::new(SPIPED)
             .arg("-F")
@@ -504,7 +506,7 @@ impl Foreground {
         daemon
     }
 
-    /// Ends it by TERM; what it said.
+    /// Ends the process by TERM; returns its output.
     fn end_and_stderr(mut self) -> String {
         crate::support::signal(&self.0, "TERM");
         let mut said = String::new();
@@ -523,7 +525,7 @@ impl Drop for Foreground {
     }
 }
 
-/// The journal is told the level of each line, and nothing else is.
+/// Only the journal gets the level of each line.
 #[test]
 fn the_journal_gets_levels_instead_of_times() {
     let folder = Folder::new();
@@ -602,7 +604,7 @@ fn quiet_leaves_out_what_is_well_and_verbose_adds_probes() {
     for (more, expected) in cases {
         let address = source();
         let fixed = ["-d", "-t", "127.0.0.1:1", "-k", key.to_str().unwrap()];
-        // Waiting for it is a probe already.
+        // The wait for the port is already a probe.
         let daemon = Foreground::start(&[&fixed, more].concat(), address, Stdio::piped());
         let mut stranger = connect(address);
         stranger.write_all(b"PING\r\n").unwrap();
@@ -614,7 +616,7 @@ fn quiet_leaves_out_what_is_well_and_verbose_adds_probes() {
     }
 }
 
-/// A whole pipe that has all of its configuration from the environment.
+/// A whole pipe that takes its configuration from the environment only.
 #[test]
 fn every_option_can_be_given_in_the_environment() {
     let folder = Folder::new();
@@ -644,7 +646,7 @@ fn every_option_can_be_given_in_the_environment() {
             ("SPIPED_CONTROL", control.to_str().unwrap()),
             ("SPIPED_LOG_FORMAT", "text"),
         ];
-        // What is false is as if it were not there.
+        // A false value counts as unset.
         let none = ["NO_RESOLVE", "QUIET", "VERBOSE", "SYSLOG"];
         command.envs(variables).envs(none.map(|name| (format!("SPIPED_{name}"), "0")));
         Daemon::spawn(command)
@@ -667,8 +669,8 @@ fn every_option_can_be_given_in_the_environment() {
     }
 }
 
-/// Each variable is read, and a wrong value is refused in the variable's own
-/// name: nobody has typed the option.
+/// Each variable is read, and a wrong value is refused with the name of the variable,
+/// because nobody has typed the option.
 #[test]
 fn variables_are_checked_as_options_are() {
     let folder = Folder::new();
@@ -715,12 +717,12 @@ fn variables_are_checked_as_options_are() {
         let said = text(&command.output().unwrap().stderr);
         assert!(said.starts_with("spiped: ") && said.contains(reason), "{name}: {said}");
     }
-    // What is typed goes before a variable, be it wrong.
+    // The command line takes precedence over a variable, even over a wrong one.
     let mut typed = Command::new("timeout");
     typed.args(["10", SPIPED, "-s", "x"]).envs(good.map(named)).env("SPIPED_SOURCE", "y");
     let said = text(&typed.output().unwrap().stderr);
     assert!(said.contains("spiped: -s: 'x' has no port"), "{said}");
-    // Other commands are not disturbed.
+    // The variables do not disturb other commands.
     let made = folder.path("made.key");
     for command in ["keygen", "keyid"] {
         let wrong = [("KEY", ""), ("QUIET", "maybe"), ("LOG", "?"), ("SOURCE", "x")].map(named);
@@ -741,8 +743,8 @@ fn what_is_typed_goes_before_a_wrong_variable() {
     assert!(said.starts_with("spiped: cannot read the key file /none"), "{said}");
 }
 
-/// An empty variable gives nothing, as `NAME=${UNSET}` in a file of systemd's or a
-/// container's has it.
+/// An empty variable counts as unset: `NAME=${UNSET}` in a file for systemd or a
+/// container gives one.
 #[test]
 fn an_empty_variable_is_as_none() {
     let variables: Vec<_> = options_of(Path::new(SPIPED), "")
@@ -771,7 +773,7 @@ fn an_empty_variable_is_as_none() {
     );
 }
 
-/// What is quoted in an error must not command the terminal, nor begin a line.
+/// Text that an error quotes must neither control the terminal nor begin a line.
 #[test]
 fn what_cannot_be_printed_is_escaped() {
     let folder = Folder::new();
@@ -796,8 +798,8 @@ fn what_cannot_be_printed_is_escaped() {
     }
 }
 
-/// The words of other programs are understood; those that are not stop the start,
-/// since a log that says nothing looks like a pipe that is well.
+/// The words of other programs are understood. Any other word stops the start, because a
+/// log that says nothing looks like a pipe that works.
 #[test]
 fn the_level_of_the_log_is_understood_or_refused() {
     let folder = Folder::new();

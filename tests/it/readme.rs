@@ -1,4 +1,4 @@
-//! README: its session, its pages, and what it says of the build.
+//! README: its session, its pages, and what it says about the build.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ fn readme() -> String {
     fs::read_to_string(project("README.md")).unwrap()
 }
 
-/// The session of the first screen, typed where its ports are free; what it shows is
-/// what is printed, but for the key's id.
+/// Runs the session of the first screen where its ports are free; the output is as shown,
+/// except the key's id.
 #[test]
 fn the_session_of_the_readme_is_as_it_is_shown() {
     if !namespaces_can_be("README's session") {
@@ -61,7 +61,7 @@ fn the_session_of_the_readme_is_as_it_is_shown() {
     assert_eq!(without_ids(&shown), without_ids(session));
 }
 
-/// The ids of keys, such as 79f4-4d2e-013f-47c4, made alike.
+/// Replaces the ids of keys, such as 79f4-4d2e-013f-47c4.
 fn without_ids(text: &str) -> String {
     let is_id = |line: &str| {
         line.len() == 19 && line.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
@@ -86,7 +86,7 @@ fn the_readme_says_what_state_it_is_in_and_what_it_needs() {
     assert!(readme.contains(&format!("Rust {rust} or later")), "{rust}");
     let is_alpha = env!("CARGO_PKG_VERSION").contains("-alpha");
     assert_eq!(readme.contains("**This is an alpha version.**"), is_alpha);
-    // Two commands in the first screen.
+    // The first screen has these commands.
     let first: Vec<_> = readme.lines().take(45).collect();
     for command in ["scripts/demo ", "scripts/test ", "$ redis-cli"] {
         assert!(first.iter().any(|line| line.starts_with(command)), "{command}");

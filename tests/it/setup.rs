@@ -1,5 +1,5 @@
-//! `spiped setup` where it does nothing: what it refuses, and `--dry-run`.
-//! What it does is tested on hosts of their own.
+//! `spiped setup` where it changes nothing: what it refuses, and `--dry-run`. Hosts of
+//! their own test what it does.
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use crate::support::net::namespaces_can_be;
 use crate::support::{Folder, SPIPED, wait_until, with_input};
 
-/// Of no pipe that this machine may have.
+/// A name that no pipe of this machine has.
 const NAME: &str = "spiped-test";
 const HERE: &str = "127.0.0.1:6379";
 const THERE: &str = "192.0.2.1:6379";

@@ -1,5 +1,5 @@
-//! Who does not hold the key learns nothing, reaches no target, and costs
-//! one line in the log that says what it was.
+//! A peer without the key learns nothing, reaches no target, and costs one log line that
+//! says what the peer was.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -49,7 +49,7 @@ fn what_is_not_our_protocol_is_closed_at_once_and_named() {
     }
 }
 
-/// A real load balancer that tells who its client is.
+/// A real load balancer that announces its client's address.
 #[test]
 fn the_proxy_protocol_of_haproxy_is_named() {
     need("haproxy", "haproxy");
@@ -73,7 +73,7 @@ fn the_proxy_protocol_of_haproxy_is_named() {
     }
 }
 
-/// 0x02 and 0x03 begin our own messages: it takes the tag to tell.
+/// Our own messages begin with 0x02 or 0x03, too: only the tag shows the difference.
 #[test]
 fn garbage_that_begins_like_ours_is_refused_for_its_tag() {
     let stage = Stage::new(&[]);
@@ -161,7 +161,7 @@ fn lines_about_strangers_are_rate_limited_and_counted() {
         refuse();
         stage.pipe.receiver.log.count("suppressed=") > 0
     });
-    // And those that no further line counts, at the end.
+    // At the end, one line counts those that no further line would count.
     (0..strangers).for_each(|_| refuse());
     stage.pipe.receiver.signal("TERM");
     stage
@@ -171,7 +171,7 @@ fn lines_about_strangers_are_rate_limited_and_counted() {
         .wait_for("further log lines of connections were suppressed suppressed=");
 }
 
-/// Noise of one kind hides no line of another: a sender with a wrong key is found.
+/// Noise of one kind hides no line of another: a sender with a wrong key stands out.
 #[test]
 fn a_wrong_key_is_named_whatever_others_say() {
     let stage = Stage::new(&[]);
@@ -198,8 +198,8 @@ fn a_wrong_key_is_named_whatever_others_say() {
     assert!(receiver.log.count("reason=wrong-key") > 0);
 }
 
-/// A connection that was open before, and says its first message afterwards, needs
-/// the new key.
+/// A connection that was open before the key was replaced, and sends its first message
+/// afterwards, needs the new key.
 #[test]
 fn a_key_that_was_replaced_opens_nothing_more() {
     let stage = Stage::new(&["-o", "30"]);
@@ -212,7 +212,7 @@ fn a_key_that_was_replaced_opens_nothing_more() {
     stage.still_serves();
 }
 
-/// Nor one that has come as far as the proof.
+/// So does a connection that has come as far as the proof.
 #[test]
 fn a_key_that_was_replaced_in_a_handshake_reaches_no_target() {
     let stage = Stage::new(&["-o", "30"]);
@@ -233,8 +233,8 @@ fn a_key_that_was_replaced_in_a_handshake_reaches_no_target() {
     stage.still_serves();
 }
 
-/// A sender whose key is replaced in a handshake begins it again, with the new one:
-/// nothing has been said yet.
+/// A sender whose key is replaced during a handshake starts again with the new key,
+/// because nothing of the stream has been sent.
 #[test]
 fn a_sender_whose_key_is_replaced_begins_again() {
     let folder = Folder::new();
@@ -324,7 +324,7 @@ impl Stage {
         old
     }
 
-    /// The line about the stranger: it names the peer, the reason and a hint.
+    /// The line about the stranger names the peer, the reason and a hint.
     fn logged(&self, reason: &str) -> String {
         let line = self.pipe.receiver.log.wait_for(reason);
         assert!(line.contains("warn") && line.contains("peer=127.0.0.1:"), "{line}");
@@ -332,7 +332,7 @@ impl Stage {
         line
     }
 
-    /// The stranger reached no target, and whoever holds the key still does.
+    /// The stranger reached no target, and holders of the key still do.
     fn still_serves(&self) {
         assert_eq!(self.target.accepted(), 0, "a stranger reached the target");
         round_trip(&mut self.pipe.connect(), b"still there?");

@@ -1,5 +1,5 @@
-//! What passes through the pipe is what went in, both ways, whoever speaks
-//! first, however it ends, over every kind of socket.
+//! The bytes that leave the pipe are the bytes that entered it, in both directions,
+//! whichever side speaks first, however a stream ends, over every kind of socket.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -36,7 +36,7 @@ fn a_server_that_speaks_first_is_heard() {
     assert_eq!(read_to_end(&mut client), (b"221 bye\r\n".to_vec(), End::Clean));
 }
 
-/// The client ends its half and then reads 64 MiB.
+/// The client ends its direction and then reads 64 MiB.
 #[test]
 fn a_client_that_half_closes_still_gets_its_answer() {
     let answer = noise(1, 64 * MIB);
@@ -51,13 +51,13 @@ fn a_client_that_half_closes_still_gets_its_answer() {
     let mut client = pipe.connect();
     client.write_all(b"all of it?").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
-    // Long enough that a tunnel that forgot half of it would be gone.
+    // The pause is long enough to lose a tunnel that forgot one direction.
     thread::sleep(Duration::from_millis(100));
     let (bytes, end) = read_to_end(&mut client);
     assert!(bytes == answer && end == End::Clean, "{} bytes, {end:?}", bytes.len());
 }
 
-/// The server ends its half first; the client sends on.
+/// The server ends its direction first; the client goes on sending.
 #[test]
 fn a_server_that_half_closes_still_hears_the_client() {
     let (reported, reports) = channel();
@@ -76,7 +76,8 @@ fn a_server_that_half_closes_still_hears_the_client() {
     assert!(bytes == noise(2, MIB) && end == End::Clean, "{} bytes, {end:?}", bytes.len());
 }
 
-/// 1 GiB each way at once (`TEST_MIB` sets another size), by checksum.
+/// Sends 1 GiB in each direction at once (`TEST_MIB` sets another size), and compares
+/// checksums.
 #[test]
 fn a_gibibyte_each_way_at_once_arrives_unchanged() {
     let size = std::env::var("TEST_MIB").map_or(1024, |text| text.parse().unwrap()) * MIB;
@@ -118,7 +119,7 @@ fn a_reset_goes_through_in_both_directions() {
     assert_eq!(reports.recv_timeout(PATIENCE), Ok(End::Reset));
 }
 
-/// After its END, a client that resets is still noticed on the other side.
+/// A client that resets after its END is still noticed on the other side.
 #[test]
 fn a_client_that_resets_after_half_closing_is_noticed() {
     let folder = Folder::new();
@@ -139,7 +140,7 @@ fn a_client_that_resets_after_half_closing_is_noticed() {
     reports.recv_timeout(PATIENCE).unwrap();
 }
 
-/// A byte in between is sent as urgent (`MSG_OOB`): Linux ends a read before it.
+/// A byte in between is urgent data (`MSG_OOB`): Linux ends a read before it.
 #[test]
 fn urgent_data_is_carried_in_its_place_and_holds_up_nothing() {
     let (accepted, at_server) = channel();
@@ -149,7 +150,7 @@ fn urgent_data_is_carried_in_its_place_and_holds_up_nothing() {
     let client = pipe.connect();
     let far = at_server.recv_timeout(PATIENCE).unwrap();
     for (from, end, mut to) in [(&client, &pipe.sender, &far), (&far, &pipe.receiver, &client)] {
-        // So that it finds all of it at once.
+        // The stopped end finds all bytes at once.
         end.signal("STOP");
         say_urgently(from);
         end.signal("CONT");
@@ -188,7 +189,7 @@ fn every_kind_of_socket_is_served() {
     round_trip(&mut hop.connect(), b"through all of them");
 }
 
-/// A stale socket is replaced, a live one is not, and at the end it is gone.
+/// A stale socket is replaced, a live one is not, and the socket is removed at the end.
 #[test]
 fn the_source_socket_is_replaced_only_when_stale() {
     let folder = Folder::new();
@@ -207,7 +208,7 @@ fn the_source_socket_is_replaced_only_when_stale() {
     assert!(running.wait().success());
     assert!(!source.exists());
 
-    // What is no socket is never removed.
+    // A file that is not a socket is never removed.
     std::fs::write(&source, "a file").unwrap();
     std::fs::set_permissions(&source, std::fs::Permissions::from_mode(0o600)).unwrap();
     let refused = std::process::Command::new(SPIPED).arg("-F").args(&arguments).output().unwrap();
@@ -215,7 +216,7 @@ fn the_source_socket_is_replaced_only_when_stale() {
     assert_eq!(std::fs::read(&source).unwrap(), b"a file");
 }
 
-/// The wire shows nothing of what is sent, and as many bytes as it has.
+/// The wire shows nothing of the bytes that are sent, only their number.
 #[test]
 fn nothing_readable_crosses_the_wire() {
     let folder = Folder::new();
@@ -272,7 +273,8 @@ fn padded_records_hide_their_length() {
         drop(client);
         wait_until("it is all over", || sender.log.count("reason=finished") == 1);
         let lengths = lengths.lock().unwrap();
-        // Beside messages (49, 48) and OPEN, OPENED, END (19), all are padded.
+        // Apart from messages (49, 48) and OPEN, OPENED, END (19), all records are
+        // padded.
         let padded: Vec<_> =
             lengths.iter().filter(|length| ![49, 48, 19].contains(length)).collect();
         assert!(padded.len() >= 6);
@@ -280,7 +282,7 @@ fn padded_records_hide_their_length() {
     }
 }
 
-/// A stopped target: the client is made to wait, memory does not grow.
+/// The target stops: the client has to wait, and memory does not grow.
 #[test]
 fn a_target_that_stops_reading_does_not_grow_memory() {
     let folder = Folder::new();
@@ -319,7 +321,7 @@ fn a_signal_ends_the_daemon_and_tells_its_peers() {
     }
 }
 
-/// The other end killed: the client is reset, the log says truncated.
+/// The other end is killed: the client is reset, and the log says truncated.
 #[test]
 fn a_peer_that_is_killed_is_a_truncation() {
     let folder = Folder::new();
@@ -333,7 +335,7 @@ fn a_peer_that_is_killed_is_a_truncation() {
     pipe.sender.log.wait_for("reason=tunnel-failed");
 }
 
-/// This end killed: its own peer, too, is reset and takes nothing for complete.
+/// This end is killed: its own peer is reset, too, and takes nothing for complete.
 #[test]
 fn a_killed_end_is_no_clean_end_for_its_local_peer() {
     let (reported, reports) = channel();
@@ -353,11 +355,11 @@ fn a_killed_end_is_no_clean_end_for_its_local_peer() {
     }
 }
 
-/// A server that refuses says why and closes, without having read all.
+/// A server that refuses sends its reason and closes, without having read everything.
 #[test]
 fn the_last_words_of_a_server_that_closes_early_arrive() {
     let server = Server::start(|mut stream| {
-        // One read, so that there is more that is never read.
+        // The server reads only once, so some bytes are never read.
         let _some = stream.read(&mut [0; 10]);
         stream.write_all(b"-ERR max number of clients reached\r\n").unwrap();
     });
@@ -369,7 +371,7 @@ fn the_last_words_of_a_server_that_closes_early_arrive() {
         let writing = client.try_clone().unwrap();
         let writer = thread::spawn(move || {
             let mut writing = writing;
-            // Until it is told to stop.
+            // The client writes until it is told to stop.
             while writing.write_all(&[b'x'; 4096]).is_ok() {}
         });
         let mut words = [0; 36];
@@ -381,7 +383,7 @@ fn the_last_words_of_a_server_that_closes_early_arrive() {
     assert!(heard >= 40, "{heard} of 50");
 }
 
-/// One flow that never stops leaves the others of its thread their turn.
+/// One flow that never stops leaves other flows of its thread their turn.
 #[test]
 fn a_fast_flow_does_not_hold_up_the_others_of_its_thread() {
     let server = Server::start(|mut stream| {
@@ -419,12 +421,12 @@ fn a_fast_flow_does_not_hold_up_the_others_of_its_thread() {
             "round trips beside a fast flow: median {:?}, longest {:?}",
             times[100], times[199]
         );
-        // It was 45 ms before flows took turns.
+        // The time was 45 ms before flows took turns.
         assert!(times[100] < Duration::from_millis(20), "{:?}", times[100]);
     });
 }
 
-/// Standard error that nobody reads any more must not end anything.
+/// A standard error that nobody reads any more must not end anything.
 #[test]
 fn a_log_that_cannot_be_written_ends_nothing() {
     let folder = Folder::new();
@@ -460,8 +462,8 @@ fn many_connections_at_once_keep_their_streams_apart() {
     assert_eq!(server.accepted(), 100);
 }
 
-/// Sends `size` bytes of noise and reads to the end, both at once; the
-/// checksums of what came and of what was sent.
+/// Sends `size` bytes of noise and reads to the end, both at once; returns the checksums
+/// of what came and of what was sent.
 fn both_ways(stream: TcpStream, seed: u64, size: usize) -> ([u8; 32], [u8; 32]) {
     let mut writing = stream.try_clone().unwrap();
     let writer = thread::spawn(move || {
@@ -489,7 +491,7 @@ fn both_ways(stream: TcpStream, seed: u64, size: usize) -> ([u8; 32], [u8; 32]) 
     (sum.finalize().into(), writer.join().unwrap())
 }
 
-/// `size` bytes in pieces: two MiB of noise, over and over, shifted each time.
+/// `size` bytes in pieces: two MiB of noise, again and again, shifted each time.
 fn pieces(seed: u64, size: usize) -> impl Iterator<Item = Vec<u8>> {
     let base = noise(seed, 2 * MIB);
     (0..size.div_ceil(MIB)).map(move |number| {

@@ -1,5 +1,5 @@
-//! Five weaknesses of the original spiped, each seen in runs of it; none of
-//! them is ours.
+//! Five weaknesses of the original spiped, each observed in runs of that program. This
+//! program has none of them.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -13,8 +13,8 @@ use crate::support::{
     round_trip, wait_until,
 };
 
-/// The first: a listen backlog of 10. 500 connects at once took 28 s there,
-/// and 98 of them failed.
+/// First weakness: a listen backlog of 10. 500 connects at once took 28 s, and 98 of them
+/// failed.
 #[test]
 fn a_storm_of_connects_is_served() {
     const CONNECTIONS: usize = 500;
@@ -37,7 +37,7 @@ fn a_storm_of_connects_is_served() {
     assert_eq!(pipe.sender.log.count("warn") + pipe.receiver.log.count("warn"), 0);
 }
 
-/// The second: running out of descriptors ended the daemon.
+/// Second weakness: running out of descriptors ended the daemon.
 #[test]
 fn running_out_of_descriptors_ends_nothing() {
     let folder = Folder::new();
@@ -51,7 +51,7 @@ fn running_out_of_descriptors_ends_nothing() {
     };
     let mut receiver = scarce("-d", server.address.to_string());
     let mut sender = scarce("-e", receiver.address.to_string());
-    // Far more than 64 descriptors allow; the surplus is refused.
+    // These are far more connections than 64 descriptors allow; the surplus is refused.
     let clients: Vec<_> = (0..200).map(|_| connect(sender.address)).collect();
     sender.log.wait_for("connection-limit");
     assert!(receiver.is_running() && sender.is_running());
@@ -65,15 +65,15 @@ fn running_out_of_descriptors_ends_nothing() {
     assert!(receiver.is_running() && sender.is_running());
 }
 
-/// The third: a stream that is cut in the middle of a packet was a clean end
-/// of file for the target.
+/// Third weakness: a stream that was cut in the middle of a packet reached the target as
+/// a clean end of file.
 #[test]
 fn a_cut_stream_is_no_clean_end() {
     let folder = Folder::new();
     let (sender, seen) = std::sync::mpsc::channel();
     let server = Server::start(move |mut stream| sender.send(read_to_end(&mut stream)).unwrap());
     let receiver = Daemon::receiver(&folder.shared_key(), server.address, &[]);
-    // 0 is message 1, 1 is OPEN, 2 and 3 are data.
+    // Unit 0 is message 1, unit 1 is OPEN, units 2 and 3 are data.
     let hop = Hop::tampering(receiver.address, |_| {
         Box::new(|mut unit| {
             if (unit.way, unit.number) == (Way::ToReceiver, 3) {
@@ -95,8 +95,8 @@ fn a_cut_stream_is_no_clean_end() {
     drop(client);
 }
 
-/// The fourth: a stranger without the key made the daemon connect to the
-/// target, 20 times of 20.
+/// Fourth weakness: a stranger without the key made the daemon connect to the target, 20
+/// times of 20.
 #[test]
 fn a_stranger_causes_no_connection_to_the_target() {
     let folder = Folder::new();
@@ -113,8 +113,8 @@ fn a_stranger_causes_no_connection_to_the_target() {
     assert_eq!(server.accepted(), 1);
 }
 
-/// The fifth: an empty, world-readable key file was accepted; a wrong key, a
-/// target that is down and a cut stream logged nothing on either side.
+/// Fifth weakness: an empty, world-readable key file was accepted; and a wrong key, a
+/// target that is down and a cut stream were not logged by either end.
 #[test]
 fn bad_keys_are_refused_and_failures_are_logged_on_both_sides() {
     let folder = Folder::new();

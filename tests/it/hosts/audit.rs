@@ -1,4 +1,4 @@
-//! man/spiped-audit.7: its commands, run as they stand, have the answers it shows.
+//! man/spiped-audit.7: its commands, run word for word, get the answers that it shows.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ struct Question {
     answer: Vec<String>,
 }
 
-/// The blocks of the page. Commands of a block follow each other in one shell.
+/// The blocks of the page. The commands of a block run one after the other in one shell.
 fn blocks() -> Vec<Vec<Question>> {
     let page = fs::read_to_string(project("man/spiped-audit.7")).unwrap();
     let blocks = page.split("\n.Bd -literal\n").skip(1);
@@ -37,18 +37,18 @@ fn questions(block: &str) -> Vec<Question> {
     questions
 }
 
-/// Types these commands into one shell; what each of them has answered.
+/// Runs these commands in one shell; returns the answer of each.
 fn ask(hosts: &Hosts, host: &str, questions: &[Question]) -> Vec<String> {
     const NEXT: &str = "--- the next command ---";
     let commands: Vec<_> = questions.iter().map(|question| question.command.as_str()).collect();
-    // As at a terminal, where a grep that finds nothing ends nothing.
+    // As at a terminal, a grep without a match does not end the shell.
     let script = format!("set +e; {}", commands.join(&format!("\necho '{NEXT}'\n")));
     let said = hosts[host].sh(&format!("{script}\ntrue"));
     said.split(NEXT).map(str::to_owned).collect()
 }
 
-/// Whether a line is as expected, where three dots stand for anything, and any
-/// white space for any other.
+/// Whether a line is as expected, where three dots stand for any text, and white space
+/// for any white space.
 fn is_as_expected(line: &str, expected: &str) -> bool {
     let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let (line, expected) = (squeeze(line), squeeze(expected));

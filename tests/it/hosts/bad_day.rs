@@ -1,5 +1,5 @@
-//! What an operator meets on a bad day: a file that is missing, a port that is taken,
-//! a client to be shut out.
+//! An operator's bad day: a file that is missing, a port that is taken, a client to be
+//! shut out.
 
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
@@ -40,13 +40,13 @@ fn fails_to(host: &Host, command: &str, unit: &str) {
     assert!(!host.run(&format!("systemctl {command} {unit}")).status.success(), "{unit}");
 }
 
-/// All lines that a unit, or systemd of it, has had since the boot.
+/// All lines that a unit, or systemd about the unit, has logged since the boot.
 fn journal(host: &Host, unit: &str) -> String {
     host.must("journalctl --sync");
     host.must(&format!("journalctl --quiet --boot --output cat --unit {unit}"))
 }
 
-/// Also after a reboot; and it is not tried again until somebody does.
+/// The unit stays failed after a reboot, until somebody starts it.
 #[test]
 fn a_missing_file_is_a_failed_unit_until_it_is_there() {
     if !hosts_can_be("units without their files") {
@@ -92,7 +92,7 @@ fn is_failed(host: &Host, unit: &str, reason: &str) {
     assert_eq!(show(host, unit, "NRestarts"), "0");
 }
 
-/// Where the file is there but says what is not known.
+/// The file exists but names an unknown variable.
 #[test]
 fn a_mistyped_variable_stops_the_start_of_a_unit() {
     if !hosts_can_be("mistyped variables") {
@@ -114,7 +114,7 @@ fn a_mistyped_variable_stops_the_start_of_a_unit() {
     host.start("start", RECEIVE);
 }
 
-/// The first start fails at once; then it waits, and says so once.
+/// The first start fails at once; then the unit waits, and logs that once.
 #[test]
 fn a_unit_whose_port_is_taken_waits_for_it_without_a_word() {
     if !hosts_can_be("ports that are taken") {
@@ -127,17 +127,18 @@ fn a_unit_whose_port_is_taken_waits_for_it_without_a_word() {
         fails_and_waits(host, "start");
         let lines = journal(host, RECEIVE);
         assert_eq!(lines.matches("cannot listen on").count(), 2, "{lines}");
-        // Several tries of the process that waits.
+        // The waiting process tries several times.
         thread::sleep(Duration::from_secs(7));
         assert_eq!(journal(host, RECEIVE), lines);
         assert_eq!(show(host, RECEIVE, "NRestarts"), "1");
-        // Who asks again is told at once again.
+        // Another start by hand gets the error at once again.
         fails_and_waits(host, "restart");
         let setup = "spiped setup receive in -s 127.0.0.1:7000 -t";
         let setup = host.run(&format!("{setup} {}", server.address));
         assert_eq!(setup.status.code(), Some(69), "{}", said(&setup));
         assert!(said(&setup).contains("does not start: cannot listen on"), "{}", said(&setup));
-        // In a moment systemd would start it again.
+        // Restarted just before systemd would start it again, the unit still fails and
+        // waits.
         fails_to(host, "restart", RECEIVE);
         fails_and_waits(host, "restart");
         drop(taken);
@@ -148,7 +149,7 @@ fn a_unit_whose_port_is_taken_waits_for_it_without_a_word() {
         host.start("start", SEND);
         round_trip(&mut connect(local(8000)), b"served");
 
-        // Nor does one that waits keep anything that a stop would not end.
+        // A waiting unit keeps nothing that a stop would not end.
         host.must(&format!("systemctl stop {RECEIVE}"));
         let _taken = TcpListener::bind(local(7000)).unwrap();
         fails_and_waits(host, "start");
@@ -167,7 +168,7 @@ fn fails_and_waits(host: &Host, command: &str) {
     assert_eq!(show(host, RECEIVE, "ActiveState"), "activating");
 }
 
-/// What the start before has ended with does not count.
+/// The exit code of the previous start does not count.
 #[test]
 fn a_file_that_goes_while_a_unit_is_started_again_stops_that() {
     if !hosts_can_be("files that go") {
@@ -186,7 +187,7 @@ fn a_file_that_goes_while_a_unit_is_started_again_stops_that() {
     });
 }
 
-/// An address that the host gets later, as from a DHCP server that is slow.
+/// The host gets the address later, for example from a slow DHCP server.
 #[test]
 fn a_unit_waits_for_an_address_that_is_not_there_yet() {
     if !hosts_can_be("addresses that are not there") {
@@ -202,8 +203,8 @@ fn a_unit_waits_for_an_address_that_is_not_there_yet() {
     wait_until("it is there", || show(host, RECEIVE, "ActiveState") == "active");
 }
 
-/// A journal that is stopped, and started: what was said meanwhile is counted, and
-/// what comes then is in it.
+/// While the journal is stopped, lines are counted; once it runs again, new lines reach
+/// it.
 #[test]
 fn lines_that_the_journal_has_lost_are_counted() {
     if !hosts_can_be("a journal that goes") {
@@ -234,7 +235,7 @@ fn lines_that_the_journal_has_lost_are_counted() {
     });
 }
 
-/// By the manual's own line: nobody who had the old key is left.
+/// The command of the manual leaves no connection of the old key.
 #[test]
 fn a_client_is_shut_out_at_once_by_the_signal_kill() {
     if !hosts_can_be("systemctl kill") {

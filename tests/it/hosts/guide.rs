@@ -1,4 +1,4 @@
-//! The guide's walk: one host with Redis, one with its clients.
+//! A walk through the guide: one host with Redis, one with its clients.
 
 use std::process::{Child, Stdio};
 
@@ -30,7 +30,7 @@ fn two_hosts_come_up_again_whatever_befalls_either() {
         assert!(!seen.contains(word), "{word} crossed the cable:\n{seen}");
     }
 
-    // What is on the disk is there again, too.
+    // The saved data is there after the boot, too.
     assert_eq!(hosts["client"].redis("save"), "OK");
     for host in ["server", "client"] {
         hosts.reboot(host);
@@ -50,7 +50,7 @@ fn answers(client: &Host) {
     wait_until("redis answers", || client.redis("ping") == "PONG");
 }
 
-/// What crosses the switch, packets with their content.
+/// All packets that cross the switch, with their content.
 struct Capture {
     tcpdump: Child,
     packets: Lines,

@@ -1,5 +1,5 @@
-//! One unit for each pipe: spiped-receive@NAME and spiped-send@NAME, inside
-//! all of their sandbox, and what `systemctl status` says where they can't.
+//! One unit for each pipe: spiped-receive@NAME and spiped-send@NAME in their sandbox, and
+//! what `systemctl status` says where they cannot work.
 
 use crate::support::hosts::{Host, Hosts, commands_of, hosts_can_be};
 use crate::support::wait_until;
@@ -24,7 +24,7 @@ fn write_conf(host: &Host, name: &str, source: &str, target: &str) {
     host.write_etc(&format!("{name}.conf"), conf, 0o644);
 }
 
-/// A value of the process behind a unit, from its /proc/ID/status.
+/// A value of the process of a unit, from its /proc/ID/status.
 fn process_status(host: &Host, unit: &str, name: &str) -> String {
     let process = host.must(&format!("systemctl show -P MainPID {unit}"));
     let status = host.must(&format!("cat /proc/{process}/status"));
@@ -32,7 +32,7 @@ fn process_status(host: &Host, unit: &str, name: &str) -> String {
     line.trim().to_owned()
 }
 
-/// A name of a resolver that comes up later, the server's unix socket, syslog.
+/// A resolver that comes up later, the server's unix socket, and syslog.
 #[test]
 fn the_sandbox_lets_names_unix_sockets_and_syslog_through() {
     if !hosts_can_be("the sandbox of the units") {
@@ -50,7 +50,7 @@ fn the_sandbox_lets_names_unix_sockets_and_syslog_through() {
     let conf = "SPIPED_SOURCE=127.0.0.1:8000\nSPIPED_TARGET=receiver.test:7000\nSPIPED_SYSLOG=1\n";
     host.write_etc("out.conf", conf, 0o644);
     host.drop_in(RECEIVE, "[Service]\nSupplementaryGroups=redis\n");
-    // Nobody resolves the target's name yet, and nothing is online.
+    // Nothing resolves the target's name yet, and the host is not online.
     host.drop_in("network-online.target", "[Unit]\nAfter=offline.service\nWants=offline.service\n");
     host.sh(
         "printf '[Service]\nType=oneshot\nExecStart=false\n' > /etc/systemd/system/offline.service",
@@ -98,7 +98,7 @@ fn is_confined(host: &Host, unit: &str) {
     assert!(inside("ls /root").contains("Permission denied"));
 }
 
-/// By the manual's own text, on two hosts.
+/// Follows the manual's own text on two hosts.
 #[test]
 fn the_manuals_example_carries_redis() {
     if !hosts_can_be("the manual's example") {
@@ -116,7 +116,7 @@ fn the_manuals_example_carries_redis() {
     assert_eq!(client.redis("ping"), "PONG");
 }
 
-/// Why a unit does not start, or does not serve, in one line.
+/// The status says in one line why a unit does not start or does not serve.
 #[test]
 fn status_says_what_is_wrong() {
     if !hosts_can_be("what systemctl status says") {
@@ -130,7 +130,7 @@ fn status_says_what_is_wrong() {
         host.must(&format!("systemctl stop {unit}"));
         status
     };
-    // What systemd-escape makes of a name: for systemd it is a pattern, and no file.
+    // systemd takes the name that systemd-escape makes for a pattern, not for a file.
     host.write_etc(r"o\x2dut.key", [3; 32], 0o600);
     let status = fails(r"spiped-send@o\x2dut.service");
     assert!(status.contains(r"hint: name the unit after the file as it is"), "{status}");
@@ -169,17 +169,17 @@ fn status_says_what_is_wrong() {
     serves_as_its_status_says(host);
 }
 
-/// And what they do, while they can.
+/// The status also shows what working units do.
 fn serves_as_its_status_says(host: &Host) {
     let does = "Status: \"receiver on [127.0.0.1]:7000 to [127.0.0.1]:6379, key id ";
-    // It changes once a second at most.
+    // The status changes once a second at most.
     wait_until("the status tells the last failure", || {
         let status = host.status(RECEIVE);
         status.contains(does) && status.contains(": 0 connections; last failed 20")
     });
 }
 
-/// A process that does nothing any more is started again.
+/// systemd restarts a process that is stuck.
 #[test]
 fn the_watchdog_ends_what_is_stuck() {
     if !hosts_can_be("the watchdog") {
@@ -189,7 +189,7 @@ fn the_watchdog_ends_what_is_stuck() {
     let host = &hosts["one"];
     host.drop_in(RECEIVE, "[Service]\nWatchdogSec=1\nRestartSec=0\nTimeoutAbortSec=1\n");
     host.start("start", RECEIVE);
-    // Well, it is left alone.
+    // A healthy process is left alone.
     std::thread::sleep(std::time::Duration::from_secs(3));
     assert_eq!(host.must(&format!("systemctl show -P NRestarts {RECEIVE}")), "0");
     host.must(&format!("systemctl kill --signal STOP {RECEIVE}"));

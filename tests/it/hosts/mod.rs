@@ -1,4 +1,4 @@
-//! The program on hosts of its users: real systemd, real Redis, a cable.
+//! The program on hosts like those of its users: real systemd, real Redis, a cable.
 
 mod audit;
 mod bad_day;

@@ -1,4 +1,4 @@
-//! The Debian package in the hands of dpkg, and scripts/install, on a host.
+//! The Debian package under dpkg, and scripts/install, on a host.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,7 @@ const UNITS: [&str; 2] = ["spiped-receive.service", "spiped-send.service"];
 const NAMED: &str = "spiped-send@x.service";
 const SOCKET: &str = "spiped-send@x.socket";
 
-/// A host with a /usr that can be written to, and a dpkg that knows of nothing
-/// but what the package depends on.
+/// A host with a writable /usr, and a dpkg that knows only what the package depends on.
 fn boot() -> Hosts {
     let hosts = Hosts::boot_with(&["host"], |_usr| {});
     let host = &hosts["host"];
@@ -33,7 +32,7 @@ fn give(host: &Host, file: &Path, name: &str) {
     fs::copy(file, host.root.join("root").join(name)).unwrap();
 }
 
-/// Where the host's manual has pages.
+/// The paths of these pages in the host's manual.
 fn manual(host: &Host, pages: &str) -> String {
     need("man", "man-db");
     fs::copy("/etc/manpath.config", host.root.join("etc/manpath.config")).unwrap();
@@ -53,8 +52,8 @@ fn debians(folder: &Folder) -> PathBuf {
     root.with_extension("deb")
 }
 
-/// Both ends of a pipe to the host's own Redis, and a sender that waits behind
-/// its socket.
+/// Both ends of a pipe to the host's own Redis, and a sender that waits behind its
+/// socket.
 fn configure(host: &Host) {
     host.has_redis();
     host.write_etc("redis.addr", "ADDR=192.0.2.1\n", 0o644);
@@ -69,7 +68,7 @@ fn configure(host: &Host) {
     assert!(serve(host));
 }
 
-/// Whether both senders carry something.
+/// Whether both senders carry data.
 fn serve(host: &Host) -> bool {
     host.redis("ping") == "PONG" && host.redis("-s /run/spiped/x.socket ping") == "PONG"
 }
@@ -90,7 +89,7 @@ fn the_package_is_installed_upgraded_in_use_removed_and_purged() {
     give(host, &package(&folder, None), "old.deb");
     give(host, &package(&folder, Some(&later())), "new.deb");
 
-    // Nothing of it is enabled or runs.
+    // Nothing of the package is enabled or runs.
     host.must("dpkg --install /root/old.deb");
     assert_eq!(host.must("stat --format %a:%U /etc/spiped"), "700:root");
     for unit in UNITS {
@@ -126,8 +125,8 @@ fn the_package_is_installed_upgraded_in_use_removed_and_purged() {
     assert!(!host.run("test -e /usr/bin/spiped").status.success());
     assert_eq!(fs::read(host.etc("redis.key")).unwrap(), [3; 32]);
 
-    // What was enabled runs again with the next start; what was set for it, too. The
-    // address of the units without a name was in another file once.
+    // Enabled units run again after the next start, with their settings. An earlier
+    // version had the address of the units without a name in another file.
     host.must("mv /etc/spiped/redis.addr /etc/spiped/redis.conf");
     host.must("dpkg --install /root/new.deb");
     assert_eq!(host.must("cat /etc/spiped/redis.addr"), "ADDR=192.0.2.1");
@@ -159,14 +158,15 @@ fn the_package_is_not_installed_beside_debians_spiped_nor_as_its_upgrade() {
     assert_eq!(host.must("cat /usr/bin/spiped"), "its program");
     host.must("dpkg --purge spiped");
 
-    // Now as on a host that is not booted: nothing fails without systemd.
+    // On a host that is not booted, nothing fails for lack of systemd.
     host.sh("unshare --mount bash -euc 'mount -t tmpfs none /run/systemd
             dpkg --install /root/ours.deb
             dpkg --install /root/ours.deb
             dpkg --purge spiped-rs'");
     host.must("test ! -e /etc/spiped");
 
-    // It has come in our place: what is purged then is ours alone.
+    // Debian's own package has replaced this one: a purge of this one leaves /etc/spiped
+    // alone.
     host.must("dpkg --install /root/ours.deb");
     host.must("dpkg --remove spiped-rs");
     host.must("dpkg --install /root/debians.deb");
@@ -174,7 +174,7 @@ fn the_package_is_not_installed_beside_debians_spiped_nor_as_its_upgrade() {
     host.must("test -d /etc/spiped");
     host.must("dpkg --purge spiped");
 
-    // So is what scripts/install has put there, with its units' settings.
+    // The files of scripts/install stay, too, with the settings of its units.
     host.must("dpkg --install /root/ours.deb");
     host.sh("cp /usr/bin/spiped /usr/local/bin
          mkdir /etc/systemd/system/spiped-receive@x.service.d");
@@ -182,15 +182,15 @@ fn the_package_is_not_installed_beside_debians_spiped_nor_as_its_upgrade() {
     host.must("test -d /etc/spiped -a -d /etc/systemd/system/spiped-receive@x.service.d");
 }
 
-/// Debian's own spiped, real, as `scripts/test` has fetched it.
+/// Debian's own spiped, the real package, which `scripts/test` has downloaded.
 fn spiped_1_6() -> Option<PathBuf> {
     let mut packages = fs::read_dir(project("target/bench/debian")).ok()?;
     let is_package = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "deb");
     packages.find_map(|file| Some(file.ok()?.path()).filter(is_package))
 }
 
-/// A pipe to the host's Redis by units of the operator's own, and a unit that only
-/// speaks of it.
+/// A pipe to the host's Redis in the operator's own units, and a unit that only mentions
+/// spiped.
 fn write_units(host: &Host) {
     let units = [
         (
@@ -233,7 +233,7 @@ fn who_comes_from_spiped_1_6_is_told_what_the_next_restart_does() {
     give(host, &theirs, "theirs.deb");
     give(host, &package(&folder, None), "ours.deb");
     give(host, &package(&folder, Some(&later())), "new.deb");
-    // This dpkg does not know of the libssl that is there.
+    // This dpkg does not know the libssl that is installed.
     host.must("dpkg --force-depends --install /root/theirs.deb");
     host.has_redis();
     write_units(host);
@@ -254,7 +254,7 @@ fn who_comes_from_spiped_1_6_is_told_what_the_next_restart_does() {
     let mut ours = ours.lines().filter(|line| !line.starts_with("dpkg: "));
     assert!(ours.all(|line| line.len() <= 80), "{told}");
 
-    // It is as it was told.
+    // What the message said comes true.
     assert_eq!(host.redis("ping"), "PONG");
     host.must("systemctl restart pipe-in");
     wait_until("it listens", || host.log("pipe-in").contains(" listening on "));
@@ -263,7 +263,7 @@ fn who_comes_from_spiped_1_6_is_told_what_the_next_restart_does() {
     host.must("systemctl restart pipe-out");
     wait_until("both are of this version", || host.redis("ping") == "PONG");
 
-    // An upgrade changes nothing for them.
+    // An upgrade changes nothing for these units.
     let told = host.must("dpkg --install /root/new.deb");
     assert!(!told.contains("PROTOCOL"), "{told}");
 }

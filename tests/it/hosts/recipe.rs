@@ -1,11 +1,11 @@
-//! Reads the recipes of a document, and follows them to the letter.
+//! Reads the recipes of a document, and follows them word for word.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 
 use crate::support::hosts::{Hosts, project};
 
-/// What stands in one block of a recipe.
+/// One block of a recipe.
 #[derive(Debug, PartialEq)]
 pub struct Step {
     on: Vec<String>,
@@ -43,13 +43,12 @@ pub fn recipe(section: &str) -> Vec<Step> {
     steps
 }
 
-/// The steps of a section of README.md; a block that is not for named hosts
-/// is none.
+/// The steps of a section of README.md; a block that names no host is not a step.
 pub fn recipe_of_the_readme(section: &str) -> Vec<Step> {
     let readme = fs::read_to_string(project("README.md")).unwrap();
     let (_, section) = readme.split_once(&format!("\n## {section}\n")).unwrap();
     let section = section.split("\n## ").next().unwrap();
-    // Text and blocks take turns.
+    // Text and blocks alternate.
     let parts: Vec<_> = section.split("```").collect();
     parts
         .chunks_exact(2)
@@ -61,8 +60,8 @@ pub fn recipe_of_the_readme(section: &str) -> Vec<Step> {
 }
 
 impl Step {
-    /// A block, and the text before it, whose last sentence says what to do
-    /// with it: "On a:", "Add to FILE on a and b:".
+    /// A block, and the text before it, whose last sentence tells what to do with the
+    /// block: "On a:", "Add to FILE on a and b:".
     fn new(before: &str, text: String) -> Option<Self> {
         let words: Vec<_> = before.trim().strip_suffix(':')?.split_whitespace().collect();
         let sentence = words.rsplit(|word| word.ends_with(['.', ';'])).next()?;
@@ -78,7 +77,7 @@ impl Step {
         Some(Self { on, what, text: unfolded(&text) })
     }
 
-    /// Does it; what the commands print.
+    /// Follows the step; returns the output of its commands.
     pub fn follow(&self, hosts: &Hosts) -> String {
         let mut printed = String::new();
         for host in &self.on {
@@ -97,14 +96,14 @@ impl Step {
     }
 }
 
-/// A line that ends in a backslash goes on in the next: as one line.
+/// Joins lines: one that ends in a backslash continues in the next.
 fn unfolded(text: &str) -> String {
     let mut lines = text.split("\\\n");
     let first = lines.next().unwrap_or_default().to_owned();
     lines.fold(first, |text, line| text + line.trim_start())
 }
 
-/// Does all of it; what the commands print.
+/// Follows all steps; returns the output of their commands.
 pub fn follow(hosts: &Hosts, steps: &[Step]) -> String {
     steps.iter().map(|step| step.follow(hosts)).collect()
 }

@@ -1,5 +1,4 @@
-//! The recipes of man/spiped-redis.7, followed to the letter, and what they
-//! promise.
+//! The recipes of man/spiped-redis.7, followed word for word, and their promises.
 
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ const NEW_KEY: &str = "A new key";
 const REPLICATION: &str = "TWO SERVERS THAT REPLICATE";
 const SWAP: &str = "Swapping the roles";
 const SENTINEL: &str = "SENTINEL";
-/// Sentinels look at each other and at the servers every few seconds.
+/// Sentinels check each other and the servers every few seconds.
 const AGREEMENT: Duration = Duration::from_secs(80);
 
 #[test]
@@ -35,7 +34,7 @@ fn a_server_has_clients_and_gets_a_new_key() {
     follow(&hosts, &recipe(NEW_KEY));
     assert_ne!(key_id(), before);
     assert_eq!(hosts["b"].redis("ping"), "PONG");
-    // What was open goes on.
+    // Open connections go on.
     redis(&hosts["a"], "publish news still-here");
     listening.lines.wait_for("still-here");
 }
@@ -81,19 +80,20 @@ fn two_servers_replicate_through_a_pair_of_pipes_and_swap_their_roles() {
     let (a, b) = (&hosts["a"], &hosts["b"]);
     a.has_redis();
     b.has_redis();
-    // Beside what stands before it.
+    // The pair runs beside the pipe of the recipe before.
     let printed = follow(&hosts, &recipe_of_the_readme(FIVE_MINUTES));
     assert!(printed.ends_with("PONG\n"), "{printed}");
     follow(&hosts, &recipe(REPLICATION));
     assert_eq!(b.redis("ping"), "PONG");
     wait_until("b replicates", || info(b, "replication", "master_link_status") == "up");
-    // By the name it was told to say, not by where the pipe comes from.
+    // The replica has the name that it announces, not the address that the pipe comes
+    // from.
     let replica = info(a, "replication", "slave0");
     assert!(replica.starts_with("ip=127.0.0.12,port=6379,"), "{replica}");
     write(a, 0..100);
     assert_caught_up(a, b);
 
-    // Redis itself gives the link up, since the network is gone for longer.
+    // The outage is so long that Redis itself gives the link up.
     for (host, field) in [(a, "repl-ping-replica-period 1"), (b, "repl-timeout 3")] {
         assert_eq!(redis(host, &format!("config set {field}")), "OK");
     }
@@ -118,7 +118,7 @@ fn two_servers_replicate_through_a_pair_of_pipes_and_swap_their_roles() {
     assert_caught_up(b, a);
     assert_eq!(info(a, "stats", "sync_full"), full_copies, "another full copy was made");
 
-    // Both remember their new roles, and the units come up again by themselves.
+    // Both servers remember their new roles, and the units come up again by themselves.
     for host in [a, b] {
         host.must("systemctl restart redis-server");
     }
@@ -139,7 +139,7 @@ fn sentinel_makes_the_replica_master_when_the_masters_host_is_gone() {
     for host in ["a", "b", "c"] {
         hosts[host].has_sentinel();
     }
-    // All of the page, in its order; only the roles are left as they are.
+    // All recipes of the page, in order, except the swap of the roles.
     for section in [SERVER_AND_CLIENTS, KEY_FOR_EACH, NEW_KEY, REPLICATION] {
         follow(&hosts, &recipe(section));
     }
@@ -162,7 +162,7 @@ fn sentinel_makes_the_replica_master_when_the_masters_host_is_gone() {
         let host = &hosts[host];
         wait_until_within(AGREEMENT, "b is the master", || master(host) == "127.0.0.12:6379");
     }
-    // The answer is where a client, also on c, can go.
+    // The answer is an address that a client can connect to, even on c.
     assert_eq!(redis(&hosts["c"], "-h 127.0.0.12 dbsize"), "100");
     write(&hosts["b"], 100..200);
 
@@ -176,8 +176,8 @@ fn sentinel_makes_the_replica_master_when_the_masters_host_is_gone() {
     assert_eq!(master(a), "127.0.0.12:6379");
 }
 
-/// What the page says of Cluster, done: three nodes, each with its name, and
-/// pipes for both of its ports.
+/// Follows the page's text about Cluster: three nodes, each with its name, and pipes for
+/// both of its ports.
 #[test]
 fn a_cluster_of_three_nodes_holds_through_pipes() {
     if !hosts_can_be("Redis Cluster") {
@@ -223,7 +223,7 @@ fn a_cluster_of_three_nodes_holds_through_pipes() {
         });
     }
     for name in names {
-        // Each key is somewhere else; -c goes where it is told to.
+        // Each key is on another node; -c follows the redirections.
         for key in 0..9 {
             assert_eq!(redis(&hosts[name], &format!("-c set {name}:{key} {key}")), "OK");
         }
@@ -234,12 +234,12 @@ fn a_cluster_of_three_nodes_holds_through_pipes() {
     assert!(sizes.iter().all(|size| *size > 0), "{sizes:?}");
 }
 
-/// What redis-cli prints, its words separated by a space.
+/// The output of redis-cli; a space separates the words of the command.
 fn redis(host: &Host, line: &str) -> String {
     said(&host.run(&format!("redis-cli {line}")))
 }
 
-/// A field of `redis-cli info SECTION`, of Sentinel's for its own.
+/// A field of `redis-cli info SECTION`; the section sentinel asks the Sentinel.
 fn info(host: &Host, section: &str, field: &str) -> String {
     let port = if section == "sentinel" { "26379" } else { "6379" };
     let text = redis(host, &format!("-p {port} info {section}"));
@@ -247,14 +247,14 @@ fn info(host: &Host, section: &str, field: &str) -> String {
     value.unwrap_or_default().trim().to_owned()
 }
 
-/// Writes these keys, one command each.
+/// Writes these keys, with one command each.
 fn write(master: &Host, keys: std::ops::Range<usize>) {
     let commands: Vec<_> = keys.map(|key| format!("set key:{key} {key}")).collect();
     let printed = master.sh(&format!("printf '{}\\n' | redis-cli", commands.join("\\n")));
     assert!(printed.lines().all(|line| line == "OK"), "{printed}");
 }
 
-/// Waits until the replica has all that the master has, and the same.
+/// Waits until the replica has the same data as the master.
 fn assert_caught_up(master: &Host, replica: &Host) {
     assert_ne!(redis(master, "dbsize"), "0");
     let all = |host: &Host| host.sh("redis-cli --scan | sort | xargs redis-cli mget");

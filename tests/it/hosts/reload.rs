@@ -1,4 +1,4 @@
-//! `systemctl reload` is another key, `systemctl stop` lets connections end.
+//! `systemctl reload` loads another key, `systemctl stop` lets connections end.
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -10,8 +10,7 @@ use crate::support::{Server, connect, round_trip};
 const RECEIVE: &str = "spiped-receive@redis.service";
 const SEND: &str = "spiped-send@redis.service";
 
-/// A host whose two ends share the files of one name, before a server of the
-/// test's own.
+/// A host whose two ends share the files of one name, before a server of the test's own.
 fn boot(more: &str) -> (Hosts, Server) {
     let hosts = Hosts::boot(&["one"]);
     let host = &hosts["one"];
@@ -19,7 +18,7 @@ fn boot(more: &str) -> (Hosts, Server) {
     let conf = format!("SPIPED_SOURCE=127.0.0.1:7000\nSPIPED_TARGET={}\n{more}", server.address);
     host.write_etc("redis.conf", conf, 0o644);
     host.write_etc("redis.key", [3; 32], 0o600);
-    // What the drop-in says goes before what the file says.
+    // The drop-in takes precedence over the file.
     let variables = "SPIPED_SOURCE=127.0.0.1:8000 SPIPED_TARGET=127.0.0.1:7000";
     host.sh(&format!("echo '{variables}' | tr ' ' '\n' > /etc/spiped/sender"));
     host.drop_in(SEND, "[Service]\nEnvironmentFile=/etc/spiped/sender\n");
@@ -66,7 +65,7 @@ fn reload_puts_a_new_key_in_force_and_refuses_a_bad_one() {
     });
 }
 
-/// A reload fails, its reason is in the log, and the process goes on.
+/// The reload fails, the log has its reason, and the process goes on.
 fn is_refused(host: &Host, reason: &str) {
     let process = host.must(&format!("systemctl show -P MainPID {RECEIVE}"));
     assert!(!host.run(&format!("systemctl reload {RECEIVE}")).status.success());
@@ -76,7 +75,7 @@ fn is_refused(host: &Host, reason: &str) {
     assert_eq!(host.must(&format!("systemctl is-active {RECEIVE}")), "active");
 }
 
-/// By the manual's own text.
+/// Follows the manual's own text.
 #[test]
 fn an_encrypted_key_is_used_and_reloaded() {
     if !hosts_can_be("encrypted keys") {
@@ -97,13 +96,13 @@ fn an_encrypted_key_is_used_and_reloaded() {
     host.must(&format!("systemctl reload {RECEIVE}"));
     assert!(host.log(RECEIVE).contains(&format!("key reloaded key_id={id}")));
 
-    // Not for this host, or cut off.
+    // A key that was encrypted for another host, or cut off.
     host.sh("echo rubbish > /etc/spiped/redis.key.cred");
     is_refused(host, "no key on standard input");
 }
 
-/// It asks for the time it needs, if that is more than the unit's; but no idle
-/// connection keeps a host from its shutdown for as long as one may drain.
+/// The unit asks systemd for the time that it needs if that exceeds the unit's own; but
+/// no idle connection delays a shutdown for the whole drain timeout.
 #[test]
 fn a_stop_waits_for_open_connections() {
     if !hosts_can_be("systemctl stop") {

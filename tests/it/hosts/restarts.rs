@@ -1,4 +1,4 @@
-//! Restarts in use: nobody is refused, and what is open lives on.
+//! Restarts under load: no connection is refused, and open connections go on.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +14,7 @@ use crate::support::{PATIENCE, need, wait_until};
 pub const RECEIVE: &str = "spiped-receive@redis.service";
 pub const SEND: &str = "spiped-send@redis.service";
 
-/// How many connections stay open, and how many clients connect all the time.
+/// The number of connections that stay open, and of clients that connect all the time.
 const OPEN: usize = 8;
 const COMERS: usize = 32;
 
@@ -33,7 +33,7 @@ fn boot() -> Hosts {
     hosts
 }
 
-/// Where the receiver listens, and how long it drains.
+/// The receiver's source and drain timeout.
 fn configure(host: &Host, source: &str, drain_timeout: &str) {
     host.write_etc("redis.conf", conf(source, "127.0.0.1:6379", drain_timeout), 0o644);
 }
@@ -63,18 +63,18 @@ impl Client {
     }
 }
 
-/// What clients saw while something else was done.
+/// What clients saw while other work was done.
 pub struct Seen {
     pub served: usize,
     pub slowest: Duration,
 }
 
-/// Clients on a host that ask all the time while `work` is done: some keep their
-/// connections, the others make a new one for each question. So does a pool of
-/// redis-benchmark, which ends with its first error.
+/// Clients on a host ask all the time while `work` is done: some keep their connections,
+/// the others make a new one for each question. A pool of redis-benchmark asks as well,
+/// and ends with its first error.
 ///
 /// # Panics
-/// When one of them is refused or reset.
+/// If a client is refused or reset.
 pub fn clients_see(host: &Host, address: &str, work: impl FnOnce()) -> Seen {
     let address: SocketAddr = address.parse().unwrap();
     let is_over = AtomicBool::new(false);
@@ -145,7 +145,7 @@ fn redis_benchmark(host: &Host, port: u16) -> Child {
     })
 }
 
-/// Also the restart of one that has been restarted before.
+/// A second restart works like the first.
 #[test]
 fn a_restart_of_either_end_refuses_nobody_and_cuts_nothing() {
     if !hosts_can_be("restarts in use") {
@@ -154,7 +154,7 @@ fn a_restart_of_either_end_refuses_nobody_and_cuts_nothing() {
     let hosts = boot();
     for round in 1..=2 {
         if round == 2 {
-            // Sessions that are ready are none of those that the receiver cuts.
+            // The receiver's restart cuts no session that is ready.
             hosts["b"].sh("echo SPIPED_PREWARM=8 >> /etc/spiped/redis.conf");
             restart(&hosts["b"], SEND);
         }
@@ -180,12 +180,12 @@ fn a_restart_of_either_end_refuses_nobody_and_cuts_nothing() {
         let log = hosts[name].must("journalctl --quiet --output cat");
         assert!(!log.contains("Found left-over process"), "{log}");
         assert_eq!(log.matches("the next process takes over").count(), restarts, "{unit}: {log}");
-        // Whose connections have all ended is gone.
+        // A process whose connections have all ended is gone.
         wait_until("none is left", || draining(&hosts[name]).is_empty());
     }
 }
 
-/// The scopes of those that only end their connections.
+/// The scopes of processes that only drain.
 fn draining(host: &Host) -> Vec<String> {
     let units = host.must("systemctl list-units --plain --no-legend spiped-*-draining-*.scope");
     units.lines().filter_map(|line| Some(line.split_whitespace().next()?.to_owned())).collect()
@@ -203,7 +203,7 @@ fn is_active(host: &Host, unit: &str) -> bool {
     host.run(&format!("systemctl is-active --quiet {unit}")).status.success()
 }
 
-/// A stop is for all of it: what drains, too. And a drain has an end.
+/// A stop ends everything, draining processes included; and a drain ends in time.
 #[test]
 fn a_stop_ends_what_drains_and_so_does_the_drain_timeout() {
     if !hosts_can_be("the end of a drain") {
@@ -243,7 +243,7 @@ fn a_stop_ends_what_drains_and_so_does_the_drain_timeout() {
     });
 }
 
-/// A file that is missing then, or a signal of somebody else's.
+/// The restart meets a missing file, or a signal from somebody else.
 #[test]
 fn open_connections_outlive_a_next_process_that_does_not_start() {
     if !hosts_can_be("a next process that does not start") {
@@ -275,12 +275,12 @@ fn open_connections_outlive_a_next_process_that_does_not_start() {
     });
 }
 
-/// The reset that a client sees where nobody serves it.
+/// A client sees this reset where no process serves it.
 fn connect_error(address: SocketAddr) -> Option<io::Error> {
     Client::connect(address).and_then(|mut client| client.ping()).err()
 }
 
-/// What systemd keeps is the old address then; and who crashes refuses nobody.
+/// systemd still keeps the old address then; and a crash refuses no connection.
 #[test]
 fn a_restart_listens_at_a_new_address_and_a_crash_refuses_nobody() {
     if !hosts_can_be("a new address, and a crash") {
@@ -288,7 +288,7 @@ fn a_restart_listens_at_a_new_address_and_a_crash_refuses_nobody() {
     }
     let hosts = boot();
     let (a, b) = (&hosts["a"], &hosts["b"]);
-    // One that the old one is in the way of.
+    // The old address is in the way of this one.
     configure(a, "0.0.0.0:6379", "3600");
     a.sh("sed -i 's/^port 6379/port 6380/' /etc/redis/redis.conf; systemctl restart redis-server
          sed -i 's/127.0.0.1:6379/127.0.0.1:6380/' /etc/spiped/redis.conf");
@@ -299,7 +299,7 @@ fn a_restart_listens_at_a_new_address_and_a_crash_refuses_nobody() {
     assert_eq!(b.redis("ping"), "PONG");
 
     let seen = b.net().enter(|| {
-        // Before it is there again, clients wait.
+        // Clients wait until the process is back.
         a.must(&format!("systemctl kill --signal=KILL {RECEIVE}"));
         let started = Instant::now();
         let mut client = Client::connect("127.0.0.1:8000".parse().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Socket activation: systemd listens, whatever becomes of the service.
+//! Socket activation: systemd listens, whatever happens to the service.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +12,7 @@ use crate::support::{PATIENCE, Server, patient, wait_until};
 const RECEIVE: &str = "spiped-receive@in";
 const SEND: &str = "spiped-send@out";
 
-/// A host both of whose ends systemd listens for.
+/// A host on which systemd listens for both ends.
 fn boot() -> (Hosts, Server) {
     let hosts = Hosts::boot(&["one"]);
     let host = &hosts["one"];
@@ -32,7 +32,7 @@ fn is_active(host: &Host, unit: &str) -> bool {
     host.run(&format!("systemctl is-active --quiet {unit}.service")).status.success()
 }
 
-/// A client's whole life through the pipe.
+/// The whole life of a client through the pipe.
 fn visit() -> std::io::Result<()> {
     let mut stream = patient(TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], 8000)))?);
     stream.write_all(b"hello")?;
@@ -87,14 +87,14 @@ fn the_first_connection_starts_the_service_and_restarts_refuse_none() {
     );
     assert!(during > 0);
     for unit in [SEND, RECEIVE] {
-        // The line may be of the service or, a moment later, of the scope.
+        // The line may come from the service or, a moment later, from the scope.
         let role = if unit == SEND { "spiped-send" } else { "spiped-receive" };
         let log = host.must(&format!("journalctl --quiet --output cat --unit {role}*"));
         assert_eq!(log.matches("the next process takes over").count(), 3, "{log}");
     }
 }
 
-/// The default address: a unix socket, which the service leaves alone.
+/// The default address is a unix socket, which the service leaves alone.
 #[test]
 fn the_default_socket_is_a_unix_one_of_the_groups_choice() {
     if !hosts_can_be("the default socket") {
@@ -127,7 +127,7 @@ fn the_default_socket_is_a_unix_one_of_the_groups_choice() {
     assert_eq!(host.must(&format!("stat --format %i {path}")), inode);
 }
 
-/// A source in the file that is not the socket's is refused, in one line.
+/// A source in the file that differs from the socket is refused, in one line.
 #[test]
 fn another_source_than_the_sockets_is_refused() {
     if !hosts_can_be("a source beside a socket") {

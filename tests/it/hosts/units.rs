@@ -36,7 +36,7 @@ fn the_units_carry_redis_between_two_hosts() {
     assert_eq!(client.redis("ping"), "PONG");
     assert_eq!(client.redis("set name value"), "OK");
     assert_eq!(client.redis("get name"), "value");
-    // Straight to the receiver there is nothing to be had.
+    // A client that connects directly to the receiver gets nothing.
     let straight = client.redis(&format!("-h {ADDR} -p 6379 ping"));
     assert!(straight.contains("reset by peer"), "{straight}");
     assert!(server.log(RECEIVE).contains("looks like plaintext redis"));
@@ -55,7 +55,7 @@ fn the_units_carry_redis_between_two_hosts() {
             && client.redis("get name") == "value"
     });
 
-    // No more Redis: the client is told so, and the log says why.
+    // Without Redis, the client gets an error, and the log has the reason.
     server.must("systemctl stop redis-server");
     let error = client.redis("ping");
     assert!(error.contains("reset by peer"), "{error}");
@@ -98,7 +98,7 @@ fn the_units_refuse_keys_that_differ_or_are_open_to_others() {
 fn systemd_finds_nothing_wrong_with_the_units_and_little_exposed() {
     need("systemd-analyze", "systemd");
     let folder = Folder::new();
-    // Verified among the units that every system has.
+    // The units are verified among the units that every system has.
     let usr = folder.path("root/usr");
     fs::create_dir_all(usr.join("lib/systemd")).unwrap();
     let copy = ["-R", "/usr/lib/systemd/system"].map(Path::new);
@@ -111,10 +111,10 @@ fn systemd_finds_nothing_wrong_with_the_units_and_little_exposed() {
     for name in names {
         let unit = name.replace('@', "@a-name");
         let verify = ["verify", "--man=no", "--root", root.to_str().unwrap(), &unit];
-        // It succeeds also where it warns.
+        // The command succeeds even when it warns.
         assert_eq!(must(Command::new("systemd-analyze").args(verify)), "");
         if name.ends_with(".service") {
-            // At most 1.2, of 10.
+            // The exposure may be 1.2 of 10 at most.
             let security = ["security", "--no-pager", "--offline=true", "--threshold=12"];
             must(Command::new("systemd-analyze").args(security).arg(project("systemd").join(name)));
         }

@@ -1,5 +1,5 @@
-//! A small request, and a new connection, beside many flows that move bytes as
-//! fast as they go, all on one thread.
+//! A small request, and a new connection, beside many flows that move bytes at full
+//! speed, all on one thread.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -34,7 +34,8 @@ fn who_is_small_does_not_wait_for_all_who_are_large() {
     let bytes = Arc::<Mutex<usize>>::default();
     let counted = Arc::clone(&bytes);
     let mut buffer = vec![0; 256 * 1024];
-    // A thread for all, so that few want the processor at once.
+    // All flows share one thread of the test, so that few threads compete for the
+    // processor.
     thread::spawn(move || {
         each_in_turn(&receive, |mut stream| {
             let read = stream.read(&mut buffer);
@@ -74,12 +75,13 @@ fn who_is_small_does_not_wait_for_all_who_are_large() {
     };
     let (ping, connection) = (median(&mut pings), median(&mut connections));
     println!("beside {flows} flows: a ping {ping:?}, a new connection {connection:?}");
-    // On a busy machine, and built for debugging; see `scripts/bench --only crowd`.
+    // The limit allows for a busy machine and a debug build; `scripts/bench --only crowd`
+    // measures.
     assert!(ping < Duration::from_millis(250), "{ping:?}");
     assert!(connection < Duration::from_millis(500), "{connection:?}");
 }
 
-/// Does that to each of the streams, again and again, until one fails.
+/// Calls `work` on each of the streams, again and again, until one call fails.
 fn each_in_turn(
     streams: &Receiver<TcpStream>,
     mut work: impl FnMut(&TcpStream) -> std::io::Result<usize>,

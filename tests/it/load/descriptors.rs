@@ -1,4 +1,4 @@
-//! Descriptors that run out, and the limit of connections.
+//! A lack of descriptors, and the limit of connections.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -26,8 +26,8 @@ fn a_receiver_without_a_free_descriptor_waits_and_goes_on() {
     starve(|pipe| &pipe.receiver);
 }
 
-/// Has accept(2) fail for want of a descriptor, in a process whose limit was
-/// lowered below what it holds.
+/// Makes accept(2) fail for lack of a descriptor, by lowering the limit of the process
+/// below what it holds.
 fn starve(which: fn(&Pipe) -> &Daemon) {
     need("prlimit", "util-linux");
     let folder = Folder::new();
@@ -47,11 +47,11 @@ fn starve(which: fn(&Pipe) -> &Daemon) {
     println!("starved for {WATCHED:?}: {used:?} of processor time, {lines} lines");
     assert!(used < WATCHED / 20, "{used:?}");
     assert!(lines <= 2, "{lines} lines");
-    // Who is in does not notice.
+    // Open connections do not notice.
     talk(&mut clients, b"still");
 
     let freed = Instant::now();
-    // The first ones have the lowest descriptors, which is what the limit counts.
+    // The first sockets have the lowest descriptors, and these are what the limit counts.
     clients.drain(..5);
     let mut back = [0; 5];
     waiting.read_exact(&mut back).unwrap();
@@ -67,8 +67,8 @@ fn lower_limit(daemon: &Daemon, descriptors: usize) {
     assert!(Command::new("prlimit").args(["--pid", &id, &limit]).status().unwrap().success());
 }
 
-/// More connections are asked for than descriptors allow: it says so, serves
-/// as many as it can, and never meets a lack of descriptors.
+/// With more connections requested than descriptors allow, the end says so, serves as
+/// many as it can, and never lacks a descriptor.
 #[test]
 fn a_limit_beyond_the_descriptors_is_cut_down() {
     let folder = Folder::new();
@@ -87,7 +87,8 @@ fn a_limit_beyond_the_descriptors_is_cut_down() {
     assert_eq!(sender.log.count("cannot accept") + receiver.log.count("cannot accept"), 0);
 }
 
-/// However few: it serves, or says so and ends with the code for it.
+/// However few descriptors there are, the end serves, or prints the reason and ends with
+/// the right exit code.
 #[test]
 fn a_start_without_enough_descriptors_says_so() {
     let folder = Folder::new();
@@ -176,8 +177,8 @@ fn is_served(sender: &Daemon) -> bool {
     client.write_all(b"again").is_ok() && client.read_exact(&mut back).is_ok()
 }
 
-/// Peers that hold the key, come when all connections are taken, and stay when
-/// they have been told so: they take no descriptors that others were promised.
+/// Peers that hold the key connect at the connection limit, and stay although they have
+/// been told: they take no descriptors that belong to others.
 #[test]
 fn refused_key_holders_stay_within_the_descriptors() {
     const DESCRIPTORS: usize = 256;
@@ -225,8 +226,8 @@ fn key_holder(receiver: &Daemon, key: &SharedKey) -> Option<TcpStream> {
     Some(stream)
 }
 
-/// A name with 20 addresses that do not answer: each is tried, but never so many
-/// at once that there are more descriptors than connections were promised.
+/// A name with 20 addresses that do not answer: each address is tried, but never so many
+/// at once that connections lack descriptors.
 #[test]
 fn connects_to_many_addresses_stay_within_the_descriptors() {
     const DESCRIPTORS: usize = 512;
@@ -263,8 +264,8 @@ fn connects_to_many_addresses_stay_within_the_descriptors() {
     });
 }
 
-/// With what the kernel refuses for reasons of its own, and again at once, as a
-/// sandbox does: it says so, and does not spin.
+/// The kernel refuses every accept for reasons of its own, as in a sandbox: the end logs
+/// that, and does not spin.
 #[test]
 fn an_accept_that_is_forbidden_is_said_and_tried_in_peace() {
     let folder = Folder::new();
@@ -286,7 +287,7 @@ fn an_accept_that_is_forbidden_is_said_and_tried_in_peace() {
     assert!(receiver.wait().success());
 }
 
-/// Has accept4(2) fail with EPERM in a process, by a filter of seccomp(2).
+/// Makes accept4(2) fail with EPERM in a process, by a filter of seccomp(2).
 fn forbid_accept(command: &mut Command) {
     use nix::libc;
     use std::os::unix::process::CommandExt;
@@ -299,7 +300,7 @@ fn forbid_accept(command: &mut Command) {
     };
     let accept = u32::try_from(libc::SYS_accept4).unwrap();
     let forbidden = libc::SECCOMP_RET_ERRNO | u32::try_from(libc::EPERM).unwrap();
-    // The number of the call, which is the first of what a filter sees.
+    // The filter first sees the number of the system call.
     let mut filter = [
         of(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
         of(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, accept),

@@ -10,8 +10,8 @@ use crate::support::{End, Folder, Pipe, Server, read_to_end, round_trip, wait_un
 
 const CLIENTS: usize = 20;
 
-/// Connections that are open go on and end by themselves; nobody new is let
-/// in; a HUP meanwhile does no harm.
+/// Open connections go on and end by themselves; no new connection is accepted; a HUP in
+/// the meantime does no harm.
 #[test]
 fn what_is_open_goes_on_while_it_drains() {
     let folder = Folder::new();
@@ -54,7 +54,7 @@ fn what_is_open_goes_on_while_it_drains() {
     assert_eq!(pipe.receiver.log.count("warn"), 0);
 }
 
-/// Who has not proved the key is no open connection.
+/// A stranger's connection does not count as open.
 #[test]
 fn a_stranger_does_not_hold_up_the_end() {
     let folder = Folder::new();
@@ -70,7 +70,7 @@ fn a_stranger_does_not_hold_up_the_end() {
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
-/// Who does not end by himself is reset when the time is over.
+/// A connection that does not end by itself is reset when the time is over.
 #[test]
 fn who_does_not_end_in_time_is_reset() {
     let mut stage = Stage::new("0.5");

@@ -1,4 +1,4 @@
-//! Connections that end in every order there is leave nothing behind.
+//! Connections leave nothing behind, in whichever order they end.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -8,9 +8,9 @@ use std::time::Instant;
 use super::{knob, raise_own_limit, threads};
 use crate::support::{Daemon, End, Folder, Pipe, Server, read_to_end, reset, wait_until};
 
-/// Clients at once.
+/// The number of clients at once.
 const CROWD: usize = 8;
-/// What memory may differ by: the allocator's own.
+/// The difference of memory that the allocator itself may cause.
 const SLACK_KIB: u64 = 6 * 1024;
 
 /// How a connection ends.
@@ -53,7 +53,7 @@ fn nothing_is_left_of_connections_however_they_end() {
         assert!(after.1 < before.1 + SLACK_KIB, "{} to {} KiB", before.1, after.1);
     }
     assert_eq!([threads(&pipe.sender), threads(&pipe.receiver)], threads_before);
-    // A task that is left would have it wait for the whole drain timeout.
+    // With a leaked task, the process would wait for the whole drain timeout.
     for end in [&mut pipe.sender, &mut pipe.receiver] {
         end.signal("TERM");
         assert!(end.wait().success());
@@ -77,18 +77,18 @@ fn end_many(pipe: &Pipe, count: usize) {
     });
 }
 
-/// The target: the first byte says how it is to end.
+/// The target: the first byte tells it how to end the connection.
 fn serve(mut stream: TcpStream) {
     let mut wish = [0];
     match stream.read(&mut wish) {
         Ok(1) => {}
-        // The client was gone before it said a word.
+        // The client left before it sent a byte.
         _ => return,
     }
     match &wish {
         b"c" => {
             let _told = stream.write_all(b"c");
-            // Until the client ends it, in whichever way.
+            // Read until the client ends the connection in any way.
             while matches!(stream.read(&mut [0; 100]), Ok(1..)) {}
         }
         b"t" => {
@@ -138,7 +138,7 @@ fn half_closed_then_reset(pipe: &Pipe) {
     reset(client);
 }
 
-/// Both before the other end has heard a word.
+/// Ends and resets before the other end has received anything.
 fn end_and_reset_at_once(pipe: &Pipe) {
     let client = asking(pipe, b"c");
     client.shutdown(Shutdown::Write).unwrap();

@@ -7,7 +7,7 @@ use std::thread;
 use super::{is_reset, talk, talkers};
 use crate::support::{EndWhenDropped, Folder, Pipe, Server, round_trip};
 
-/// Open connections keep the keys they agreed on; new ones need the new key.
+/// Open connections keep their session keys; new connections need the new key.
 #[test]
 fn a_new_key_is_for_new_connections() {
     let folder = Folder::new();
@@ -39,12 +39,12 @@ fn a_bad_key_file_changes_nothing() {
     });
 }
 
-/// Twenty clients talk all the time that `work` takes, and none is disturbed.
+/// Twenty clients talk for as long as `work` takes, and none is disturbed.
 fn while_clients_talk(pipe: &Pipe, work: impl FnOnce()) {
     let is_over = AtomicBool::new(false);
     let mut clients = talkers(&pipe.sender, 20);
     thread::scope(|scope| {
-        // Also when `work` fails: the clients must not talk for ever.
+        // The clients must stop even when `work` fails.
         let _end = EndWhenDropped(&is_over);
         for client in &mut clients {
             let is_over = &is_over;

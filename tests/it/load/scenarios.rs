@@ -1,4 +1,4 @@
-//! What happens to a pipe in a long life.
+//! Events in the long life of a pipe.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -12,7 +12,7 @@ use crate::support::{Folder, Pipe, Server, noise, round_trip, wait_until};
 
 const MIB: usize = 1024 * 1024;
 
-/// A target that is there, and gone, and there again, 100 times.
+/// A target that comes and goes 100 times.
 #[test]
 fn a_target_that_comes_and_goes_is_served_while_it_is_there() {
     let folder = Folder::new();
@@ -30,7 +30,7 @@ fn a_target_that_comes_and_goes_is_served_while_it_is_there() {
         });
         round_trip(&mut pipe.connect(), b"there");
         serving.join().unwrap();
-        // Its file is still there: a connect is refused.
+        // The socket's file still exists: a connect is refused.
         assert!(is_reset(pipe.sender.address));
         wait_until("descriptors are given back", || held() == idle);
     }
@@ -43,7 +43,7 @@ fn listen_again(path: &Path) -> UnixListener {
     UnixListener::bind(path).unwrap()
 }
 
-/// Both directions at once, and neither waits for the other.
+/// Both directions move bytes at once, and neither waits for the other.
 #[test]
 fn twenty_connections_in_both_directions_at_once() {
     let folder = Folder::new();
@@ -54,7 +54,7 @@ fn twenty_connections_in_both_directions_at_once() {
         let mut came = vec![0; MIB];
         (&stream).read_exact(&mut came).unwrap();
         writer.join().unwrap();
-        // Its seed and what came, as proof.
+        // The client's seed and the bytes that came are the proof.
         (&stream).write_all(&seed.to_be_bytes()).unwrap();
         (&stream).write_all(&came).unwrap();
     });
@@ -80,8 +80,8 @@ fn twenty_connections_in_both_directions_at_once() {
     });
 }
 
-/// Fifty clients write for ever, and nobody reads: they are made to wait, and
-/// neither end keeps more of them than its buffers.
+/// Fifty clients write without end, and nobody reads: the clients have to wait, and
+/// neither end keeps more of their bytes than its buffers hold.
 #[test]
 fn fifty_streams_that_nobody_reads_do_not_grow_memory() {
     const CLIENTS: usize = 50;
@@ -110,11 +110,11 @@ fn fifty_streams_that_nobody_reads_do_not_grow_memory() {
         sent.load(Ordering::Relaxed) / MIB
     );
     assert!(memory.iter().all(|kib| *kib < 60 * 1024), "{memory:?}");
-    // Others are still served: the reason why is not the pipe.
+    // The pipe still serves others, so the clients wait for their reader only.
     assert!(pipe.sender.log.count("warn") + pipe.receiver.log.count("warn") == 0);
 }
 
-/// It may be silent for longer than all that is limited in time.
+/// A connection may be silent for longer than any time limit.
 #[test]
 fn an_idle_connection_is_left_alone() {
     let folder = Folder::new();

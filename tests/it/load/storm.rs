@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{knob, limited, raise_own_limit};
 use crate::support::{Folder, Pipe, Server};
 
-/// Threads that connect.
+/// The number of threads that connect.
 const CROWD: usize = 20;
 
 #[test]
@@ -18,9 +18,9 @@ fn a_thousand_connections_at_once_are_served() {
     storm(&Pipe::to(&folder, server.address));
 }
 
-/// All of them are one source to the receiver, and more than it has places
-/// for peers that have not yet proved the key (150): they must not take them
-/// from each other.
+/// To the receiver, all clients come from one address, and they are more than the slots
+/// for peers that have not proved the key (150): they must not take slots from each
+/// other.
 #[test]
 fn a_storm_larger_than_the_places_for_strangers_is_served() {
     let folder = Folder::new();
@@ -56,7 +56,7 @@ fn storm(pipe: &Pipe) {
     assert_eq!(pipe.sender.log.count("warn") + pipe.receiver.log.count("warn"), 0);
 }
 
-/// Connects so often, all open at once; each gets its own number back.
+/// Makes this many connections, all open at once; each gets its own number back.
 fn serve_each(pipe: &Pipe, count: usize) {
     let mut clients: Vec<_> = (0..count).map(|_| pipe.connect()).collect();
     for (number, client) in clients.iter_mut().enumerate() {

@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 use super::{knob, limited_with, raise_own_limit, talk};
 use crate::support::{Daemon, EndWhenDropped, Folder, Pipe, Server, round_trip, wait_until};
 
-/// With as many descriptors, an eighth of them is for strangers.
+/// An eighth of this many descriptors is for strangers.
 const DESCRIPTORS: usize = 8192;
 const PLACES: usize = DESCRIPTORS / 8;
 
@@ -58,19 +58,18 @@ fn crowd(from: fn(usize) -> Ipv4Addr) {
     println!("afterwards {} KiB", pipe.receiver.resident_kib());
 }
 
-/// Where an attacker comes from; others are on 127.0.0.1.
+/// The source address of an attacker; all others are on 127.0.0.1.
 const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 
-/// More silent peers of one address than it has places for: those beyond it are
-/// parked, and while they wait, and before any of them had to go, others are
-/// served.
+/// One address has more silent peers than slots. The surplus is parked; while these peers
+/// wait, and before any slot is taken away, other peers are served.
 #[test]
 fn who_is_beyond_the_quota_of_its_address_keeps_no_other_waiting() {
     raise_own_limit(2000);
     let folder = Folder::new();
     let target = Server::echo();
     let key = folder.shared_key();
-    // 128 places for strangers, 56 of them for one address.
+    // 128 slots for strangers, 56 of them for one address.
     let receiver = limited_with(1024, "-d", &key, target.address, &["-o", "60"]);
     let pipe = Pipe { sender: Daemon::sender(&key, receiver.address, &[]), receiver };
     round_trip(&mut pipe.connect(), b"warm");
@@ -83,7 +82,7 @@ fn who_is_beyond_the_quota_of_its_address_keeps_no_other_waiting() {
         let started = Instant::now();
         round_trip(&mut pipe.connect(), b"let me in");
         waits.push(started.elapsed());
-        // All are there still: nobody's moment was over, and none was turned away.
+        // All peers are still there: none was evicted, and none was turned away.
         if strangers.iter().all(is_open) {
             undisturbed += 1;
         }
@@ -98,8 +97,7 @@ fn who_is_beyond_the_quota_of_its_address_keeps_no_other_waiting() {
     assert_eq!(pipe.receiver.log.count("reason=no-slot"), 0);
 }
 
-/// Whoever comes all the time, from one address, takes no descriptors that
-/// connections need.
+/// A flood of connections from one address takes no descriptors that connections need.
 #[test]
 fn who_is_parked_gives_way_to_connections() {
     let folder = Folder::new();
@@ -141,8 +139,8 @@ fn is_open(stream: &TcpStream) -> bool {
     stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
-/// Strangers connect, as fast as they can, and stay; a client connects all
-/// the time, and once after the last of them. How long it waited each time.
+/// Strangers connect as fast as they can, and stay; a client connects all the time, and
+/// once after the last stranger. Returns how long the client waited each time.
 fn come_while_a_client_asks(
     pipe: &Pipe,
     count: usize,
@@ -184,17 +182,17 @@ fn come_while_a_client_asks(
     (strangers.into_inner().unwrap(), waits)
 }
 
-/// One that says nothing, or half a message, or a whole one without the key.
+/// A stranger that sends nothing, half a message, or a whole message without the key.
 fn stranger(from: Ipv4Addr, to: SocketAddr, number: usize) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
-    // One that is turned away at once may hear so already.
+    // A stranger that is turned away at once may see the reset already here.
     if let Err(error) = socket.connect(&to.into()) {
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
     let mut stream = TcpStream::from(socket);
     let said = [0, 20, 0, 49][number % 4];
-    // It may have been closed already.
+    // The connection may have been closed already.
     let _said = stream.write_all(&[2; 49][..said]);
     stream
 }

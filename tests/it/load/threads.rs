@@ -1,5 +1,5 @@
-//! Threads that cannot be had: another process of the user, or of the container,
-//! has taken all there may be.
+//! A lack of threads: another process of the user, or of the container, has used up the
+//! limit.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Daemon, Folder, PATIENCE, SPIPED, Server, is_root, need, nobody, round_trip};
 
-/// A user that has no other process: limits of threads are those of a user.
+/// A user without other processes: limits of threads apply to a user.
 fn user() -> u32 {
     100_000 + std::process::id()
 }
 
-/// A command of that user, who may have so many threads.
+/// A command run by that user, who may have this many threads.
 fn as_user(threads: usize, program: &str) -> Command {
     let mut command = Command::new("prlimit");
     command.arg(format!("--nproc={threads}")).arg(program).uid(user()).gid(user());
     command
 }
 
-/// A spiped of that user.
+/// A spiped run by that user.
 fn spiped(folder: &Folder, threads: usize, arguments: &[&str]) -> Command {
     chown(folder.shared_key(), Some(user()), Some(user())).unwrap();
     fs::set_permissions(folder.path("."), fs::Permissions::from_mode(0o711)).unwrap();
@@ -60,7 +60,7 @@ fn without_a_thread_to_be_had_connections_go_on_and_names_are_resolved() {
 
     let sleep = || as_user(limit, "sleep").arg("60").stderr(Stdio::null()).spawn().unwrap();
     let others = Others((0..limit).map(|_| sleep()).collect());
-    // Nothing tells when it is asked the next time, which is often.
+    // Nothing shows when the name is resolved next, which happens often.
     std::thread::sleep(Duration::from_millis(300));
     let no_more = as_user(limit, "sh").args(["-c", "true & wait"]).stderr(Stdio::null()).status();
     assert!(!no_more.is_ok_and(|status: ExitStatus| status.success()), "there is room for more");
@@ -74,7 +74,8 @@ fn without_a_thread_to_be_had_connections_go_on_and_names_are_resolved() {
     drop(others);
 }
 
-/// However many are missing: it serves, or says so and ends with the code for it.
+/// However many threads are missing, the daemon serves, or prints the reason and ends
+/// with the right exit code.
 #[test]
 fn a_start_without_enough_threads_says_so() {
     need("prlimit", "util-linux");

@@ -1,5 +1,5 @@
-//! Peers that are gone without a word are noticed in about a minute; those
-//! that are there and only do not read are not taken for such.
+//! A peer that vanished without a word is noticed in about a minute; a peer that is there
+//! and only does not read is not mistaken for one.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -16,15 +16,15 @@ use crate::support::{
     Daemon, Folder, Pipe, Server, noise, round_trip, wait_until, wait_until_within,
 };
 
-/// A dead peer is noticed after about a minute; this is the latest, also on a
-/// machine that others load.
+/// A dead peer is noticed after about a minute; this limit is long enough for a machine
+/// under other load.
 const NOTICED: Duration = Duration::from_mins(2);
 const MIB: usize = 1024 * 1024;
-/// More than all buffers on the way hold.
+/// More bytes than all buffers on the way hold.
 const MORE_THAN_BUFFERS: usize = 64 * MIB;
 
-/// A sender near and a receiver far, before a server that does what a client's
-/// first byte tells it to.
+/// A near sender and a far receiver, before a server that does what the first byte of a
+/// client tells it.
 struct Line {
     sender: Daemon,
     receiver: Daemon,
@@ -49,7 +49,7 @@ impl Line {
         Self { sender, receiver, _server: server }
     }
 
-    /// A client, after its first byte was answered.
+    /// A client whose first byte has been answered.
     fn client(&self, cable: &Cable, what: u8) -> TcpStream {
         let mut client = cable.near.enter(|| self.sender.connect());
         client.set_read_timeout(Some(NOTICED)).unwrap();
@@ -59,7 +59,7 @@ impl Line {
     }
 }
 
-/// What a client may ask of the server.
+/// The requests that a client may send to the server.
 mod ask {
     pub(super) const ECHO: u8 = b'e';
     pub(super) const SEND: u8 = b's';
@@ -91,7 +91,7 @@ fn until_reset(mut client: TcpStream, what: u8) {
         _ => std::io::copy(&mut client, &mut std::io::sink()),
     };
     let error = error.expect_err("a clean end");
-    // Whoever writes is told first of what was not sent.
+    // A writer first learns what was not sent.
     let is_reset = matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
     assert!(is_reset, "{error}");
 }
@@ -110,7 +110,7 @@ fn a_link_that_is_cut_is_noticed_in_about_a_minute() {
     let clients = all.map(|what| (what, line.client(&cable, what)));
     thread::scope(|scope| {
         let ends = clients.map(|(what, client)| scope.spawn(move || until_reset(client, what)));
-        // Data is in flight, and the buffers to the one who does not read fill up.
+        // Data is in flight, and the buffers of the side that does not read fill up.
         thread::sleep(Duration::from_secs(2));
         assert_eq!(line.sender.log.count("truncated"), 0);
         cable.cut();
@@ -128,7 +128,7 @@ fn a_link_that_is_cut_is_noticed_in_about_a_minute() {
     wait_until("it is in the log", || line.sender.log.count("truncated") == all.len());
     assert_eq!(line.receiver.log.count("truncated"), all.len());
 
-    // Without keepalives nobody has noticed a thing.
+    // Without keepalives, neither end has noticed.
     for end in [&line_without.sender, &line_without.receiver] {
         assert_eq!(end.log.count(" id=1 "), 0);
     }
@@ -136,8 +136,8 @@ fn a_link_that_is_cut_is_noticed_in_about_a_minute() {
     round_trip(&mut unaware, b"still there?");
 }
 
-/// Also where all the rest fits into the kernel's buffers, so that nothing
-/// waits to be written.
+/// The death is noticed even when the rest fits into the kernel's buffers, so that
+/// nothing waits to be written.
 #[test]
 fn a_client_that_pauses_for_longer_than_a_minute_gets_the_rest() {
     const ANSWER: usize = 800_000;
@@ -200,8 +200,8 @@ fn a_target_that_does_not_read_for_longer_than_a_minute_is_not_cut() {
     expect(&mut client, &value);
 }
 
-/// A peer on a unix socket, at either end, that gives up while the other side
-/// says nothing: a server that hangs, a client that keeps its connection.
+/// A peer on a unix socket, at either end, gives up while the other side sends nothing: a
+/// server that hangs, a client that keeps its connection.
 #[test]
 fn who_is_gone_from_a_unix_socket_is_noticed_in_about_a_minute() {
     const CLIENTS: usize = 10;
@@ -230,7 +230,8 @@ fn who_is_gone_from_a_unix_socket_is_noticed_in_about_a_minute() {
         }
     }
     let gone = Instant::now();
-    // What they said has arrived, and its end, although they waited for nothing.
+    // Their bytes have arrived, and the end of their stream, although they waited for
+    // nothing.
     for connection in &mut hanging {
         connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let mut said = Vec::new();

@@ -1,4 +1,4 @@
-//! Names, with a real resolver: they change, they do not resolve, they have
+//! Names, with a real resolver: names that change, that do not resolve, and that have
 //! several addresses.
 
 use std::io::{Read, Write};
@@ -12,14 +12,14 @@ use crate::support::{Daemon, End, Pipe, SPIPED, Server, read_to_end, round_trip,
 
 /// The target of all pipes here.
 const TARGET: &str = "target.test:6379";
-/// Often enough for a test.
+/// An interval that is short enough for a test.
 const OFTEN: [&str; 2] = ["-r", "0.3"];
-/// Several times as long.
+/// Several times that interval.
 const A_WHILE: Duration = Duration::from_secs(1);
-/// Within this happens what does not wait for a resolver that hangs, which
-/// takes 5 s or more; long enough for a busy machine.
+/// The limit for events that must not wait for a hanging resolver, which takes 5 s or
+/// more; the limit is long enough for a busy machine.
 const SOON: Duration = Duration::from_secs(2);
-/// What an address that does not answer may cost (RFC 8305).
+/// The delay that an unresponsive address may cause (RFC 8305).
 const SPACING: Duration = Duration::from_millis(250);
 
 /// A test with a resolver of its own.
@@ -29,7 +29,7 @@ fn with_resolver(test: impl FnOnce(&mut Resolver) + Send) {
     }
 }
 
-/// A server at this address that tells it to all who come, and then echoes.
+/// A server that sends its own address to each client, and then echoes.
 fn server(address: &'static str) -> Server {
     Server::start_at(&format!("{address}:6379"), move |mut stream| {
         let mut from = stream.try_clone().unwrap();
@@ -51,8 +51,8 @@ fn ask(pipe: &Pipe) -> (String, Duration) {
     (line.trim_end().to_owned(), begin.elapsed())
 }
 
-/// The same of several connections, and how soon the fastest of them got there:
-/// a busy machine holds up some. None waits as long as for a resolver.
+/// The server that several connections reach, and the shortest time: a busy machine
+/// delays some of them. None waits as long as for a resolver.
 fn ask_often(pipe: &Pipe) -> (String, Duration) {
     let all: Vec<_> = (0..5).map(|_| ask(pipe)).collect();
     assert!(all.iter().all(|(_, took)| *took < SOON), "{all:?}");
@@ -89,14 +89,14 @@ fn a_target_that_moves_is_followed() {
         assert!(line.contains("target.test resolves to another address"), "{line}");
         assert!(line.contains("before=[127.0.0.1:6379]"), "{line}");
         assert_eq!(server_of(&pipe), "127.0.0.2");
-        // An open connection stays where it is.
+        // An open connection keeps its server.
         round_trip(&mut before, b"still there?");
         assert_eq!(pipe.receiver.log.count("resolves to another address"), 1);
     });
 }
 
-/// Within seconds, and not with the next look-up a minute later. The address that
-/// was tried is told beside the name.
+/// The change is noticed within seconds, not with the next look-up a minute later. The
+/// log has the address that was tried beside the name.
 #[test]
 fn a_target_that_moves_is_followed_at_once_where_the_old_address_fails() {
     with_resolver(|resolver| {
@@ -105,7 +105,7 @@ fn a_target_that_moves_is_followed_at_once_where_the_old_address_fails() {
         resolver.start();
         let pipe = Pipe::to(&resolver.folder, TARGET);
         pipe.receiver.log.wait_for("now=[127.0.0.1:6379]");
-        // Nobody is at the old address, so each of these fails.
+        // Nothing listens at the old address, so each of these connections fails.
         let fails = || assert_eq!(read_to_end(&mut pipe.connect()), (vec![], End::Reset));
         fails();
         let line = pipe.receiver.log.wait_for("target refused the connection");
@@ -143,7 +143,7 @@ fn a_target_that_stays_down_is_looked_up_once_a_second_at_most() {
     });
 }
 
-/// Nobody gets one of the sessions that were made ready at the old address.
+/// No client gets a session that was made ready at the old address.
 #[test]
 fn sessions_kept_ready_follow_the_receiver() {
     with_resolver(|resolver| {
@@ -207,7 +207,7 @@ fn without_a_resolver_the_last_good_address_is_used() {
         assert_eq!(server_of(&pipe), "127.0.0.1");
         assert_eq!(pipe.receiver.log.count("does not resolve"), 1);
 
-        // It is back, and so are its changes.
+        // The resolver is back, and so are changes of the name.
         resolver.say(&["127.0.0.2"]);
         resolver.start();
         pipe.receiver.log.wait_for("now=[127.0.0.2:6379]");
@@ -263,7 +263,7 @@ fn a_source_that_does_not_resolve_yet_is_waited_for() {
     });
 }
 
-/// A resolver that does not answer keeps nothing up, not even the end.
+/// A resolver that does not answer delays nothing, not even the end.
 #[test]
 fn nothing_waits_for_a_resolver_that_hangs() {
     with_resolver(|resolver| {
@@ -275,14 +275,14 @@ fn nothing_waits_for_a_resolver_that_hangs() {
         let key = resolver.folder.shared_key();
         let key = key.to_str().unwrap();
         resolver.signal("STOP");
-        // Long enough that the receiver is asking now.
+        // The pause is long enough that the receiver is asking now.
         thread::sleep(A_WHILE);
         let (_, took) = ask_often(&pipe);
         assert!(took < Duration::from_millis(200), "{took:?}");
         let start = ["-d", "-s", "target.test:0", "-t", TARGET, "-k", key];
         let mut starting = launch(&start);
         let mut waiting = launch(&[&start, ["-D"].as_slice()].concat());
-        // Of the signals they handle, TERM is the fifteenth.
+        // TERM is the fifteenth bit of the signals that they handle.
         let handles_term = |daemon: &Daemon| {
             let status = format!("/proc/{}/status", daemon.child.id());
             let status = std::fs::read_to_string(status).unwrap();
@@ -297,8 +297,8 @@ fn nothing_waits_for_a_resolver_that_hangs() {
             assert!(daemon.wait().success());
             assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
         }
-        // Its time limit holds as well, and the resolver is named: neither the receiver
-        // nor a firewall can help.
+        // The time limit holds as well, and the message names the resolver, because
+        // neither the receiver nor a firewall can help.
         let begin = Instant::now();
         let spipe = ["-t", TARGET, "-k", key, "-o", "0.2"];
         let spipe = Command::new(SPIPED).arg0("spipe").args(spipe).output().unwrap();
@@ -316,7 +316,7 @@ fn an_address_that_refuses_costs_no_time() {
         resolver.say(&["127.0.0.1", "127.0.0.2"]);
         resolver.start();
         let pipe = Pipe::with(&resolver.folder, TARGET, &OFTEN);
-        // In this order: the first is the nearer one.
+        // The order matters: the first address is the nearer one.
         pipe.receiver.log.wait_for("now=[127.0.0.1:6379, 127.0.0.2:6379]");
         let (server, took) = ask_often(&pipe);
         assert_eq!(server, "127.0.0.2");
@@ -324,7 +324,7 @@ fn an_address_that_refuses_costs_no_time() {
     });
 }
 
-/// As with an IPv6 that is set up, and leads nowhere.
+/// IPv6 may be set up and lead nowhere.
 #[test]
 fn an_address_that_does_not_answer_costs_a_moment() {
     with_resolver(|resolver| {

@@ -1,4 +1,4 @@
-//! Kernels that are older than the one the tests run on.
+//! Kernels that are older than the one that runs the tests.
 
 use std::process::Command;
 use std::thread;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::{Daemon, Folder, SPIPED, Server, need, round_trip};
 
-/// `TCP_INFO` as Linux 4.9 has it: fewer bytes than a newer program may ask for.
+/// `TCP_INFO` as in Linux 4.9: fewer bytes than a newer program may ask for.
 const OLDER: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -21,7 +21,7 @@ int getsockopt(int fd, int level, int name, void *value, socklen_t *length) {
 }
 "#;
 
-/// What the kernel knows of a connection is asked for every 15 s.
+/// The daemon asks the kernel about a connection every 15 s.
 #[test]
 fn a_kernel_that_knows_less_of_a_connection_keeps_it() {
     need("cc", "gcc");

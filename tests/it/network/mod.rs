@@ -1,5 +1,5 @@
-//! What networks do to a pipe: names that change, peers that vanish, and the
-//! like, in networks of the tests' own.
+//! Effects of networks on a pipe: names that change, peers that vanish, and so on, in
+//! networks that the tests make.
 
 mod dead_peers;
 mod dns;

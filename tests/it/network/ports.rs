@@ -1,5 +1,5 @@
-//! What the system's choice of local ports does to a pipe, where it has few. All
-//! but the connections in question go by unix sockets, so that they take no ports.
+//! The effect of the system's choice of local ports on a pipe, where ports are scarce.
+//! All other connections use unix sockets, so that they take no ports.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,12 +10,12 @@ use std::process::{Command, Stdio};
 use crate::support::net::{Net, namespaces_can_be};
 use crate::support::{Daemon, Folder, PATIENCE, Server, round_trip, wait_until};
 
-/// How many ports there are for outgoing connections.
+/// The number of ports for outgoing connections.
 const PORTS: u16 = 10;
 const FIRST: u16 = 40_000;
-/// One of them, where nobody listens.
+/// One of these ports, on which nothing listens.
 const DOWN: &str = "127.0.0.1:40004";
-/// So often is a connection tried that may be given that very port.
+/// How often a test makes a connection that may be given that very port.
 const TRIES: usize = 40;
 
 /// Runs a test in a network with few ports for outgoing connections.
@@ -48,11 +48,11 @@ impl UnixEnd {
         Self { source, daemon }
     }
 
-    /// A client, and how much of what it says comes back.
+    /// A client; returns how much of its text comes back.
     fn client(&self, says: &[u8]) -> (UnixStream, Vec<u8>) {
         let mut client = UnixStream::connect(&self.source).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
-        // Whether it can be written or not, the read tells.
+        // The read shows the result, whether the write succeeds or not.
         let _reset = client.write_all(says);
         let mut back = vec![0; says.len()];
         let count = client.read(&mut back).unwrap_or(0);
@@ -96,12 +96,13 @@ fn a_receiver_that_is_down_is_never_the_sender_itself() {
     });
 }
 
-/// Each of them would be, where the receiver's port is the only one there is.
+/// Where the receiver's port is the only local port, each session would be a connection
+/// to itself.
 #[test]
 fn a_receiver_that_is_down_is_never_a_session_that_is_kept_ready() {
     with_ports(1, "connections to themselves", |folder| {
         let down = format!("127.0.0.1:{FIRST}");
-        // One thread, so that no two of them want the port at once.
+        // There is one thread, so that no two connections want the port at once.
         let more = ["--prewarm", "16", "--threads", "1"];
         let ready = UnixEnd::start(folder, ("-e", "sender"), &down, &more);
         let outage = ready.daemon.log.wait_for("cannot prewarm sessions");
@@ -124,7 +125,7 @@ fn pipe(folder: &Folder, name: &str, server: &Server, more: &[&str]) -> [UnixEnd
     [sender, receiver]
 }
 
-/// Each port is used once for each target, and not once for all of them.
+/// Each port serves one connection to each target, not one connection in all.
 #[test]
 fn an_address_after_b_has_all_ports_for_each_target() {
     const EACH: u16 = PORTS - 2;
@@ -144,7 +145,7 @@ fn an_address_after_b_has_all_ports_for_each_target() {
     });
 }
 
-/// What comes of -b is said of -b, at both ends.
+/// A failure that -b causes is reported as one of -b, at both ends.
 #[test]
 fn an_address_after_b_that_cannot_be_used_is_named() {
     with_few_ports("addresses of -b", |folder| {
@@ -167,7 +168,7 @@ fn an_address_after_b_that_cannot_be_used_is_named() {
     });
 }
 
-/// Also -b has no more of them for one target than there are.
+/// An address after -b has no more ports for one target than there are.
 #[test]
 fn a_lack_of_local_ports_is_named() {
     with_few_ports("local ports", |folder| {
@@ -178,15 +179,15 @@ fn a_lack_of_local_ports_is_named() {
         assert_eq!(sender.client(b"there").1, b"");
         let line = receiver.daemon.log.wait_for("target cannot be reached: Cannot assign");
         assert!(line.contains("ip_local_port_range") && line.contains("after -b"), "{line}");
-        // Another address has others.
+        // Another address has ports of its own.
         let other = pipe(folder, "other", &server, &["-b", "127.0.0.8"]);
         clients.extend((0..PORTS).map(|_| other[0].client(b"there")));
         assert!(clients.iter().all(|(_, back)| back == b"there"));
     });
 }
 
-/// Where both come from the same port, as they may: a connection of the process
-/// to another server of this host, and a client of it.
+/// Two connections may have the same local port: one from the process to another server
+/// of this host, and one from a client to the process.
 #[test]
 fn a_client_with_the_port_of_a_connection_to_elsewhere_is_no_loop() {
     with_ports(1, "loops", |folder| {
@@ -197,7 +198,7 @@ fn a_client_with_the_port_of_a_connection_to_elsewhere_is_no_loop() {
         let _receiver = Daemon::start(&["-d", "-s", receiver, "-t", &target, "-k", key]);
         let sender =
             Daemon::start(&["-e", "-s", sender, "-t", receiver, "-k", key, "--prewarm", "1"]);
-        // It has the only port there is, 40000, and goes to 7002.
+        // The connection has the only port there is, 40000, and goes to 7002.
         let is_ready = || {
             let connections = fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
             connections.contains(" 0100007F:9C40 0100007F:1B5A 01 ")

@@ -1,5 +1,5 @@
-//! spiped where its surroundings are special: as PID 1, with an address of
-//! its own for outgoing connections, with connections that rest.
+//! spiped in special surroundings: as PID 1, with an address of its own for outgoing
+//! connections, and with idle connections.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -47,7 +47,7 @@ fn as_the_first_process_it_drains_and_ends() {
 
         let mut client = sender.connect();
         round_trip(&mut client, b"before");
-        // From inside, where it is 1.
+        // The signal comes from inside, where the process is number 1.
         let kill = ["--pid", "--target", &process, "kill", "-s", signal, "1"];
         assert!(Command::new("nsenter").args(kill).status().unwrap().success());
         wait_until("it listens no more", || TcpStream::connect(sender.address).is_err());
@@ -58,7 +58,7 @@ fn as_the_first_process_it_drains_and_ends() {
     }
 }
 
-/// A source, or a target, of IPv6 where that is turned off.
+/// A source, or a target, of IPv6 where IPv6 is turned off.
 #[test]
 fn a_host_without_ipv6_is_named_as_the_cause() {
     if !namespaces_can_be("a host without IPv6") {
@@ -84,7 +84,7 @@ fn a_host_without_ipv6_is_named_as_the_cause() {
     });
 }
 
-/// `-b`, as an address and with a port, at both ends.
+/// `-b` with and without a port, at both ends.
 #[test]
 fn connections_come_from_the_address_that_was_asked_for() {
     let folder = Folder::new();
@@ -102,8 +102,8 @@ fn connections_come_from_the_address_that_was_asked_for() {
     }
 }
 
-/// A subscriber that hears nothing for long (`TEST_IDLE_SECONDS` says
-/// how long) hears what then comes; no time limit is for it.
+/// A subscriber that hears nothing for a long time (`TEST_IDLE_SECONDS`) gets the next
+/// message: no time limit ends its connection.
 #[test]
 fn a_connection_may_rest() {
     let rest = std::env::var("TEST_IDLE_SECONDS")

@@ -1,4 +1,4 @@
-//! Much at once: many clients, deep pipelines, large values.
+//! High load: many clients, deep pipelines, large values.
 
 use std::io::Write;
 

@@ -1,5 +1,5 @@
-//! The pipe before what it was made for: a real redis-server, with the
-//! programs that come with it, and with another one that replicates it.
+//! The pipe in front of the server that it was made for: a real redis-server, with the
+//! programs that come with it, and with a second redis-server that replicates it.
 
 mod clients;
 mod load;

@@ -34,7 +34,7 @@ fn a_subscriber_idle_for_longer_than_a_handshake_may_take_gets_the_next_message(
     let pipe = Pipe::with(&folder, redis.address, &["-o", "2"]);
     let mut subscriber = subscribe(&pipe);
 
-    // Nothing to wait for: that nothing happens is what is tested.
+    // There is nothing to wait for: the test is that nothing happens.
     thread::sleep(Duration::from_secs(3));
     ask(&mut pipe.connect(), &["PUBLISH", "news", "late"], ":1\r\n");
     expect(&mut subscriber, array(&["message", "news", "late"]));

@@ -1,5 +1,5 @@
-//! A replica that has its master behind the pipe: it becomes equal, and
-//! becomes equal again after the link was cut, without a second full copy.
+//! A replica whose master is behind the pipe: the replica becomes equal to the master,
+//! and becomes equal again after the link was cut, without a second full copy.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use crate::support::hop::{Act, Hop, Tamper};
 use crate::support::redis::Redis;
 use crate::support::{Daemon, Folder, connect, noise, wait_until};
 
-/// Allows DEBUG DIGEST, one hash of all that a server holds.
+/// Allows DEBUG DIGEST, one hash of everything that a server holds.
 const DIGEST: [&str; 2] = ["--enable-debug-command", "local"];
 
 #[test]
@@ -40,7 +40,7 @@ fn a_replica_catches_up_after_the_receiver_was_killed_and_started_again() {
     let folder = Folder::new();
     let key = folder.shared_key();
     let master = master(&folder);
-    // A port could be another's before the receiver is there again.
+    // Another process could take the port before the receiver is back.
     let tunnel = folder.path("tunnel.socket").to_str().unwrap().to_owned();
     let target = master.address.to_string();
     let receiver = ["-d", "-s", &tunnel, "-t", &target, "-k", key.to_str().unwrap()];
@@ -60,8 +60,8 @@ fn a_replica_catches_up_after_the_receiver_was_killed_and_started_again() {
     assert_caught_up(&master, &replica);
 }
 
-/// A master that holds 32 MiB no compression makes less of, and remembers
-/// enough of its writes for a replica that was away.
+/// A master that holds 32 MiB of incompressible data, and whose backlog is large enough
+/// for a replica that was away.
 fn master(folder: &Folder) -> Redis {
     let replication = ["--repl-backlog-size", "64mb", "--repl-diskless-sync-delay", "0"];
     let master = Redis::start(folder, "master", &[&DIGEST, &replication[..]].concat());
@@ -73,8 +73,8 @@ fn master(folder: &Folder) -> Redis {
     master
 }
 
-/// A replica that has become equal to its master, which it knows through the
-/// sender only.
+/// A replica that has become equal to its master, which it reaches only through the
+/// sender.
 fn replica_of(folder: &Folder, master: &Redis, sender: &Daemon) -> Redis {
     let replica = Redis::start(folder, "replica", &DIGEST);
     let port = sender.address.port().to_string();
@@ -98,7 +98,7 @@ fn assert_caught_up(master: &Redis, replica: &Redis) {
     assert_eq!(master.info("sync_partial_ok"), "1");
 }
 
-/// What stands between the two ends, and can be cut.
+/// A connection between the two ends that can be cut.
 #[derive(Default)]
 struct Network(Arc<AtomicBool>);
 
@@ -126,7 +126,7 @@ impl Network {
     }
 }
 
-/// Writes one small value after the other straight to the master.
+/// Writes small values, one after the other, directly to the master.
 struct Writer {
     written: Arc<AtomicUsize>,
     is_enough: Arc<AtomicBool>,
@@ -149,7 +149,7 @@ impl Writer {
         writer
     }
 
-    /// Waits until a thousand more values are written.
+    /// Waits until a thousand more values have been written.
     fn write_more(&self) {
         let more = self.written.load(Ordering::Relaxed) + 1000;
         wait_until("more is written", || self.written.load(Ordering::Relaxed) > more);

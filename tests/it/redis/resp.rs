@@ -1,10 +1,10 @@
-//! As much of RESP, the protocol of redis, as the tests speak themselves:
-//! requests, and replies that are known to the byte beforehand.
+//! The part of RESP, the protocol of redis, that the tests speak themselves: requests,
+//! and replies that are known to the byte in advance.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-/// A request; an array of strings in a reply is written the same.
+/// A request; a reply that is an array of strings has the same form.
 pub fn array<W: AsRef<[u8]>>(words: &[W]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
     for word in words.iter().map(AsRef::as_ref) {
@@ -15,7 +15,7 @@ pub fn array<W: AsRef<[u8]>>(words: &[W]) -> Vec<u8> {
     bytes
 }
 
-/// One request and the reply it must have.
+/// A request and the reply that it must get.
 pub fn ask<W: AsRef<[u8]>>(stream: &mut TcpStream, words: &[W], reply: impl AsRef<[u8]>) {
     stream.write_all(&array(words)).unwrap();
     expect(stream, reply);

@@ -16,15 +16,14 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use super::said;
 use crate::support::{Daemon, Folder, PATIENCE, SPIPED, Server, connect, round_trip, wait_until};
 
-/// Runs a spiped with these sockets as its descriptors 3, 4, ..., as systemd
-/// would.
+/// Runs a spiped with these sockets as its descriptors 3, 4, …, as systemd would.
 fn activated(sockets: &[BorrowedFd<'_>], arguments: &[&str]) -> Command {
     let mut command = activated_as("", sockets, arguments);
     command.env_remove("LISTEN_FDNAMES");
     command
 }
 
-/// As `activated`, with their names.
+/// Like `activated`, with names for the sockets.
 pub fn activated_as<S: AsRef<OsStr>>(
     names: &str,
     sockets: &[BorrowedFd<'_>],
@@ -33,7 +32,7 @@ pub fn activated_as<S: AsRef<OsStr>>(
     let mut script = String::from("export LISTEN_PID=$$\n");
     for (number, socket) in sockets.iter().enumerate() {
         fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
-        // First out of the way of those that are to come.
+        // The sockets first move out of the way of the final numbers.
         let given = socket.as_raw_fd();
         let _never_fails = writeln!(script, "exec {}<&{given} {given}<&-", 50 + number);
     }
@@ -76,7 +75,8 @@ fn inherited_sockets_are_served_all_at_once_and_left_as_they_were() {
     echo_over_unix(&mut over_unix());
     let inode = fs::metadata(&path).unwrap().ino();
 
-    // Who comes while it ends, or after, waits for the next one.
+    // A client that connects while the process ends, or afterwards, waits for the next
+    // process.
     let held = connect(tcp.local_addr().unwrap());
     wait_until("it is served", || receiver.log.count("closed") + 1 == target.accepted());
     sender.signal("TERM");
@@ -124,7 +124,7 @@ fn sockets_that_do_not_fit_are_refused() {
         (&[file.as_fd()], &[], format!("descriptor 3 {no_socket}")),
         (&[listening.as_fd()], &["-s", "/run/other"], mismatch("/run/other")),
         (&[listening.as_fd()], &["-s", "127.0.0.1:2"], mismatch("[127.0.0.1]:2")),
-        // It could be any address.
+        // The name could resolve to any address.
         (&[listening.as_fd()], &["-s", "localhost:2"], mismatch("localhost:2")),
     ];
     for (sockets, more, reason) in cases {
@@ -136,18 +136,18 @@ fn sockets_that_do_not_fit_are_refused() {
             "{output:?}"
         );
     }
-    // What fits.
+    // These sockets fit.
     let arguments = ["-d", "-t", "127.0.0.1:1", "-k", key, "-s", &*there];
     let daemon = Daemon::spawn(activated(&[listening.as_fd()], &arguments));
     assert_eq!(daemon.address.port(), port);
-    // One that has a name and no file.
+    // A socket that has a name and no file.
     let name = format!("spiped-test-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).unwrap();
     let listening = UnixListener::bind_addr(&address).unwrap();
     let daemon =
         Daemon::launch(activated(&[listening.as_fd()], &["-d", "-t", "127.0.0.1:1", "-k", key]));
     daemon.log.wait_for(&format!("receiver listening on @{name} "));
-    // Those of another process are none.
+    // Sockets that are meant for another process do not count.
     let mut command = Command::new(SPIPED);
     command.args(["-F", "-d", "-t", "127.0.0.1:1", "-k", key]);
     let output = command.envs([("LISTEN_FDS", "1"), ("LISTEN_PID", "1")]).output().unwrap();

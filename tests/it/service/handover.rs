@@ -1,5 +1,5 @@
-//! `--handover`: a process that systemd knows, and one that serves. systemd's own
-//! part is in `hosts::restarts`.
+//! `--handover`: one process that systemd knows, and one that serves. `hosts::restarts`
+//! tests the part of systemd.
 
 use std::fs;
 use std::io::{IoSliceMut, Read, Write};
@@ -40,14 +40,14 @@ impl Kept {
     }
 
     fn worker_runs(&self) -> bool {
-        // Where nobody has waited for it yet, it is still there, and dead.
+        // A dead process that nobody has waited for still exists.
         fs::read_to_string(format!("/proc/{}/stat", self.worker))
             .is_ok_and(|stat| !stat.contains(") Z "))
     }
 
     fn signal_worker(&self, number: c_int) {
         #[expect(unsafe_code, reason = "nix has a crate of its own version here")]
-        // SAFETY: it takes two numbers.
+        // SAFETY: the call takes two numbers.
         let _gone = unsafe { kill(self.worker.try_into().unwrap(), number) };
     }
 }
@@ -94,7 +94,7 @@ fn hup_reaches_the_worker() {
     kept.keeper.log.wait_for("key reloaded");
 }
 
-/// What is open goes on, what was accepted is served, and nobody else comes.
+/// Open connections go on, accepted ones are served, and no new ones come.
 #[test]
 fn once_handed_over_it_ends_at_once_and_its_worker_with_the_last_connection() {
     let folder = Folder::new();
@@ -127,7 +127,7 @@ fn once_handed_over_it_ends_at_once_and_its_worker_with_the_last_connection() {
     assert_eq!(kept.keeper.wait().code(), Some(75));
     kept.keeper.log.wait_for("the next process takes over new connections: ");
     wait_until("connects are refused", || TcpStream::connect(kept.keeper.address).is_err());
-    // Longer than handshakes have at TERM.
+    // This is longer than handshakes have at TERM.
     std::thread::sleep(std::time::Duration::from_millis(1500));
     release.send(()).unwrap();
     round_trip(&mut late, b"accepted before, served after");
@@ -158,7 +158,7 @@ fn worker_descriptors(kept: &Kept) -> usize {
     fs::read_dir(format!("/proc/{}/fd", kept.worker)).unwrap().count()
 }
 
-/// The socket that systemd would listen on, and what it keeps.
+/// The socket on which systemd would listen, and the descriptors that it keeps.
 struct Store {
     socket: UnixDatagram,
     path: PathBuf,
@@ -172,7 +172,7 @@ impl Store {
         Self { socket, path }
     }
 
-    /// The next message, and what came with it.
+    /// The next message, with its descriptors.
     fn next(&self) -> (String, Vec<OwnedFd>) {
         let mut text = [0; 4096];
         let mut parts = [IoSliceMut::new(&mut text)];
@@ -183,7 +183,7 @@ impl Store {
         for control in message.cmsgs().unwrap() {
             if let ControlMessageOwned::ScmRights(numbers) = control {
                 #[expect(unsafe_code, reason = "there is no safe way to adopt a descriptor")]
-                // SAFETY: the kernel has just made them for this process.
+                // SAFETY: the kernel has just made the descriptors for this process.
                 descriptors
                     .extend(numbers.iter().map(|number| unsafe { OwnedFd::from_raw_fd(*number) }));
             }
@@ -217,7 +217,7 @@ fn its_listening_socket_is_kept_for_the_next_process() {
     let listener = kept.pop().unwrap();
     assert_eq!(store.next().0, "READY=1\n");
 
-    // Who comes while nobody is there waits.
+    // A connection waits while no process serves.
     first.keeper.signal("TERM");
     assert!(first.keeper.wait().success());
     let sender = Daemon::sender(&key, source, &["-o", "60"]);
@@ -228,7 +228,7 @@ fn its_listening_socket_is_kept_for_the_next_process() {
     waiting.read_exact(&mut [0; 5]).unwrap();
     drop(next);
 
-    // Another source: what was kept is given up, and not listened on any more.
+    // With another source, the kept socket is given up, and nothing listens on it.
     while store.next().0 != "READY=1\n" {}
     let other = nobody();
     let another = std::thread::scope(|scope| {
@@ -244,13 +244,13 @@ fn its_listening_socket_is_kept_for_the_next_process() {
         another
     });
     drop(listener);
-    // The worker of the second one may still be ending.
+    // The worker of the second process may still be ending.
     wait_until("nobody listens there", || TcpStream::connect(source).is_err());
     drop(connect(another.keeper.address));
     assert_eq!(another.keeper.address, other);
 }
 
-/// Nobody would accept there any more.
+/// No process would accept connections there any more.
 #[test]
 fn what_was_kept_is_given_up_for_a_unix_socket() {
     let folder = Folder::new();
@@ -272,7 +272,7 @@ fn what_was_kept_is_given_up_for_a_unix_socket() {
     wait_until("nobody listens there", || TcpStream::connect(at).is_err());
 }
 
-/// A socket unit's own goes before what was kept.
+/// The sockets of a socket unit take precedence over kept ones.
 #[test]
 fn what_was_kept_is_given_up_for_a_socket_unit() {
     let folder = Folder::new();

@@ -1,4 +1,4 @@
-//! The program as a service of systemd, whose part the test plays.
+//! The program as a service of systemd; the test plays the part of systemd.
 
 mod activation;
 mod handover;

@@ -1,4 +1,4 @@
-//! What systemd is told, and that nothing is missed without it.
+//! Messages to systemd, and that nothing is missing without systemd.
 
 use std::fs;
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ use crate::support::{
     Daemon, Folder, PATIENCE, SPIPED, Server, connect, nobody, read_to_end, round_trip, wait_until,
 };
 
-/// The socket that systemd would listen on.
+/// The socket on which systemd would listen.
 struct Manager {
     socket: UnixDatagram,
     path: PathBuf,
@@ -37,7 +37,7 @@ impl Manager {
         String::from_utf8(message[..count].to_vec()).unwrap().trim_end().to_owned()
     }
 
-    /// The next messages up to one that has this in it; all of them.
+    /// All messages up to one that contains this text.
     fn until(&self, text: &str) -> Vec<String> {
         let mut told = Vec::new();
         while !told.last().is_some_and(|last: &String| last.contains(text)) {
@@ -46,7 +46,7 @@ impl Manager {
         told
     }
 
-    /// Whether nothing comes for that long.
+    /// Whether nothing comes for this long.
     fn is_silent_for(&self, time: Duration) -> bool {
         self.socket.set_read_timeout(Some(time)).unwrap();
         let is_silent = self.socket.recv(&mut [0; 4096]).is_err();
@@ -54,7 +54,7 @@ impl Manager {
         is_silent
     }
 
-    /// A spiped in the foreground that tells it.
+    /// A spiped in the foreground that notifies this socket.
     fn command(&self, role: &str, key: &Path, target: impl ToString) -> Command {
         let mut command = Command::new(SPIPED);
         command.args(["-F", role, "-t", &target.to_string(), "-k"]).arg(key);
@@ -75,7 +75,7 @@ fn systemd_is_told_what_it_does_from_its_start_to_its_end() {
     command.args(["-s", &source.to_string(), "--drain-timeout", "30"]);
     let mut sender = Daemon::launch(command);
 
-    // Who hears it is served.
+    // Whoever gets the message is served.
     assert_eq!(manager.next(), "READY=1");
     drop(connect(source));
     sender.wait_until_listening();
@@ -90,12 +90,12 @@ fn systemd_is_told_what_it_does_from_its_start_to_its_end() {
         round_trip(client, b"active");
     }
     manager.until(&connections("3 connections"));
-    // As long as nothing changes there is nothing to tell.
+    // As long as nothing changes, there is no message.
     assert!(manager.is_silent_for(Duration::from_millis(2500)));
     clients.truncate(1);
     manager.until(&connections("1 connection; last served 20"));
 
-    // At most once a second, however much changes.
+    // There is at most one message a second, however much changes.
     let (mut told, started) = (0, Instant::now());
     manager.socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
     while started.elapsed() < Duration::from_secs(3) {
@@ -122,7 +122,7 @@ fn systemd_is_told_what_it_does_from_its_start_to_its_end() {
     assert!(sender.wait().success());
 }
 
-/// Where all of them fail, it does not look like where nobody came.
+/// The status distinguishes "all failed" from "nobody came".
 #[test]
 fn the_status_says_who_failed_last_and_when() {
     let folder = Folder::new();
@@ -145,7 +145,7 @@ fn the_status_says_who_failed_last_and_when() {
     assert!(told.last().unwrap().ends_with(": the key does not fit"), "{told:?}");
 }
 
-/// Nor is it ready while something else listens there.
+/// The process is not ready while another program listens there, either.
 #[test]
 fn a_start_that_fails_says_why_and_never_that_it_is_ready() {
     let folder = Folder::new();
@@ -165,7 +165,8 @@ fn a_start_that_fails_says_why_and_never_that_it_is_ready() {
     assert!(manager.is_silent_for(Duration::from_millis(100)));
 }
 
-/// Who may become ready in the background is not whom systemd has started.
+/// systemd knows the process that it has started, not the one that becomes ready in the
+/// background.
 #[test]
 fn in_the_background_the_parent_names_its_successor() {
     let folder = Folder::new();
@@ -187,7 +188,7 @@ fn in_the_background_the_parent_names_its_successor() {
     manager.until("STOPPING=1");
 }
 
-/// Each of its threads, stopped alone, ends the feed; released, it goes on.
+/// Stopping any single thread ends the feed; releasing the thread resumes it.
 #[test]
 fn one_stuck_thread_starves_the_watchdog() {
     let folder = Folder::new();
@@ -205,8 +206,8 @@ fn one_stuck_thread_starves_the_watchdog() {
     }
 }
 
-/// The threads of a daemon by their names, once there are so many: each begins
-/// with the name of the one that started it.
+/// The threads of a daemon by their names, once there are this many: each name begins
+/// with the name of the thread that started it.
 fn threads_named(daemon: &Daemon, count: usize, is_it: impl Fn(&str) -> bool) -> Vec<Pid> {
     let named = || {
         let tasks = fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap();
@@ -219,8 +220,8 @@ fn threads_named(daemon: &Daemon, count: usize, is_it: impl Fn(&str) -> bool) ->
     named()
 }
 
-/// A thread of another process that stands still, as in a system call that does
-/// not return; goes on when dropped.
+/// A thread of another process that stands still, as in a system call that does not
+/// return; it goes on when this is dropped.
 struct Stopped(Pid);
 
 impl Stopped {
@@ -235,14 +236,14 @@ impl Stopped {
 impl Drop for Stopped {
     fn drop(&mut self) {
         if ptrace::detach(self.0, None).is_err() {
-            // Its process ends, and cannot be waited for before this thread was.
+            // The process ends, and can be waited for only after this thread was.
             let _ended = waitpid(self.0, Some(WaitPidFlag::__WALL));
         }
     }
 }
 
-/// A resolver, a file far away or a log that does not answer: connections and the
-/// end go on, and so does what waits once there is an answer.
+/// A resolver, a remote file or a log does not answer: connections and the end go on, and
+/// so does everything that waits once there is an answer.
 #[test]
 fn a_thread_that_blocks_stands_in_nobodys_way() {
     let folder = Folder::new();
@@ -271,12 +272,12 @@ fn a_thread_that_blocks_stands_in_nobodys_way() {
     sender.signal("TERM");
     let started = Instant::now();
     wait_until("it listens no more", || TcpStream::connect(sender.address).is_err());
-    // Its log has a second to be written.
+    // The log has a second to be written.
     assert!(started.elapsed() < Duration::from_secs(5));
 }
 
-/// systemd has no time, or is stuck: nobody waits for it, and what it has to hear
-/// comes once it listens again.
+/// systemd is busy or stuck: nothing waits for it, and it gets what it has missed once it
+/// listens again.
 #[test]
 fn a_systemd_that_does_not_read_holds_up_nothing() {
     let folder = Folder::new();
@@ -288,7 +289,7 @@ fn a_systemd_that_does_not_read_holds_up_nothing() {
     let mut sender = Daemon::sender(&folder.shared_key(), receiver.address, &[]);
     let mut open = sender.connect();
     round_trip(&mut open, b"before");
-    // Its watchdog, alone, fills whatever room there is; then there is none left.
+    // The messages of the watchdog alone fill the socket; then there is no room left.
     let filler = UnixDatagram::unbound().unwrap();
     filler.set_nonblocking(true).unwrap();
     wait_until("there is no room", || {
@@ -308,7 +309,7 @@ fn a_systemd_that_does_not_read_holds_up_nothing() {
     assert!(sender.wait().success());
 }
 
-/// Also before it listens, where its source may take for ever to resolve.
+/// This holds even before the process listens, while its source may never resolve.
 #[test]
 fn it_lives_while_it_waits_for_a_name() {
     let folder = Folder::new();

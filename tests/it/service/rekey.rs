@@ -61,7 +61,7 @@ fn a_new_key_by_rekey_is_for_new_connections() {
     round_trip(&mut before, b"as before");
     assert_eq!(pipe.target.accepted(), 2);
 
-    // From standard input, as long as a key can be.
+    // This key comes from standard input and is as long as a key may be.
     let long = pipe.folder.path("long.key");
     fs::write(&long, vec![7; 65_536]).unwrap();
     fs::set_permissions(&long, fs::Permissions::from_mode(0o600)).unwrap();
@@ -88,7 +88,7 @@ fn who_says_nothing_to_the_control_socket_keeps_no_other_waiting() {
     first.read_to_string(&mut answer).unwrap();
     assert_eq!(answer, format!("ok rekey 20\n{}\n", key_id(&new)));
 
-    // Nor is it open to ever more.
+    // The number of others is limited, too.
     slow.extend((0..10).map(|_| connect()));
     pipe.receiver.log.wait_for("control request refused: too many requests at once");
 }
@@ -116,7 +116,7 @@ fn a_key_that_rekey_refuses_changes_nothing() {
     assert_eq!(nowhere.status.code(), Some(69), "{nowhere:?}");
     assert!(said(&nowhere).contains("cannot reach a spiped at"), "{nowhere:?}");
 
-    // Whatever else comes there changes nothing, and each is told of.
+    // Anything else on the socket changes nothing, and each attempt is logged.
     let cases: [(&[u8], &str); 7] = [
         (
             b"spiped/1 rekey 65537\nof which nothing is read",
@@ -142,7 +142,7 @@ fn a_key_that_rekey_refuses_changes_nothing() {
     wait_until("all but a refused key are told of", || failed() == 6);
     assert_eq!(pipe.receiver.log.count("key reloaded"), 0);
 
-    // Somebody who says nothing holds the next one up for a moment only.
+    // A silent client delays the next one only for a moment.
     let _silent = UnixStream::connect(pipe.folder.path("receiver")).unwrap();
     let output = pipe.rekey("receiver", &pipe.folder.shared_key());
     assert!(output.status.success(), "{output:?}");
@@ -153,7 +153,7 @@ fn a_key_that_rekey_refuses_changes_nothing() {
     assert!(!pipe.folder.path("receiver").exists(), "its file is left behind");
 }
 
-/// Not even where the mode of the file would let them.
+/// The rule holds even if the mode of the file would let them connect.
 #[test]
 fn nobody_but_root_and_its_own_user_may_rekey() {
     need("setpriv", "util-linux");
@@ -181,8 +181,8 @@ fn nobody_but_root_and_its_own_user_may_rekey() {
     assert_eq!(pipe.receiver.log.count("key reloaded"), 0);
 }
 
-/// The folder may be the daemon's own: it must not lead root to another one's
-/// socket, nor write on root's terminal.
+/// The folder may belong to the daemon: a link there must not lead root to another
+/// socket, nor may the answer write to root's terminal.
 #[test]
 fn the_control_socket_is_no_link_and_its_answer_is_one_line() {
     let pipe = Rekeyed::start();
@@ -223,7 +223,7 @@ fn an_answer_that_drips_is_not_waited_for() {
     assert!(said(&refused).contains("timed out"), "{refused:?}");
 }
 
-/// What a killed one leaves behind is replaced; what is listened on is not.
+/// The socket of a killed daemon is replaced; a socket that is listened on is not.
 #[test]
 fn a_stale_control_socket_is_replaced() {
     let folder = Folder::new();

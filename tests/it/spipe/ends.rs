@@ -1,5 +1,5 @@
-//! Standard input and output as others hand them over: shared, in non-blocking
-//! mode, a terminal, closed; and how each of them ends.
+//! Standard input and output in the states in which other programs hand them over:
+//! shared, in non-blocking mode, a terminal, closed; and how each of them ends.
 
 use std::fs::File;
 use std::io::{Read, Write, pipe};
@@ -19,8 +19,8 @@ use crate::support::{
     wait_until,
 };
 
-/// A server that says this and ends its direction; what it then got comes out of
-/// the channel.
+/// A server that sends this text and ends its direction; the channel gets what the server
+/// then receives.
 fn server(answer: Vec<u8>) -> (Server, mpsc::Receiver<Vec<u8>>) {
     let (sender, arrived) = mpsc::channel();
     let server = Server::start(move |mut stream| {
@@ -42,7 +42,7 @@ fn all_of(from: impl Read + Send + 'static) -> Vec<u8> {
     receiver.recv_timeout(PATIENCE).expect("standard output does not end")
 }
 
-/// As from `socat - TCP:`: each direction ends on its own.
+/// `socat - TCP:` behaves like this: each direction ends on its own.
 #[test]
 fn the_end_of_the_answer_is_seen_at_once_while_standard_input_goes_on() {
     let folder = Folder::new();
@@ -55,8 +55,8 @@ fn the_end_of_the_answer_is_seen_at_once_while_standard_input_goes_on() {
     assert_eq!(arrived.recv_timeout(PATIENCE).unwrap(), b"after the end");
 }
 
-/// inetd, `socat EXEC`, a co-process: one socket is standard input, output and
-/// perhaps error, and stays open for input.
+/// inetd, `socat EXEC` and co-processes: one socket is standard input, standard output
+/// and perhaps standard error, and stays open for input.
 #[test]
 fn one_socket_may_be_all_standard_streams() {
     let folder = Folder::new();
@@ -81,7 +81,7 @@ fn one_socket_may_be_all_standard_streams() {
             command.stderr(theirs.try_clone().unwrap());
         }
         let mut child = command.spawn().unwrap();
-        // Each holds a copy that must not keep the socket open.
+        // Each process holds a copy, which must not keep the socket open.
         drop((command, theirs));
         assert_eq!(all_of(File::from(ours.try_clone().unwrap())), b"bye\n");
         File::from(ours).write_all(b"after the end").unwrap();
@@ -91,7 +91,8 @@ fn one_socket_may_be_all_standard_streams() {
     }
 }
 
-/// Others may hold the socket, too, so that its last descriptor here closes nothing.
+/// Other processes may hold the socket, too, so closing the last descriptor here does not
+/// end it.
 #[test]
 fn a_socket_as_standard_output_is_ended_whichever_direction_ends_last() {
     let folder = Folder::new();
@@ -112,7 +113,7 @@ fn a_socket_as_standard_output_is_ended_whichever_direction_ends_last() {
     assert_eq!(arrived.recv_timeout(PATIENCE).unwrap(), b"");
 }
 
-/// What failed is not ended as if it were well: the message still gets out.
+/// A failure does not end the shared socket like a success: the message still gets out.
 #[test]
 fn a_failure_is_told_where_standard_error_is_the_same_socket() {
     let folder = Folder::new();
@@ -137,7 +138,7 @@ fn a_failure_is_told_where_standard_error_is_the_same_socket() {
     }
 }
 
-/// The three are one open file there, and a shell uses it afterwards.
+/// The three standard streams are one open file there, and a shell uses it afterwards.
 #[test]
 fn a_terminal_is_typed_at_after_the_end_of_the_answer() {
     let folder = Folder::new();
@@ -159,7 +160,7 @@ fn a_terminal_is_typed_at_after_the_end_of_the_answer() {
     wait_until("spipe ends", || child.try_wait().unwrap().is_some());
     assert!(child.wait().unwrap().success());
     assert_eq!(arrived.recv_timeout(PATIENCE).unwrap(), b"typed\n");
-    // The terminal is still one, for whoever else has it.
+    // The terminal still works for its other users.
     let mut shell = File::from(terminal.slave);
     shell.write_all(b"$ ").unwrap();
     assert!(read_some(master, 9).ends_with(b"$ "));
@@ -175,7 +176,8 @@ fn is_nonblocking(fd: impl AsFd) -> bool {
         .contains(OFlag::O_NONBLOCK)
 }
 
-/// As programs with an event loop hand them over. The mode is theirs: it stays.
+/// Programs with an event loop hand streams over in non-blocking mode. The mode belongs
+/// to them and stays.
 #[test]
 fn standard_streams_in_non_blocking_mode_are_waited_for() {
     let folder = Folder::new();
@@ -199,7 +201,7 @@ fn standard_streams_in_non_blocking_mode_are_waited_for() {
             .stdout(to_stdout.try_clone().unwrap())
             .spawn()
             .unwrap();
-        // Nothing is there to read for a while, and later nobody who reads.
+        // For a while there is nothing to read, and later there is no reader.
         thread::sleep(Duration::from_millis(200));
         let sent = content.clone();
         let writer = thread::spawn(move || File::from(to).write_all(&sent));
@@ -235,7 +237,7 @@ fn a_key_by_standard_input_in_non_blocking_mode_is_waited_for() {
     assert_eq!(output.stdout, id, "{output:?}");
 }
 
-/// What arrived before the tunnel was cut was authentic: a slow reader gets all
+/// Everything that arrived before the tunnel was cut is authentic: a slow reader gets all
 /// of it, and the exit code says that there may have been more.
 #[test]
 fn what_came_before_a_cut_is_still_written() {
@@ -250,7 +252,7 @@ fn what_came_before_a_cut_is_still_written() {
     let mut stdout = child.stdout.take().unwrap();
     let mut first = [0; 1];
     stdout.read_exact(&mut first).unwrap();
-    // All of it is in this process, in what it writes to, or between.
+    // All bytes are in this process, in its output, or in between.
     thread::sleep(Duration::from_millis(300));
     receiver.signal("KILL");
     receiver.wait();
@@ -261,7 +263,7 @@ fn what_came_before_a_cut_is_still_written() {
     failed(&output(child), 69, "truncated: ");
 }
 
-/// Nor does it wait for a reader that does not read, once a signal says so.
+/// After a signal, the command does not wait for a reader that does not read.
 #[test]
 fn a_signal_ends_it_while_its_output_is_not_read() {
     let folder = Folder::new();
@@ -290,7 +292,7 @@ fn what_standard_input_is_not_is_told() {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     };
-    // Nothing to be sent is an end like any other.
+    // An empty standard input is an end like any other.
     for redirection in ["<&-", ">&-", "<&- >&-"] {
         assert_eq!(succeeded(closed(redirection)), b"", "{redirection}");
     }
@@ -302,8 +304,8 @@ fn what_standard_input_is_not_is_told() {
     }
 }
 
-/// The reader of standard output is gone, and nothing is to be written: what is
-/// sent still arrives, as the answer was not wanted.
+/// The reader of standard output is gone and there is nothing to write: input is still
+/// sent, because nobody wanted the answer.
 #[test]
 fn a_reader_that_is_gone_does_not_cut_what_is_sent() {
     let folder = Folder::new();

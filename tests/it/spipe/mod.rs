@@ -20,7 +20,7 @@ use crate::support::{
     signal, wait_until,
 };
 
-/// A spipe to a receiver, with pipes.
+/// A spipe that connects to a receiver; its standard streams are pipes.
 fn spipe(folder: &Folder, receiver: SocketAddr) -> Command {
     let mut command = Command::new(folder.spipe());
     command.args(["-t", &receiver.to_string(), "-k"]).arg(folder.shared_key());
@@ -28,7 +28,7 @@ fn spipe(folder: &Folder, receiver: SocketAddr) -> Command {
     command
 }
 
-/// Ends by itself in time, or fails the test; then what it said.
+/// Waits until the command ends by itself, within the time limit; returns its output.
 fn output(mut child: Child) -> Output {
     drop(child.stdin.take());
     wait_until("spipe ends", || child.try_wait().unwrap().is_some());
@@ -41,7 +41,7 @@ fn succeeded(child: Child) -> Vec<u8> {
     output.stdout
 }
 
-/// One line that says what is wrong, and a hint.
+/// Standard error has one line that names what is wrong, and a hint.
 fn failed(output: &Output, code: i32, reason: &str) {
     let said = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(code), "{said}");
@@ -51,7 +51,7 @@ fn failed(output: &Output, code: i32, reason: &str) {
     assert!(hint.starts_with("hint: ") && hint.len() > 20, "{said}");
 }
 
-/// What comes within the patience of a test, read by a thread.
+/// A thread reads what arrives within the patience of a test.
 fn read_some(mut from: impl Read + Send + 'static, count: usize) -> Vec<u8> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -80,7 +80,7 @@ fn what_is_typed_comes_back_at_once_and_both_ends_are_passed_on() {
     assert!(receiver.log.wait_for("closed").contains("info"));
 }
 
-/// Whatever standard output is, a prompt without an end of line is shown.
+/// A prompt without an end of line appears, whatever standard output is.
 #[test]
 fn standard_output_may_be_a_socket_and_is_not_held_back() {
     let folder = Folder::new();
@@ -95,7 +95,7 @@ fn standard_output_may_be_a_socket_and_is_not_held_back() {
     succeeded(child);
 }
 
-/// As inetd has it: a byte that is sent as urgent keeps its place.
+/// Under inetd, a byte that is sent as urgent data keeps its place.
 #[test]
 fn standard_input_may_be_a_socket_with_urgent_data() {
     let folder = Folder::new();
@@ -104,7 +104,7 @@ fn standard_input_may_be_a_socket_with_urgent_data() {
     let ours = connect(listener.local_addr().unwrap());
     let theirs = listener.accept().unwrap().0;
     let mut child = spipe(&folder, receiver.address).stdin(OwnedFd::from(theirs)).spawn().unwrap();
-    // It reads by now.
+    // By now the process is reading.
     (&ours).write_all(b"first").unwrap();
     let mut stdout = child.stdout.take().unwrap();
     let mut back = [0; 5];
@@ -115,7 +115,7 @@ fn standard_input_may_be_a_socket_with_urgent_data() {
     succeeded(child);
 }
 
-/// 64 MiB each way at the same time, by checksum.
+/// Sends 64 MiB in each direction at the same time, and compares checksums.
 #[test]
 fn much_goes_both_ways() {
     const MIB: usize = 64;
@@ -147,7 +147,7 @@ fn much_goes_both_ways() {
     assert!((hash(&there), hash(&came)) == expected, "{} {}", there.len(), came.len());
 }
 
-/// The end of standard input goes there; the answer is read to its end.
+/// The end of standard input reaches the server; the answer is read to its end.
 #[test]
 fn the_answer_may_come_after_the_end_of_standard_input() {
     let folder = Folder::new();
@@ -204,21 +204,21 @@ fn input_and_output_may_be_files() {
     assert_eq!(succeeded(nothing), b"");
 }
 
-/// `spipe | head -c 10`: it does not go on for nobody.
+/// `spipe | head -c 10`: the command does not go on without a reader.
 #[test]
 fn it_ends_when_nobody_reads_its_output_any_more() {
     let folder = Folder::new();
     let server = Server::start(|mut stream| while stream.write_all(&[b'y'; 1000]).is_ok() {});
     let receiver = Daemon::receiver(&folder.shared_key(), server.address, &[]);
     let mut child = spipe(&folder, receiver.address).spawn().unwrap();
-    // Standard input stays open all the time.
+    // Standard input stays open throughout.
     let _stdin = child.stdin.take();
     assert_eq!(read_some(child.stdout.take().unwrap(), 10), b"y".repeat(10));
     let output = output(child);
     assert!(!output.status.success(), "{output:?}");
 }
 
-/// Half of a message is no message: the server must not take it for one.
+/// Half a message is no message: the server must not mistake it for a whole one.
 #[test]
 fn output_that_cannot_be_written_is_no_clean_end_for_the_server() {
     let (reported, reports) = mpsc::channel();
@@ -284,7 +284,7 @@ fn connections_that_are_not_made_are_failures_that_say_why() {
     assert_eq!(succeeded(accepted), b"well");
 }
 
-/// A stream that was cut is not taken for one that ended.
+/// A cut stream is not mistaken for a complete one.
 #[test]
 fn a_tunnel_that_is_cut_is_a_failure() {
     let folder = Folder::new();
@@ -311,7 +311,7 @@ fn a_hangup_ends_it_unless_it_was_ignored_at_the_start() {
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(b"x").unwrap();
-        // From here on signals are handled.
+        // From here on, the process handles signals.
         child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         signal(&child, "HUP");
         if code == 0 {

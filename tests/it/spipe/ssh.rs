@@ -1,4 +1,4 @@
-//! ssh through a receiver before a real sshd: `ProxyCommand`.
+//! ssh with `ProxyCommand`, through a receiver in front of a real sshd.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::support::{Daemon, Folder, need, nobody, noise, wait_until};
 
-/// A sshd behind a receiver.
+/// An sshd behind a receiver.
 struct Line {
     folder: Folder,
     sshd: Sshd,
@@ -69,8 +69,8 @@ fn ssh_takes_it_for_its_proxy_command() {
     let content = noise(4, 5_000_000);
     let back = ssh("cat", &content);
     assert!(back.status.success() && back.stdout == content, "{:?}", back.stderr);
-    // ssh ends its proxy command by a signal, unless both directions have ended
-    // before: nothing to warn of.
+    // ssh ends its proxy command by a signal unless both directions have ended before;
+    // then there is nothing to warn of.
     let ends = ["the peer beyond the tunnel reset its connection", " reason=finished id="];
     wait_until("both have ended", || {
         ends.map(|end| line.receiver.log.count(end)).iter().sum::<usize>() == 2
@@ -79,8 +79,7 @@ fn ssh_takes_it_for_its_proxy_command() {
     assert_eq!(line.receiver.log.count("shutting down"), 0);
 }
 
-/// sshd closes the connection without a word to ssh, whose own standard input
-/// stays open.
+/// sshd closes the connection without a word to ssh, whose own standard input stays open.
 #[test]
 fn ssh_ends_when_its_session_is_killed() {
     let line = Line::start();
@@ -97,7 +96,7 @@ fn ssh_ends_when_its_session_is_killed() {
     assert_eq!(output.status.code(), Some(255), "{output:?}");
 }
 
-/// A real sshd on a port of loopback, which lets this user in by a key.
+/// A real sshd on a port of loopback that admits this user by a key.
 struct Sshd {
     child: Child,
     address: SocketAddr,
@@ -112,7 +111,7 @@ impl Sshd {
                 .status();
             assert!(made.unwrap().success());
         }
-        // Where sshd, started by root, gives up its rights.
+        // An sshd that root has started drops its privileges in this folder.
         let _exists = fs::create_dir("/run/sshd");
         let address = nobody();
         let config = format!(
@@ -127,7 +126,7 @@ impl Sshd {
             .output()
             .unwrap()
             .stdout;
-        // It starts itself again for each connection: by an absolute path.
+        // sshd starts itself again for each connection, so it needs an absolute path.
         let child = Command::new(String::from_utf8(program).unwrap().trim())
             .args(["-D", "-e", "-f"])
             .arg(folder.path("sshd.conf"))

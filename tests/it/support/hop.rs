@@ -1,5 +1,5 @@
-//! A hop between the two ends of a pipe. It sees what a stranger on the wire
-//! sees, records it, and can do to it whatever a stranger could.
+//! A hop between the two ends of a pipe. It sees and records everything that an attacker
+//! on the wire sees, and can do everything that such an attacker can.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::thread;
 
 use socket2::SockRef;
 
-/// Which way something goes.
+/// The direction of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// From the sender to the receiver.
@@ -17,8 +17,8 @@ pub enum Way {
     ToSender,
 }
 
-/// A handshake message (number 0 of its way) or a whole record, with its
-/// number in its way.
+/// A handshake message (number 0 of its direction) or a whole record, with its number in
+/// its direction.
 pub struct Unit {
     pub way: Way,
     pub number: usize,
@@ -31,16 +31,16 @@ pub enum Act {
     Forward(Vec<u8>),
     /// Sends bytes on, one of them as urgent data.
     Urge(Vec<u8>),
-    /// Sends bytes back to where the unit came from.
+    /// Sends bytes back to the side that sent the unit.
     Reflect(Vec<u8>),
-    /// Ends this way, as TCP does cleanly.
+    /// Ends this direction with a plain FIN.
     End,
 }
 
-/// Decides for every unit of a connection, both ways.
+/// Decides about every unit of a connection, in both directions.
 pub type Tamper = Box<dyn FnMut(Unit) -> Vec<Act> + Send>;
 
-/// The hop: it listens on a port of loopback and connects on.
+/// The hop: it listens on a port of loopback and connects to the next address.
 pub struct Hop {
     pub address: SocketAddr,
     recorded: Arc<Mutex<(Vec<u8>, Vec<u8>)>>,
@@ -52,7 +52,7 @@ impl Hop {
         Self::tampering(to, |_| Box::new(|unit| vec![Act::Forward(unit.bytes)]))
     }
 
-    /// A hop that asks for a new `Tamper` for every connection, by its number.
+    /// A hop that makes a new `Tamper` for every connection, from its number.
     pub fn tampering(to: SocketAddr, tamper: impl Fn(usize) -> Tamper + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -81,7 +81,7 @@ impl Hop {
         Self { address, recorded }
     }
 
-    /// All that crossed the wire, to the receiver and to the sender.
+    /// All bytes that crossed the wire, to the receiver and to the sender.
     pub fn recorded(&self) -> (Vec<u8>, Vec<u8>) {
         self.recorded.lock().unwrap().clone()
     }
@@ -130,7 +130,7 @@ impl OneWay {
         Some(bytes)
     }
 
-    /// Whether this way goes on.
+    /// Whether this direction goes on.
     fn act(&mut self, act: Act) -> bool {
         match act {
             Act::Forward(bytes) => self.to.write_all(&bytes).is_ok(),

@@ -1,4 +1,4 @@
-//! Hosts with a real systemd each, on one cable; see hosts.sh.
+//! Hosts on one cable, each with a real systemd; see hosts.sh.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -11,8 +11,7 @@ use std::thread;
 use super::net::{Net, namespaces_can_be};
 use super::{Folder, Lines, SPIPED, need, signal, wait_until};
 
-/// Whether hosts can be booted here at all; says what is not tested where they
-/// can't.
+/// Whether hosts can be booted here; if not, prints what is not tested.
 pub fn hosts_can_be(tested: &str) -> bool {
     need("systemd-nspawn", "systemd-container");
     need("ip", "iproute2");
@@ -22,12 +21,12 @@ pub fn hosts_can_be(tested: &str) -> bool {
     namespaces_can_be(tested)
 }
 
-/// Where the project has a file.
+/// The path of a file of the project.
 pub fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The program and its units, under `usr` as a package would put them.
+/// Puts the program and its units under `usr`, as a package would.
 pub fn install(usr: &Path) {
     let units = usr.join("lib/systemd/system");
     fs::create_dir_all(usr.join("bin")).unwrap();
@@ -39,7 +38,7 @@ pub fn install(usr: &Path) {
     }
 }
 
-/// Hosts on one cable, which live as long as this does, or the test.
+/// Hosts on one cable; they end with this value, or with the test.
 pub struct Hosts {
     script: Child,
     says: BufReader<ChildStdout>,
@@ -51,21 +50,19 @@ pub struct Hosts {
 /// A booted host.
 pub struct Host {
     name: String,
-    /// Its systemd, as this machine counts processes.
+    /// The id of the host's systemd on this machine.
     systemd: String,
     pub root: PathBuf,
 }
 
 impl Hosts {
-    /// Boots hosts of these names: the first has the address 192.0.2.1, the
-    /// second 192.0.2.2, and so on. The program and its units are installed,
-    /// and nothing is set up.
+    /// Boots hosts of these names: the first has the address 192.0.2.1, the second
+    /// 192.0.2.2, and so on. The program and its units are installed, but not configured.
     pub fn boot(names: &[&str]) -> Self {
         Self::boot_with(names, install)
     }
 
-    /// As `boot`, with what `install` puts into the folder that is laid over
-    /// their /usr.
+    /// Like `boot`; `install` fills the folder that is laid over the /usr of the hosts.
     pub fn boot_with(names: &[&str], install: impl FnOnce(&Path)) -> Self {
         let folder = Folder::new();
         let work = folder.path("hosts");
@@ -100,12 +97,12 @@ impl Hosts {
         host.systemd = systemd.into();
     }
 
-    /// Takes a host's power away: no process there is asked.
+    /// Cuts a host's power: its processes get no warning.
     pub fn power_off(&mut self, name: &str) {
         self.tell(&format!("off {name}"));
     }
 
-    /// Boots it again.
+    /// Boots a host that is off.
     pub fn power_on(&mut self, name: &str) {
         self.tell(&format!("on {name}"));
         self.hear_of_one_that_is_up();
@@ -113,7 +110,7 @@ impl Hosts {
 
     /// Reboots a host as its operator would.
     pub fn reboot(&mut self, name: &str) {
-        // The answer may be cut off by what it asked for.
+        // The command may end the connection before its own answer.
         let _asked = self[name].run("systemctl reboot");
         self.tell(&format!("reboot {name}"));
         self.hear_of_one_that_is_up();
@@ -123,7 +120,7 @@ impl Hosts {
         writeln!(self.script.stdin.as_mut().unwrap(), "{command}").unwrap();
     }
 
-    /// A command on the switch, where the cable of each host is `to-NAME`.
+    /// A command on the switch, where the cable of each host is called `to-NAME`.
     pub fn on_the_switch(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &format!("spiped-test-{}-switch", self.script.id())]);
@@ -171,12 +168,12 @@ impl Drop for Hosts {
 }
 
 impl Host {
-    /// A file of /etc/spiped there.
+    /// The path of a file in the host's /etc/spiped.
     pub fn etc(&self, name: &str) -> PathBuf {
         self.root.join("etc/spiped").join(name)
     }
 
-    /// Writes a file of /etc/spiped there, with this mode.
+    /// Writes a file into the host's /etc/spiped, with this mode.
     pub fn write_etc(&self, name: &str, content: impl AsRef<[u8]>, mode: u32) {
         let path = self.etc(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -193,31 +190,30 @@ impl Host {
         command
     }
 
-    /// Runs a command there, its words separated by a space.
+    /// Runs a command on the host; a space separates its words.
     pub fn run(&self, line: &str) -> Output {
         self.command().args(line.split(' ')).output().unwrap()
     }
 
-    /// Runs a command there that must succeed; what it prints.
+    /// Runs a command on the host that must succeed; returns its output.
     pub fn must(&self, line: &str) -> String {
         succeeded(line, &self.run(line))
     }
 
-    /// Runs a script of the shell there, as root's, that must succeed; what it
-    /// prints.
+    /// Runs a shell script as root on the host, which must succeed; returns its output.
     pub fn sh(&self, script: &str) -> String {
         succeeded(script, &self.shell(script).output().unwrap())
     }
 
-    /// A script of the shell there, yet to be run.
+    /// A shell script for the host, not yet run.
     pub fn shell(&self, script: &str) -> Command {
         let mut bash = self.command();
         bash.args(["bash", "-eu", "-o", "pipefail", "-c", script]);
         bash
     }
 
-    /// Starts a command there, its words separated by a space, that lives as
-    /// long as what is returned.
+    /// Starts a command on the host, which ends when the returned value is dropped; a
+    /// space separates its words.
     pub fn spawn(&self, line: &str) -> Spawned {
         let words = self.command().args(line.split(' ')).stdout(Stdio::piped()).spawn();
         let mut child = words.unwrap();
@@ -225,12 +221,12 @@ impl Host {
         Spawned { child, lines }
     }
 
-    /// Its network, for the test's own clients and servers.
+    /// The host's network, for the test's own clients and servers.
     pub fn net(&self) -> Net {
         Net::of(&self.systemd)
     }
 
-    /// Where something that is there at run time is reached from outside.
+    /// The outside path of a file that exists on the host at run time.
     pub fn outside(&self, path: &str) -> PathBuf {
         format!("/proc/{}/root{path}", self.systemd).into()
     }
@@ -243,26 +239,26 @@ impl Host {
         self.must("systemctl daemon-reload");
     }
 
-    /// What `systemctl status` says of a unit.
+    /// The output of `systemctl status` for a unit.
     pub fn status(&self, unit: &str) -> String {
         self.must("journalctl --sync");
         said(&self.run(&format!("systemctl status --no-pager --full --lines 30 {unit}")))
     }
 
-    /// What a unit has logged since it was last started.
+    /// The lines that a unit has logged since its last start.
     pub fn log(&self, unit: &str) -> String {
         let run = self.must(&format!("systemctl show -P InvocationID {unit}"));
         self.must("journalctl --sync");
         self.must(&format!("journalctl --quiet --output cat _SYSTEMD_INVOCATION_ID={run}"))
     }
 
-    /// Starts a unit, by this command, and waits until it listens.
+    /// Starts a unit with this command, and waits until the unit listens.
     pub fn start(&self, command: &str, unit: &str) {
         self.must(&format!("systemctl {command} {unit}"));
         wait_until("it listens", || self.log(unit).contains(" listening on "));
     }
 
-    /// What redis-cli prints through port 8000, be it a reply or an error.
+    /// What redis-cli prints through port 8000, whether a reply or an error.
     pub fn redis(&self, line: &str) -> String {
         said(&self.run(&format!("redis-cli -p 8000 {line}")))
     }
@@ -273,7 +269,7 @@ impl Host {
         self.must("systemctl enable --quiet --now redis-server");
     }
 
-    /// Likewise Debian's redis-sentinel.
+    /// Debian's redis-sentinel, likewise.
     pub fn has_sentinel(&self) {
         need("redis-sentinel", "redis-sentinel");
         self.has_files_of_redis();
@@ -297,13 +293,13 @@ pub struct Spawned {
 
 impl Drop for Spawned {
     fn drop(&mut self) {
-        // timeout passes it on; where it has ended already, there is nothing to end.
+        // timeout passes the signal on; a command that has ended needs none.
         signal(&self.child, "TERM");
         let _status = self.child.wait();
     }
 }
 
-/// What a section of man/spiped.conf.5 has one type, block by block.
+/// The commands in the blocks of a section of man/spiped.conf.5.
 pub fn commands_of(section: &str) -> Vec<String> {
     let manual = fs::read_to_string(project("man/spiped.conf.5")).unwrap();
     let (_, section) = manual.split_once(&format!(" {section}\n")).unwrap();
@@ -312,7 +308,7 @@ pub fn commands_of(section: &str) -> Vec<String> {
     blocks.map(|block| block.split(".Ed").next().unwrap().replace("\\e", "\\")).collect()
 }
 
-/// Runs a command that must succeed; what it prints.
+/// Runs a command that must succeed; returns its output.
 pub fn must(command: &mut Command) -> String {
     let output = command.output().unwrap();
     succeeded(&format!("{command:?}"), &output)
@@ -324,7 +320,7 @@ fn succeeded(what: &str, output: &Output) -> String {
     said
 }
 
-/// All that a command printed.
+/// Everything that a command printed.
 pub fn said(output: &Output) -> String {
     let both = [output.stdout.as_slice(), &output.stderr].concat();
     String::from_utf8_lossy(&both).trim().to_owned()

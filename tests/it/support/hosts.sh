@@ -1,24 +1,24 @@
 #!/bin/bash
-# Hosts, each with a systemd of its own, on one cable:
+# Hosts on one cable, each with a systemd of its own:
 #
-#   hosts.sh WORK NAME...     as root; the packages systemd-container, iproute2,
+#   hosts.sh WORK NAME...     as root; needs the packages systemd-container, iproute2,
 #                             openssh-server, openssh-client and sudo
 #
-# The hosts run this machine's programs: WORK/usr is laid over its /usr, which
-# they cannot write to. Their roots are WORK/NAME; the first has the address
-# 192.0.2.1, the second 192.0.2.2, and so on; they know each other by name, and
-# root can log in from each to the others. Nothing else can be reached from there.
+# The hosts run this machine's programs: WORK/usr is laid over the /usr of each host, and
+# the hosts cannot write there. Their roots are WORK/NAME. The first host has the address
+# 192.0.2.1, the second 192.0.2.2, and so on. The hosts know each other by name, and root
+# can log in from each to the others. They can reach nothing else.
 #
-# Prints "NAME PID" for each host that is up, PID being its systemd's. Then it
-# reads commands, one a line:
+# The script prints "NAME PID" for each host that is up; PID is the id of the host's
+# systemd. Then it reads commands, one a line:
 #
-#   off NAME      takes its power away: no process there is asked
-#   on NAME       boots it again
-#   reboot NAME   boots it again once it has ended, as it was told to
+#   off NAME      cuts the host's power: its processes get no warning
+#   on NAME       boots the host again
+#   reboot NAME   waits until the host, which was told to reboot, has ended; boots it again
 #
-# When its standard input ends, so also when whoever started it dies, all of it
-# is taken down. A network namespace, SWITCH, is what the cables go to: there
-# the cable of a host is called to-NAME.
+# When standard input ends, for example because the caller dies, everything is taken down.
+# The cables lead to the network namespace SWITCH, where the cable of a host is called
+# to-NAME.
 set -euo pipefail
 
 work=$1
@@ -54,7 +54,7 @@ make_root() { # make_root NUMBER NAME
     done
     printf '%s: files systemd\n' passwd group > "$root/etc/nsswitch.conf"
     echo 'hosts: files dns' >> "$root/etc/nsswitch.conf"
-    # Without an id this would be a first boot, which enables every unit of /usr.
+    # Without an id, this would be a first boot, which enables every unit of /usr.
     tr -d - < /proc/sys/kernel/random/uuid > "$root/etc/machine-id"
     for link in console-getty.service getty@.service; do
         ln -s /dev/null "$root/etc/systemd/system/$link"
@@ -69,7 +69,7 @@ make_root() { # make_root NUMBER NAME
     let_in "$root"
 }
 
-# One key for all: each host's own, and root's on each.
+# One ssh key serves as the key of every host and of root on every host.
 let_in() {
     [ -e "$work/ssh-key" ] || ssh-keygen -q -t ed25519 -N '' -f "$work/ssh-key"
     mkdir -pm 0700 "$1/root/.ssh" "$1/etc/ssh"
@@ -81,7 +81,7 @@ let_in() {
     ln -s /usr/lib/systemd/system/ssh.service "$1/etc/systemd/system/multi-user.target.wants"
 }
 
-# The folders in which a host has a cgroup of its own.
+# The cgroup folders of a host.
 cgroups() {
     if [ -d /sys/fs/cgroup/unified ]; then
         echo /sys/fs/cgroup/{systemd,unified}/"$name-$1"
@@ -96,7 +96,7 @@ boot() {
             mkdir -p "$cgroup"
             echo $BASHPID > "$cgroup/cgroup.procs"
         done
-        # bpf, or the units' device rules would silently not hold.
+        # Without bpf, the device rules of the units would silently not apply.
         SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 exec nsenter --net="/run/netns/$name-$1" \
             systemd-nspawn --quiet --boot \
             --directory="$work/$1" --overlay-ro="/usr:$work/usr:/usr" --machine="$name-$1" \
@@ -107,7 +107,7 @@ boot() {
     nspawn[$1]=$!
 }
 
-# The process id of a host's systemd: nspawn's child.
+# The process id of a host's systemd, which is the child of nspawn.
 leader() {
     cut -d ' ' -f 1 "/proc/${nspawn[$1]}/task/${nspawn[$1]}/children"
 }
@@ -130,7 +130,7 @@ wait_until_up() {
     return 1
 }
 
-# Killed alone, nspawn would leave its systemd behind; so the latter goes first.
+# systemd is killed first, because nspawn killed alone would leave it behind.
 kill_host() {
     kill -KILL "$(leader "$1")" 2> /dev/null || kill -TERM "${nspawn[$1]}" 2> /dev/null || true
     wait "${nspawn[$1]}" || true

@@ -1,6 +1,6 @@
-//! What the tests of the program share: real daemons on ports the system
-//! chose, a key, sockets that do not hang, a hop between the two ends, a
-//! redis-server, and networks of a test's own.
+//! Shared by the tests of the program: real daemons on ports that the system chose, a
+//! key, sockets that do not hang, a hop between the two ends, a redis-server, and
+//! networks of a test's own.
 
 pub mod hop;
 #[cfg(feature = "aws-lc")]
@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a test waits for what must happen before it fails.
+/// How long a test waits for an event before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The program under test.
@@ -37,7 +37,7 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    /// The key every folder has.
+    /// The key that every folder has.
     pub fn shared_key(&self) -> PathBuf {
         self.path("redis.key")
     }
@@ -65,7 +65,7 @@ impl Folder {
 pub struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);
 
 impl Lines {
-    /// Collects what `from` says until it ends.
+    /// Collects the lines of `from` until it ends.
     pub fn collect(from: impl Read + Send + 'static) -> Self {
         let lines = Self::default();
         let collected = lines.clone();
@@ -82,7 +82,7 @@ impl Lines {
         self.0.0.lock().unwrap().clone()
     }
 
-    /// Waits for the first line that has `text` in it.
+    /// Waits for the first line that contains `text`.
     pub fn wait_for(&self, text: &str) -> String {
         let end = Instant::now() + PATIENCE;
         let (lock, changed) = &*self.0;
@@ -94,7 +94,8 @@ impl Lines {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let said = lines.join("\n");
-                // A daemon shows its log when it is dropped: that one must not be poisoned.
+                // A daemon shows its log when it is dropped: the lock must not be
+                // poisoned.
                 drop(lines);
                 panic!("no line with {text:?} came:\n{said}");
             }
@@ -111,7 +112,7 @@ impl Lines {
 pub struct Daemon {
     pub child: Child,
     pub log: Lines,
-    /// Where it listens, if that is TCP.
+    /// The address on which the daemon listens, if that is TCP.
     pub address: SocketAddr,
 }
 
@@ -123,14 +124,14 @@ impl Daemon {
         Self::spawn(command)
     }
 
-    /// As `start`, with a command that ends in a spiped.
+    /// Like `start`, with a command that ends in a spiped.
     pub fn spawn(command: Command) -> Self {
         let mut daemon = Self::launch(command);
         daemon.wait_until_listening();
         daemon
     }
 
-    /// As `spawn`, without waiting: where it listens is not known yet.
+    /// Like `spawn`, without waiting: the address is not known yet.
     pub fn launch(mut command: Command) -> Self {
         let mut child = command
             .env("SPIPED_LOG", "debug")
@@ -193,12 +194,12 @@ impl Daemon {
         }
     }
 
-    /// How many descriptors it holds.
+    /// The number of descriptors that the process holds.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
-    /// Its resident memory, in KiB.
+    /// The resident memory of the process, in KiB.
     pub fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -216,7 +217,7 @@ impl Drop for Daemon {
     }
 }
 
-/// Sends a signal to a process of ours.
+/// Sends a signal to a process that the test started.
 pub fn signal(child: &Child, name: &str) {
     let id = child.id().to_string();
     assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
@@ -246,7 +247,7 @@ impl Pipe {
     }
 }
 
-/// A connection whose reads and writes do not hang a test.
+/// Makes the reads and writes of a connection time out, so that they do not hang a test.
 pub fn connect(address: SocketAddr) -> TcpStream {
     patient(TcpStream::connect(address).unwrap())
 }
@@ -300,25 +301,25 @@ impl Server {
         })
     }
 
-    /// How many connections it has accepted.
+    /// The number of connections that the server has accepted.
     pub fn accepted(&self) -> usize {
         *self.accepted.0.lock().unwrap()
     }
 }
 
-/// An address on loopback where nobody listens.
+/// An address on loopback on which nothing listens.
 pub fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// Fails with the package to install where a program is missing.
+/// Fails with the name of the package to install if a program is missing.
 pub fn need(program: &str, package: &str) {
     let search = format!("PATH=$PATH:/usr/sbin:/sbin; command -v {program}");
     let found = Command::new("sh").args(["-c", &search]).output().unwrap().status.success();
     assert!(found, "{program} is missing, the test needs it: apt-get install {package}");
 }
 
-/// Whether this is root; says what is not tested where it is not.
+/// Whether this is root; if not, prints what is not tested.
 pub fn is_root(tested: &str) -> bool {
     let is_root = nix::unistd::geteuid().is_root();
     if !is_root {
@@ -327,11 +328,11 @@ pub fn is_root(tested: &str) -> bool {
     is_root
 }
 
-/// Says that something is not tested here, and why; fails where all must be.
+/// Prints what is not tested here, and why; fails if everything must be tested.
 pub fn skip(why: &str, tested: &str) {
     let all = std::env::var_os("TEST_ALL");
     assert!(all.is_none(), "not tested, since it {why}: {tested}");
-    // Not by eprintln, which is shown of failed tests only.
+    // eprintln does not do, because its output is shown only for failed tests.
     let _unwritten =
         writeln!(std::io::stderr(), "\n*** SKIPPED: NOT tested, since it {why}: {tested} ***");
 }
@@ -353,7 +354,7 @@ pub fn with_input(command: &mut Command, input: &[u8]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// As `wait_until`, with another limit.
+/// Like `wait_until`, with another limit.
 pub fn wait_until_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + limit;
     while !condition() {
@@ -362,7 +363,7 @@ pub fn wait_until_within(limit: Duration, what: &str, mut condition: impl FnMut(
     }
 }
 
-/// Tells a thread of a test to end, also when the test fails.
+/// Tells a thread of a test to end, even when the test fails.
 pub struct EndWhenDropped<'a>(pub &'a AtomicBool);
 
 impl Drop for EndWhenDropped<'_> {
@@ -374,13 +375,13 @@ impl Drop for EndWhenDropped<'_> {
 /// How a connection ended for its reader.
 #[derive(Debug, PartialEq, Eq)]
 pub enum End {
-    /// End of file: what a server takes for a clean end.
+    /// End of file, which a server takes for a clean end.
     Clean,
-    /// A reset: an error at the reader's.
+    /// A reset: the reader gets an error.
     Reset,
 }
 
-/// Reads to the end; what came, and which end it was.
+/// Reads to the end; returns the bytes and the kind of end.
 pub fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, End) {
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
@@ -390,8 +391,8 @@ pub fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, End) {
     }
 }
 
-/// Writes, and reads to the end; a connection that is reset already may say so
-/// to the write, and to nobody else.
+/// Writes, and reads to the end. A connection that was already reset may report that to
+/// the write, and to nothing else.
 pub fn write_and_read_to_end(stream: &mut TcpStream, bytes: &[u8]) -> (Vec<u8>, End) {
     match stream.write_all(bytes) {
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => (vec![], End::Reset),
@@ -402,7 +403,7 @@ pub fn write_and_read_to_end(stream: &mut TcpStream, bytes: &[u8]) -> (Vec<u8>, 
     }
 }
 
-/// `line` there and back again.
+/// Sends `line`, and expects it back.
 pub fn round_trip(stream: &mut TcpStream, bytes: &[u8]) {
     stream.write_all(bytes).unwrap();
     let mut back = vec![0; bytes.len()];
@@ -410,7 +411,7 @@ pub fn round_trip(stream: &mut TcpStream, bytes: &[u8]) {
     assert_eq!(back, bytes);
 }
 
-/// Bytes that look random and can be made again: a test's content.
+/// Bytes that look random and can be made again, as the content of a test.
 pub fn noise(seed: u64, count: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(count + 8);
@@ -424,7 +425,7 @@ pub fn noise(seed: u64, count: usize) -> Vec<u8> {
     bytes
 }
 
-/// Says abcd!ef, of which the ! is urgent data.
+/// Sends abcd!ef, of which the ! is urgent data.
 pub fn say_urgently(stream: &TcpStream) {
     let socket = socket2::SockRef::from(stream);
     assert_eq!(socket.send(b"abc").unwrap(), 3);

@@ -1,6 +1,5 @@
-//! Networks of a test's own: nothing else can be reached from them, any
-//! address and port can be used there, and they go away with the last process
-//! in them.
+//! Networks of a test's own: nothing outside can be reached from them, any address and
+//! port can be used in them, and they vanish with their last process.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -13,8 +12,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::{Folder, Lines, need, signal, skip};
 
-/// Whether namespaces can be made here at all; says what is not tested where
-/// they can't.
+/// Whether namespaces can be made here; if not, prints what is not tested.
 pub fn namespaces_can_be(tested: &str) -> bool {
     let can = nix::unistd::geteuid().is_root()
         && Command::new("unshare")
@@ -31,7 +29,7 @@ pub fn namespaces_can_be(tested: &str) -> bool {
 pub struct Net(File);
 
 impl Net {
-    /// One that has only its loopback.
+    /// A namespace that has only its loopback.
     pub fn new() -> Self {
         need("ip", "iproute2");
         in_thread(|| {
@@ -41,13 +39,13 @@ impl Net {
         })
     }
 
-    /// That of a process, by its id.
+    /// The namespace of a process, by the id of the process.
     #[cfg(feature = "aws-lc")]
     pub fn of(process: &str) -> Self {
         Self(File::open(format!("/proc/{process}/ns/net")).unwrap())
     }
 
-    /// Runs something there; threads and processes that it starts stay there.
+    /// Runs a closure in the namespace; threads and processes that it starts stay there.
     pub fn enter<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
         in_thread(|| {
             setns(&self.0, CloneFlags::CLONE_NEWNET).unwrap();
@@ -66,7 +64,7 @@ pub fn ip(line: &str) {
     assert!(done.status.success(), "ip {line}: {done:?}");
 }
 
-/// The hardware address of nobody: what goes there is lost.
+/// A hardware address that nothing has: packets to it are lost.
 pub const NOBODY: &str = "02:00:00:00:00:00";
 
 /// Two networks joined by a cable: `near` has the address 192.0.2.1, `far`
@@ -92,7 +90,7 @@ impl Cable {
         Self { near, far }
     }
 
-    /// From now on nothing arrives, and nobody is told.
+    /// From now on nothing arrives, and neither side learns of it.
     pub fn cut(&self) {
         let go_astray = |peer| {
             ip(&format!("neighbour replace {peer} lladdr {NOBODY} nud permanent dev cable0"));
@@ -107,15 +105,14 @@ impl Cable {
     }
 }
 
-/// A real resolver in a network of its own; all programs there ask it.
+/// A real resolver in a network of its own, which all programs there use.
 pub struct Resolver {
     pub folder: Folder,
     running: Option<(Child, Lines)>,
 }
 
 impl Resolver {
-    /// Runs a test in a network where names are resolved, once it has started
-    /// the resolver.
+    /// Starts the resolver, and runs a test in a network where it resolves names.
     pub fn with(test: impl FnOnce(&mut Self) + Send) {
         need("dnsmasq", "dnsmasq-base");
         Net::new().enter(|| {
@@ -137,7 +134,7 @@ impl Resolver {
         });
     }
 
-    /// Writes down what `target.test` is; a running resolver reads it again.
+    /// Sets the addresses of `target.test`; a running resolver reads them again.
     pub fn say(&self, addresses: &[&str]) {
         let lines: Vec<_> = addresses.iter().map(|it| format!("{it} target.test\n")).collect();
         fs::write(self.folder.path("names"), lines.concat()).unwrap();
@@ -167,12 +164,12 @@ impl Resolver {
         log.wait_for("started, version");
     }
 
-    /// How often it was asked for an IPv4 address of `target.test`.
+    /// How often an IPv4 address of `target.test` was asked for.
     pub fn asked(&self) -> usize {
         self.running.as_ref().unwrap().1.count("query[A] target.test")
     }
 
-    /// Ends it: who asks is refused.
+    /// Ends the resolver: further questions are refused.
     pub fn stop(&mut self) {
         if let Some((mut child, _log)) = self.running.take() {
             let _gone = child.kill();
@@ -180,7 +177,7 @@ impl Resolver {
         }
     }
 
-    /// Sends a signal to it: after `STOP`, who asks waits in vain.
+    /// Sends a signal to the resolver: after `STOP`, questions get no answer.
     pub fn signal(&self, name: &str) {
         signal(&self.running.as_ref().unwrap().0, name);
     }

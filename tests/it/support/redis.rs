@@ -7,22 +7,21 @@ use std::thread;
 
 use super::{Folder, Lines, PATIENCE, need, nobody, signal, wait_until, with_input};
 
-/// How often another port is tried.
+/// How many ports are tried.
 const ATTEMPTS: usize = 5;
 
-/// A running redis-server that saves nothing; ended by its process id when
-/// dropped.
+/// A running redis-server that saves nothing; ended by its process id when dropped.
 pub struct Redis {
     child: Child,
     log: Lines,
-    /// Where it listens on loopback.
+    /// The port on loopback on which the server listens.
     pub address: SocketAddr,
-    /// Where it listens as well.
+    /// The unix socket on which the server listens as well.
     pub socket: PathBuf,
 }
 
 impl Redis {
-    /// Starts one in a subfolder of that name and waits until it answers.
+    /// Starts a server in a subfolder of this name and waits until the server answers.
     pub fn start(folder: &Folder, name: &str, more: &[&str]) -> Self {
         need("redis-server", "redis-server");
         need("redis-cli", "redis-tools");
@@ -34,7 +33,7 @@ impl Redis {
             if redis.comes_up() {
                 return redis;
             }
-            // Its port was free a moment ago: somebody else may have been faster.
+            // The port was free a moment ago: another process may have been faster.
             eprintln!("redis-server ended:\n{}", redis.log.all().join("\n"));
         }
         panic!("redis-server did not start in {ATTEMPTS} attempts");
@@ -59,8 +58,8 @@ impl Redis {
         Self { child, log, address, socket }
     }
 
-    /// Waits until it answers, or has ended. Asked is the socket in its own
-    /// folder: at the port another server could answer.
+    /// Waits until the server answers, or has ended. The question goes to the socket in
+    /// the server's own folder: another server could answer at the port.
     fn comes_up(&mut self) -> bool {
         let mut answers = false;
         wait_until("redis-server answers", || {
@@ -71,17 +70,17 @@ impl Redis {
         answers
     }
 
-    /// What redis-cli is told straight by the server, not through a pipe.
+    /// The answer that redis-cli gets directly from the server, not through a pipe.
     pub fn cli(&self, words: &[&str]) -> String {
         cli(&[&["-s", self.socket.to_str().unwrap()], words].concat())
     }
 
-    /// Sends a signal to it: `STOP`, `CONT`.
+    /// Sends a signal to the server: `STOP`, `CONT`.
     pub fn signal(&self, name: &str) {
         signal(&self.child, name);
     }
 
-    /// A field of what INFO tells.
+    /// A field of the server's INFO.
     pub fn info(&self, field: &str) -> String {
         let all = self.cli(&["INFO"]);
         let line = all.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
@@ -99,7 +98,7 @@ impl Drop for Redis {
     }
 }
 
-/// The reply redis-cli prints, without its end of line; an error reply fails.
+/// The reply that redis-cli prints, without its end of line; an error reply fails.
 pub fn cli(arguments: &[&str]) -> String {
     let asked = run("redis-cli", &[&["-e"], arguments].concat(), b"");
     assert!(asked.status.success(), "{asked:?}");
@@ -107,7 +106,7 @@ pub fn cli(arguments: &[&str]) -> String {
     reply.strip_suffix('\n').unwrap_or(&reply).to_owned()
 }
 
-/// Runs a program to its end with this input; one that hangs is ended.
+/// Runs a program with this input until it ends; a program that hangs is ended.
 pub fn run(program: &str, arguments: &[&str], input: &[u8]) -> Output {
     let limit = PATIENCE.as_secs().to_string();
     with_input(Command::new("timeout").args([&limit, program]).args(arguments), input)

@@ -1,10 +1,10 @@
-//! `spiped setup` where it fails: nothing has changed then.
+//! `spiped setup` where it fails: afterwards nothing has changed.
 
 use super::{RECEIVE, key_id, listing, names, refused, state, unproved};
 use crate::support::hosts::{Hosts, hosts_can_be};
 use crate::support::wait_until;
 
-/// Where Redis listens.
+/// The address of Redis.
 const TO_TAKEN: &str = "spiped setup receive redis -s 127.0.0.1:6379 -t 127.0.0.1:1";
 
 #[test]
@@ -50,7 +50,7 @@ fn what_fails_leaves_nothing_behind() {
     );
     gone("spiped-receive@redis.service");
 
-    // The second half fails: the first one goes as well.
+    // The second half fails, so the first half is undone as well.
     host.must("spiped keygen /root/key");
     let pair = "spiped setup pair redis -s 192.0.2.1:6380 -t 127.0.0.1:6379 \
                 --local 127.0.0.1:6379 --peer 192.0.2.2:6380 -k /root/key";
@@ -59,7 +59,7 @@ fn what_fails_leaves_nothing_behind() {
     gone("spiped-send@redis-out.service");
 }
 
-/// As by the next recipe, if it used the same port.
+/// Another pipe has the port, as if the next recipe used the same one.
 #[test]
 fn a_port_that_a_pipe_has_is_told_with_the_pipes_name() {
     if !hosts_can_be("who listens where spiped setup cannot") {
@@ -70,7 +70,7 @@ fn a_port_that_a_pipe_has_is_told_with_the_pipes_name() {
     host.has_redis();
     host.must(RECEIVE);
     host.must("spiped setup receive any -s [::]:6381 -t 127.0.0.1:6379 --socket");
-    // Then systemd alone listens.
+    // Only systemd listens then.
     host.must("systemctl stop spiped-receive@any.service");
     host.sh("systemd-run --quiet --unit by-hand --property Type=notify \
              spiped -F -d -s 127.0.0.1:6382 -t 127.0.0.1:6379 -k /etc/spiped/redis.key");
@@ -117,11 +117,11 @@ fn what_was_there_before_stays() {
     let half = "spiped-receive@pair-in.service";
     assert_eq!(state(host, half), "ActiveState=active UnitFileState=enabled");
 
-    // What the operator has written, and the program does not take.
+    // The operator has written something that the program refuses.
     host.sh("printf 'SPIPED_SOURCE=192.0.2.1:6390\nSPIPED_TARGET=127.0.0.1:6379\n\
              SPIPED_CIPHER=rot13\n' > /etc/spiped/bad.conf");
     let before = names(host);
-    // Clients, who make the socket start its service again and again.
+    // Clients make the socket start its service again and again.
     host.sh("systemd-run --quiet --unit clients \
              bash -c 'while :; do : < /dev/tcp/192.0.2.1/6390; done'");
     let bad = "spiped setup receive bad -s 192.0.2.1:6390 -t 127.0.0.1:6379";
@@ -135,7 +135,7 @@ fn what_was_there_before_stays() {
     }
     host.must("systemctl stop clients");
 
-    // What systemd itself refuses.
+    // systemd itself refuses this.
     host.must("systemctl mask --quiet --runtime spiped-receive@masked.service");
     let before = names(host);
     let masked = host.run("spiped setup receive masked -s 192.0.2.1:6380 -t 127.0.0.1:6379");
@@ -171,7 +171,8 @@ fn a_signal_undoes_and_a_kill_is_finished_by_the_next_run() {
         });
         assert_eq!(names(host), before);
         assert_eq!(state(host, unit), "ActiveState=inactive UnitFileState=disabled");
-        // Of the whole journal: of who has ended at once it may not know the unit.
+        // The whole journal is searched, because it may not know the unit of a process
+        // that ended at once.
         wait_until("it says so", || {
             let log = host.must("journalctl --quiet --output cat");
             log.matches("spiped: interrupted by a signal before it was done").count() == times
@@ -209,10 +210,10 @@ fn what_stands_for_something_else_is_refused() {
     host.must(RECEIVE);
     host.must("spiped keygen /root/key");
     let send = "spiped setup send out -s 127.0.0.1:8000 -t 192.0.2.9:1 -k";
-    // Nobody is there, and it runs all the same.
+    // Nothing listens there, and the unit runs all the same.
     let nobody = "cannot reach the receiver: ";
     unproved(&host.run(&format!("{send} /root/key")), 69, nobody);
-    // Keys that are there, and good, are used.
+    // Good keys that exist already are used.
     unproved(&host.run(&format!("{send} /etc/spiped/out.key")), 69, nobody);
     let before = listing(host);
     let ids = (key_id(host, "out"), key_id(host, "redis"));
@@ -254,7 +255,7 @@ fn what_stands_for_something_else_is_refused() {
     unproved(&host.run(&format!("{exposed} --expose-plaintext")), 69, nobody);
     assert!(host.must("ss -lnt").contains("192.0.2.1:8001"));
 
-    // Without the units.
+    // The units are missing.
     host.sh("mount -t tmpfs none /usr/lib/systemd/system && systemctl daemon-reload");
     let unknown = host.run("spiped setup receive new -s 192.0.2.1:6381 -t 127.0.0.1:6379");
     refused(&unknown, 69, "spiped-receive@new.service is not known to systemd");

@@ -1,4 +1,4 @@
-//! `spiped setup`, followed to the letter: what it prints is what is run next.
+//! `spiped setup`, followed word for word: each printed command is run next.
 
 mod failures;
 mod password;
@@ -27,12 +27,12 @@ fn by_hand(key: &str) -> String {
     )
 }
 
-/// The first line that was printed to be run next, run on this host.
+/// Runs the first printed command on this host.
 fn follow(host: &Host, printed: &str) -> String {
     host.sh(printed.lines().find(|line| line.starts_with("  ssh ")).unwrap())
 }
 
-/// It is set up and runs, but does not work for this reason; all that was said.
+/// The pipe is set up and runs, but does not work, for this reason; returns the output.
 #[track_caller]
 fn unproved(output: &Output, code: i32, reason: &str) -> String {
     let said = said(output);
@@ -44,7 +44,7 @@ fn unproved(output: &Output, code: i32, reason: &str) -> String {
     said
 }
 
-/// Runs a line that must succeed and reads a key from standard input.
+/// Runs a command that must succeed and that reads a key from standard input.
 fn run_with_key(host: &Host, line: &str, key: &[u8]) -> String {
     let brought = host.root.join("root/brought");
     fs::write(&brought, key).unwrap();
@@ -53,7 +53,7 @@ fn run_with_key(host: &Host, line: &str, key: &[u8]) -> String {
     printed
 }
 
-/// Every file of /etc, with all that a change would change.
+/// Every file of /etc, with everything that shows a change.
 fn listing(host: &Host) -> String {
     let list = host.must("find /etc -printf %p,%i,%m,%u,%T@,%C@\\n");
     let mut lines: Vec<_> = list.lines().collect();
@@ -61,7 +61,7 @@ fn listing(host: &Host) -> String {
     lines.join("\n")
 }
 
-/// Paths and modes alone: a folder has another time once something was in it.
+/// Paths and modes only: the time of a folder changes with its content.
 fn names(host: &Host) -> String {
     let list = host.must("find /etc -printf %p,%m\\n");
     let mut lines: Vec<_> = list.lines().collect();
@@ -77,7 +77,7 @@ fn process(host: &Host, unit: &str) -> String {
     host.must(&format!("systemctl show -P MainPID {unit}"))
 }
 
-/// What systemd says of a unit: its state, and whether it is enabled.
+/// The state of a unit in systemd, and whether it is enabled.
 fn state(host: &Host, unit: &str) -> String {
     host.must(&format!("systemctl show -p ActiveState -p UnitFileState {unit}")).replace('\n', " ")
 }
@@ -126,7 +126,7 @@ fn one_line_a_side_carries_redis() {
         assert_eq!(left, "redis.conf\nredis.key");
     }
 
-    // Again: the same words, and nothing has changed.
+    // A second run prints the same text and changes nothing.
     let again = |host: &Host, unit: &str, run: &dyn Fn() -> String, before: &str| {
         let (files, id) = (listing(host), process(host, unit));
         assert_eq!(run(), before);
@@ -141,7 +141,7 @@ fn one_line_a_side_carries_redis() {
         "nothing to do: it is set up and runs\nwould then prove it; only the real run shows \
          whether the units start, the port is free, and the other end answers"
     );
-    // What the operator added is kept, what was stopped and disabled is mended.
+    // The operator's additions stay; what was stopped or disabled is restored.
     server.sh("echo SPIPED_LOG=debug >> /etc/spiped/redis.conf");
     server.must("systemctl disable --quiet --now spiped-receive@redis");
     again_after_a_stop(server, &printed);
@@ -163,8 +163,8 @@ fn again_after_a_stop(server: &Host, printed: &str) {
     assert_eq!(state(server, "spiped-receive@redis"), "ActiveState=active UnitFileState=enabled");
 }
 
-/// The line for the other host is refused as it stands, since what is that host's own
-/// only its operator can know.
+/// The printed command for the other host is refused unchanged, because only the other
+/// host's operator knows its own address.
 fn filled_in(host: &Host, printed: &str) -> String {
     let line = printed.lines().find(|line| line.starts_with("  ssh ")).unwrap();
     fs::write(host.root.join("root/line"), line).unwrap();
@@ -227,7 +227,7 @@ fn three_lines_make_a_pair_that_replicates() {
     b.must("redis-cli set name other");
     wait_until("it is replicated the other way", || a.must("redis-cli get name") == "other");
 
-    // Each line again, and the whole pair by its own name with the key.
+    // Each command again, and the whole pair by its own name with the key.
     let before = (listing(a), listing(b));
     assert_eq!(a.must(PAIR), first);
     assert_eq!(follow(b, &for_b), second);
@@ -256,7 +256,7 @@ fn with_socket_a_restart_refuses_no_client() {
         let socket = "spiped-receive@redis.socket";
         refused(&server.run(RECEIVE), 73, &format!("{socket} is in use already"));
 
-        // Pings from before the first restart until after the last.
+        // Pings run from before the first restart until after the last.
         let (begun, over) = (AtomicUsize::new(0), AtomicBool::new(false));
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -289,7 +289,7 @@ fn a_unix_socket_is_made_by_systemd() {
     let printed = host.must(send);
     assert_eq!(host.must("redis-cli -s /run/spiped/local.socket ping"), "PONG");
 
-    // Whom it lets in is the operator's to say, and kept.
+    // The operator decides who may connect, and that setting stays.
     let folder = "/etc/systemd/system/spiped-send@local.socket.d";
     host.sh(&format!("echo SocketGroup=redis >> {folder}/listen.conf"));
     let before = listing(host);
@@ -301,7 +301,7 @@ fn a_unix_socket_is_made_by_systemd() {
     );
     refused(&host.run(send), 73, &reason);
 
-    // Moved away, as the hint has it: not while the socket listens elsewhere.
+    // The hint says to move the file away, but not while the socket listens elsewhere.
     host.must(&format!("rm {folder}/listen.conf"));
     let socket = "spiped-send@local.socket";
     refused(

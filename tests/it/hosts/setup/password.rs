@@ -1,5 +1,5 @@
-//! The key's way where sudo asks for a password: it is printed there, and pasted
-//! here.
+//! The way of a key where sudo asks for a password: the key is printed on one host, and
+//! pasted on the other.
 
 use std::io::{Read, Write};
 use std::process::{Child, Stdio};
@@ -12,7 +12,7 @@ use crate::support::hosts::{Host, Hosts, hosts_can_be};
 
 const PASSWORD: &str = "not-the-best-one";
 
-/// What somebody does at a terminal of a host, who is no root there.
+/// An operator without root at a terminal of a host.
 struct Terminal {
     script: Child,
     says: Receiver<u8>,
@@ -49,7 +49,7 @@ impl Terminal {
         stdin.write_all(format!("{answer}\n").as_bytes()).unwrap();
     }
 
-    /// What it says until it ends, and its exit code.
+    /// The output until the command ends, and its exit code.
     fn end(mut self) -> (Option<i32>, String) {
         self.seen.extend(self.says.iter().map(char::from));
         (self.script.wait().unwrap().code(), self.seen.replace('\r', ""))
@@ -76,7 +76,7 @@ fn the_key_is_carried_by_hand_where_sudo_asks_for_a_password() {
     let line = printed.lines().find(|line| line.starts_with("  ssh ")).unwrap().trim();
     let asks = "password for op: ";
 
-    // There is no terminal there for its question.
+    // sudo has no terminal there for its question.
     let mut terminal = Terminal::run(client, line);
     terminal.answer(asks, PASSWORD);
     let (code, said) = terminal.end();
@@ -85,7 +85,7 @@ fn the_key_is_carried_by_hand_where_sudo_asks_for_a_password() {
     assert!(said.contains("run 'sudo base64 FILE' there, and this command here without"), "{said}");
     assert!(!client.etc("redis.conf").exists());
 
-    // As what is printed says.
+    // The operator does what the output says.
     let (_, there) = printed.split_once("run '").unwrap();
     let mut terminal = Terminal::run(server, there.split('\'').next().unwrap());
     terminal.answer(asks, PASSWORD);
@@ -99,7 +99,7 @@ fn the_key_is_carried_by_hand_where_sudo_asks_for_a_password() {
     assert!(said.contains(PROVED) && !said.contains(key.trim()), "{said}");
     assert_eq!(client.redis("ping"), "PONG");
 
-    // Out of a password manager, which prints what was put into it.
+    // A password manager prints the text that was put into it.
     client.must("spiped setup remove redis --keys");
     std::fs::write(client.root.join("home/op/manager"), key.trim()).unwrap();
     let mut terminal =

@@ -1,4 +1,4 @@
-//! `spiped setup` ends with a proof: what it says when the pipe does not work.
+//! `spiped setup` ends with a proof: the output when the pipe does not work.
 
 use std::net::TcpListener;
 
@@ -15,7 +15,8 @@ fn a_receiver_is_proved_through_its_own_source() {
     }
     let hosts = Hosts::boot(&["host"]);
     let host = &hosts["host"];
-    // The server may come later: what was set up stays, and says what is missing.
+    // The server may come later: what was set up stays, and the output names what is
+    // missing.
     let down = "the pipe works, but the server behind the receiver refused the connection";
     let said = unproved(&host.run(RECEIVE), 75, down);
     assert!(said.contains(&format!("\n  not proved: {down}\nNow, on the clients' host:\n  ssh ")));
@@ -30,13 +31,13 @@ fn a_receiver_is_proved_through_its_own_source() {
         let line = format!("spiped setup receive {name} -s {source} -t 127.0.0.1:6379");
         assert!(host.must(&line).contains(PROVED));
     }
-    // For Redis it was a client like others: what it began is over.
+    // For Redis, the proof was an ordinary client, which is gone.
     let clients = host.must("redis-cli client list");
     assert_eq!(clients.lines().count(), 1, "{clients}");
     let log = host.log("spiped-receive@redis");
     assert!(log.contains("\nclosed reason=finished id="), "{log}");
 
-    // The other of the ciphers, whichever this processor is faster with.
+    // The unit gets the cipher that the processor does not prefer.
     for cipher in ["aes-256-gcm", "chacha20-poly1305"] {
         host.sh(&format!("echo SPIPED_CIPHER={cipher} >> /etc/spiped/redis.conf"));
         host.must("systemctl restart spiped-receive@redis");
@@ -44,7 +45,7 @@ fn a_receiver_is_proved_through_its_own_source() {
     }
 }
 
-/// Each fault is a run of its own, of a pipe of its own.
+/// Each fault is a run of its own, with a pipe of its own.
 #[test]
 fn a_sender_is_proved_as_far_as_the_server_behind_its_receiver() {
     if !hosts_can_be("the proof of spiped setup send") {
@@ -105,10 +106,10 @@ fn each_half_of_a_pair_is_proved_that_is_here() {
     };
     b.must("spiped keygen /root/key");
     a.must("spiped keygen /root/key");
-    // a's server answers, and nobody is at b.
+    // a's server answers, and nothing listens on b.
     let said = unproved(&pair(a, "192.0.2.1", "192.0.2.2"), 69, "cannot reach the receiver: ");
     assert!(said.contains("p-out is set up") && said.contains(PROVED), "{said}");
-    // b has no server of its own, and not a's key.
+    // b has neither a server of its own nor a's key.
     let said = unproved(&pair(b, "192.0.2.2", "192.0.2.1"), 75, "the pipe works, but the server");
     assert!(said.contains("p-in is set up"), "{said}");
     assert_eq!(said.matches("\n  not proved: ").count(), 2, "{said}");
@@ -124,7 +125,7 @@ fn each_half_of_a_pair_is_proved_that_is_here() {
     );
 }
 
-/// Somebody who waits for a host that does not answer need not do so.
+/// An operator can end the wait for a host that does not answer.
 #[test]
 fn a_signal_ends_the_proof_and_nothing_else() {
     if !hosts_can_be("signals in the proof of spiped setup") {

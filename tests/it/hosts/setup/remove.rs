@@ -1,4 +1,4 @@
-//! `spiped setup remove`: what was made is gone, what others made stays.
+//! `spiped setup remove`: what setup has made is gone, what others have made stays.
 
 use super::{PAIR, PROVED, RECEIVE, key_id, listing, names, refused, state};
 use crate::hosts::restarts::Client;
@@ -43,7 +43,7 @@ fn a_pipe_is_removed_with_its_key_only_where_that_is_asked_for() {
         assert!(!host.must("ss -lnt").contains("192.0.2.1:6379"));
         assert_eq!(host.must("spiped setup remove redis"), format!("{nothing}\n{left}"));
 
-        // The same key again, and this time it goes.
+        // The pipe is set up with the same key again, and this time the key is removed.
         assert!(host.must(RECEIVE).contains(PROVED));
         assert_eq!(key_id(host, "redis"), key);
         let said = host.must("spiped setup remove redis --keys");
@@ -55,8 +55,8 @@ fn a_pipe_is_removed_with_its_key_only_where_that_is_asked_for() {
     assert!(!hosts["host"].must("ss -lnt").contains("192.0.2.1:6379"));
 }
 
-/// A stopped service would be started again by its socket, and a stopped socket
-/// leaves its service listening.
+/// A socket would start a stopped service again, and a stopped socket leaves its service
+/// listening.
 #[test]
 fn a_socket_goes_with_its_service_whoever_connects_meanwhile() {
     if !hosts_can_be("spiped setup remove with sockets") {
@@ -71,7 +71,7 @@ fn a_socket_goes_with_its_service_whoever_connects_meanwhile() {
         host.sh("systemd-run --quiet --unit clients \
                  bash -c 'while :; do : < /dev/tcp/192.0.2.1/6379; done'");
         if round == 1 {
-            // Then there is a socket alone, which its clients make start it.
+            // Only the socket runs then, until its clients make it start the service.
             host.must(&format!("systemctl stop {SERVICE}"));
         }
         let said = host.must("spiped setup remove redis --keys");
@@ -120,7 +120,7 @@ fn what_setup_has_not_made_is_left_and_named() {
     // Another pipe goes on.
     assert!(is_heard(host, "6390"));
 
-    // One that has failed is not remembered by systemd, either.
+    // systemd does not remember a failed unit, either.
     host.must("systemctl disable --quiet --now spiped-receive@other");
     host.sh("sed -i s/6390/none/ /etc/spiped/other.conf");
     assert!(!host.run("systemctl start spiped-receive@other").status.success());
@@ -139,7 +139,7 @@ fn a_pair_goes_as_a_whole_and_what_is_left_of_a_restart_goes_with_its_pipe() {
     host.has_redis();
     host.must(RECEIVE);
     host.must("spiped keygen /root/key");
-    // Its peer is not there, so it is not proved.
+    // The peer does not exist, so the proof fails.
     let pair = host.run(&format!("{PAIR} -k /root/key"));
     assert_eq!(pair.status.code(), Some(69), "{pair:?}");
     for scope in ["redis-draining-1", "redis-in-draining-2"] {
@@ -154,7 +154,7 @@ fn a_pair_goes_as_a_whole_and_what_is_left_of_a_restart_goes_with_its_pipe() {
         ["spiped-receive-redis-draining-1.scope", "spiped-receive-redis-in-draining-2.scope"];
     wait_until("the scopes are there", || scopes.iter().all(|scope| runs(scope)));
 
-    // Either may be meant; nothing is guessed.
+    // The name may mean either; the command does not guess.
     let both = "redis is a pipe, and a pair as well: redis-in and redis-out";
     refused(&host.run("spiped setup remove redis"), 73, both);
     let said = host.must("spiped setup remove redis --keys --alone");
@@ -170,7 +170,7 @@ fn a_pair_goes_as_a_whole_and_what_is_left_of_a_restart_goes_with_its_pipe() {
     assert_eq!(host.must("spiped setup remove redis"), "nothing to do: no pipe redis is set up");
 }
 
-/// However long its connections might drain.
+/// The drain timeout of the connections does not matter.
 #[test]
 fn whose_key_is_removed_is_out_at_once() {
     if !hosts_can_be("spiped setup remove --keys with an open connection") {
@@ -196,7 +196,7 @@ fn whose_key_is_removed_is_out_at_once() {
         assert!(open.ping().is_err());
         wait_until("the one of before the restart is out", || before.ping().is_err());
     });
-    // A sender of that name is no half of a pair.
+    // A sender of that name is not half of a pair.
     let nothing = "nothing to do: no pipe redis is set up";
     assert!(host.must("spiped setup remove redis").starts_with(nothing));
     assert!(is_heard(host, "8000"));
