@@ -6,16 +6,16 @@
 //! cargo bench -p spiped-dev -- seal/aes                                    # only what has this in its name
 //! ```
 //!
-//! The first run builds as for a release, which takes some minutes.
+//! The first run builds in release mode, which takes some minutes.
 //!
-//! - `seal`, `open`: one DATA record with so many bytes of the stream, in place
-//!   in a warm cache, on one core; `thrpt` counts the stream's bytes only.
-//! - `handshake`: all one side computes for a new connection, without the wait
-//!   for the other. A responder's part is paid only for a peer that has the key.
-//! - `key file`: what is derived once, when the program starts.
+//! - `seal`, `open`: one DATA record with this many bytes of the stream, in place in a
+//!   warm cache, on one core; `thrpt` counts only the bytes of the stream.
+//! - `handshake`: everything that one side computes for a new connection, without the
+//!   wait for the other side. A responder does its part only for a peer that has the key.
+//! - `key file`: the values that are derived once, when the program starts.
 //!
-//! Times of two runs compare on a quiet machine only; `scripts/instructions`
-//! counts instead. The name of the build is part of each case, so criterion
+//! The times of two runs compare only on a quiet machine; `scripts/instructions` counts
+//! instructions instead. The name of the build is part of each case, so criterion
 //! compares each build with its own last run.
 #![allow(
     clippy::unwrap_used,
@@ -30,7 +30,7 @@ use spiped::protocol::{SharedKey, Suite};
 
 use spiped_dev::{BUILD, Handshake, KEY_FILE, SIZES, room};
 
-/// Records that are sealed ahead to be opened: few enough to stay in the cache.
+/// Records that are sealed in advance and then opened: few enough to stay in the cache.
 const AHEAD: u64 = 32;
 
 criterion_group!(benches, measure);

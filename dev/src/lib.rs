@@ -1,5 +1,5 @@
-//! What `instructions` and the bench `protocol` measure: two ends that stream, and
-//! handshakes that are the same each time. What fails here ends the measurement.
+//! Shared by `instructions` and the bench `protocol`: two ends that stream, and
+//! handshakes that are equal each time. A failure here ends the measurement.
 #![allow(
     clippy::unwrap_used,
     clippy::missing_panics_doc,
@@ -17,8 +17,8 @@ use spiped::protocol::{
 /// The build that is measured.
 pub const BUILD: &str = if cfg!(feature = "aws-lc") { "aws-lc" } else { "rust" };
 
-/// Bytes of the stream in a record: a keystroke, a Redis command, what a page
-/// or a TLS record hold.
+/// Bytes of the stream in a record: a keystroke, a Redis command, a page of memory, a TLS
+/// record.
 pub const SIZES: [usize; 4] = [1, 64, 1024, 16_384];
 
 /// Room for a record with `size` bytes of the stream.
@@ -29,7 +29,7 @@ pub fn room(size: usize) -> Vec<u8> {
 /// A key file's content.
 pub const KEY_FILE: [u8; 32] = [1; 32];
 
-/// A handshake that gives the same bytes whenever it is done.
+/// A handshake that gives the same bytes in every run.
 pub struct Handshake {
     /// The record cipher of both ends.
     pub suite: Suite,
@@ -39,7 +39,7 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// Both messages of a handshake with this suite.
+    /// Makes both messages of a handshake with this suite.
     pub fn new(suite: Suite) -> Self {
         let key = SharedKey::from_key_file(&KEY_FILE, Box::new([0; 32])).unwrap();
         let (_, message_1) = Initiator::start(suite, &key, &mut SameBytes(2)).unwrap();
@@ -47,18 +47,18 @@ impl Handshake {
         Self { suite, key, message_1, message_2: responder.reply }
     }
 
-    /// All an initiator does: message 1 made, message 2 read.
+    /// Everything that an initiator computes: makes message 1, reads message 2.
     pub fn initiator(&self) -> Session {
         let (initiator, _) = Initiator::start(self.suite, &self.key, &mut SameBytes(2)).unwrap();
         initiator.finish(&self.message_2).unwrap()
     }
 
-    /// All a responder does: message 1 read, message 2 made.
+    /// Everything that a responder computes: reads message 1, makes message 2.
     pub fn responder(&self) -> Session {
         Responder::accept(&self.message_1, [&self.key], None, &mut SameBytes(3)).unwrap().session
     }
 
-    /// Both ends, with OPEN and OPENED behind them: the next records are DATA.
+    /// Both ends after OPEN and OPENED: the next records are DATA.
     pub fn streaming(&self) -> (Session, Session) {
         let (mut a, mut b) = (self.initiator(), self.responder());
         b.opener.open(&mut a.sealer.seal_open().unwrap()).unwrap();
@@ -67,7 +67,7 @@ impl Handshake {
     }
 }
 
-/// No randomness at all, so that every run does the same.
+/// A source without randomness, so that all runs are equal.
 struct SameBytes(u8);
 
 impl TryRng for SameBytes {

@@ -1,5 +1,5 @@
-//! `scripts/bench`: the program it runs measures, writes what others can read,
-//! and leaves nothing. The figures of so short a run are worth nothing.
+//! `scripts/bench`: its program measures, writes its results for others, and leaves
+//! nothing behind. The figures of such a short run mean nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends that way")]
 #![allow(clippy::indexing_slicing, reason = "a test ends that way")]
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// What `scripts/bench` runs.
+/// The program that `scripts/bench` runs.
 const BENCH: &str = env!("CARGO_BIN_EXE_bench");
 
 #[test]
@@ -21,9 +21,9 @@ fn each_figure_is_measured_and_written_down() {
     let found = run(&folder, &["--rounds", "1", "--connections", "10", "--held", "30"]);
     let figures = found["figures"].as_array().unwrap();
     let of = |peer: &str| figures.iter().filter(|figure| figure["peer"] == peer).count();
-    // Ours alone is asked of 4; without a tunnel there is none to use anything.
+    // Four figures are for ours alone; without a tunnel there is no process to measure.
     assert_eq!((of("ours"), of("haproxy"), of("direct")), (48, 44, 32), "{figures:?}");
-    // Those against haproxy and ours itself, and the two bounds.
+    // The targets against haproxy and against ours itself, and the two bounds.
     let targets = found["targets"].as_array().unwrap();
     assert_eq!(targets.len(), 19, "{targets:?}");
 
@@ -32,7 +32,7 @@ fn each_figure_is_measured_and_written_down() {
     assert!(chart.contains(">haproxy, plaintext</text>"), "{chart}");
 }
 
-/// README, its chart and the page with all figures are what the published run says.
+/// README, its chart and the page with all figures agree with the published run.
 #[test]
 fn the_published_figures_are_those_of_the_published_run() {
     let folder = tempfile::tempdir().unwrap();
@@ -52,7 +52,7 @@ fn the_published_figures_are_those_of_the_published_run() {
     let part = read(&output.join("readme.md"));
     assert!(readme.contains(&format!(" -->\n\n{part}\n<!-- ")), "README has not:\n{part}");
 
-    // Published again, where an old part stands, README is the same.
+    // Publishing again replaces an old part, and README is unchanged.
     let again = folder.path().join("again");
     fs::create_dir(&again).unwrap();
     let old = readme.replace(&part, "an old part\n");
@@ -64,19 +64,19 @@ fn the_published_figures_are_those_of_the_published_run() {
     assert!(ran.status.success(), "{ran:?}");
     assert_eq!(read(&again.join("README.md")), readme);
 
-    // A line for each peer: its name, and three figures.
+    // There is one line for each peer: its name, and three figures.
     let found: Value = serde_json::from_str(&read(&published.join("bench.json"))).unwrap();
     let peers = found["peers"].as_array().unwrap();
     let rows: Vec<_> = part.lines().filter(|line| line.starts_with("| ")).collect();
     assert_eq!(rows.len(), peers.len() + 1, "{part}");
     assert!(rows.iter().all(|row| row.matches('|').count() == 5), "{part}");
-    // The names are the same in all of them.
+    // All files use the same names.
     for title in peers.iter().map(|peer| peer["title"].as_str().unwrap()) {
         for name in ["table.md", "chart.svg", "all.svg", "readme.md"] {
             assert!(read(&output.join(name)).contains(title), "{title} in {name}");
         }
     }
-    // What is faster than no tunnel is explained where it stands.
+    // A figure that is better than the one without a tunnel has an explanation beside it.
     let polls = peers.iter().any(|peer| peer["options"] == "--busy-poll");
     assert_eq!(part.contains("stays awake"), polls, "{part}");
     for name in ["chart.svg", "all.svg"] {
@@ -111,7 +111,7 @@ fn the_median_of_the_ratios_of_all_rounds_counts() {
     assert_eq!(target["met"], ratios[1] <= 0.85);
 }
 
-/// Behind -e: a receiver would refuse the option.
+/// The option comes after -e, because a receiver would refuse it.
 #[test]
 fn a_build_is_given_options_for_its_sender_alone() {
     let build = format!("ready={} --pad 64 -e --prewarm 2", spiped().display());
@@ -121,7 +121,7 @@ fn a_build_is_given_options_for_its_sender_alone() {
     assert!(figures.iter().any(|figure| figure["peer"] == "ready"), "{figures:?}");
 }
 
-/// What a run with these options has written, which it has printed, too.
+/// The output folder of a run with these options, whose tables were printed, too.
 fn run(folder: &TempDir, options: &[&str]) -> Value {
     let output = folder.path().join("output");
     let mut command = bench(folder);
@@ -145,7 +145,7 @@ fn a_run_that_is_told_to_end_leaves_nothing() {
         command.args(["--only", "bulk", "--seconds", "600"]);
         let mut run = Run(command.stderr(Stdio::null()).spawn().unwrap());
         let mut children = vec![];
-        // Redis, and a pair of pipes.
+        // Redis, and the two ends of a pipe.
         wait_until("a tunnel is up", || {
             children = children_of(run.0.id());
             children.len() == 3
@@ -197,14 +197,14 @@ fn bench(folder: &TempDir) -> Command {
     command
 }
 
-/// The program that is measured, built beside this one.
+/// The program that is measured, built beside this test.
 fn spiped() -> PathBuf {
     let program = Path::new(BENCH).with_file_name("spiped");
     assert!(program.exists(), "build it first, as cargo nextest run --workspace does");
     program
 }
 
-/// Fails with the package to install where a program is missing.
+/// Fails with the name of the package to install if a program is missing.
 fn need(program: &str, package: &str) {
     let search = format!("PATH=$PATH:/usr/sbin:/sbin; command -v {program}");
     let found = Command::new("sh").args(["-c", &search]).output().unwrap().status.success();
@@ -220,7 +220,7 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Each element that begins ends, in order; no stray character of markup.
+/// Every element that begins also ends, in order; there is no stray character of markup.
 fn well_formed(xml: &str) {
     let mut open = vec![];
     for piece in xml.split('<').skip(1) {

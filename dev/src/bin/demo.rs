@@ -1,5 +1,5 @@
-//! The demo that `scripts/demo` runs: client → sender → recording hop →
-//! receiver → server, and what crossed the wire beside what the client said.
+//! The demo that `scripts/demo` runs: client → sender → recording hop → receiver →
+//! server. Shows the bytes that crossed the wire beside the text that the client sent.
 #![allow(clippy::print_stdout, reason = "it is there to be read")]
 
 use std::error::Error;
@@ -76,7 +76,7 @@ fn show(spiped: &str, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The median of many round trips through the pipe, and without it.
+/// The median of many round trips, through the pipe and without it.
 fn round_trips(client: &mut TcpStream, target: SocketAddr) -> Result<()> {
     let mut direct = TcpStream::connect(target)?;
     direct.set_nodelay(true)?;
@@ -111,7 +111,7 @@ fn read_line(stream: &mut TcpStream) -> Result<String> {
     Ok(String::from_utf8_lossy(&line).trim().to_owned())
 }
 
-/// What was said as text, what was seen as hex and text, 16 bytes a line.
+/// The client's bytes as text, the wire's bytes as hex and text, 16 bytes a line.
 fn side_by_side(plain: &[u8], wire: &[u8]) {
     let mut plain = plain.chunks(16);
     for wire in wire.chunks(16) {
@@ -129,9 +129,9 @@ fn text(bytes: &[u8]) -> String {
     bytes.iter().map(shown).collect()
 }
 
-/// A real redis-server, or a small one of our own where none is installed.
+/// A real redis-server, or a small server of our own if none is installed.
 fn start_server(folder: &Path) -> Result<(Option<Stopped>, SocketAddr, &'static str)> {
-    // The system picks a free port; Redis has to be told one.
+    // The system chooses a free port, because Redis needs a number.
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let mut redis = Command::new("redis-server");
@@ -161,7 +161,7 @@ fn start_server(folder: &Path) -> Result<(Option<Stopped>, SocketAddr, &'static 
     }
 }
 
-/// Answers +OK to every command; one command comes in one read here.
+/// Answers +OK to every command; here each read gets one command.
 fn answer_ok(mut stream: TcpStream) -> io::Result<()> {
     let mut buffer = [0; 1024];
     while stream.read(&mut buffer)? > 0 {
@@ -181,7 +181,7 @@ fn wait_for(address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// A process of ours, ended when dropped.
+/// A process that the demo started, ended when dropped.
 struct Stopped(Child);
 
 impl Drop for Stopped {
@@ -211,13 +211,13 @@ impl Pipe {
         let line = lines.next().ok_or("it does not start")??;
         let address = line.split(" listening on ").nth(1).and_then(|rest| rest.split(' ').next());
         let address = address.ok_or(line.clone())?.replace(['[', ']'], "").parse()?;
-        // Read on, so that it never waits for us to read its log.
+        // The log is read to its end, so that the process never waits for the demo.
         thread::spawn(move || lines.for_each(drop));
         Ok(Self { _process: process, address })
     }
 }
 
-/// Passes on what comes, and keeps what went towards the receiver.
+/// Passes all bytes on, and keeps those that went towards the receiver.
 struct Hop {
     address: SocketAddr,
     recorded: Arc<Mutex<Vec<u8>>>,

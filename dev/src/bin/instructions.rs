@@ -1,21 +1,21 @@
-//! How many instructions records and handshakes take, by valgrind's callgrind:
-//! the same on every run, where times are not.
+//! Counts the instructions of records and handshakes with valgrind's callgrind. Unlike
+//! times, the counts are equal in every run.
 //!
 //! ```sh
-//! scripts/instructions          # both builds, beside the figures last committed
-//! scripts/instructions --save   # and writes them to dev/instructions.txt
+//! scripts/instructions          # both builds, beside the committed figures
+//! scripts/instructions --save   # also writes the figures to dev/instructions.txt
 //! ```
 //!
-//! Each figure is one call, on one core: `seal` and `open` one DATA record with
-//! so many bytes of the stream, in place; `initiator` and `responder` all that
-//! side computes for a new connection; `key file` what is derived at the start.
+//! Each figure is one call, on one core: `seal` and `open` handle one DATA record with
+//! this many bytes of the stream, in place; `initiator` and `responder` do everything
+//! that this side computes for a new connection; `key file` derives the values of the
+//! start.
 //!
-//! Valgrind offers the ciphers AES-NI and AVX2, but no SHA, VAES or AVX-512
-//! instructions. Where the processor has those, the bulk of a large record and
-//! the hashes of a handshake cost less than is counted here; what is around
-//! the ciphers is counted as it is. So the figures compare with themselves, on
-//! processors that have AVX2; how fast it is says
-//! `cargo bench -p spiped-dev`.
+//! Valgrind offers the ciphers AES-NI and AVX2, but no SHA, VAES or AVX-512 instructions.
+//! On a processor with those, the bulk of a large record and the hashes of a handshake
+//! cost less than this count; the code around the ciphers costs what is counted. So
+//! compare the figures only with each other, on processors that have AVX2;
+//! `cargo bench -p spiped-dev` measures the speed.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -35,9 +35,9 @@ use spiped::protocol::{SharedKey, Suite};
 
 use spiped_dev::{BUILD, Handshake, KEY_FILE, SIZES, room};
 
-/// The figures last committed: `build, case: instructions` a line.
+/// The committed figures: one line each, `build, case: instructions`.
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.txt");
-/// As its only argument: measure, this is under callgrind.
+/// As the only argument: this process runs under callgrind and measures.
 const MEASURE: &str = "--measure";
 
 type Figures = BTreeMap<String, u64>;
@@ -102,14 +102,14 @@ fn count() -> Figures {
     (1..).zip(cases.lines()).map(total).collect()
 }
 
-/// What callgrind counted in one of its files.
+/// The count in one of callgrind's files.
 fn total(file: &Path) -> u64 {
     let written = fs::read_to_string(file).unwrap();
     let total = written.lines().find_map(|line| line.strip_prefix("totals: "));
     total.unwrap().parse().unwrap()
 }
 
-/// Does each case once in `counted`; what they are, in that order.
+/// Runs each case once in `counted`; returns the names of the cases, in that order.
 fn cases() -> Vec<String> {
     let mut names = Vec::new();
     for suite in Suite::ALL {
@@ -117,7 +117,8 @@ fn cases() -> Vec<String> {
         let (mut sender, mut receiver) = handshake.streaming();
         for size in SIZES {
             let mut record = room(size);
-            // Not the first of all, which asks what the processor can do.
+            // The very first call is not counted, because it asks what the processor can
+            // do.
             for _ in 0..2 {
                 sender.sealer.seal_data(&mut record).unwrap();
                 receiver.opener.open(&mut record).unwrap();
@@ -139,8 +140,8 @@ fn cases() -> Vec<String> {
     names
 }
 
-/// Callgrind counts in here, and writes down the count at the end. Not generic,
-/// so that it has one name.
+/// Callgrind counts in this function, and writes the count at its end. The function is
+/// not generic, so that it has one name.
 #[inline(never)]
 fn counted(run: &mut dyn FnMut()) {
     run();

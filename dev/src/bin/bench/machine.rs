@@ -1,4 +1,4 @@
-//! Where and when a run was made.
+//! The machine and the day of a run.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::measure::Load;
 
-/// What has to be known to read the figures.
+/// The facts that a reader of the figures needs.
 pub fn facts(load: &Load, rounds: usize) -> Value {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let cpu = read("/proc/cpuinfo");

@@ -1,18 +1,18 @@
-//! What the pipe costs, beside what a user would take instead: the program that
-//! `scripts/bench` builds and runs.
+//! Measures the pipe beside its alternatives: the program that `scripts/bench` builds and
+//! runs.
 //!
-//! A run is rounds; in a round each measure is taken once of each peer, in an
-//! order that changes from round to round, so that what else the machine does
-//! meets all of them. Figures are compared within a round, and the median of
-//! these ratios is what counts.
+//! A run has several rounds. In each round, every measure is taken once of every peer, in
+//! an order that changes from round to round, so that other work of the machine affects
+//! all peers. Figures are compared within a round, and the median of these ratios is what
+//! counts.
 //!
 //! ```text
 //! client ──▶ entry   one side ═════▶ other side ──▶ server
 //! └─ this process ─┘ └──── a peer's two processes ────┘ └─ this process (or Redis) ─┘
 //! ```
 //!
-//! [`measure`] loads a tunnel of [`peers`] with bytes of [`pattern`] and asks
-//! [`process`] what it cost; [`report`] tells.
+//! [`measure`] loads a tunnel of [`peers`] with bytes of [`pattern`] and asks [`process`]
+//! for the cost; [`report`] shows the results.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is there to be read")]
 #![allow(clippy::arithmetic_side_effects, reason = "figures that stay small")]
 #![allow(
@@ -50,17 +50,17 @@ use report::{Output, Samples};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// How long nothing may come before a peer is given up.
+/// How long nothing may arrive before a peer is given up.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// With `--quick` no round begins that would not end by then.
+/// With `--quick`, no round begins that would not end by then.
 const QUICK: Duration = Duration::from_secs(280);
 
-/// Measures the pipe beside others; see the head of scripts/bench.
+/// Measures the pipe beside its alternatives; see the head of scripts/bench.
 #[derive(Debug, Parser)]
 #[command(name = "scripts/bench")]
 struct Arguments {
-    /// How often each figure is taken [default: 5, with --quick 2]
+    /// How often each figure is measured [default: 5, with --quick 2]
     #[arg(long, value_name = "NUMBER")]
     rounds: Option<usize>,
     /// A look that takes less than five minutes
@@ -69,10 +69,10 @@ struct Arguments {
     /// How long each load lasts [default: 2, with --quick 0.3]
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<f64>,
-    /// How many connections are many [default: 1000, with --quick 300]
+    /// The number of connections that "many" means [default: 1000, with --quick 300]
     #[arg(long, value_name = "NUMBER")]
     connections: Option<usize>,
-    /// How many idle connections ours has to hold
+    /// How many idle connections a pipe of ours has to hold
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000)]
     held: usize,
     /// Only these measures: bulk, both-ways, ping, busy, sparse, redis, short, idle, held, many, crowd, redis-many, threads
@@ -81,13 +81,14 @@ struct Arguments {
     /// Only these peers, such as ours,haproxy,direct
     #[arg(long, value_name = "PEERS", value_delimiter = ',')]
     peers: Vec<String>,
-    /// A build of ours, with further options for it, behind -e for its sender alone; again for another to compare
+    /// Another build of ours, with further options; options after -e are for its sender
+    /// only; given twice, compares two
     #[arg(long, value_name = "[NAME=]PATH [OPTIONS] [-e OPTIONS]")]
     ours: Vec<Build>,
-    /// Where tables, charts and JSON go
+    /// The folder for tables, charts and JSON
     #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
     output: PathBuf,
-    /// Measure nothing: make tables and charts of the bench.json of a run before
+    /// Measure nothing: make tables and charts from the bench.json of an earlier run
     #[arg(long, value_name = "JSON")]
     from: Option<PathBuf>,
     /// Write dev/figures and README's figures instead
@@ -96,7 +97,7 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// What was given, or the default for a whole run, or for a quick one.
+    /// The given number, or the default for a whole run or for a quick one.
     fn or<T>(&self, given: Option<T>, whole: T, quick: T) -> T {
         given.unwrap_or(if self.quick { quick } else { whole })
     }
@@ -106,8 +107,8 @@ impl Arguments {
         Ok(Load {
             time: Duration::try_from_secs_f64(self.or(self.seconds, 2.0, 0.3))?,
             connections: self.or(self.connections, 1000, 300).max(2),
-            // Two descriptors for each connection, here and at each end; a
-            // receiver keeps an eighth of its own for strangers.
+            // Each connection needs two descriptors, here and at each end; a receiver
+            // keeps an eighth of its descriptors for strangers.
             held: self.held.min((descriptors * 7 / 8).saturating_sub(200) / 2),
             folder,
             redis,
@@ -139,7 +140,7 @@ fn run(arguments: &Arguments) -> Result<Vec<String>> {
     Ok(failures)
 }
 
-/// Measures; all that was found, and what could not be.
+/// Takes all measures; returns the figures, and what could not be measured.
 fn measured(arguments: &Arguments) -> Result<(Value, Vec<String>)> {
     let mut ours = arguments.ours.clone();
     if ours.is_empty() {
@@ -170,7 +171,7 @@ fn measured(arguments: &Arguments) -> Result<(Value, Vec<String>)> {
     Ok((json, samples.failures))
 }
 
-/// Those with the names that were given, or all.
+/// The items with the given names, or all.
 fn chosen<T>(all: Vec<T>, names: &[String], name: impl Fn(&T) -> &str) -> Result<Vec<T>> {
     if let Some(unknown) = names.iter().find(|given| !all.iter().any(|one| name(one) == *given)) {
         let known: Vec<_> = all.iter().map(name).collect();
@@ -182,13 +183,13 @@ fn chosen<T>(all: Vec<T>, names: &[String], name: impl Fn(&T) -> &str) -> Result
         .collect())
 }
 
-/// How long a round takes, going by those before it.
+/// The expected time of a round, judged by the earlier ones.
 fn longest(samples: &Samples, started: Instant) -> Duration {
     let done = u32::try_from(samples.rounds).unwrap_or(u32::MAX);
     started.elapsed().checked_div(done).unwrap_or_default()
 }
 
-/// Each measure of each peer, once.
+/// Takes each measure of each peer once.
 fn round(load: &Load, peers: &[Peer], measures: &[&Measure], samples: &mut Samples) {
     for measure in measures {
         let started = Instant::now();
@@ -205,7 +206,7 @@ fn round(load: &Load, peers: &[Peer], measures: &[&Measure], samples: &mut Sampl
     samples.rounds += 1;
 }
 
-/// When it is told to end, it leaves nothing: the processes end with it, see
+/// A run that is told to end leaves nothing behind: its processes end with it, see
 /// [`process::Process::start`].
 fn end_on_signals(folder: PathBuf) {
     thread::spawn(move || -> Result<()> {

@@ -1,4 +1,4 @@
-//! What the peers need: keys, certificates, and a server to reach.
+//! The files and servers that the peers need: keys, certificates, and a redis-server.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::Result;
 use crate::process::{Process, free_ports, loopback};
 
-/// Makes keys and certificates in that folder, where their tools are there.
+/// Makes keys and certificates in this folder, as far as their tools are installed.
 pub fn make(folder: &Path, spiped: Option<&Path>) -> Result<()> {
     let key = folder.join("spiped.key");
     match spiped {
@@ -22,7 +22,7 @@ pub fn make(folder: &Path, spiped: Option<&Path>) -> Result<()> {
     certificate(folder)
 }
 
-/// One for both sides, which each of them trusts: the fastest kind there is.
+/// One certificate for both sides, which each side trusts, of the fastest kind.
 fn certificate(folder: &Path) -> Result<()> {
     let (key, certificate) = (folder.join("tls.key"), folder.join("tls.crt"));
     let options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 \
@@ -51,7 +51,7 @@ pub fn redis(folder: &Path) -> Result<(SocketAddr, Process)> {
     Ok((loopback(port), server))
 }
 
-/// Runs it to its end.
+/// Runs the command until it ends.
 fn run(command: &mut Command) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output =

@@ -1,16 +1,17 @@
-//! Bytes whose place can be told: what is sent, and the check of what arrives.
+//! Bytes whose position is recognizable: the stream that is sent, and the check of what
+//! arrives.
 //!
-//! A stream is a block of noise, repeated, that begins elsewhere in each stream:
-//! a byte that is lost, doubled, changed, moved or of another stream does not
+//! A stream is a repeated block of noise that begins at another place in each stream. So
+//! a byte that is lost, doubled, changed, moved or taken from another stream does not
 //! fit. Both sides take slices of one buffer, so that the check costs a memcmp.
 
 use std::sync::LazyLock;
 
 use thiserror::Error;
 
-/// How much is sent, and read, at once.
+/// The number of bytes to send, and to read, at once.
 pub const CHUNK: usize = 256 * 1024;
-/// A prime: no buffer or record of a tunnel repeats with it.
+/// The length is a prime, so that no buffer or record of a tunnel repeats with it.
 const PERIOD: usize = 65_521;
 
 static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -26,7 +27,7 @@ static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
     noise.iter().copied().cycle().take(PERIOD + CHUNK).collect()
 });
 
-/// What arrived is not what was sent.
+/// The bytes that arrived are not the bytes that were sent.
 #[derive(Debug, PartialEq, Eq, Error)]
 #[error("stream {stream}: byte {position} is not what was sent")]
 pub struct Wrong {
@@ -42,12 +43,12 @@ pub struct Place {
 }
 
 impl Place {
-    /// The beginning of that stream.
+    /// The beginning of the stream with this number.
     pub fn start(stream: usize) -> Self {
         Self { stream, position: 0 }
     }
 
-    /// How many bytes lie before it.
+    /// The number of bytes before the place.
     pub fn position(self) -> usize {
         self.position
     }
@@ -57,16 +58,16 @@ impl Place {
         self.position += count;
     }
 
-    /// The bytes that come next: one chunk of them.
+    /// The next bytes: one chunk.
     pub fn next(self) -> &'static [u8] {
         let start = (self.position + self.stream * 4099) % PERIOD;
         BYTES.get(start..start + CHUNK).unwrap_or_default()
     }
 
-    /// Steps over bytes that arrived, at most a chunk of them.
+    /// Steps over bytes that arrived, at most a chunk.
     ///
     /// # Errors
-    /// If they are not the ones that come next.
+    /// If the bytes are not the next bytes of the stream.
     pub fn check(&mut self, arrived: &[u8]) -> Result<(), Wrong> {
         let sent = self.next();
         if sent.get(..arrived.len()) == Some(arrived) {
@@ -82,7 +83,7 @@ impl Place {
 mod tests {
     use super::*;
 
-    /// A stream of three chunks, read in pieces of that size.
+    /// A stream of three chunks, read in pieces of this size.
     fn read(stream: &[u8], piece: usize) -> Result<usize, Wrong> {
         let mut place = Place::start(7);
         for piece in stream.chunks(piece) {

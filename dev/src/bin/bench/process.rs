@@ -14,17 +14,17 @@ use nix::unistd::Pid;
 
 use crate::{PATIENCE, Result};
 
-/// A running process, ended when dropped, also when this one is killed.
+/// A running process, which ends when this is dropped, and when the bench is killed.
 pub struct Process {
     child: Child,
     log: PathBuf,
 }
 
 impl Process {
-    /// Starts it; what it says goes to `log`.
+    /// Starts the process; its output goes to `log`.
     pub fn start(command: &[String], log: &Path) -> Result<Self> {
         let output = File::create(log)?;
-        // The system ends it when this process is gone, however that came.
+        // The system ends the process when the bench is gone, for whatever reason.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
             .args(command)
@@ -35,8 +35,8 @@ impl Process {
         Ok(Self { child, log: log.to_owned() })
     }
 
-    /// Waits until it, or a child of it, listens on that port. Asked is the
-    /// system: a connection would go through to the target.
+    /// Waits until the process, or a child of it, listens on this port. Asks the system,
+    /// because a connection would go through to the target.
     pub fn wait_for(&mut self, port: u16) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         while !listens(port)? {
@@ -50,13 +50,13 @@ impl Process {
         Ok(())
     }
 
-    /// The processor time that it and its living children have used so far.
+    /// The processor time that the process and its living children have used so far.
     pub fn cpu(&self) -> Result<Duration> {
         let mut used = Duration::ZERO;
         for pid in self.family() {
             match ClockId::pid_cpu_clock_id(pid).and_then(ClockId::now) {
                 Ok(time) => used += time.into(),
-                // A child may have ended since.
+                // A child may have ended since then.
                 Err(Errno::ESRCH) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -64,7 +64,7 @@ impl Process {
         Ok(used)
     }
 
-    /// KiB of memory that are its own, and its share of what it shares.
+    /// KiB of memory: the process's own, and its share of shared memory.
     pub fn memory(&self) -> Result<f64> {
         let mut sum = 0.0;
         for pid in self.family() {
@@ -76,7 +76,7 @@ impl Process {
         Ok(sum)
     }
 
-    /// It and all its children, such as sshd has for each client.
+    /// The process and all its children; sshd, for example, has one for each client.
     fn family(&self) -> Vec<Pid> {
         let mut family = vec![self.child.id()];
         let mut asked = 0;
@@ -99,18 +99,18 @@ impl Drop for Process {
     }
 }
 
-/// The address of that port on loopback.
+/// The address of this port on loopback.
 pub fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// Two ports of loopback that nobody listens on.
+/// Two ports of loopback on which nothing listens.
 pub fn free_ports() -> Result<(u16, u16)> {
     let (one, other) = (TcpListener::bind(loopback(0))?, TcpListener::bind(loopback(0))?);
     Ok((one.local_addr()?.port(), other.local_addr()?.port()))
 }
 
-/// Whether there is a listener on that port of 127.0.0.1, or of all addresses.
+/// Whether a listener has this port on 127.0.0.1, or on all addresses.
 fn listens(port: u16) -> Result<bool> {
     let (here, anywhere) = (format!("0100007F:{port:04X}"), format!("00000000:{port:04X}"));
     let sockets = fs::read_to_string("/proc/net/tcp")?;
@@ -121,8 +121,8 @@ fn listens(port: u16) -> Result<bool> {
     }))
 }
 
-/// Allows this process and its children as many descriptors as they may have;
-/// says how many that are.
+/// Raises the descriptors of this process and its children to the limit; returns the
+/// number.
 pub fn raise_limit() -> Result<usize> {
     let wanted = 65_536;
     let (_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;

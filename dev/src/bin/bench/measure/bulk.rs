@@ -1,4 +1,4 @@
-//! Bytes as fast as they go, verified as they arrive.
+//! Bytes at full speed, verified as they arrive.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -17,8 +17,8 @@ struct Streams {
     connections: usize,
     ways: Ways,
     time: Duration,
-    /// Bytes after which a stream ends, if its time is not up before: what lies
-    /// in the buffers of a thousand sockets has to arrive, too.
+    /// The bytes after which a stream ends, if its time is not up before: the bytes in
+    /// the buffers of a thousand sockets have to arrive, too.
     limit: usize,
 }
 
@@ -61,7 +61,7 @@ pub fn both_ways(load: &Load, peer: &Peer) -> Result<Values> {
 }
 
 pub fn many(load: &Load, peer: &Peer) -> Result<Values> {
-    // 1 MB each in the usual two seconds, which takes the slowest half a minute.
+    // 1 MB each in the usual two seconds, which takes the slowest peer half a minute.
     let limit = (load.time.as_secs_f64() * 500_000.0) as usize;
     let moved = run(load, peer, Streams { limit, ..streams(load, load.connections) })?;
     Ok(vec![("many/cpu", moved.cpu_per_gb())])
@@ -86,13 +86,13 @@ fn run(load: &Load, peer: &Peer, streams: Streams) -> Result<Moved> {
     let before = tunnel.cpu()?;
     let started = Instant::now();
     let back = each(&clients, |id, stream| client(stream, id, streams))?;
-    // Still open: a process for each connection is there to be asked.
+    // The connections are still open, so a process for each of them can still be asked.
     let (there, _servers) = join(server)?;
     let time = started.elapsed();
     Ok(Moved { bytes: back + there, time, cpu: tunnel.cpu_since(before)? })
 }
 
-/// A connection that is through to the server, which knows its number.
+/// Makes a connection through to the server, which learns its number.
 pub(super) fn greet(tunnel: &Tunnel, id: usize) -> Result<TcpStream> {
     let mut stream = connect(tunnel)?;
     let hello = u64::try_from(id)?.to_le_bytes();
@@ -102,7 +102,7 @@ pub(super) fn greet(tunnel: &Tunnel, id: usize) -> Result<TcpStream> {
     if back == hello { Ok(stream) } else { Err("the first bytes are not what was sent".into()) }
 }
 
-/// The server's part of it.
+/// The server's part of the greeting.
 pub(super) fn greeted(stream: &mut TcpStream) -> Result<usize> {
     let mut hello = [0; 8];
     stream.read_exact(&mut hello)?;
@@ -110,7 +110,7 @@ pub(super) fn greeted(stream: &mut TcpStream) -> Result<usize> {
     Ok(u64::from_le_bytes(hello).try_into()?)
 }
 
-/// Accepts all, and returns how many bytes they brought.
+/// Accepts all connections, and returns how many bytes arrived on them.
 fn serve(listener: &TcpListener, streams: Streams) -> Result<(usize, Vec<TcpStream>)> {
     let mut connections = Vec::new();
     for _ in 0..streams.connections {
@@ -118,7 +118,7 @@ fn serve(listener: &TcpListener, streams: Streams) -> Result<(usize, Vec<TcpStre
         greeted(&mut stream)?;
         connections.push(stream);
     }
-    // In the order they came, which is the order they were made.
+    // Connections arrive in the order in which they were made.
     let bytes = each(&connections, |id, stream| server(stream, id, streams))?;
     Ok((bytes, connections))
 }
@@ -171,7 +171,7 @@ fn receive(mut stream: &TcpStream, id: usize, streams: Streams) -> Result<usize>
     }
 }
 
-/// A thread for each, started together; the sum of what they return.
+/// Runs one thread for each item, all started together; returns the sum of their results.
 fn each(
     streams: &[TcpStream],
     work: impl Fn(usize, &TcpStream) -> Result<usize> + Sync,

@@ -6,7 +6,7 @@ use crate::Result;
 use crate::peers::Peer;
 use crate::process::Process;
 
-/// How many programs that loop for ever run beside it, and its figures.
+/// The number of busy loops that run beside the measure, and the names of its figures.
 const NEIGHBOURS: [(usize, [&str; 4]); 4] = [
     (0, ["busy-0/p50", "busy-0/p90", "busy-0/p99", "busy-0/p99.9"]),
     (1, ["busy-1/p50", "busy-1/p90", "busy-1/p99", "busy-1/p99.9"]),
@@ -19,7 +19,7 @@ pub fn run(load: &Load, peer: &Peer) -> Result<Values> {
     for (count, figures) in NEIGHBOURS {
         let log = load.folder.join("neighbour.log");
         let endless = ["sh", "-c", "while :; do :; done"].map(str::to_owned);
-        // Each ends when it is dropped, and with this process.
+        // Each loop ends when it is dropped, and when the bench ends.
         let _neighbours: Vec<Process> =
             (0..count).map(|_| Process::start(&endless, &log)).collect::<Result<_>>()?;
         let mut times = continuous_times(load, peer)?;

@@ -1,8 +1,8 @@
-//! 64 bytes there and back, and new connections, while many others move bytes as
-//! fast as they go, all on one thread of ours.
+//! 64 bytes there and back, and new connections, while many other flows move bytes at
+//! full speed, all on one thread of ours.
 //!
-//! The many have two threads here, so that few want the processor at once: what
-//! is waited for is the tunnel.
+//! The flows share two threads of the bench, so that few threads compete for the
+//! processor, and the waiting time is that of the tunnel.
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -22,20 +22,20 @@ use crate::pattern::{CHUNK, Place};
 use crate::peers::{Peer, Tunnel};
 
 const FLOWS: usize = 300;
-/// After so many exchanges comes a new connection.
+/// The number of exchanges before each new connection.
 const EXCHANGES: usize = 8;
 
-/// One of the many, with its number.
+/// One of the many flows, with its number.
 type Flow = (usize, TcpStream);
 
-/// What became of the many.
+/// The result of the many flows.
 #[derive(Default)]
 struct Moved {
     bytes: AtomicUsize,
     failure: Mutex<Option<String>>,
 }
 
-/// How long exchanges and new connections took.
+/// The times of exchanges and of new connections.
 #[derive(Default)]
 struct Times {
     exchanges: Vec<Duration>,
@@ -49,7 +49,7 @@ pub fn run(load: &Load, peer: &Peer) -> Result<Values> {
     let moved = Arc::<Moved>::default();
     let (to_receive, received) = unbounded_channel();
     let (to_send, sent) = unbounded_channel();
-    // They end with the tunnel.
+    // The threads end with the tunnel.
     thread::spawn(move || serve(&listener, flows, &to_receive));
     let counted = Arc::clone(&moved);
     thread::spawn(move || drive(received, move |flow| receive(flow, Arc::clone(&counted))));
@@ -57,7 +57,8 @@ pub fn run(load: &Load, peer: &Peer) -> Result<Values> {
     let many: Vec<Flow> =
         (0..flows).map(|number| Ok((number, greet(&tunnel, number)?))).collect::<Result<_>>()?;
     many.into_iter().try_for_each(|flow| to_send.send(flow))?;
-    // Until what lies in the sockets is no more at the end than at the beginning.
+    // After this pause, the sockets hold about as many bytes at the start of the
+    // measurement as at its end.
     thread::sleep(load.time * 2);
 
     let (cpu, bytes) = (tunnel.cpu()?, moved.bytes.load(Ordering::Relaxed));
@@ -94,7 +95,7 @@ impl Times {
     }
 }
 
-/// Gives the many away, and answers all others.
+/// Hands the many flows over, and echoes on all other connections.
 fn serve(listener: &TcpListener, flows: usize, receive: &UnboundedSender<Flow>) -> Result<()> {
     loop {
         let mut stream = accept(listener)?;
@@ -107,7 +108,7 @@ fn serve(listener: &TcpListener, flows: usize, receive: &UnboundedSender<Flow>) 
     }
 }
 
-/// A thread that has all flows that are given to it done, until no more can be.
+/// A thread that works on all flows that it is given, until no more can come.
 fn drive<W: Future<Output = ()> + Send + 'static>(
     mut flows: UnboundedReceiver<Flow>,
     work: impl Fn((usize, tokio::net::TcpStream)) -> W,
@@ -123,7 +124,7 @@ fn drive<W: Future<Output = ()> + Send + 'static>(
 
 async fn send((number, stream): (usize, tokio::net::TcpStream)) {
     let mut place = Place::start(number);
-    // The receiving end tells what is wrong.
+    // The receiving end reports what is wrong.
     while stream.writable().await.is_ok() {
         match stream.try_write(place.next()) {
             Ok(count) => place.advance(count),

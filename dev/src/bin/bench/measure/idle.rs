@@ -20,15 +20,15 @@ pub fn held(load: &Load, peer: &Peer) -> Result<Values> {
     Ok(vec![("held/count", load.held as f64), ("held/memory", memory)])
 }
 
-/// Opens that many, says something through each, says something through each
-/// again; returns KiB for each connection.
+/// Opens this many connections, uses each of them, and later uses each again; returns KiB
+/// for each connection.
 fn hold(load: &Load, peer: &Peer, count: usize) -> Result<f64> {
     let listener = listen()?;
     let tunnel = peer.start(&load.folder, listener.local_addr()?)?;
     let server = thread::spawn(move || serve(&listener, count));
     let mut first = connect(&tunnel)?;
     exchange(&mut first, 0)?;
-    // What the first connection needs, all share.
+    // All connections share what the first one needs.
     let before = tunnel.memory()?;
     let mut streams = Vec::new();
     for id in 1..count {
@@ -53,7 +53,7 @@ fn exchange(stream: &mut TcpStream, id: usize) -> Result<()> {
     Ok(place.check(&back)?)
 }
 
-/// Echoes once on each as it comes, and once again.
+/// Echoes once on each connection as it comes, and once again later.
 fn serve(listener: &TcpListener, count: usize) -> Result<()> {
     let mut streams = Vec::new();
     for _ in 0..count {

@@ -1,5 +1,5 @@
-//! The measures: each starts a tunnel before a server of its own, loads it,
-//! and says its figures.
+//! The measures: each starts a tunnel in front of a server of its own, loads the tunnel,
+//! and returns its figures.
 
 mod bulk;
 mod busy;
@@ -20,44 +20,44 @@ use crate::peers::{Peer, Tunnel};
 use crate::process::loopback;
 use crate::{PATIENCE, Result};
 
-/// How much is asked of each peer.
+/// The load for each peer.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// How long each measure loads it.
+    /// How long each measure loads the peer.
     pub time: Duration,
-    /// Connections, where there are many.
+    /// The number of connections that "many" means.
     pub connections: usize,
-    /// Idle connections to hold.
+    /// The number of idle connections to hold.
     pub held: usize,
-    /// Keys, certificates, configurations and logs of the peers.
+    /// The folder for keys, certificates, configurations and logs of the peers.
     pub folder: PathBuf,
-    /// Where redis-server listens.
+    /// The address of redis-server.
     pub redis: SocketAddr,
 }
 
-/// A name of `--only`, and what is done for it.
+/// A name of `--only`, and its measure.
 pub struct Measure {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
     of: Of,
     run: fn(&Load, &Peer) -> Result<Values>,
 }
 
-/// Of which peers there is something to know.
+/// The peers for which a measure has a meaning.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Of {
     All,
-    /// Those whose processes outlive a connection.
+    /// Peers whose processes outlive a connection.
     Lasting,
-    /// Of them, those that have processes.
+    /// Likewise, and only peers that have processes at all.
     Tunnels,
     Ours,
 }
 
-/// Figures by their ids, those of `report::figures`.
+/// Values by the ids of their figures, see `report::figures`.
 pub type Values = Vec<(&'static str, f64)>;
 
-/// All there are.
+/// All measures.
 pub const MEASURES: &[Measure] = &[
     Measure { name: "bulk", of: Of::All, run: bulk::one_and_four },
     Measure { name: "both-ways", of: Of::All, run: bulk::both_ways },
@@ -75,7 +75,7 @@ pub const MEASURES: &[Measure] = &[
 ];
 
 impl Measure {
-    /// Whether there is nothing to know of that peer.
+    /// Whether the measure has no meaning for a peer.
     pub fn leaves_out(&self, peer: &Peer) -> bool {
         match self.of {
             Of::All => false,
@@ -85,16 +85,16 @@ impl Measure {
         }
     }
 
-    /// Loads that peer.
+    /// Loads the peer.
     ///
     /// # Errors
-    /// If it does not start, a byte is wrong, or nothing comes for long.
+    /// If the peer does not start, a byte is wrong, or nothing arrives for a long time.
     pub fn run(&self, load: &Load, peer: &Peer) -> Result<Values> {
         (self.run)(load, peer)
     }
 }
 
-/// A listener of a server, whose accept and connections give up after a while.
+/// A server's listener, whose accept and connections time out.
 fn listen() -> Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&loopback(0).into())?;
@@ -119,7 +119,7 @@ fn patient(stream: TcpStream) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// That part of the times, sorted or not: 0.5 for the median.
+/// The time at this part of the sorted times: 0.5 is the median.
 fn percentile(times: &mut [Duration], part: f64) -> Duration {
     times.sort_unstable();
     let index = (times.len().saturating_sub(1) as f64 * part).round() as usize;

@@ -11,9 +11,9 @@ use crate::pattern::Place;
 use crate::peers::Peer;
 
 const SIZE: usize = 64;
-/// Exchanges before the clock runs.
+/// Exchanges before the measurement starts.
 const WARM_UP: usize = 200;
-/// Traffic with so long a pause in between is sparse.
+/// The pause between exchanges of sparse traffic.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// One exchange after the other.
@@ -23,12 +23,12 @@ pub fn continuous(load: &Load, peer: &Peer) -> Result<Values> {
     Ok(vec![("ping/p50", microseconds(0.5)), ("ping/p99", microseconds(0.99))])
 }
 
-/// How long each of them took.
+/// The time of each exchange.
 pub(super) fn continuous_times(load: &Load, peer: &Peer) -> Result<Vec<Duration>> {
     Ok(run(load, peer, Duration::ZERO)?.0)
 }
 
-/// One exchange each few milliseconds.
+/// One exchange every few milliseconds.
 pub fn sparse(load: &Load, peer: &Peer) -> Result<Values> {
     let (mut times, cpu) = run(load, peer, PAUSE)?;
     Ok(vec![
@@ -40,7 +40,7 @@ pub fn sparse(load: &Load, peer: &Peer) -> Result<Values> {
 fn run(load: &Load, peer: &Peer, pause: Duration) -> Result<(Vec<Duration>, Duration)> {
     let listener = listen()?;
     let tunnel = peer.start(&load.folder, listener.local_addr()?)?;
-    // It ends with the connection, however that ends.
+    // The thread ends with the connection, however the connection ends.
     thread::spawn(move || echo(accept(&listener)?));
     let mut stream = connect(&tunnel)?;
     let mut place = Place::start(0);
@@ -66,7 +66,7 @@ pub(super) fn exchange(stream: &mut TcpStream, place: &mut Place) -> Result<Dura
     Ok(time)
 }
 
-/// Sends all back until the connection ends.
+/// Sends everything back until the connection ends.
 pub(super) fn echo(mut stream: TcpStream) -> Result<()> {
     let mut bytes = [0; SIZE];
     loop {

@@ -1,5 +1,5 @@
-//! Redis through the tunnel, loaded by redis-benchmark. It counts the replies
-//! and does not look into them: these bytes alone are not verified.
+//! Redis through the tunnel, loaded by redis-benchmark. redis-benchmark counts the
+//! replies without a look at their content: only these bytes are not verified.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -8,12 +8,12 @@ use super::{Load, Values};
 use crate::Result;
 use crate::peers::{Peer, Tunnel};
 
-/// Requests of each kind and second that are asked for, without pipelining.
+/// The number of requests of each kind to ask for in a second, without pipelining.
 const PER_SECOND: f64 = 20_000.0;
-/// SET and GET.
+/// The kinds are SET and GET.
 const KINDS: f64 = 2.0;
 
-/// How redis-benchmark is called.
+/// The options of redis-benchmark.
 #[derive(Clone, Copy)]
 struct Clients {
     count: usize,
@@ -45,8 +45,8 @@ pub fn many(load: &Load, peer: &Peer) -> Result<Values> {
 /// CPU seconds for 100,000 requests, and requests a second.
 fn run(load: &Load, peer: &Peer, clients: Clients) -> Result<(f64, f64)> {
     let tunnel = peer.start(&load.folder, load.redis)?;
-    // What the connections themselves cost is found by a run that does little
-    // more than to open them, and taken off.
+    // A run that does little more than open the connections shows their cost, which is
+    // subtracted.
     let few = clients.count * clients.pipelined;
     let faster = if clients.pipelined > 1 { 10.0 } else { 1.0 };
     let requests = few + (load.time.as_secs_f64() * PER_SECOND * faster) as usize;
@@ -80,11 +80,11 @@ fn benchmark(tunnel: &Tunnel, clients: Clients, requests: usize) -> Result<(Dura
     if rates.len() as f64 != KINDS {
         return Err(format!("redis-benchmark said: {text}").into());
     }
-    // As many requests of each kind.
+    // Both kinds have the same number of requests.
     Ok((cpu, KINDS / rates.iter().map(|rate| 1.0 / rate).sum::<f64>()))
 }
 
-/// The second field: `"SET","41339.39",…`.
+/// The second field of a line: `"SET","41339.39",…`.
 fn rate(line: &str) -> Option<f64> {
     line.split(',').nth(1)?.trim_matches('"').parse().ok()
 }

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::peers::{Peer, Tunnel};
 
 const AT_ONCE: usize = 32;
-/// More would meet ports that still wait after their last connection.
+/// With more connections, ports would be needed again while they are still in `TIME_WAIT`.
 const MOST: usize = 10_000;
 
 pub fn run(load: &Load, peer: &Peer) -> Result<Values> {
@@ -19,7 +19,7 @@ pub fn run(load: &Load, peer: &Peer) -> Result<Values> {
     let tunnel = peer.start(&load.folder, listener.local_addr()?)?;
     for _ in 0..AT_ONCE {
         let listener = listener.try_clone()?;
-        // It ends when nobody comes any more.
+        // The thread ends when no more connections come.
         thread::spawn(move || while answer(&listener).is_ok() {});
     }
     one(&tunnel, 0)?;
@@ -71,7 +71,7 @@ fn one(tunnel: &Tunnel, number: usize) -> Result<Duration> {
 fn answer(listener: &TcpListener) -> std::io::Result<()> {
     let mut stream = accept(listener)?;
     let mut byte = [0];
-    // A client that gives up is for the client to report.
+    // A client that gives up reports that itself.
     while let Ok(1) = stream.read(&mut byte) {
         if stream.write_all(&byte).is_err() {
             break;

@@ -1,6 +1,6 @@
-//! What is measured: ours and what a user would take instead, each as a pair of
-//! processes on loopback, with the settings that are best for it. None of them
-//! writes a line for each connection.
+//! The peers that are measured: ours and its alternatives, each as a pair of processes on
+//! loopback, with the settings that suit it best. None of them writes a log line for each
+//! connection.
 
 mod haproxy;
 mod ssh;
@@ -15,13 +15,13 @@ use std::time::Duration;
 use crate::Result;
 use crate::process::{Process, free_ports, loopback};
 
-/// Where scripts/bench unpacks it: installed, it would take the place of ours.
+/// The folder to which scripts/bench unpacks it: an installed package would replace ours.
 const DEBIAN_SPIPED: &str = "target/bench/debian/usr/bin/spiped";
 
 /// A kind of tunnel.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// As the tables have it, and `--peers`.
+    /// The name in the tables and in `--peers`.
     pub name: String,
     kind: Kind,
 }
@@ -36,13 +36,13 @@ enum Kind {
         of_sender: Vec<String>,
         cipher: &'static str,
     },
-    /// Debian's, in C.
+    /// Debian's spiped, in C.
     Spiped,
     Haproxy(Tls),
-    /// With that suite of TLS 1.3.
+    /// With this suite of TLS 1.3.
     Stunnel(&'static str),
     Ssh,
-    /// A process for each connection.
+    /// socat, with one process for each connection.
     Socat,
 }
 
@@ -56,13 +56,13 @@ enum Tls {
 /// The two processes of a tunnel.
 #[derive(Clone, Copy, Debug)]
 pub enum Side {
-    /// Where the client connects to.
+    /// The process to which the client connects.
     Client,
-    /// Which connects to the server.
+    /// The process that connects to the server.
     Server,
 }
 
-/// Where a tunnel leads: client → entry → middle → target.
+/// The way through a tunnel: client → entry → middle → target.
 #[derive(Clone, Copy, Debug)]
 struct Route {
     entry: u16,
@@ -71,7 +71,7 @@ struct Route {
 }
 
 impl Route {
-    /// Where that side listens, and where it connects to.
+    /// The address on which that side listens, and the address to which it connects.
     fn of(self, side: Side) -> (u16, u16) {
         match side {
             Side::Client => (self.entry, self.middle),
@@ -83,11 +83,11 @@ impl Route {
 /// A build of ours: `--ours [NAME=]PATH [ARGUMENTS] [-e ARGUMENTS]`.
 #[derive(Clone, Debug)]
 pub struct Build {
-    /// What it is called in the tables.
+    /// The name in the tables.
     pub name: String,
     program: PathBuf,
     arguments: Vec<String>,
-    /// Further ones that a receiver does not take.
+    /// Further options that a receiver does not take.
     of_sender: Vec<String>,
 }
 
@@ -98,7 +98,7 @@ impl std::str::FromStr for Build {
         let mut words = text.split_whitespace();
         let first = words.next().ok_or("the path of spiped is missing")?;
         let (name, program) = first.split_once('=').unwrap_or(("ours", first));
-        // Peers are started from elsewhere.
+        // Peers are started in another folder, so the path must be absolute.
         let program = fs::canonicalize(program).map_err(|error| format!("{program}: {error}"))?;
         let mut arguments: Vec<_> = words.map(str::to_owned).collect();
         let both = arguments.iter().position(|word| word == "-e").unwrap_or(arguments.len());
@@ -107,7 +107,7 @@ impl std::str::FromStr for Build {
     }
 }
 
-/// All there are, the builds of ours first.
+/// All peers, the builds of ours first.
 pub fn all(builds: &[Build]) -> Vec<Peer> {
     let mut peers = Vec::new();
     for (suffix, cipher) in [("", "aes-256-gcm"), ("-chacha", "chacha20-poly1305")] {
@@ -132,7 +132,7 @@ pub fn all(builds: &[Build]) -> Vec<Peer> {
 }
 
 impl Peer {
-    /// As a reader knows it.
+    /// The name for readers.
     pub fn title(&self) -> String {
         match &self.kind {
             Kind::Direct => "no tunnel".into(),
@@ -154,30 +154,30 @@ impl Peer {
         }
     }
 
-    /// The options it was given beside those that it needs, if it is ours.
+    /// The options of a build of ours, beside the ones that it needs.
     pub fn options(&self) -> String {
         let Kind::Ours { arguments, of_sender, .. } = &self.kind else { return String::new() };
         let of_sender = of_sender.iter().map(|word| format!("{word} (sender)"));
         arguments.iter().cloned().chain(of_sender).collect::<Vec<_>>().join(" ")
     }
 
-    /// Whether it is the pipe this project is.
+    /// Whether the peer is the pipe of this project.
     pub fn is_ours(&self) -> bool {
         matches!(self.kind, Kind::Ours { .. })
     }
 
-    /// The program, if it is ours.
+    /// The program, if the peer is ours.
     pub fn program(&self) -> Option<&Path> {
         if let Kind::Ours { program, .. } = &self.kind { Some(program) } else { None }
     }
 
-    /// Whether its processes end with their connections, and cannot be asked
-    /// afterwards what they have cost.
+    /// Whether the peer's processes end with their connections, so that they cannot be
+    /// asked afterwards what they have cost.
     pub fn forks(&self) -> bool {
         matches!(self.kind, Kind::Socat)
     }
 
-    /// Whether nobody on the way can read it.
+    /// Whether the bytes on the wire are encrypted.
     pub fn is_encrypted(&self) -> bool {
         !matches!(self.kind, Kind::Haproxy(Tls::Off) | Kind::Socat | Kind::Direct)
     }
@@ -187,7 +187,7 @@ impl Peer {
         matches!(self.kind, Kind::Direct)
     }
 
-    /// The same with further arguments, if it is ours.
+    /// The peer with further arguments, if it is ours.
     pub fn with(&self, more: &[&str]) -> Self {
         let mut peer = self.clone();
         if let Kind::Ours { arguments, .. } = &mut peer.kind {
@@ -196,7 +196,7 @@ impl Peer {
         peer
     }
 
-    /// What is said by the program of its version; nothing if it is not there.
+    /// The program's own text about its version; `None` if the program is missing.
     pub fn version(&self) -> Option<String> {
         let (program, argument) = match &self.kind {
             Kind::Direct => return Some(String::new()),
@@ -204,7 +204,7 @@ impl Peer {
             Kind::Spiped => (DEBIAN_SPIPED.into(), "-v"),
             Kind::Haproxy(_) => ("haproxy".into(), "-v"),
             Kind::Stunnel(_) => ("stunnel4".into(), "-version"),
-            // sshd has no option for it, and comes from the same source.
+            // sshd has no option for its version, and comes from the source of ssh.
             Kind::Ssh if !Path::new(ssh::SSHD).exists() => return None,
             Kind::Ssh => ("ssh".into(), "-V"),
             Kind::Socat => ("socat".into(), "-V"),
@@ -214,7 +214,7 @@ impl Peer {
         String::from_utf8_lossy(&text).lines().next().map(str::to_owned)
     }
 
-    /// Starts both sides, with what they need in that folder, before `target`.
+    /// Starts both sides in front of `target`, with their files in this folder.
     pub fn start(&self, folder: &Path, target: SocketAddr) -> Result<Tunnel> {
         if self.is_direct() {
             return Ok(Tunnel { entry: target, processes: vec![] });
@@ -245,7 +245,7 @@ impl Peer {
             }
             Kind::Spiped => {
                 let mut command = spiped(DEBIAN_SPIPED, side, route, folder);
-                // A thousand handshakes at once take it more than its 5 s.
+                // A thousand handshakes at once take it longer than its limit of 5 s.
                 command.extend(["-o", "60"].map(str::to_owned));
                 Ok(command)
             }
@@ -272,7 +272,7 @@ fn spiped(program: &str, side: Side, route: Route, folder: &Path) -> Vec<String>
         .collect()
 }
 
-/// With buffers as large as they are worth.
+/// With buffers that are as large as is useful.
 fn socat((listen, connect): (u16, u16)) -> Vec<String> {
     let socket = "nodelay,bind=127.0.0.1";
     format!(
@@ -284,20 +284,20 @@ fn socat((listen, connect): (u16, u16)) -> Vec<String> {
     .collect()
 }
 
-/// A tunnel that runs.
+/// A running tunnel.
 pub struct Tunnel {
-    /// Where the client connects to.
+    /// The address to which the client connects.
     pub entry: SocketAddr,
     processes: Vec<Process>,
 }
 
 impl Tunnel {
-    /// The processor time of both sides so far; none without a tunnel.
+    /// The processor time of both sides so far; zero without a tunnel.
     pub fn cpu(&self) -> Result<Duration> {
         self.processes.iter().map(Process::cpu).sum()
     }
 
-    /// What it has used since it had used `before`.
+    /// The processor time that both sides have used since `before`.
     pub fn cpu_since(&self, before: Duration) -> Result<Duration> {
         Ok(self.cpu()?.checked_sub(before).ok_or("a process of it is gone")?)
     }

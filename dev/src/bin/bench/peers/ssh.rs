@@ -1,4 +1,4 @@
-//! `ssh -L` to an sshd of its own: all connections share one of TCP.
+//! `ssh -L` to an sshd of its own: all connections share one TCP connection.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use nix::unistd::{Uid, User};
 use super::{Route, Side};
 use crate::Result;
 
-/// sshd starts itself again for each client, and so wants its absolute path.
+/// sshd starts itself again for each client, so it needs its absolute path.
 pub const SSHD: &str = "/usr/sbin/sshd";
 const CIPHER: &str = "aes256-gcm@openssh.com";
 
@@ -26,7 +26,7 @@ pub fn command(side: Side, route: Route, folder: &Path) -> Result<Vec<String>> {
                      StrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\n"
                 ),
             )?;
-            // Where sshd, started by root, gives up its rights.
+            // An sshd that root has started drops its privileges in this folder.
             drop(fs::create_dir("/run/sshd"));
             format!("{SSHD} -D -e -f {path}")
         }

@@ -1,22 +1,22 @@
-//! The charts: a panel for each figure, a bar for each that was measured.
+//! The charts: one panel for each figure, with one bar for each peer.
 
 use super::figures::{Better, Figure};
 use super::results::{Found, Results, Subject};
 use super::{short, table};
 
-/// Room for the names on the left of bars.
+/// The width of the names on the left of the bars.
 const NAMES: f64 = 200.0;
-/// The longest bar.
+/// The width of the longest bar.
 const BARS: f64 = 190.0;
-/// Right of it: its number, and a gap.
+/// The width of the number on the right of a bar, with a gap.
 const NUMBER: f64 = 80.0;
 const LINE: f64 = 20.0;
-/// Above all panels.
+/// The height above all panels.
 const TOP: f64 = 54.0;
-/// Above the bars of a panel.
+/// The height above the bars of a panel.
 const HEAD: f64 = 46.0;
 const MARGIN: f64 = 20.0;
-/// In a row the names stand at the first panel.
+/// The panels in a row; only the first has the names.
 const COLUMNS: usize = 3;
 
 /// An SVG for a light background.
@@ -60,7 +60,7 @@ fn bars<'a>(results: &'a Results, figure: &Figure) -> Vec<Bar<'a>> {
     results.peers.iter().map(bar).collect()
 }
 
-/// Where the bar with this number begins.
+/// The vertical position of the bar with this number.
 fn line(top: f64, index: usize) -> f64 {
     top + HEAD - 6.0 + index as f64 * LINE
 }

@@ -1,10 +1,10 @@
-//! What is measured, and how it is called.
+//! The figures, and their names.
 
-/// Something that was measured.
+/// A figure that is measured.
 pub struct Figure {
-    /// As in JSON and `--only`: measure/unit.
+    /// The name in JSON and `--only`: measure/unit.
     pub id: &'static str,
-    /// What was done.
+    /// The load that was measured.
     pub what: &'static str,
     pub unit: &'static str,
     pub better: Better,
@@ -35,7 +35,7 @@ const fn figure(
     Figure { id, what, unit, better }
 }
 
-/// All of them, in the order they are shown.
+/// All figures, in the order of the page.
 pub const FIGURES: &[Figure] = &[
     figure("bulk-1/cpu", "bulk, 1 connection", CPU_PER_GB, Lower),
     figure("bulk-1/speed", "bulk, 1 connection", SPEED, Higher),
@@ -117,10 +117,10 @@ pub const FIGURES: &[Figure] = &[
     figure("threads-2/speed", "bulk, 4 connections, --threads 2", SPEED, Higher),
 ];
 
-/// Those that README shows.
+/// The figures that README shows.
 const README: &[&str] = &["bulk-1/cpu", "redis/cpu", "ping/p50"];
 
-/// Those that one line for each peer shows, and the large chart.
+/// The figures in the table with one line for each peer, and in the large chart.
 const MAIN: &[&str] = &[
     "bulk-1/cpu",
     "bulk-1/speed",
@@ -137,13 +137,13 @@ const MAIN: &[&str] = &[
 ];
 
 impl Figure {
-    /// What, and in what.
+    /// The load and the unit.
     pub fn title(&self) -> String {
         format!("{}: {}", self.what, self.unit)
     }
 }
 
-/// Those of README.
+/// The figures of README.
 pub fn of_readme() -> impl Iterator<Item = &'static Figure> {
     README.iter().filter_map(|id| FIGURES.iter().find(|figure| figure.id == *id))
 }

@@ -1,4 +1,4 @@
-//! Everything, for programs.
+//! All results, for programs.
 
 use serde_json::{Value, json};
 

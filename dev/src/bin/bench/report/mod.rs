@@ -1,4 +1,4 @@
-//! What a run has found: JSON, and what is made of it: tables, charts, README's part.
+//! The results of a run: JSON, and the files made from it: tables, charts, README's part.
 
 mod chart;
 mod figures;
@@ -20,17 +20,17 @@ use crate::measure::Values;
 use crate::peers::Peer;
 use results::Results;
 
-/// All that was measured: by figure and peer, round by round.
+/// All samples, by figure and peer, round by round.
 #[derive(Default)]
 pub struct Samples {
     values: BTreeMap<(&'static str, String), BTreeMap<usize, f64>>,
-    /// What did not come to a figure, and why.
+    /// The figures that could not be measured, and why.
     pub failures: Vec<String>,
-    /// How many rounds it took.
+    /// The number of rounds.
     pub rounds: usize,
 }
 
-/// Values in the order of their size, at least one.
+/// At least one value, in ascending order.
 pub struct Spread {
     pub min: f64,
     pub median: f64,
@@ -40,7 +40,7 @@ pub struct Spread {
 impl Samples {
     pub fn add(&mut self, peer: &Peer, values: Values) {
         let round = self.rounds;
-        // Without a tunnel there is none to use the processor.
+        // Without a tunnel, no process of a tunnel uses the processor.
         let has_tunnel = !peer.is_direct();
         let known =
             values.into_iter().filter(|(figure, _)| has_tunnel || !figure.ends_with("/cpu"));
@@ -54,7 +54,7 @@ impl Samples {
         self.failures.push(text);
     }
 
-    /// What was measured of that peer, by round.
+    /// The samples of a peer, by round.
     fn of(&self, figure: &'static str, peer: &str) -> Option<&BTreeMap<usize, f64>> {
         self.values.get(&(figure, peer.to_owned()))
     }
@@ -63,7 +63,7 @@ impl Samples {
         Spread::of(self.of(figure, peer)?.values().copied())
     }
 
-    /// One divided by the other within each round.
+    /// The ratios of two peers within each round.
     fn ratio(&self, figure: &'static str, one: &str, other: &str) -> Option<Spread> {
         let (one, other) = (self.of(figure, one)?, self.of(figure, other)?);
         Spread::of(one.iter().filter_map(|(round, value)| Some(value / other.get(round)?)))
@@ -83,16 +83,16 @@ impl Spread {
 
 pub use json::all as json;
 
-/// Where the report goes.
+/// The destination of the report.
 pub enum Output<'a> {
-    /// All of it to this folder.
+    /// All files go to this folder.
     Folder(&'a Path),
-    /// The figures of this project: to `dev/figures` and README.
+    /// The published figures go to `dev/figures` and README.
     Published,
 }
 
-/// Prints the tables, and writes them, the charts, README's part, and the JSON that all
-/// of it is made of.
+/// Prints the tables, and writes them, the charts, README's part, and the JSON from which
+/// all of them are made.
 pub fn write(json: &Value, output: &Output<'_>) -> Result<()> {
     let results = Results::read(json)?;
     let folder = match output {
@@ -115,7 +115,7 @@ pub fn write(json: &Value, output: &Output<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Three digits that count.
+/// Three significant digits.
 fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),

@@ -1,4 +1,4 @@
-//! README's part: a small table, and what has to be said with it.
+//! README's part: a small table, and the notes that it needs.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use super::results::Results;
 use super::{figures, table};
 use crate::Result;
 
-/// What README has around its part.
+/// The comments around the part in README.
 const BEGIN: &str = "<!-- Made by scripts/bench --publish, from dev/figures/bench.json. -->\n";
 const END: &str = "<!-- Until here. -->";
 
@@ -30,7 +30,7 @@ pub fn part(results: &Results) -> String {
     parts.join("\n\n") + "\n"
 }
 
-/// Why a figure may be better than that of no tunnel.
+/// The reason why a figure may be better than the one without a tunnel.
 fn busy_poll(results: &Results) -> String {
     let has_busy_poll = |peer: &&super::results::Subject| peer.options.contains("--busy-poll");
     if !results.peers.iter().any(|peer| has_busy_poll(&peer)) {
@@ -42,7 +42,7 @@ fn busy_poll(results: &Results) -> String {
         .into()
 }
 
-/// Puts the part into README, in place of the one before.
+/// Replaces the old part in README.
 pub fn replace(readme: &Path, part: &str) -> Result<()> {
     let text = fs::read_to_string(readme)?;
     let missing = || format!("{} has no part for the figures", readme.display());

@@ -1,46 +1,46 @@
-//! What `bench.json` says. Tables and charts are made of it alone, so a run that is
-//! over can be shown again.
+//! The content of `bench.json`. Tables and charts are made from it alone, so that a
+//! finished run can be shown again.
 
 use serde_json::Value;
 
 use super::figures::{FIGURES, Figure};
 use crate::Result;
 
-/// A run that is over.
+/// A finished run.
 pub struct Results {
-    /// The machine, the day, how often and how long was measured.
+    /// The machine, the day, the number of rounds and the time of each load.
     pub machine: Value,
-    /// The first one is what the others are compared with.
+    /// The first peer is compared with the others.
     pub peers: Vec<Subject>,
     pub targets: Vec<Target>,
-    /// What could not be measured, and why.
+    /// The figures that could not be measured, and why.
     pub failures: Vec<String>,
     figures: Vec<Value>,
 }
 
-/// One that was measured.
+/// A peer that was measured.
 pub struct Subject {
-    /// As in `--peers`.
+    /// The name in `--peers`.
     name: String,
-    /// As a reader knows it.
+    /// The name for readers.
     pub title: String,
     pub is_ours: bool,
-    /// Whether nobody on the way can read what it carries.
+    /// Whether the bytes on the wire are encrypted.
     pub is_encrypted: bool,
-    /// The options it ran with that are not its defaults.
+    /// The options of the run that are not defaults.
     pub options: String,
 }
 
-/// The least, the median and the most of all rounds.
+/// The minimum, the median and the maximum of all rounds.
 pub struct Found {
     pub min: f64,
     pub median: f64,
     pub max: f64,
-    /// The first one's figure by this one's.
+    /// The first peer's figure, divided by this one's.
     pub ratio: Option<f64>,
 }
 
-/// A bound, and what was found.
+/// A bound, and the result.
 pub struct Target {
     pub what: String,
     pub wanted: String,
@@ -73,13 +73,13 @@ impl Results {
     pub fn machine(&self) -> String {
         let fact = |key: &str| text(&self.machine[key]);
         let (cpu, kernel) = (fact("cpu"), fact("kernel"));
-        // Of the kernel's release, what everybody knows.
+        // Only the well-known part of the kernel's release.
         let kernel: Vec<_> = kernel.splitn(3, '.').take(2).collect();
         let (cores, kernel) = (&self.machine["cores"], kernel.join("."));
         format!("{cores} cores of {cpu}, Linux {kernel}, loopback; {}", fact("date"))
     }
 
-    /// How it was measured.
+    /// The description of the measurement.
     pub fn method(&self) -> String {
         let fact = |key: &str| &self.machine[key];
         format!(
@@ -129,7 +129,7 @@ impl Target {
     }
 }
 
-/// The name of a peer or a figure as a reader knows it; any other word as it is.
+/// The readers' name of a peer or a figure; any other word stays unchanged.
 fn in_full(word: &str, peers: &[Subject]) -> String {
     let (name, colon) = word.strip_suffix(':').map_or((word, ""), |name| (name, ":"));
     let peer = peers.iter().find(|peer| peer.name == name).map(|peer| peer.title.clone());

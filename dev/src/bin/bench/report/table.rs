@@ -4,13 +4,13 @@ use super::figures::{self, Better, FIGURES, Figure};
 use super::results::{Found, Results};
 use super::short;
 
-/// Whose bytes anyone on the way can read.
+/// The note about relays of plaintext.
 pub const PLAINTEXT: &str = "haproxy and socat relay plaintext here.";
 
-/// Who asks it.
+/// The note about redis-benchmark.
 pub const REDIS: &str = "Redis is asked by redis-benchmark with these options.";
 
-/// Medians of the main figures, the goals, and each figure by itself.
+/// The medians of the main figures, the goals, and each figure by itself.
 pub fn all(results: &Results) -> String {
     let main: Vec<_> = figures::main().collect();
     let mut parts = vec![
@@ -34,7 +34,7 @@ pub fn all(results: &Results) -> String {
     parts.join("\n\n") + "\n"
 }
 
-/// With which options ours ran, where they are not the defaults.
+/// The options of ours that are not defaults.
 pub fn options(results: &Results) -> String {
     let peers = results.peers.iter().filter(|peer| !peer.options.is_empty());
     let lines: Vec<_> =
@@ -42,7 +42,7 @@ pub fn options(results: &Results) -> String {
     lines.join("\n")
 }
 
-/// A line for each that was measured, with the medians of these figures.
+/// One line for each peer, with the medians of these figures.
 pub fn overview(results: &Results, figures: &[&Figure]) -> String {
     let is_there =
         |figure: &&&Figure| results.peers.iter().any(|peer| results.found(figure, peer).is_some());

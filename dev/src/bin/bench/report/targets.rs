@@ -1,4 +1,4 @@
-//! What was to be reached, and whether it is.
+//! The targets of the project, and whether they are reached.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +14,13 @@ struct Target {
 
 #[derive(Clone, Copy)]
 enum Against {
-    /// The same figure of that peer.
+    /// The figure of this peer.
     Peer(&'static str),
-    /// The same, and taken off both what it is without a tunnel.
+    /// The figure of this peer; the figure without a tunnel is subtracted from both.
     AddedBy(&'static str),
     /// Another figure of ours.
     Own(&'static str),
-    /// Nothing: the factor is the bound.
+    /// Nothing: the factor itself is the bound.
     Nothing,
 }
 
@@ -33,7 +33,8 @@ enum Bound {
 use Against::{AddedBy, Nothing, Own, Peer};
 use Bound::{AtLeast, AtMost};
 
-/// Which of ours (`""`, `"-chacha"`), which figures, against what.
+/// The kind of ours (`""`, `"-chacha"`), the figures, what they are compared with, and
+/// the bound.
 type Row = (&'static str, &'static [&'static str], Against, Bound, f64);
 
 const BULK_CPU: &[&str] = &["bulk-1/cpu", "bulk-4/cpu", "both-ways/cpu"];
@@ -58,7 +59,7 @@ const TARGETS: &[Row] = &[
     ("", BULK_SPEED, Peer("haproxy"), AtLeast, 1.2),
     ("", &["ping/p50"], AddedBy("haproxy"), AtMost, 0.6),
     ("", &["ping/p99"], AddedBy("haproxy"), AtMost, 1.0),
-    // Whether --busy-poll may be had on this host, where builds have these names:
+    // These rows show whether --busy-poll pays on this host, with builds of these names:
     // --ours 'busy-poll=PATH --busy-poll' --ours without-busy-poll=PATH.
     ("", &["sparse/cpu"], Peer("without-busy-poll"), AtMost, 1.1),
     ("", BUSY, Peer("without-busy-poll"), AtMost, 1.2),
@@ -74,19 +75,20 @@ const TARGETS: &[Row] = &[
     ("", &["threads-2/speed"], Own("threads-1/speed"), AtLeast, 1.0),
 ];
 
-/// A target and what was found.
+/// A target and its result.
 pub struct Outcome {
-    /// Whose figure: `ours-chacha`.
+    /// The peer that the target is for: `ours-chacha`.
     pub peer: String,
     pub figure: &'static str,
-    /// As `at most 0.85 of haproxy`.
+    /// The bound in words: `at most 0.85 of haproxy`.
     pub wanted: String,
     pub found: Spread,
     /// Whether the median is within the bound.
     pub met: bool,
 }
 
-/// What became of each target of that peer, one of ours, that could be asked.
+/// The results of all targets of a peer, which is one of ours, as far as they were
+/// measured.
 pub fn outcomes(samples: &Samples, peer: &str) -> Vec<Outcome> {
     let own = peer.find("-chacha").and_then(|start| peer.get(start..)).unwrap_or_default();
     let targets = TARGETS.iter().filter(|row| row.0 == own).flat_map(
