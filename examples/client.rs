@@ -1,12 +1,12 @@
-//! The protocol library in use: a client that speaks with a receiver by itself.
+//! An example of the protocol as a library: a client that talks to a receiver directly.
 //!
 //! ```sh
 //! echo PING | cargo run --example client -- 192.0.2.1:6379 redis.key
 //! ```
 //!
-//! The client sends standard input as one record and prints what the server behind the
-//! receiver answers. The steps I1 to I4 and B3 are those of [`spiped::protocol`]. Key
-//! files are read as they are; `spiped` itself also checks who else can read them.
+//! The client sends standard input as one record and prints the answer of the server
+//! behind the receiver. [`spiped::protocol`] describes the steps I1 to I4 and B3. The
+//! client reads any key file; `spiped` itself also refuses files that others can read.
 #![allow(clippy::print_stderr, reason = "errors are shown")]
 
 use std::error::Error;
@@ -47,7 +47,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     tunnel.read_exact(&mut message_2).map_err(no_answer)?;
     let mut session = initiator.finish(&message_2)?;
 
-    // I3 and B3: OPEN, the stream, and its end. DATA is sealed in place.
+    // I3 and B3: OPEN, the stream, and its END. DATA is sealed in place.
     tunnel.write_all(&session.sealer.seal_open()?)?;
     if !input.is_empty() {
         let mut data = [&[0; PREFIX], input.as_slice(), &[0; SUFFIX]].concat();
@@ -63,7 +63,7 @@ fn run() -> Result<(), Box<dyn Error>> {
             Record::Data(stream) => io::stdout().write_all(&record[stream])?,
             Record::End => return Ok(()),
             Record::Abort(reason) => return Err(reason.to_string().into()),
-            // No responder sends the first two: its opener refuses them.
+            // No responder sends the first two: the opener refuses them. OPENED needs nothing.
             Record::Ready | Record::Open | Record::Opened => {}
         }
     }
