@@ -64,7 +64,7 @@ fn command_lines_that_cannot_be_are_named() {
 
 /// The error names the nearest option, command or variable.
 #[test]
-fn what_is_mistyped_is_told_with_what_was_meant() {
+fn a_mistyped_word_is_reported_with_the_nearest_one() {
     for (typed, meant) in [("--chipher", "--cipher"), ("keygne", "keygen")] {
         let output = spiped(&[typed, "x"]);
         refused(&output, 64, typed);
@@ -135,7 +135,7 @@ fn a_message_names_what_the_operator_wrote() {
 
 /// Nobody must mistake this for an encrypted connection.
 #[test]
-fn plaintext_that_passes_the_bounds_of_the_host_is_told() {
+fn plaintext_that_leaves_the_host_is_warned_of() {
     let folder = Folder::new();
     let key = folder.shared_key();
     let key = key.to_str().unwrap();
@@ -289,7 +289,7 @@ fn a_target_that_is_down_resets_the_client_at_once() {
 /// A target that is down and clients that retry for ever do not fill the log: it has at
 /// most 20 lines a second, and the next line counts the suppressed ones.
 #[test]
-fn repeated_failures_are_counted_and_not_all_said() {
+fn repeated_failures_are_counted_and_not_all_logged() {
     let folder = Folder::new();
     let pipe = Pipe::to(&folder, nobody());
     let started = Instant::now();

@@ -68,7 +68,7 @@ fn fish_completes_options_and_subcommands() {
 }
 
 #[test]
-fn zsh_loads_them_by_their_names() {
+fn zsh_loads_completions_by_their_names() {
     need("zsh", "zsh");
     let folder = Folder::new();
     for name in NAMES {

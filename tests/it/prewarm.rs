@@ -130,7 +130,7 @@ fn a_connection_waits_for_no_handshake() {
 }
 
 #[test]
-fn what_is_taken_is_replaced() {
+fn a_taken_session_is_replaced() {
     let line = Line::with("2", &[], &[]);
     line.seen.ready(2);
     let descriptors = line.sender.descriptors();
@@ -145,7 +145,7 @@ fn what_is_taken_is_replaced() {
 
 /// More clients than sessions come at once: the other clients make their own.
 #[test]
-fn who_finds_none_is_served_as_without() {
+fn clients_without_a_ready_session_are_served() {
     let line = Line::with("1", &[], &[]);
     line.seen.ready(1);
     let mut clients: Vec<_> = (0..20).map(|_| line.sender.connect()).collect();
@@ -199,7 +199,7 @@ fn again(before: &Daemon, folder: &Folder, target: SocketAddr) -> Daemon {
 
 /// Both ends get another key: none of the old sessions is used.
 #[test]
-fn a_new_key_replaces_them_all() {
+fn a_new_key_replaces_all_sessions() {
     let line = Line::with("3", &[], &[]);
     line.seen.ready(3);
     fs::copy(line.folder.key("new.key"), line.folder.shared_key()).unwrap();

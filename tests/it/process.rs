@@ -265,7 +265,7 @@ fn with_signals(how: &str, key: &Path) -> Daemon {
 
 /// Otherwise only KILL would end the process.
 #[test]
-fn signals_that_were_blocked_at_the_start_are_heard() {
+fn signals_that_were_blocked_at_the_start_are_handled() {
     let folder = Folder::new();
     for end in ["TERM", "INT"] {
         let key = folder.shared_key();
@@ -593,7 +593,7 @@ fn each_line_of_the_json_log_is_an_object() {
 }
 
 #[test]
-fn quiet_leaves_out_what_is_well_and_verbose_adds_probes() {
+fn quiet_leaves_out_successes_and_verbose_adds_probes() {
     let folder = Folder::new();
     let key = folder.shared_key();
     let cases: [(&[&str], [bool; 3]); 3] = [
@@ -746,7 +746,7 @@ fn what_is_typed_goes_before_a_wrong_variable() {
 /// An empty variable counts as unset: `NAME=${UNSET}` in a file for systemd or a
 /// container gives one.
 #[test]
-fn an_empty_variable_is_as_none() {
+fn an_empty_variable_counts_as_unset() {
     let variables: Vec<_> = options_of(Path::new(SPIPED), "")
         .iter()
         .filter_map(|option| option.strip_prefix("--"))

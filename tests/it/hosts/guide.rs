@@ -6,7 +6,7 @@ use crate::support::hosts::{Cable, Host, Hosts, hosts_can_be};
 use crate::support::{Lines, need, signal, wait_until};
 
 #[test]
-fn two_hosts_come_up_again_whatever_befalls_either() {
+fn two_hosts_come_up_again_whatever_happens_to_either() {
     if !hosts_can_be("the guide's two hosts") {
         return;
     }

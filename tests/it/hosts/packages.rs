@@ -219,7 +219,7 @@ fn write_units(host: &Host) {
 }
 
 #[test]
-fn who_comes_from_spiped_1_6_is_told_what_the_next_restart_does() {
+fn users_of_spiped_1_6_are_told_what_the_next_restart_does() {
     if !hosts_can_be("coming from Debian's spiped") {
         return;
     }

@@ -15,7 +15,7 @@ const BULK: &[u8] = b"bulk";
 const PING: &[u8] = b"ping";
 
 #[test]
-fn who_is_small_does_not_wait_for_all_who_are_large() {
+fn small_requests_do_not_wait_for_all_large_flows() {
     let flows = knob("TEST_FLOWS", 200);
     raise_own_limit(flows * 4 + 200);
     let folder = Folder::new();

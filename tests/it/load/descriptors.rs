@@ -267,7 +267,7 @@ fn connects_to_many_addresses_stay_within_the_descriptors() {
 /// The kernel refuses every accept for reasons of its own, as in a sandbox: the end logs
 /// that, and does not spin.
 #[test]
-fn an_accept_that_is_forbidden_is_said_and_tried_in_peace() {
+fn a_forbidden_accept_is_logged_and_retried_slowly() {
     let folder = Folder::new();
     let mut command = Command::new(SPIPED);
     command.args(["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:9", "-k"]);

@@ -13,7 +13,7 @@ const CLIENTS: usize = 20;
 /// Open connections go on and end by themselves; no new connection is accepted; a HUP in
 /// the meantime does no harm.
 #[test]
-fn what_is_open_goes_on_while_it_drains() {
+fn open_connections_go_on_while_it_drains() {
     let folder = Folder::new();
     let server = Server::echo();
     let mut pipe = Pipe::with(&folder, server.address, &["--drain-timeout", "60"]);
@@ -72,7 +72,7 @@ fn a_stranger_does_not_hold_up_the_end() {
 
 /// A connection that does not end by itself is reset when the time is over.
 #[test]
-fn who_does_not_end_in_time_is_reset() {
+fn connections_that_do_not_end_in_time_are_reset() {
     let mut stage = Stage::new("0.5");
     let started = Instant::now();
     stage.pipe.receiver.signal("TERM");

@@ -22,7 +22,7 @@ fn a_thousand_connections_at_once_are_served() {
 /// for peers that have not proved the key (150): they must not take slots from each
 /// other.
 #[test]
-fn a_storm_larger_than_the_places_for_strangers_is_served() {
+fn a_storm_larger_than_the_slots_for_strangers_is_served() {
     let folder = Folder::new();
     let server = Server::echo();
     let key = folder.shared_key();

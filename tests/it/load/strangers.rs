@@ -64,7 +64,7 @@ const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 /// One address has more silent peers than slots. The surplus is parked; while these peers
 /// wait, and before any slot is taken away, other peers are served.
 #[test]
-fn who_is_beyond_the_quota_of_its_address_keeps_no_other_waiting() {
+fn peers_beyond_the_quota_of_their_address_keep_no_other_waiting() {
     raise_own_limit(2000);
     let folder = Folder::new();
     let target = Server::echo();
@@ -99,7 +99,7 @@ fn who_is_beyond_the_quota_of_its_address_keeps_no_other_waiting() {
 
 /// A flood of connections from one address takes no descriptors that connections need.
 #[test]
-fn who_is_parked_gives_way_to_connections() {
+fn parked_peers_give_way_to_connections() {
     let folder = Folder::new();
     let target = Server::echo();
     let key = folder.shared_key();

@@ -203,7 +203,7 @@ fn a_target_that_does_not_read_for_longer_than_a_minute_is_not_cut() {
 /// A peer on a unix socket, at either end, gives up while the other side sends nothing: a
 /// server that hangs, a client that keeps its connection.
 #[test]
-fn who_is_gone_from_a_unix_socket_is_noticed_in_about_a_minute() {
+fn a_peer_gone_from_a_unix_socket_is_noticed_in_about_a_minute() {
     const CLIENTS: usize = 10;
     let folder = Folder::new();
     let path = |name: &str| folder.path(name).to_str().unwrap().to_owned();

@@ -105,7 +105,7 @@ fn connections_come_from_the_address_that_was_asked_for() {
 /// A subscriber that hears nothing for a long time (`TEST_IDLE_SECONDS`) gets the next
 /// message: no time limit ends its connection.
 #[test]
-fn a_connection_may_rest() {
+fn a_connection_may_be_idle_beyond_every_time_limit() {
     let rest = std::env::var("TEST_IDLE_SECONDS")
         .map_or(Duration::from_secs(3), |text| Duration::from_secs(text.parse().unwrap()));
     let folder = Folder::new();

@@ -245,7 +245,7 @@ impl Drop for Stopped {
 /// A resolver, a remote file or a log does not answer: connections and the end go on, and
 /// so does everything that waits once there is an answer.
 #[test]
-fn a_thread_that_blocks_stands_in_nobodys_way() {
+fn a_blocked_thread_delays_nothing() {
     let folder = Folder::new();
     let target = Server::echo();
     let receiver = Daemon::receiver(&folder.shared_key(), target.address, &[]);

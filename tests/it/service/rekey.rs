@@ -72,7 +72,7 @@ fn a_new_key_by_rekey_is_for_new_connections() {
 }
 
 #[test]
-fn who_says_nothing_to_the_control_socket_keeps_no_other_waiting() {
+fn a_silent_control_client_keeps_no_other_waiting() {
     let pipe = Rekeyed::start();
     let connect = || UnixStream::connect(pipe.folder.path("receiver")).unwrap();
     let mut slow: Vec<_> = (0..3).map(|_| connect()).collect();

@@ -117,7 +117,7 @@ fn standard_input_may_be_a_socket_with_urgent_data() {
 
 /// Sends 64 MiB in each direction at the same time, and compares checksums.
 #[test]
-fn much_goes_both_ways() {
+fn large_streams_go_both_ways() {
     const MIB: usize = 64;
     let folder = Folder::new();
     let there = noise(1, MIB << 20);

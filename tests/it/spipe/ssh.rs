@@ -53,7 +53,7 @@ impl Line {
 }
 
 #[test]
-fn ssh_takes_it_for_its_proxy_command() {
+fn ssh_uses_spipe_as_its_proxy_command() {
     let line = Line::start();
     let ssh = |command: &str, input: &[u8]| {
         let mut child = line.ssh(command);

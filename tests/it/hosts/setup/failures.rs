@@ -61,7 +61,7 @@ fn what_fails_leaves_nothing_behind() {
 
 /// Another pipe has the port, as if the next recipe used the same one.
 #[test]
-fn a_port_that_a_pipe_has_is_told_with_the_pipes_name() {
+fn a_taken_port_is_reported_with_the_pipe_that_has_it() {
     if !hosts_can_be("who listens where spiped setup cannot") {
         return;
     }

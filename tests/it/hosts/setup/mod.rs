@@ -92,7 +92,7 @@ fn refused(output: &Output, code: i32, reason: &str) -> String {
 }
 
 #[test]
-fn one_line_a_side_carries_redis() {
+fn one_command_a_side_carries_redis() {
     if !hosts_can_be("spiped setup") {
         return;
     }
@@ -174,7 +174,7 @@ fn filled_in(host: &Host, printed: &str) -> String {
 }
 
 #[test]
-fn three_lines_make_a_pair_that_replicates() {
+fn three_commands_make_a_pair_that_replicates() {
     if !hosts_can_be("spiped setup pair") {
         return;
     }

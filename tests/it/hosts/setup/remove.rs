@@ -172,7 +172,7 @@ fn a_pair_goes_as_a_whole_and_what_is_left_of_a_restart_goes_with_its_pipe() {
 
 /// The drain timeout of the connections does not matter.
 #[test]
-fn whose_key_is_removed_is_out_at_once() {
+fn a_client_whose_key_is_removed_is_out_at_once() {
     if !hosts_can_be("spiped setup remove --keys with an open connection") {
         return;
     }
