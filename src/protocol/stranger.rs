@@ -115,7 +115,7 @@ mod tests {
             (LooksLike::Tls, "tls"),
             (LooksLike::Http, "http"),
             (LooksLike::Ssh, "ssh"),
-            (LooksLike::Greeting, "greeting"),
+            (LooksLike::ServerGreeting, "greeting"),
             (LooksLike::ProxyProtocol, "proxy"),
             (LooksLike::Spiped1, "spiped 1"),
             (LooksLike::Unknown, "nothing"),
