@@ -93,7 +93,7 @@ pub(super) fn no_text(arg: &Arg) -> Option<ConfigError> {
     }
     let by = arg.get_env()?.to_string_lossy().into_owned();
     let reason = format!("'{}' is not valid UTF-8", value.to_string_lossy());
-    let error = ValueError::new(reason, "only paths may have such bytes");
+    let error = ValueError::new(reason, "write it in UTF-8; only -k and -p take other bytes");
     Some(ConfigError::Value { by, error })
 }
 

@@ -1,10 +1,10 @@
 //! The process in the background: it detaches itself once it is ready, and writes its id to
 //! a locked file.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -19,6 +19,9 @@ use sd_notify::NotifyState;
 use thiserror::Error;
 
 use crate::report::{Report, exit};
+
+/// The mode of a pid file: its owner alone may read it.
+const MODE: u32 = 0o600;
 
 /// Which of the two processes this is after [`detach`].
 pub(crate) enum Detached {
@@ -153,7 +156,9 @@ impl PidFile {
         if !is_pid_file(&file).map_err(failed)? {
             return Err(PidFileError::Foreign(path.into()));
         }
-        file.set_len(0)
+        // A file of another program may let others read it, who could then lock it.
+        file.set_permissions(Permissions::from_mode(MODE))
+            .and_then(|()| file.set_len(0))
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", getpid()))
             .map_err(failed)?;
@@ -181,7 +186,7 @@ fn open_pid_file(path: &Path) -> io::Result<File> {
         .create(true)
         .truncate(false)
         // A user who can read the file could lock it.
-        .mode(0o600)
+        .mode(MODE)
         // Root must not follow links in a folder of another user. A terminal must not become
         // the daemon's controlling terminal.
         .custom_flags(O_NOFOLLOW | O_NOCTTY)

@@ -121,10 +121,16 @@ fn find_user(name: &str) -> Result<Account, PrivilegesError> {
     if let Ok(Some(user)) = User::from_name(name) {
         return Ok(of_account(user));
     }
-    let id = name.parse().map(Uid::from_raw);
-    let id = id.map_err(|_| PrivilegesError::NoUser(name.to_owned()))?;
+    let id = number(name).map(Uid::from_raw);
+    let id = id.ok_or_else(|| PrivilegesError::NoUser(name.to_owned()))?;
     let account = User::from_uid(id).ok().flatten().map(of_account);
     Ok(account.unwrap_or(Account { id, group: None }))
+}
+
+/// A number that a user or group can have. The largest one stands for no change in
+/// setresuid(2) and setresgid(2).
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|number| *number != u32::MAX)
 }
 
 fn find_group(name: &str) -> Result<Gid, PrivilegesError> {
@@ -132,6 +138,6 @@ fn find_group(name: &str) -> Result<Gid, PrivilegesError> {
         .ok()
         .flatten()
         .map(|group| group.gid)
-        .or_else(|| name.parse().ok().map(Gid::from_raw))
+        .or_else(|| number(name).map(Gid::from_raw))
         .ok_or_else(|| PrivilegesError::NoGroup(name.to_owned()))
 }

@@ -74,6 +74,7 @@ impl CloseReason {
             Self::Target(error) => match error {
                 ConnectError::Unresolved(..) => "target-unresolved",
                 ConnectError::Refused => "target-refused",
+                ConnectError::Reset => "target-reset",
                 ConnectError::TimedOut(_) => "target-timeout",
                 ConnectError::Unreachable(_) => "target-unreachable",
                 ConnectError::Bind(..) => "bind-failed",

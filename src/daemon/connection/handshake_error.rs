@@ -126,16 +126,18 @@ impl NoSession {
             Self::Connect(error) => match error {
                 ConnectError::Unresolved(..) => "receiver-unresolved",
                 ConnectError::Refused => "receiver-refused",
+                ConnectError::Reset => "receiver-reset",
                 ConnectError::TimedOut(_) => "receiver-timeout",
                 ConnectError::Unreachable(_) => "receiver-unreachable",
                 ConnectError::Bind(..) => "bind-failed",
                 ConnectError::NoRoom(_) => "receiver-no-room",
             },
             Self::TimedOut(_) => "handshake-timeout",
-            Self::Closed(_) => "handshake-refused",
+            Self::Closed(0) => "handshake-refused",
             Self::Failed(_) => "handshake-failed",
             Self::NotAReceiver(_) => "not-a-receiver",
-            Self::WrongAnswer(_) => "wrong-answer",
+            // No receiver closes in the midst of its answer.
+            Self::Closed(_) | Self::WrongAnswer(_) => "wrong-answer",
             Self::Loop => "loop",
         }
     }
@@ -150,7 +152,10 @@ impl NoSession {
             Self::TimedOut(_) => {
                 "does 'spiped -d' listen there, and not the server itself or another 'spiped -e'?"
             }
-            Self::Closed(_) => "usually the keys differ: compare 'spiped keyid FILE' on both ends",
+            Self::Closed(0) => {
+                "usually the keys differ: compare 'spiped keyid FILE' on both ends; or --cipher there refuses this one"
+            }
+            Self::Closed(_) => "-t must name a receiver ('spiped -d'); or the connection was cut",
             Self::Failed(_) => {
                 "usually the keys differ: compare 'spiped keyid FILE' on both ends, then read the receiver's log"
             }

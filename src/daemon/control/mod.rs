@@ -54,6 +54,8 @@ pub(crate) enum RequestError {
     Version,
     #[error("the request '{}' is not known", .0.escape_debug())]
     Verb(String),
+    #[error("the request is not of the form '{VERSION} VERB LENGTH'")]
+    Form,
     #[error("the length of the request is not a number")]
     Length,
 }
@@ -96,9 +98,10 @@ impl Request {
     pub(crate) fn parse(line: &[u8]) -> Result<Self, RequestError> {
         let line = str::from_utf8(line).map_err(|_| RequestError::Version)?;
         let words: Vec<_> = line.split(' ').collect();
-        let [VERSION, verb, length] = words[..] else { return Err(RequestError::Version) };
-        let known = Verb::ALL.into_iter().find(|known| known.name() == verb);
-        let verb = known.ok_or_else(|| RequestError::Verb(verb.to_owned()))?;
+        let [VERSION, ref words @ ..] = words[..] else { return Err(RequestError::Version) };
+        let [verb, length] = words else { return Err(RequestError::Form) };
+        let known = Verb::ALL.into_iter().find(|known| known.name() == *verb);
+        let verb = known.ok_or_else(|| RequestError::Verb((*verb).to_owned()))?;
         // No sign: only digits are a length.
         let digits = length.bytes().all(|byte| byte.is_ascii_digit());
         let length = length.parse().ok().filter(|_| digits).ok_or(RequestError::Length)?;
@@ -163,8 +166,12 @@ mod tests {
         let unknown = RequestError::Verb("revoke".to_owned());
         assert_eq!(Request::parse(b"spiped/1 revoke 3"), Err(unknown));
         assert_eq!(Request::parse(b"spiped/1 rekey -1"), Err(RequestError::Length));
-        for other in [&b"\0\0\0 "[..], b"", b"spiped/2 rekey 32", b"spiped/1 rekey 32 x", b"\xff"] {
+        assert_eq!(Request::parse(b"spiped/1 rekey +1"), Err(RequestError::Length));
+        for other in [&b"\0\0\0 "[..], b"", b"spiped/2 rekey 32", b"\xff"] {
             assert_eq!(Request::parse(other), Err(RequestError::Version));
+        }
+        for other in [&b"spiped/1"[..], b"spiped/1 rekey", b"spiped/1 rekey 32 x"] {
+            assert_eq!(Request::parse(other), Err(RequestError::Form));
         }
     }
 

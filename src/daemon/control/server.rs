@@ -115,7 +115,7 @@ async fn serve_request(socket: Socket, context: &Context) -> io::Result<()> {
         Ok(request) => request,
         Err(error) => {
             let refused = Answer::NotServed(error.to_string());
-            answer(&stream, &refused.bytes(Verb::Rekey)).await?;
+            answer(&stream, &refused.bytes(Verb::Rekey)).await;
             return Err(io::Error::other(error));
         }
     };
@@ -123,16 +123,21 @@ async fn serve_request(socket: Socket, context: &Context) -> io::Result<()> {
         Verb::Rekey => {
             if request.length > KEY_FILE_MAX {
                 let error = KeyLengthError::TooLong;
-                answer(&stream, &Answer::Refused(error.to_string()).bytes(request.verb)).await?;
+                answer(&stream, &Answer::Refused(error.to_string()).bytes(request.verb)).await;
                 return Err(io::Error::other(error));
             }
             let key = read_body(&stream, request.length).await?;
+            // A client that has given up has told its user that nothing is done.
+            if stream.is_closed_by_peer() {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
             let replaced = reloading(async { context.replace_key(&key) }).await?;
             let done = replaced.map_or_else(
                 |error| Answer::Refused(error.to_string()),
                 |id| Answer::Ok(id.to_string()),
             );
-            answer(&stream, &done.bytes(request.verb)).await
+            answer(&stream, &done.bytes(request.verb)).await;
+            Ok(())
         }
     }
 }
@@ -165,18 +170,17 @@ pub(crate) async fn read_body(stream: &Stream, length: usize) -> io::Result<Secr
 }
 
 /// Answers, and waits for a moment until the client has closed: a socket that is closed
-/// with unread input may discard its answer.
-async fn answer(stream: &Stream, answer: &[u8]) -> io::Result<()> {
-    stream.write_all(answer).await?;
-    stream.shutdown_write()?;
-    let mut ignored = SecretBytes::zeroed(1 << 12)?;
-    let drain = async {
+/// with unread input may discard its answer. What was asked is done, or not, whatever
+/// the client does with the answer.
+async fn answer(stream: &Stream, answer: &[u8]) {
+    let told = async {
+        stream.write_all(answer).await?;
+        stream.shutdown_write()?;
+        let mut ignored = SecretBytes::zeroed(1 << 12)?;
         while stream.readable().await?.read(&mut ignored)? != Some(0) {
             yield_now().await;
         }
         Ok::<(), io::Error>(())
     };
-    // What was asked is done, whatever the client does with the answer.
-    let _closed = Deadline::after(GOODBYE).bound(drain).await;
-    Ok(())
+    let _unheard = Deadline::after(GOODBYE).bound(told).await;
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use nix::libc::{EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, ECONNREFUSED, ENOENT, EPERM};
+use nix::libc::{EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, ECONNREFUSED, ECONNRESET, ENOENT, EPERM};
 use thiserror::Error;
 
 use super::{NO_ROOM, is_shortage};
@@ -17,6 +17,8 @@ pub(crate) enum ConnectError {
     Unresolved(String, String),
     #[error("target refused the connection")]
     Refused,
+    #[error("target accepted the connection and reset it")]
+    Reset,
     #[error("target did not answer in {0:?}")]
     TimedOut(Duration),
     #[error("target cannot be reached: {0}")]
@@ -31,6 +33,7 @@ impl From<io::Error> for ConnectError {
     fn from(error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(ECONNREFUSED) => Self::Refused,
+            Some(ECONNRESET) => Self::Reset,
             _ if is_shortage(&error) => Self::NoRoom(error),
             _ => Self::Unreachable(error),
         }
@@ -43,6 +46,9 @@ impl ConnectError {
         match self {
             Self::Unresolved(..) => "check the name after -t and the resolver",
             Self::Refused => "is the server running, and does it listen on the address after -t?",
+            Self::Reset => {
+                "what listens at -t has dropped the connection: has it a limit of clients, or an access list?"
+            }
             Self::Bind(..) => {
                 "-b must be an address of this host, IPv4 or IPv6 as the target's is; leave out its port, which only one connection can have"
             }
@@ -59,6 +65,7 @@ impl ConnectError {
         match self {
             Self::Refused => AbortReason::TargetRefused,
             Self::TimedOut(_) => AbortReason::TargetTimedOut,
+            Self::Reset => AbortReason::LocalPeerReset,
             Self::Unresolved(..) | Self::Unreachable(_) | Self::Bind(..) | Self::NoRoom(_) => {
                 AbortReason::TargetUnreachable
             }
@@ -74,7 +81,7 @@ fn unreachable_hint(error: &io::Error) -> &'static str {
         Some(EAFNOSUPPORT) => {
             "this kernel, or the unit's sandbox, has no IPv6: name an IPv4 address after -t"
         }
-        Some(ENOENT) => "nothing is at the path after -t: is the server running?",
+        Some(ENOENT) => "nothing is at the path after -t: is what should listen there running?",
         Some(EACCES | EPERM) => {
             "this user is not allowed to: check the mode of the socket after -t, and this host's firewall"
         }

@@ -222,29 +222,40 @@ impl Inbound {
         Ok(Batch::More)
     }
 
-    /// Watches the tunnel after END, while this side is still sending. Ready only with an
-    /// error, such as an ABORT.
+    /// Watches the tunnel after END: an ABORT may come, and at last the end of the
+    /// connection, [`RelayError::Truncated`] while this side is still sending.
     pub(super) fn poll_after_end(
         &mut self,
         cx: &mut Context<'_>,
         tunnel: &TunnelStream,
-    ) -> Poll<Result<(), RelayError>> {
+    ) -> Poll<RelayError> {
         loop {
-            // Bytes that came together with END are in the buffer already.
-            if let Some(mut buffer) = self.held.take() {
-                if let Batch::Abort(reason) = self.open_records(&mut buffer)? {
-                    return Poll::Ready(Err(RelayError::Aborted(reason)));
-                }
-                self.held = Some(buffer);
-                self.keep();
+            match self.read_after_end(cx, tunnel) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+                Poll::Pending => return Poll::Pending,
             }
-            let readable = ready!(tunnel.poll_readable(cx)).map_err(RelayError::Tunnel)?;
-            let mut buffer = self.buffer();
-            let read = buffer.fill(|room| readable.read(room)).map_err(RelayError::Tunnel)?;
-            if read == Some(0) {
-                return Poll::Ready(Err(RelayError::Truncated));
+        }
+    }
+
+    /// One read of [`Self::poll_after_end`].
+    fn read_after_end(
+        &mut self,
+        cx: &mut Context<'_>,
+        tunnel: &TunnelStream,
+    ) -> Poll<Result<(), RelayError>> {
+        // Bytes that came together with END are in the buffer already.
+        if let Some(mut buffer) = self.held.take() {
+            if let Batch::Abort(reason) = self.open_records(&mut buffer)? {
+                return Poll::Ready(Err(RelayError::Aborted(reason)));
             }
             self.held = Some(buffer);
+            self.keep();
         }
+        let readable = ready!(tunnel.poll_readable(cx)).map_err(RelayError::Tunnel)?;
+        let mut buffer = self.buffer();
+        let read = buffer.fill(|room| readable.read(room)).map_err(RelayError::Tunnel)?;
+        self.held = Some(buffer);
+        Poll::Ready(if read == Some(0) { Err(RelayError::Truncated) } else { Ok(()) })
     }
 }

@@ -105,8 +105,8 @@ impl Relay {
         }
     }
 
-    /// Sends OPEN or OPENED, then relays until both directions have ended cleanly, or one
-    /// has failed.
+    /// Sends OPEN or OPENED, then relays until both directions have ended cleanly and the
+    /// other end has passed on all that it was sent, or until one has failed.
     pub(crate) async fn run(&mut self, role: Role, shutdown: &Shutdown) -> Result<(), RelayError> {
         match role {
             Role::Encrypt => self.outbound.queue_open(&self.local)?,
@@ -129,21 +129,28 @@ impl Relay {
         let mut ending = pin!(shutdown.begun());
         let mut check = pin!(sleep(CHECK));
         let (mut sent, mut received, mut was_ended) = (false, false, false);
+        let mut has_said_goodbye = false;
         let both = poll_fn(|cx| {
             received = received || inbound.poll(cx, tunnel, local, poller)?.is_ready();
             sent = sent || outbound.poll(cx, local, tunnel, poller)?.is_ready();
-            if sent && received {
-                return Poll::Ready(Ok(()));
+            if sent && received && !has_said_goodbye {
+                // Tells the other end that all it has sent is passed on.
+                tunnel.shutdown_write().map_err(RelayError::Tunnel)?;
+                has_said_goodbye = true;
             }
-            // While the local socket is read, the read returns the error.
+            // While the local socket is read, the read returns the error; and once both
+            // directions have ended there is nothing left for it.
             if (sent || outbound.is_blocked())
+                && !has_said_goodbye
                 && let Poll::Ready(error) = peer.poll_failed(cx, failing.as_mut())
                 && (sent || !is_broken_pipe(&error))
             {
                 return Poll::Ready(Err(RelayError::Local(error)));
             }
             if received && let Poll::Ready(error) = inbound.poll_after_end(cx, tunnel) {
-                return Poll::Ready(error);
+                // At last: the other end has passed on all that this one has sent.
+                let is_over = has_said_goodbye && matches!(error, RelayError::Truncated);
+                return Poll::Ready(if is_over { Ok(()) } else { Err(error) });
             }
             if ending.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(RelayError::ShuttingDown));
@@ -158,7 +165,9 @@ impl Relay {
                     return Poll::Ready(Err(RelayError::Truncated));
                 }
                 was_ended = is_ended;
-                peer.check((!received).then_some(local), outbound.progress())?;
+                if !has_said_goodbye {
+                    peer.check((!received).then_some(local), outbound.progress())?;
+                }
                 check.set(sleep(CHECK));
             }
             poller.keep(cx);

@@ -188,6 +188,8 @@ async fn a_unix_peer_that_half_closes_is_not_taken_for_gone() {
         thread::sleep(CHECK * (3 * GONE));
         receiver.write_all(&data(&mut session, b'x')).unwrap();
         receiver.write_all(&session.sealer.seal_end().unwrap()).unwrap();
+        // Closed once it has read the relay's end, as the other end does.
+        let _records = read_all(&mut receiver);
         read_all(client)
     });
     assert!(matches!(run(relay).await, Ok(())));

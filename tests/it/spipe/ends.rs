@@ -325,3 +325,27 @@ fn a_reader_that_is_gone_does_not_cut_what_is_sent() {
     assert_eq!(arrived.recv_timeout(PATIENCE).unwrap(), b"sent".repeat(5));
     assert!(output(child).status.success());
 }
+
+/// Where the server has ended its direction first, both directions have ended once the
+/// last bytes are on their way: that they have arrived is told later.
+#[test]
+fn what_the_receiver_has_not_passed_on_is_no_success() {
+    let folder = Folder::new();
+    let (server, _arrived) = server(b"bye\n".to_vec());
+    let receiver = Daemon::receiver(&folder.shared_key(), server.address, &[]);
+    let sender = Daemon::sender(&folder.shared_key(), receiver.address, &[]);
+    let mut child = spipe(&folder, receiver.address).spawn().unwrap();
+    assert_eq!(all_of(child.stdout.take().unwrap()), b"bye\n");
+    let mut client = sender.connect();
+    assert_eq!(read_to_end(&mut client).0, b"bye\n");
+    receiver.signal("STOP");
+    child.stdin.take().unwrap().write_all(b"the last words").unwrap();
+    client.write_all(b"the last words").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    thread::sleep(Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none(), "nobody has got it");
+    assert_eq!(sender.log.count(" reason=finished "), 0);
+    receiver.signal("KILL");
+    assert_eq!(child.wait().unwrap().code(), Some(69));
+    sender.log.wait_for(" reason=tunnel-failed ");
+}
