@@ -116,7 +116,7 @@ fn a_log_that_is_not_read_holds_up_no_connection_and_its_gap_is_counted() {
         log.push_str(std::str::from_utf8(&part[..count]).unwrap());
     }
     let probes = log.matches(PROBE).count();
-    // The two connections, and who waited until it listens, have lines as well.
+    // The two connections, and the probe that waited for the port, have lines as well.
     let all = probes + suppressed(&log);
     assert!((PROBES..PROBES + 10).contains(&all), "{all} of {PROBES}:\n{log}");
     stage.receiver.end();

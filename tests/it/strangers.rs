@@ -143,7 +143,7 @@ fn connect_and_close_is_no_more_than_a_debug_line() {
     stage.still_serves();
 }
 
-/// Many strangers cause few lines, and the next says how many were suppressed.
+/// Many strangers cause few lines, and the next line counts the suppressed ones.
 #[test]
 fn lines_about_strangers_are_rate_limited_and_counted() {
     let stage = Stage::new(&[]);
@@ -268,12 +268,12 @@ fn key_of(folder: &Folder) -> SharedKey {
     SharedKey::from_key_file(&fs::read(folder.shared_key()).unwrap(), Box::new([0; 32])).unwrap()
 }
 
-/// Strangers take no slots from holders of the key; the oldest
-/// stranger is evicted.
+/// Strangers have slots apart from the holders of the key; the oldest stranger is
+/// evicted.
 #[test]
 fn silent_strangers_keep_no_keyed_peer_waiting() {
     let mut stage = Stage::new(&["-o", "600"]);
-    // More than there are slots for: with 1024 descriptors there are 112.
+    // There are more strangers than slots: 1024 descriptors give 112 slots.
     stage.pipe.receiver = {
         let mut command = Command::new("sh");
         let key = stage.folder.shared_key();

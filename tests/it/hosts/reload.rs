@@ -120,7 +120,7 @@ fn a_stop_waits_for_open_connections() {
             round_trip(&mut open, b"during");
         }
         assert!(host.status(RECEIVE).contains("Status: \"draining: 1 connection still open\""));
-        // Not by systemd either, which keeps the socket at a restart.
+        // systemd does not hold the socket either, though it keeps it at a restart.
         let refused = TcpStream::connect("127.0.0.1:7000").unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
         assert!(open.read(&mut [0]).is_err(), "it goes on");

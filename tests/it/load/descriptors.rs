@@ -214,8 +214,8 @@ fn refused_key_holders_stay_within_the_descriptors() {
     drop(refused);
 }
 
-/// A peer that has proved the key, and does not close whatever it is told; `None`
-/// where it got no slot.
+/// A peer that has proved the key, and does not close whatever it is told; `None` if the
+/// peer got no permit.
 fn key_holder(receiver: &Daemon, key: &SharedKey) -> Option<TcpStream> {
     let mut stream = receiver.connect();
     let (initiator, message_1) = Initiator::start(Suite::Aes256Gcm, key, &mut SysRng).unwrap();

@@ -34,7 +34,7 @@ fn a_target_that_comes_and_goes_is_served_while_it_is_there() {
         assert!(is_reset(pipe.sender.address));
         wait_until("descriptors are given back", || held() == idle);
     }
-    // At most 20 lines a second are written of it.
+    // The log has at most 20 lines a second about it.
     assert!((20..=100).contains(&pipe.receiver.log.count("reason=target-refused")));
 }
 

@@ -69,7 +69,7 @@ fn peers_beyond_the_quota_of_their_address_keep_no_other_waiting() {
     let folder = Folder::new();
     let target = Server::echo();
     let key = folder.shared_key();
-    // 128 slots for strangers, 56 of them for one address.
+    // 128 descriptors for strangers give 112 slots, 56 of them for one address.
     let receiver = limited_with(1024, "-d", &key, target.address, &["-o", "60"]);
     let pipe = Pipe { sender: Daemon::sender(&key, receiver.address, &[]), receiver };
     round_trip(&mut pipe.connect(), b"warm");

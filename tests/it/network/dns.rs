@@ -223,7 +223,7 @@ fn a_target_that_does_not_resolve_yet_is_waited_for() {
         assert_eq!(read_to_end(&mut pipe.connect()), (vec![], End::Reset));
         let line = pipe.receiver.log.wait_for("warn the name target.test does not resolve: ");
         assert!(line.contains(" id=1 "), "{line}");
-        // There is no last good answer that could be kept.
+        // There is no last good answer to keep.
         pipe.receiver.log.wait_for("the name target.test does not resolve, retrying: ");
         assert_eq!(pipe.receiver.log.count("good answer"), 0);
 

@@ -115,7 +115,7 @@ fn systemd_is_told_what_it_does_from_its_start_to_its_end() {
     sender.signal("TERM");
     let told = manager.until("STOPPING=1");
     let stopping = told.last().unwrap();
-    // The last of the short ones may still be ending.
+    // The last of the short connections may still be ending.
     assert!(stopping.starts_with("STOPPING=1\nSTATUS=draining: "), "{stopping}");
     assert!(stopping.ends_with(" still open\nEXTEND_TIMEOUT_USEC=33000000"), "{stopping}");
     drop(clients);

@@ -79,7 +79,7 @@ fn a_silent_control_client_keeps_no_other_waiting() {
     let new = pipe.folder.key("new.key");
     let output = pipe.rekey("receiver", &new);
     assert_eq!(said(&output).trim(), key_id(&new));
-    // Nobody was cut short for it.
+    // No connection was cut for it.
     assert_eq!(pipe.receiver.log.count("control request"), 0);
     let key = fs::read(&new).unwrap();
     let first = slow.first_mut().unwrap();
@@ -126,7 +126,7 @@ fn a_key_that_rekey_refuses_changes_nothing() {
         (b"spiped/1 rekey 64\nonly a part of it", ""),
         (b"spiped/1 rekey many\n", "refused: the length of the request is not a number\n"),
         (b"spiped/1 revoke 0\n", "refused: the request 'revoke' is not known\n"),
-        // Of another version, which sends more than is read of it.
+        // A client of another version sends more than the daemon reads.
         (b"spiped/9 rekey 4\nabcd", OTHER_VERSION),
         (b"\0\0\0\x20 and 32 bytes of a key, as before", OTHER_VERSION),
     ];

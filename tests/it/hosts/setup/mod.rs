@@ -309,7 +309,8 @@ fn a_unix_socket_is_made_by_systemd() {
         73,
         &format!("{socket} is running, but {folder}/listen.conf is missing"),
     );
-    // Enabled it is still, and systemd has not read that another file is gone.
+    // The socket is still enabled, and systemd has not noticed that the other file is
+    // gone.
     host.sh(&format!(
         "printf '[Socket]\\nListenStream=\\nListenStream=/run/other\\n' > {folder}/listen.conf"
     ));
