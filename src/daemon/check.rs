@@ -141,8 +141,12 @@ async fn end_stream(Tunnel { stream, mut session }: Tunnel) {
         }
         Some(())
     };
-    if Deadline::after(FAREWELL).bound(ended).await.is_none() {
-        abort(stream, session.sealer.seal_abort(AbortReason::LocalPeerReset).ok()).await;
+    match Deadline::after(FAREWELL).bound(ended).await {
+        // The receiver has passed all on, and waits for the end of this side.
+        Some(Some(())) => stream.close(),
+        Some(None) | None => {
+            abort(stream, session.sealer.seal_abort(AbortReason::LocalPeerReset).ok()).await;
+        }
     }
 }
 

@@ -6,7 +6,8 @@ use base64ct::{Base64, Encoding};
 use tempfile::NamedTempFile;
 
 use super::input::Input;
-use crate::keys::file::{self, KeyFileError, Owners};
+use crate::keys::error::KeyFileError;
+use crate::keys::file::{self, Owners};
 use crate::keys::memory::SecretBytes;
 use crate::keys::terminal::decode_base64;
 use crate::protocol::{KEY_FILE_MAX, KEY_FILE_MIN, KeyLengthError, SharedKey};

@@ -1,98 +1,17 @@
-//! Key files: making, checking and reading them.
+//! Key files: checking and reading them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::libc::O_NONBLOCK;
 use nix::unistd::geteuid;
-use rand::TryRng;
-use rand::rngs::SysRng;
-use thiserror::Error;
 
+use super::error::KeyFileError;
 use super::memory::{KeyMemory, SecretBytes};
-use super::terminal;
-use crate::process::new_file;
 use crate::process::stdio::Stdin;
-use crate::protocol::{KEY_FILE_MAX, KEY_FILE_MIN, KeyId, KeyLengthError, SharedKey};
-use crate::report::{Report, exit};
-
-/// The prompt at a terminal.
-const PASTE: &str =
-    "Paste the key, as 'sudo base64 FILE' prints it on the other host (it is not shown): ";
-
-/// Why a key file was not read or not made. Never has any of its content.
-#[derive(Debug, Error)]
-pub(crate) enum KeyFileError {
-    #[error("cannot read the key file {}: {error}", path.display())]
-    Read { path: PathBuf, error: io::Error },
-    /// It is a folder, a pipe, a device or a socket.
-    #[error("the key file {} is not a regular file", .0.display())]
-    NotRegular(PathBuf),
-    /// Its group, or all users, may read or write it.
-    #[error("the key file {} is open to others (mode {mode:04o})", path.display())]
-    Mode { path: PathBuf, mode: u32 },
-    /// Another user could replace its content.
-    #[error("the key file {} belongs to user {owner}, who could replace the key", path.display())]
-    Owner { path: PathBuf, owner: u32 },
-    /// It is too short or too long.
-    #[error("the key file {} is refused: {error}", path.display())]
-    Length { path: PathBuf, error: KeyLengthError },
-    /// Standard input ended without a byte.
-    #[error("no key on standard input")]
-    NoneCame,
-    #[error("what was pasted is not the base64 of a key")]
-    NotBase64,
-    /// `keygen` found something at that path.
-    #[error("{} exists and is not overwritten", .0.display())]
-    Exists(PathBuf),
-    /// `keygen` could not write.
-    #[error("cannot make the key file {}: {error}", path.display())]
-    Write { path: PathBuf, error: io::Error },
-    #[error("the system gave no random bytes: {0}")]
-    Randomness(String),
-    #[error("no memory is left for the key: {0}")]
-    Memory(io::Error),
-}
-
-impl Report for KeyFileError {
-    fn hint(&self) -> &str {
-        match self {
-            Self::Read { .. } => {
-                "check the path and that this user may read it; copy the key from the other end, or make one for both with 'spiped keygen PATH'"
-            }
-            Self::NotRegular(_) => {
-                "give the path of a plain file, or - to read the key from standard input"
-            }
-            Self::Mode { .. } => {
-                "chmod 600 the file, or mount it as root's with mode 0440; if others could read it, make a new key"
-            }
-            Self::Owner { .. } => {
-                "chown the file to root or to the user that runs spiped, or run spiped as its owner"
-            }
-            Self::Length { .. } => {
-                "make a key with 'spiped keygen PATH'; if this is a key, it was not copied unchanged"
-            }
-            Self::NoneCame => "give the content of a key file: add '< FILE' to the command",
-            Self::NotBase64 => "paste all that 'sudo base64 FILE' prints on the other host",
-            Self::Exists(_) => "choose another path, or move the old key away once no end uses it",
-            Self::Write { .. } => "check that the folder exists and that this user may write to it",
-            Self::Randomness(_) => "try again once the system has started",
-            Self::Memory(_) => "raise the limit of memory (MemoryMax=, ulimit -v)",
-        }
-    }
-
-    fn exit_code(&self) -> u8 {
-        match self {
-            Self::Read { .. } | Self::NoneCame => exit::NO_INPUT,
-            Self::Length { .. } | Self::NotBase64 => exit::DATA,
-            Self::NotRegular(_) | Self::Mode { .. } | Self::Owner { .. } => exit::NO_PERMISSION,
-            Self::Exists(_) | Self::Write { .. } => exit::CANNOT_CREATE,
-            Self::Randomness(_) | Self::Memory(_) => exit::OS,
-        }
-    }
-}
+use crate::protocol::{KEY_FILE_MAX, KeyId, SharedKey};
 
 /// The users who may own a key file. The owner could replace the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,90 +64,8 @@ pub(crate) fn read_content(
     Ok((content, id))
 }
 
-/// Makes a new key at `path`: 32 bytes of the system's randomness, mode 0600.
-///
-/// # Errors
-/// When something is there already, or the file cannot be written. No part of it is left.
-pub(crate) fn generate(path: &Path) -> Result<KeyId, KeyFileError> {
-    let key = NewKey::generate()?;
-    key.write(path)?;
-    Ok(key.id())
-}
-
-/// The content of a key file that is yet to be made; wiped when dropped.
-pub(crate) struct NewKey {
-    content: SecretBytes,
-    id: KeyId,
-}
-
-impl NewKey {
-    /// 32 bytes of the system's randomness.
-    ///
-    /// # Errors
-    /// When the system has no randomness or no memory.
-    pub(crate) fn generate() -> Result<Self, KeyFileError> {
-        let mut content = SecretBytes::zeroed(KEY_FILE_MIN).map_err(KeyFileError::Memory)?;
-        SysRng
-            .try_fill_bytes(&mut content)
-            .map_err(|error| KeyFileError::Randomness(error.to_string()))?;
-        let id = derive(Path::new("-"), &content)?.id();
-        Ok(Self { content, id })
-    }
-
-    /// The content of the key file at `path`; `-` is standard input.
-    ///
-    /// # Errors
-    /// As [`read`].
-    pub(crate) fn copy_of(path: &Path) -> Result<Self, KeyFileError> {
-        let content = content(path, Owners::Own)?;
-        let id = derive(path, &content)?.id();
-        Ok(Self { content, id })
-    }
-
-    /// Asks for the base64 of a key at the terminal that is standard input.
-    ///
-    /// # Errors
-    /// As [`read`], and when the text is not base64.
-    pub(crate) fn pasted() -> Result<Self, KeyFileError> {
-        let path = Path::new("-");
-        let content = terminal::paste_base64(PASTE, KEY_FILE_MAX).map_err(|error| {
-            if error.kind() == io::ErrorKind::InvalidData {
-                KeyFileError::NotBase64
-            } else {
-                KeyFileError::Read { path: path.into(), error }
-            }
-        })?;
-        if content.is_empty() {
-            return Err(KeyFileError::NoneCame);
-        }
-        let id = derive(path, &content)?.id();
-        Ok(Self { content, id })
-    }
-
-    /// The key's id.
-    #[must_use]
-    pub(crate) const fn id(&self) -> KeyId {
-        self.id
-    }
-
-    /// Makes the key file, mode 0600.
-    ///
-    /// # Errors
-    /// When something is there already, or the file cannot be written. No part of it is
-    /// left.
-    pub(crate) fn write(&self, path: &Path) -> Result<(), KeyFileError> {
-        new_file::write(path, &self.content, 0o600).map_err(|error| {
-            if error.kind() == io::ErrorKind::AlreadyExists {
-                KeyFileError::Exists(path.into())
-            } else {
-                KeyFileError::Write { path: path.into(), error }
-            }
-        })
-    }
-}
-
 /// Checks a key file's owner and mode, and reads its content.
-fn content(path: &Path, owners: Owners) -> Result<SecretBytes, KeyFileError> {
+pub(super) fn content(path: &Path, owners: Owners) -> Result<SecretBytes, KeyFileError> {
     if path == Path::new("-") {
         let content = read_all(path, Stdin)?;
         return if content.is_empty() { Err(KeyFileError::NoneCame) } else { Ok(content) };
@@ -243,7 +80,7 @@ fn content(path: &Path, owners: Owners) -> Result<SecretBytes, KeyFileError> {
     read_all(path, file)
 }
 
-fn derive(path: &Path, content: &[u8]) -> Result<SharedKey, KeyFileError> {
+pub(super) fn derive(path: &Path, content: &[u8]) -> Result<SharedKey, KeyFileError> {
     let memory = KeyMemory::new().map_err(KeyFileError::Memory)?;
     SharedKey::from_key_file(content, memory)
         .map_err(|error| KeyFileError::Length { path: path.into(), error })
@@ -290,6 +127,7 @@ fn read_all(path: &Path, mut from: impl Read) -> Result<SecretBytes, KeyFileErro
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
 
     use super::*;
 
@@ -298,19 +136,6 @@ mod tests {
         std::fs::write(&path, vec![7; length]).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         path
-    }
-
-    #[test]
-    fn a_generated_key_is_private_new_and_never_overwritten() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("redis.key");
-        let id = generate(&path).unwrap();
-        assert_eq!(read(&path, Owners::Own).unwrap().id(), id);
-        let metadata = std::fs::metadata(&path).unwrap();
-        assert_eq!((metadata.len(), metadata.mode() & 0o7777), (32, 0o600));
-        assert!(matches!(generate(&path), Err(KeyFileError::Exists(_))));
-        assert_eq!(read(&path, Owners::Own).unwrap().id(), id);
-        assert_ne!(generate(&folder.path().join("other.key")).unwrap(), id);
     }
 
     #[test]

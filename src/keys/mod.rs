@@ -1,8 +1,10 @@
 //! Keys: key files, and the key store with the key in force. Only this folder knows whether
 //! a key came from a file, from standard input, from a terminal or by `spiped rekey`.
 
+pub(crate) mod error;
 pub(crate) mod file;
 pub(crate) mod memory;
+pub(crate) mod new_key;
 pub(crate) mod terminal;
 
 use std::io;
@@ -12,7 +14,8 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use self::file::{KeyFileError, Owners};
+use self::error::KeyFileError;
+use self::file::Owners;
 use self::memory::KeyMemory;
 use crate::process::blocking::BlockingThread;
 use crate::protocol::{KeyId, KeyLengthError, SharedKey};

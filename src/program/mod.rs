@@ -29,6 +29,7 @@ use crate::daemon::spipe::{self, PipeBroken, SpipeEnd};
 use crate::daemon::{self, Start};
 use crate::keys::KeyStore;
 use crate::keys::file::{self, Owners};
+use crate::keys::new_key::generate;
 use crate::process::background::{Announcement, Detached, PidFile, detach};
 use crate::process::inspection::forbid_inspection;
 use crate::process::stdio::Stdout;
@@ -212,7 +213,7 @@ impl Report for CausedBy {
 }
 
 fn keygen(path: &Path) -> Result<(), AnyError> {
-    let id = file::generate(path)?;
+    let id = generate(path)?;
     print(&format_args!("{id}\n"))
 }
 

@@ -55,6 +55,7 @@ mod replay;
 mod sealer;
 mod stranger;
 mod suite;
+mod symmetric_state;
 mod transport;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::unit::{Failure, Unit};
 use crate::config::Address;
 use crate::config::setup::PipeName;
 use crate::daemon::check::Fault;
-use crate::keys::file::KeyFileError;
+use crate::keys::error::KeyFileError;
 use crate::protocol::KeyId;
 use crate::report::{Report, exit};
 

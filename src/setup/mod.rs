@@ -44,7 +44,8 @@ pub(crate) use error::SetupError;
 
 use self::plan::Plan;
 use crate::config::setup::{End, Run, Setup, Task};
-use crate::keys::file::{KeyFileError, NewKey};
+use crate::keys::error::KeyFileError;
+use crate::keys::new_key::NewKey;
 use crate::process::signals;
 use crate::protocol::KeyId;
 

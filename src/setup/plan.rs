@@ -12,7 +12,8 @@ use super::systemd::{Activity, UnitState};
 use super::unit::Unit;
 use crate::config::setup::{Activation, End, PipeName, Setup};
 use crate::config::{Address, Role};
-use crate::keys::file::{self as keys, NewKey, Owners};
+use crate::keys::file::{self as keys, Owners};
+use crate::keys::new_key::NewKey;
 use crate::protocol::KeyId;
 
 const FOLDER: &str = "/etc/spiped";

@@ -12,7 +12,8 @@ use std::process::{Command, Output};
 use thiserror::Error;
 
 use crate::config::unit_name;
-use crate::keys::file::{self, KeyFileError, Owners};
+use crate::keys::error::KeyFileError;
+use crate::keys::file::{self, Owners};
 use crate::report::{Report, exit};
 
 /// Why a unit cannot start with its files.

@@ -14,7 +14,7 @@ use crate::daemon::limits::fd_budget::FdBudget;
 use crate::daemon::limits::pre_auth::PreAuthPool;
 use crate::daemon::net::target::Target;
 use crate::daemon::runtime::shutdown::Shutdown;
-use crate::keys::file::KeyFileError;
+use crate::keys::error::KeyFileError;
 use crate::keys::{KeyStays, KeyStore, Replaced};
 use crate::protocol::{KeyId, KeyLengthError, ReplaySet};
 use crate::report::Report;

@@ -10,7 +10,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
 use super::{ANSWER_MAX, Answer, LINE_MAX, Request, Verb, socket_file};
-use crate::keys::file::{self, KeyFileError, Owners};
+use crate::keys::error::KeyFileError;
+use crate::keys::file::{self, Owners};
 use crate::protocol::KeyId;
 use crate::report::{Report, exit};
 

@@ -3,6 +3,7 @@
 //! After a short write the readiness is cleared, which saves a system call that would
 //! only say to wait. The same holds for most short reads, see [`read`].
 
+mod options;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -16,13 +17,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use nix::libc::{self, EAGAIN, ECONNREFUSED, EINPROGRESS};
-use nix::sys::socket::getsockopt;
-use nix::{getsockopt_impl, sockopt_impl};
-use socket2::{Domain, SockAddr, Socket, TcpKeepalive};
+use nix::libc::{EAGAIN, ECONNREFUSED, EINPROGRESS};
+use socket2::{Domain, SockAddr, Socket};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, Ready};
 
+use self::options::{
+    KEEPALIVE, UNACKNOWLEDGED, is_owing, set_local_congestion_control, stays_on_this_host,
+};
 use super::loops::{Endpoints, Outgoing, peer_is_this_process};
 use crate::config::Keepalive;
 
@@ -35,14 +37,6 @@ const EVENTS: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest
 /// the kernel gives no event.
 const UNIX_BACKLOG_FULL: Duration = Duration::from_millis(5);
 
-/// The probes of an idle peer: after 30 s, then every 10 s. After three probes without an
-/// answer, the peer is gone.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(30))
-    .with_interval(Duration::from_secs(10))
-    .with_retries(3);
-/// How long data may stay unacknowledged before the peer is gone.
-const UNACKNOWLEDGED: Duration = Duration::from_mins(1);
 /// The interval of checks for unacknowledged data and for peers that are gone.
 pub(crate) const CHECK: Duration =
     if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(15) };
@@ -61,11 +55,6 @@ pub(crate) struct Stream {
     /// Whether the kernel ends the connection when data stays unacknowledged.
     is_bounded: AtomicBool,
 }
-
-/// The congestion control of connections within this host, where nothing is lost: bbr,
-/// the default of some systems, spends a tenth of the CPU and of the throughput on pacing.
-/// Every kernel has reno, for every user.
-const LOCAL_CONGESTION_CONTROL: &[u8] = b"reno";
 
 impl Stream {
     /// Takes an accepted, non-blocking socket; to be called on the runtime that drives it.
@@ -229,8 +218,7 @@ impl Stream {
         if self.keepalive == Keepalive::Off {
             return Ok(());
         }
-        let [_, _, _, probes, .., u1, u2, u3, u4] = getsockopt(self.fd.get_ref(), TcpInfo)?;
-        let is_owing = [u1, u2, u3, u4] != [0; 4] || probes > 1;
+        let is_owing = is_owing(self.fd.get_ref())?;
         if self.is_bounded.swap(is_owing, Ordering::Relaxed) != is_owing {
             self.fd.get_ref().set_tcp_user_timeout(is_owing.then_some(UNACKNOWLEDGED))?;
         }
@@ -335,29 +323,6 @@ fn write(mut socket: &Socket, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         parts => socket.write_vectored(parts),
     }
 }
-
-/// Whether an accepted connection stays within this host.
-fn stays_on_this_host(socket: &Socket) -> bool {
-    let ip = |address: io::Result<SockAddr>| address.ok()?.as_socket().map(|inet| inet.ip());
-    let peer = ip(socket.peer_addr());
-    peer.is_some_and(|peer| peer.is_loopback() || Some(peer) == ip(socket.local_addr()))
-}
-
-/// Sets the congestion control of a connection within this host.
-fn set_local_congestion_control(socket: &Socket) {
-    // Without it, the connection is only slower.
-    let _refused = socket.set_tcp_congestion(LOCAL_CONGESTION_CONTROL);
-}
-
-sockopt_impl!(
-    /// `TCP_INFO`: what the kernel knows of a connection. Only the beginning of
-    /// `struct tcp_info`, up to `tcpi_unacked`: the rest differs between kernels.
-    TcpInfo,
-    GetOnly,
-    libc::IPPROTO_TCP,
-    libc::TCP_INFO,
-    [u8; 28]
-);
 
 /// Registers a socket with the runtime that this is called on.
 #[expect(unsafe_code, reason = "tokio has no safe way to watch a socket it has not made")]

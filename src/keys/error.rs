@@ -1,0 +1,81 @@
+//! Why a key file was not read or not made.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::protocol::KeyLengthError;
+use crate::report::{Report, exit};
+
+/// Why a key file was not read or not made. Never has any of its content.
+#[derive(Debug, Error)]
+pub(crate) enum KeyFileError {
+    #[error("cannot read the key file {}: {error}", path.display())]
+    Read { path: PathBuf, error: io::Error },
+    /// It is a folder, a pipe, a device or a socket.
+    #[error("the key file {} is not a regular file", .0.display())]
+    NotRegular(PathBuf),
+    /// Its group, or all users, may read or write it.
+    #[error("the key file {} is open to others (mode {mode:04o})", path.display())]
+    Mode { path: PathBuf, mode: u32 },
+    /// Another user could replace its content.
+    #[error("the key file {} belongs to user {owner}, who could replace the key", path.display())]
+    Owner { path: PathBuf, owner: u32 },
+    /// It is too short or too long.
+    #[error("the key file {} is refused: {error}", path.display())]
+    Length { path: PathBuf, error: KeyLengthError },
+    /// Standard input ended without a byte.
+    #[error("no key on standard input")]
+    NoneCame,
+    #[error("what was pasted is not the base64 of a key")]
+    NotBase64,
+    /// `keygen` found something at that path.
+    #[error("{} exists and is not overwritten", .0.display())]
+    Exists(PathBuf),
+    /// `keygen` could not write.
+    #[error("cannot make the key file {}: {error}", path.display())]
+    Write { path: PathBuf, error: io::Error },
+    #[error("the system gave no random bytes: {0}")]
+    Randomness(String),
+    #[error("no memory is left for the key: {0}")]
+    Memory(io::Error),
+}
+
+impl Report for KeyFileError {
+    fn hint(&self) -> &str {
+        match self {
+            Self::Read { .. } => {
+                "check the path and that this user may read it; copy the key from the other end, or make one for both with 'spiped keygen PATH'"
+            }
+            Self::NotRegular(_) => {
+                "give the path of a plain file, or - to read the key from standard input"
+            }
+            Self::Mode { .. } => {
+                "chmod 600 the file, or mount it as root's with mode 0440; if others could read it, make a new key"
+            }
+            Self::Owner { .. } => {
+                "chown the file to root or to the user that runs spiped, or run spiped as its owner"
+            }
+            Self::Length { .. } => {
+                "make a key with 'spiped keygen PATH'; if this is a key, it was not copied unchanged"
+            }
+            Self::NoneCame => "give the content of a key file: add '< FILE' to the command",
+            Self::NotBase64 => "paste all that 'sudo base64 FILE' prints on the other host",
+            Self::Exists(_) => "choose another path, or move the old key away once no end uses it",
+            Self::Write { .. } => "check that the folder exists and that this user may write to it",
+            Self::Randomness(_) => "try again once the system has started",
+            Self::Memory(_) => "raise the limit of memory (MemoryMax=, ulimit -v)",
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Read { .. } | Self::NoneCame => exit::NO_INPUT,
+            Self::Length { .. } | Self::NotBase64 => exit::DATA,
+            Self::NotRegular(_) | Self::Mode { .. } | Self::Owner { .. } => exit::NO_PERMISSION,
+            Self::Exists(_) | Self::Write { .. } => exit::CANNOT_CREATE,
+            Self::Randomness(_) | Self::Memory(_) => exit::OS,
+        }
+    }
+}
