@@ -50,7 +50,7 @@ impl NewKey {
     /// The content of the key file at `path`; `-` is standard input.
     ///
     /// # Errors
-    /// As [`read`].
+    /// As [`read`](super::file::read).
     pub(crate) fn copy_of(path: &Path) -> Result<Self, KeyFileError> {
         let content = content(path, Owners::Own)?;
         let id = derive(path, &content)?.id();
@@ -60,7 +60,7 @@ impl NewKey {
     /// Asks for the base64 of a key at the terminal that is standard input.
     ///
     /// # Errors
-    /// As [`read`], and when the text is not base64.
+    /// As [`read`](super::file::read), and when the text is not base64.
     pub(crate) fn pasted() -> Result<Self, KeyFileError> {
         let path = Path::new("-");
         let content = terminal::paste_base64(PASTE, KEY_FILE_MAX).map_err(|error| {

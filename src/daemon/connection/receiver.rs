@@ -97,6 +97,7 @@ async fn prove(
         .handshake_ended(proved.as_ref().map(|_session| ()).map_err(PreAuthError::reason));
     Ok(proved?)
 }
+
 /// Waits for OPEN of a ready session, for as long as the session's key is in force.
 async fn wait_for_open(
     context: &Context,
