@@ -1,22 +1,21 @@
-//! The pipe as a daemon: the only folder that knows sockets and time.
+//! The pipe as a daemon: everything that carries connections, on event loops.
 //!
-//! The folders are layers, and a connection goes through them like this:
+//! The folders are layers: each names only what stands below it.
 //!
 //! ```text
-//! accept      source ─ listener ─ admission ┐
-//!                                           │
-//! connection  ┌ receiver: handshake ─ target┤
-//!             └ sender:   target ─ handshake┤
-//!                                           │
-//! relay       local ─▶ outbound ─▶ tunnel   │
-//!             local ◀─ inbound  ◀─ tunnel   ┘
+//! server      serves, and drains at the end
+//! control     other processes say what to do, as 'spiped rekey' does
+//! check       makes a sender's connection without a client
+//! spipe       makes one with standard input and output as the client
+//! accept      source ─ listener ─ admission ─┐
+//! connection  ┌ receiver: handshake ─ target ┤
+//!             └ sender:   target ─ handshake ┤
+//! limits      how many of each there may be  │
+//! relay       local ─▶ outbound ─▶ tunnel    │
+//!             local ◀─ inbound  ◀─ tunnel   ─┘
+//! net         sockets: streams, the target, names
+//! runtime     threads, and how they end
 //! ```
-//!
-//! Below them stand `limits`, which says how many of each there may be, `net`, which has
-//! the sockets, and `runtime`, which has the threads. Above them, `control` is told what
-//! to do by other processes, `server` serves and drains, `check` makes a sender's
-//! connection without a client, and `spipe` makes one with standard input and output as
-//! the client.
 //!
 //! Only a mistake of our own can cause a panic. It ends the connection that it happens
 //! in and nothing else. The log has one line with the location. Both sockets are reset,

@@ -94,7 +94,9 @@ impl PreAuthError {
             Self::NotOurs(LooksLike::ProxyProtocol) => Some(
                 "turn it off before this port: haproxy send-proxy, nginx proxy_protocol, AWS proxy_protocol_v2.enabled",
             ),
-            Self::NotOurs(_) => Some("only a sender ('spiped -e') connects to this port"),
+            Self::NotOurs(_) | Self::Handshake(HandshakeError::NotOurs) => {
+                Some("only a sender ('spiped -e') connects to this port")
+            }
             Self::Handshake(HandshakeError::WrongKey) => {
                 Some("compare 'spiped keyid FILE' on both ends, they differ")
             }
@@ -107,7 +109,13 @@ impl PreAuthError {
             Self::Stalled { .. } | Self::Cut(_) | Self::Failed(_) => {
                 Some("the sender was stopped, or this is not a sender ('spiped -e')")
             }
-            Self::Unproved(_) | Self::GaveUp | Self::Record(_) | Self::Handshake(_) => {
+            Self::Handshake(HandshakeError::Randomness) => {
+                Some("the system has no random bytes yet: it may still be starting")
+            }
+            Self::Unproved(_)
+            | Self::GaveUp
+            | Self::Record(_)
+            | Self::Handshake(HandshakeError::DegenerateKey) => {
                 Some("a sender that was stopped, or a stranger who replays a recorded handshake")
             }
             Self::Replayed => Some("a stranger replays a recorded handshake, and gets no answer"),
