@@ -1,5 +1,7 @@
 //! Tests of the relay that processes cannot bring about, or not soon.
 
+mod record_layout;
+
 use super::budget::RECORDS_OPENED;
 use super::buffer::record_layout::RecordLayout;
 use super::buffer::{Buffer, SMALL, Size};
