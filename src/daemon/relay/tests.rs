@@ -1,5 +1,6 @@
 //! Tests of the relay that processes cannot bring about, or not soon.
 
+mod ending;
 mod outbound;
 mod record_layout;
 
