@@ -1,6 +1,7 @@
 //! Tests of the relay that processes cannot bring about, or not soon.
 
 mod ending;
+mod error;
 mod outbound;
 mod record_layout;
 
