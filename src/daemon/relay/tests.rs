@@ -352,6 +352,25 @@ async fn part_of_a_small_record_behind_bulk_holds_little_room() {
     assert_eq!(inbound.held(), 0);
 }
 
+/// Thousands of connections wait between two requests.
+#[tokio::test]
+async fn no_room_is_held_from_the_moment_when_all_is_written() {
+    let (mut inbound, mut sealer) = inbound();
+    let ((local, _server), (tunnel, mut sender)) = (pair(), pair());
+    let (local, tunnel) = (LocalStream(local), TunnelStream(tunnel));
+    sender.write_all(&sealed(&mut sealer, 1)).unwrap();
+    let mut poller = BusyPoller::new(BusyPoll::Off);
+    while inbound.traffic().received() == 0 {
+        yield_now().await;
+        poll_fn(|cx| {
+            assert!(inbound.poll(cx, &tunnel, &local, &mut poller).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+    }
+    assert_eq!(inbound.held(), 0);
+}
+
 #[tokio::test]
 async fn the_largest_record_arrives_when_all_large_buffers_are_lent() {
     const LARGE: usize = RECORD_MAX - OVERHEAD;

@@ -51,6 +51,9 @@ fn full() -> Buffer {
 #[test]
 fn what_is_written_is_not_written_again() {
     let mut buffer = full();
+    // A write of nothing would count as a failed one.
+    buffer.push_unwritten(0..0);
+    assert!(!buffer.has_unwritten());
     buffer.push_unwritten(0..2);
     buffer.push_unwritten(4000..4000);
     buffer.push_unwritten(4096..8192);
