@@ -308,6 +308,29 @@ mod tests {
         }
     }
 
+    /// Else a flow that had the lane once would never wait for it again.
+    #[tokio::test]
+    async fn a_budget_of_the_lane_lasts_for_one_poll() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut first, mut second) = (Budget::new(), Budget::new());
+        assert!(first.poll(&mut cx, Size::Large).is_ready());
+        assert!(second.poll(&mut cx, Size::Large).is_pending());
+        assert!(first.poll(&mut cx, Size::Large).is_ready());
+        first.begin();
+        assert!(first.poll(&mut cx, Size::Large).is_pending());
+    }
+
+    #[tokio::test]
+    async fn the_caller_sleeps_while_nothing_has_bulk() {
+        for flow in flows(3, 2, &Log::default()) {
+            flow.await.unwrap();
+        }
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        LANE.with_borrow(|lane| assert!(lane.wake_caller.is_some()));
+    }
+
     /// With a byte in each record, a budget is over long before its bytes are.
     #[test]
     fn records_are_charged_for() {
