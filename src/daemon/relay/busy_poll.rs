@@ -180,6 +180,8 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+    use std::task::Wake;
 
     fn moved(window: &mut Window) -> bool {
         window.moved();
@@ -222,6 +224,45 @@ mod tests {
         pause.core_was_away(CORE_LOST * 2);
         assert!(pause.lasts(Instant::now()));
         assert!(!pause.lasts(now + 2 * CORE_LOST_PAUSE));
+    }
+
+    /// Counts how often a task is woken.
+    #[derive(Default)]
+    struct Wakes(AtomicU64);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn the_task_stays_awake_after_a_small_read_and_not_in_a_pause() {
+        let count = Arc::new(Wakes::default());
+        let waker = Arc::clone(&count).into();
+        let mut cx = Context::from_waker(&waker);
+        let mut poller = BusyPoller::new(BusyPoll::On);
+        poller.keep(&mut cx);
+        assert_eq!(count.0.load(Ordering::Relaxed), 0);
+        let mut read = || {
+            poller.moved(1);
+            poller.keep(&mut cx);
+            count.0.load(Ordering::Relaxed)
+        };
+        // Not the first time: another process may have had the core meanwhile.
+        assert!((0..100_000).any(|_| read() > 0));
+        PAUSE.core_was_away(CORE_LOST * 2);
+        let before = read();
+        assert!((0..1000).all(|_| read() == before));
+    }
+
+    #[test]
+    fn bulk_is_not_waited_after() {
+        let mut poller = BusyPoller::new(BusyPoll::On);
+        for (bytes, is_small) in [(1, true), (BULK - 1, true), (BULK, false), (1 << 20, false)] {
+            poller.moved(bytes);
+            assert_eq!(poller.has_moved, is_small, "{bytes}");
+        }
     }
 
     #[test]
