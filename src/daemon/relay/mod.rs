@@ -201,8 +201,9 @@ impl Relay {
         // Its stream was ended before; otherwise the drop resets it.
         drop(local);
         match result {
+            // Its end is written, so that it is not reset.
             Ok(()) => {
-                tunnel.close();
+                drop(tunnel);
                 Ok(())
             }
             Err(error) => {
