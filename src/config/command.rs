@@ -23,6 +23,14 @@ pub(crate) enum Command {
         /// The file to make; one that exists is never overwritten
         path: PathBuf,
     },
+    /// Print the id of a key, which tells nothing about the key itself
+    Keyid {
+        /// The key file; - reads the key from standard input
+        path: PathBuf,
+        /// Refuse a file that belongs to neither this user nor root; without it, anybody may own the file
+        #[arg(short = 'u', long)]
+        user: Option<String>,
+    },
     /// Give a running spiped another key, and print its id
     Rekey {
         /// The path that was given to that spiped by --control
@@ -37,14 +45,6 @@ pub(crate) enum Command {
         configuration: PathBuf,
         /// The key file, which belongs to root; a file with .cred behind its name may stand in for it
         key: PathBuf,
-    },
-    /// Print the id of a key, which tells nothing about the key itself
-    Keyid {
-        /// The key file; - reads the key from standard input
-        path: PathBuf,
-        /// Refuse a file that belongs to neither this user nor root; without it, anybody may own the file
-        #[arg(short = 'u', long)]
-        user: Option<String>,
     },
     /// For ExecStop= of a unit: at a restart, leave open connections to the old process
     Handover {
