@@ -89,8 +89,9 @@ impl Observer {
         reason: &CloseReason,
     ) -> (u64, u64) {
         let mut seen = self.seen();
-        let traffic = seen.open.remove(&id).unwrap_or_default();
-        let (sent, received) = seen.count_closed(&traffic, reason.name());
+        // A connection that was never opened has moved no bytes.
+        let traffic = seen.open.remove(&id);
+        let (sent, received) = seen.count_closed(traffic.as_deref(), reason.name());
         if reason.is_failure() {
             let why = reason.to_string();
             seen.last_failed = Some(format!("{}: {peer}: {}", now(), as_given(&why)));
@@ -133,8 +134,8 @@ impl Observer {
 
 impl Seen {
     /// Returns the bytes out of the local socket, and into it.
-    fn count_closed(&mut self, traffic: &Traffic, reason: &'static str) -> (u64, u64) {
-        let (sent, received) = (traffic.sent(), traffic.received());
+    fn count_closed(&mut self, traffic: Option<&Traffic>, reason: &'static str) -> (u64, u64) {
+        let (sent, received) = traffic.map_or((0, 0), |it| (it.sent(), it.received()));
         self.sent += sent;
         self.received += received;
         *self.closed.entry(reason).or_default() += 1;
@@ -153,7 +154,7 @@ impl Drop for OpenConnection {
     fn drop(&mut self) {
         let mut seen = lock(&self.seen);
         if let Some(traffic) = seen.open.remove(&self.id) {
-            seen.count_closed(&traffic, PANIC);
+            seen.count_closed(Some(&traffic), PANIC);
         }
     }
 }
