@@ -73,6 +73,8 @@ fn an_audit_gets_the_answers_that_the_manual_shows() {
     let hosts = Hosts::boot(&["a", "b"]);
     hosts["a"].has_redis();
     follow(&hosts, &recipe("A SERVER AND ITS CLIENTS"));
+    // The log has connections with an older key, which the audit must not show.
+    follow(&hosts, &recipe("A new key"));
     let mut ids = Vec::new();
     let mut asked = 0;
     for block in blocks() {
@@ -86,6 +88,9 @@ fn an_audit_gets_the_answers_that_the_manual_shows() {
                     && lines.iter().zip(answer).all(|(line, good)| is_as_expected(line, good));
                 assert!(is_good, "{host}# {command}\n{said}\ninstead of\n{}", answer.join("\n"));
                 ids.extend(command.starts_with("spiped keyid").then(|| said.trim().to_owned()));
+                if command.ends_with("suite=") {
+                    assert!(said.contains(&format!("key_id={}", ids[0])), "{ids:?}: {said}");
+                }
                 asked += 1;
             }
         }
