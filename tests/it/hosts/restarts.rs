@@ -240,6 +240,15 @@ fn a_stop_ends_what_drains_and_so_does_the_drain_timeout() {
         wait_until("its time is over", || client.ping().is_err());
         wait_until("none is left", || draining(a).is_empty());
         other.ping().unwrap();
+
+        // The time with which a process was started stays.
+        configure(a, "192.0.2.1:6379", "3600");
+        restart(a, RECEIVE);
+        let mut last = connect();
+        wait_until("its time is over, too", || other.ping().is_err());
+        restart(a, RECEIVE);
+        assert_eq!(draining(a).len(), 1);
+        last.ping().unwrap();
     });
 }
 
