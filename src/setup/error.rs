@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::unit::{Failure, Unit};
-use crate::config::Address;
 use crate::config::setup::PipeName;
 use crate::daemon::check::Fault;
 use crate::keys::error::KeyFileError;
@@ -34,13 +33,14 @@ pub(crate) enum SetupError {
     WritableFolder(PathBuf),
     /// The key file is of another pipe, or of another state of this pipe.
     #[error("{} exists with another key, {there}, than the given one, {given}", path.display())]
-    OtherKey { path: PathBuf, there: KeyId, given: KeyId },
-    /// The configuration is of another pipe, or of another state of this pipe.
-    #[error("{} exists and does not say {variable}={wanted}", path.display())]
-    OtherConf { path: PathBuf, variable: &'static str, wanted: Address },
-    /// The socket's drop-in has another address.
-    #[error("{} exists and does not say {line}", path.display())]
-    OtherDropIn { path: PathBuf, line: String },
+    OtherKey { path: PathBuf, there: KeyId, given: KeyId, hint: String },
+    /// The configuration, or the socket's drop-in, is of another pipe, or of another state of
+    /// this pipe.
+    #[error("{} exists, but lacks the line {line}", path.display())]
+    OtherAddress { path: PathBuf, line: String, hint: String },
+    /// There is nothing to remove.
+    #[error("there is no pipe {name}")]
+    NoPipe { name: PipeName, hint: String },
     /// The pipe is set up with a socket unit, and now wanted without one, or the reverse.
     #[error("{0} is in use already")]
     OtherActivation(Unit),
@@ -53,7 +53,7 @@ pub(crate) enum SetupError {
     #[error("{unit} does not start: {}", failure.reason)]
     Start { unit: Unit, failure: Failure },
     /// The pipe runs, but its proof has failed.
-    #[error("{name} is set up and runs, but is not proved: {fault}")]
+    #[error("{name} is set up and runs, but its proof has failed: {fault}")]
     Unproved { name: PipeName, fault: Fault },
     /// The name to be removed could mean either.
     #[error("{0} is a pipe, and a pair as well: {0}-in and {0}-out")]
@@ -89,15 +89,9 @@ impl Report for SetupError {
             }
             Self::Key(error) => error.hint(),
             Self::WritableFolder(_) => "run 'chown root' and 'chmod 700' on it",
-            Self::OtherKey { .. } => {
-                "a key is never overwritten: if the given one is right, move that file away, stop the unit and run this again"
-            }
-            Self::OtherConf { .. } => {
-                "for other addresses run 'spiped setup remove' first, or edit the file and 'systemctl restart' the unit; or choose another name"
-            }
-            Self::OtherDropIn { .. } => {
-                "edit it, then 'systemctl daemon-reload' and restart the socket; or move it away"
-            }
+            Self::OtherKey { hint, .. }
+            | Self::OtherAddress { hint, .. }
+            | Self::NoPipe { hint, .. } => hint,
             Self::OtherActivation(_) => {
                 "'systemctl disable --now' it first; --socket is for pipes that were set up with it"
             }
@@ -114,11 +108,10 @@ impl Report for SetupError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::NotRoot | Self::WritableFolder(_) => exit::NO_PERMISSION,
-            Self::NoKeyCame => exit::NO_INPUT,
+            Self::NoKeyCame | Self::NoPipe { .. } => exit::NO_INPUT,
             Self::Key(error) => error.exit_code(),
             Self::OtherKey { .. }
-            | Self::OtherConf { .. }
-            | Self::OtherDropIn { .. }
+            | Self::OtherAddress { .. }
             | Self::OtherActivation(_)
             | Self::PipeAndPair { .. }
             | Self::Running { .. }

@@ -16,7 +16,7 @@ use crate::keys::file::{self as keys, Owners};
 use crate::keys::new_key::NewKey;
 use crate::protocol::KeyId;
 
-const FOLDER: &str = "/etc/spiped";
+pub(super) const FOLDER: &str = "/etc/spiped";
 /// The configuration of the units without a name. It is not a .conf file, so that it cannot
 /// be taken for that of a pipe.
 pub(super) const PLAIN_CONF: &str = "/etc/spiped/redis.addr";
@@ -97,6 +97,15 @@ pub(super) fn file(name: &PipeName, kind: &str) -> PathBuf {
     Path::new(FOLDER).join(format!("{name}.{kind}"))
 }
 
+/// The part of a hint that tells how to get rid of a file of another state of the pipe.
+fn start_afresh(name: &PipeName, path: &Path) -> String {
+    format!(
+        "run 'spiped setup remove {name}', which leaves an edited file: then 'rm {}', too; or \
+         choose another name",
+        path.display()
+    )
+}
+
 /// The content that setup writes to a pipe's configuration.
 pub(super) fn conf_text(service: &Unit, source: &Address, target: &Address) -> String {
     format!(
@@ -140,7 +149,14 @@ impl Plan {
         if self.is_there(&path) {
             let there = keys::read(&path, Owners::Own)?.id();
             return match given.map(|key| key.id()) {
-                Some(given) if given != there => Err(SetupError::OtherKey { path, there, given }),
+                Some(given) if given != there => {
+                    let hint = format!(
+                        "a key is never overwritten; if the given one is right, run \
+                         'spiped setup remove {} --keys', then this again",
+                        end.name
+                    );
+                    Err(SetupError::OtherKey { path, there, given, hint })
+                }
                 _ => Ok(there),
             };
         }
@@ -163,8 +179,13 @@ impl Plan {
         for (variable, address) in wanted {
             let there = value(&content, variable).and_then(|text| text.parse().ok());
             if there.as_ref() != Some(address) {
-                let wanted = address.clone();
-                return Err(SetupError::OtherConf { path, variable, wanted });
+                let line = format!("{variable}={address}");
+                let hint = format!(
+                    "to change the address, write that line there, then \
+                     'systemctl restart {unit}'; or {}",
+                    start_afresh(&end.name, &path)
+                );
+                return Err(SetupError::OtherAddress { path, line, hint });
             }
         }
         Ok(())
@@ -195,7 +216,7 @@ impl Plan {
                 return Err(SetupError::OtherActivation(service));
             }
             Activation::Socket => {
-                self.listen(&socket, &end.source, &of_socket)?;
+                self.listen(&socket, end, &of_socket)?;
                 self.enable(&socket, &of_socket);
                 self.start(socket, of_socket.activity);
             }
@@ -205,16 +226,11 @@ impl Plan {
     }
 
     /// The steps for the drop-in that says where a socket listens.
-    fn listen(
-        &mut self,
-        socket: &Unit,
-        source: &Address,
-        state: &UnitState,
-    ) -> Result<(), SetupError> {
+    fn listen(&mut self, socket: &Unit, end: &End, state: &UnitState) -> Result<(), SetupError> {
         let path = drop_in(socket);
-        let listen = match source {
+        let listen = match &end.source {
             Address::Inet(address) => address.to_string(),
-            Address::Host(..) | Address::Unix(_) => source.to_string(),
+            Address::Host(..) | Address::Unix(_) => end.source.to_string(),
         };
         let line = format!("ListenStream={listen}");
         if !path.exists() {
@@ -229,7 +245,12 @@ impl Plan {
                 self.steps.push(Step::ReadUnits);
             }
         } else if read(&path)?.lines().all(|there| there.trim() != line) {
-            return Err(SetupError::OtherDropIn { path, line });
+            let hint = format!(
+                "to change the address, write that line there, then 'systemctl daemon-reload' and \
+                 'systemctl restart {socket}'; or {}",
+                start_afresh(&end.name, &path)
+            );
+            return Err(SetupError::OtherAddress { path, line, hint });
         }
         Ok(())
     }

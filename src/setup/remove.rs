@@ -9,13 +9,14 @@
 //! A run that was cut off is finished by the same command. A file that setup has made and
 //! somebody has edited stays.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::slice;
 
 use super::error::SetupError;
-use super::plan::{PLAIN_CONF, conf_text, drop_in, drop_in_text, file, is_barred, value};
+use super::plan::{FOLDER, PLAIN_CONF, conf_text, drop_in, drop_in_text, file, is_barred, value};
 use super::systemd::{Activity, UnitState, command, run, scopes_of};
 use super::unit::Unit;
 use crate::config::setup::{Keys, Pair, PipeName, Removal, Run};
@@ -52,13 +53,16 @@ pub(super) fn remove(removal: &Removal) -> Result<String, SetupError> {
     match (is_there(name)?, is_pair) {
         (true, true) => return Err(SetupError::PipeAndPair(name.clone())),
         (false, true) => plan.pipes(&halves, removal.keys)?,
+        (false, false) if !is_barred() => {
+            return Err(SetupError::NoPipe { name: name.clone(), hint: names_here() });
+        }
         (_, false) => plan.pipes(slice::from_ref(name), removal.keys)?,
     }
     let mut told = Vec::new();
     if is_barred() {
         told.push("only root sees which files there are".to_owned());
     } else if plan.steps.is_empty() {
-        told.push(format!("nothing to do: no pipe {name} is set up"));
+        told.push(format!("nothing to do: only what is named below is left of {name}"));
     }
     let is_changed = removal.run == Run::Real && !plan.steps.is_empty();
     for step in plan.steps {
@@ -89,6 +93,20 @@ fn is_pair([receiver, sender]: &[PipeName; 2]) -> Result<bool, SetupError> {
         }
     }
     Ok(false)
+}
+
+/// The hint for a name that no pipe has: the names that pipes have.
+fn names_here() -> String {
+    let files = fs::read_dir(FOLDER).into_iter().flatten().flatten();
+    let name = |path: PathBuf| {
+        let is_of_pipe = path.extension().is_some_and(|kind| kind == "conf" || kind == "key");
+        is_of_pipe.then(|| Some(path.file_stem()?.to_str()?.to_owned()))?
+    };
+    let names: BTreeSet<_> = files.filter_map(|file| name(file.path())).collect();
+    if names.is_empty() {
+        return "no pipe is set up on this host".to_owned();
+    }
+    format!("these are on this host: {}", names.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 /// Whether anything of a pipe of this name exists.
@@ -225,7 +243,7 @@ impl RemovalPlan {
         if is_made_here {
             self.steps.push(RemovalStep::File(path));
         } else {
-            self.left.push(left(&path, "it is not as setup has made it"));
+            self.left.push(left(&path, "it was edited; remove it by hand if nothing needs it"));
         }
         Ok(is_made_here)
     }
@@ -241,7 +259,8 @@ impl RemovalPlan {
         }
         let is_of_plain_units = path == Path::new("/etc/spiped/redis.key");
         if keys == Keys::Stay {
-            self.left.push(left(&path, "--keys removes it, too"));
+            let why = format!("'spiped setup remove {name} --keys' removes it");
+            self.left.push(left(&path, &why));
         } else if is_of_plain_units && Path::new(PLAIN_CONF).exists() {
             let why = "spiped-receive.service and spiped-send.service use it, too";
             self.left.push(left(&path, why));

@@ -79,18 +79,22 @@ fn by_hand(key: &str) -> String {
 
 fn what_end_runs(end: &End, key: KeyId, proof: &Result<(), SetupError>) -> String {
     let End { role, name, source, target } = end;
-    let does = match role {
-        Role::Decrypt => {
-            format!("takes encrypted connections on {source}, sends plaintext to {target}")
-        }
-        Role::Encrypt => format!("takes plaintext on {source}, sends it encrypted to {target}"),
+    let runs = match role {
+        Role::Decrypt => format!(
+            "The receiver {name} runs: it takes encrypted connections on {source} and sends \
+             plaintext to {target}."
+        ),
+        Role::Encrypt => format!(
+            "The sender {name} runs: it takes plaintext on {source} and sends it encrypted to \
+             {target}."
+        ),
     };
     let proof = match proof {
-        Ok(()) => "proved: a handshake with this key, and the server behind answers".into(),
-        Err(SetupError::Unproved { fault, .. }) => format!("not proved: {fault}"),
-        Err(error) => format!("not proved: {error}"),
+        Ok(()) => "The pipe works: the handshake succeeded, and the server is reached.".into(),
+        Err(SetupError::Unproved { fault, .. }) => format!("The proof has failed: {fault}"),
+        Err(error) => format!("The proof has failed: {error}"),
     };
-    format!("{name} runs: {does}\n  its key: {key}\n  {proof}\n")
+    format!("{runs}\n  The id of its key is {key}.\n  {proof}\n")
 }
 
 fn line_for_sender(setup: &Setup, source: &Address) -> String {

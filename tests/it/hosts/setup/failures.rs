@@ -1,7 +1,7 @@
 //! `spiped setup` where it fails: afterwards nothing has changed.
 
 use super::{RECEIVE, key_id, listing, names, refused, state, unproved};
-use crate::support::hosts::{Hosts, hosts_can_be};
+use crate::support::hosts::{Host, Hosts, hosts_can_be};
 use crate::support::wait_until;
 
 /// The address of Redis.
@@ -187,7 +187,7 @@ fn a_signal_undoes_and_a_kill_is_finished_by_the_next_run() {
     host.must(&format!("rm -r {slow}"));
     host.must("systemctl daemon-reload");
     host.must(&format!("systemctl stop {unit}"));
-    assert!(host.must(RECEIVE).contains(&format!("its key: {key}\n")));
+    assert!(host.must(RECEIVE).contains(&format!("The id of its key is {key}.\n")));
     assert_eq!(state(host, unit), "ActiveState=active UnitFileState=enabled");
 }
 
@@ -228,11 +228,11 @@ fn what_stands_for_something_else_is_refused() {
         ),
         (
             format!("{other} 127.0.0.1:1"),
-            "/etc/spiped/redis.conf exists and does not say SPIPED_TARGET=[127.0.0.1]:1".into(),
+            "/etc/spiped/redis.conf exists, but lacks the line SPIPED_TARGET=[127.0.0.1]:1".into(),
         ),
         (
             "spiped setup receive redis -s 192.0.2.1:1 -t 127.0.0.1:6379".into(),
-            "/etc/spiped/redis.conf exists and does not say SPIPED_SOURCE=[192.0.2.1]:1".into(),
+            "/etc/spiped/redis.conf exists, but lacks the line SPIPED_SOURCE=[192.0.2.1]:1".into(),
         ),
         (format!("{RECEIVE} --socket"), "spiped-receive@redis.service is in use already".into()),
     ];
@@ -242,6 +242,7 @@ fn what_stands_for_something_else_is_refused() {
     }
     assert_eq!(listing(host), before);
     assert_eq!((key_id(host, "out"), key_id(host, "redis")), ids);
+    the_hints_lead_on(host, &cases[0].0);
 
     host.must("chmod 0644 /etc/spiped/redis.key");
     refused(&host.run(RECEIVE), 77, "the key file /etc/spiped/redis.key is open to others");
@@ -260,4 +261,26 @@ fn what_stands_for_something_else_is_refused() {
     let unknown = host.run("spiped setup receive new -s 192.0.2.1:6381 -t 127.0.0.1:6379");
     refused(&unknown, 69, "spiped-receive@new.service is not known to systemd");
     assert!(!host.etc("new.key").exists());
+}
+
+/// Of a line that is refused for its key, and then for an address; also where a file was
+/// edited.
+fn the_hints_lead_on(host: &Host, line: &str) {
+    let said = refused(&host.run(line), 73, "/etc/spiped/out.key exists");
+    assert!(said.contains("run 'spiped setup remove out --keys', then this again"), "{said}");
+    host.must("spiped setup remove out --keys");
+    unproved(&host.run(line), 69, "cannot reach the receiver: ");
+    host.sh("echo SPIPED_LOG=debug >> /etc/spiped/out.conf");
+    let moved = line.replace("192.0.2.9", "192.0.2.8");
+    let said = refused(&host.run(&moved), 73, "/etc/spiped/out.conf exists, but lacks");
+    let (_, remove) = said.split_once("or run '").unwrap();
+    let (remove, edited) = remove.split_once("', which leaves an edited file: then '").unwrap();
+    assert_eq!(remove, "spiped setup remove out");
+    let left = host.must(remove);
+    let of_conf = "left /etc/spiped/out.conf: it was edited; remove it by hand if nothing needs it";
+    let of_key = "left /etc/spiped/out.key: 'spiped setup remove out --keys' removes it";
+    assert!(left.contains(of_conf) && left.ends_with(of_key), "{left}");
+    host.must(edited.split('\'').next().unwrap());
+    host.must("spiped setup remove out --keys");
+    unproved(&host.run(&moved), 69, "cannot reach the receiver: ");
 }

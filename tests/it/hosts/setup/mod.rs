@@ -18,7 +18,7 @@ const SEND: &str = "spiped setup send redis --source 127.0.0.1:8000 --target 192
 const PAIR: &str = "spiped setup pair redis --source 192.0.2.1:6380 --target 127.0.0.1:6379 \
                     --local 127.0.0.1:8000 --peer 192.0.2.2:6380";
 
-const PROVED: &str = "  proved: a handshake with this key, and the server behind answers";
+const PROVED: &str = "  The pipe works: the handshake succeeded, and the server is reached.";
 
 fn by_hand(key: &str) -> String {
     format!(
@@ -39,7 +39,7 @@ fn unproved(output: &Output, code: i32, reason: &str) -> String {
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{said}");
     assert!(error.starts_with("spiped: ") && error.contains("\nhint: "), "{said}");
-    let reason = format!(" is set up and runs, but is not proved: {reason}");
+    let reason = format!(" is set up and runs, but its proof has failed: {reason}");
     assert!(error.contains(&reason), "{reason:?} is not in {said}");
     said
 }
@@ -99,12 +99,13 @@ fn one_command_a_side_carries_redis() {
     let mut hosts = Hosts::boot(&["server", "client"]);
     hosts["server"].has_redis();
     let printed = hosts["server"].must(RECEIVE);
+    the_proof_is_logged_as_a_good_connection(&hosts["server"]);
     let key = key_id(&hosts["server"], "redis");
     assert_eq!(
         printed,
         format!(
-            "redis runs: takes encrypted connections on [192.0.2.1]:6379, \
-             sends plaintext to [127.0.0.1]:6379\n  its key: {key}\n{PROVED}\n\
+            "The receiver redis runs: it takes encrypted connections on [192.0.2.1]:6379 and \
+             sends plaintext to [127.0.0.1]:6379.\n  The id of its key is {key}.\n{PROVED}\n\
              Now, on the clients' host:\n  \
              ssh 192.0.2.1 sudo cat /etc/spiped/redis.key | sudo {SEND} --key -\n{}",
             by_hand("redis.key")
@@ -114,8 +115,8 @@ fn one_command_a_side_carries_redis() {
     assert_eq!(
         sent,
         format!(
-            "redis runs: takes plaintext on [127.0.0.1]:8000, \
-             sends it encrypted to [192.0.2.1]:6379\n  its key: {key}\n{PROVED}"
+            "The sender redis runs: it takes plaintext on [127.0.0.1]:8000 and \
+             sends it encrypted to [192.0.2.1]:6379.\n  The id of its key is {key}.\n{PROVED}"
         )
     );
     assert_eq!(hosts["client"].redis("ping"), "PONG");
@@ -156,6 +157,13 @@ fn one_command_a_side_carries_redis() {
     }
 }
 
+fn the_proof_is_logged_as_a_good_connection(server: &Host) {
+    let log = server.log("spiped-receive@redis");
+    assert_eq!(log.matches("\nclosed reason=finished ").count(), 1, "{log}");
+    let warnings = "journalctl --quiet --unit spiped-receive@redis --priority warning";
+    assert_eq!(server.must(warnings), "");
+}
+
 fn again_after_a_stop(server: &Host, printed: &str) {
     let conf = fs::read_to_string(server.etc("redis.conf")).unwrap();
     assert_eq!(server.must(RECEIVE), printed);
@@ -184,13 +192,15 @@ fn three_commands_make_a_pair_that_replicates() {
     }
     let (a, b) = (&hosts["a"], &hosts["b"]);
     let first = a.must(PAIR);
-    let (in_a, head) = (key_id(a, "redis-in"), "takes encrypted connections on");
-    let out = "redis-out runs: takes plaintext on [127.0.0.1]:8000, sends it encrypted to";
-    let to = "sends plaintext to [127.0.0.1]:6379";
+    let in_a = key_id(a, "redis-in");
+    let head = "The receiver redis-in runs: it takes encrypted connections on";
+    let out = "The sender redis-out runs: it takes plaintext on [127.0.0.1]:8000 and sends it \
+               encrypted to";
+    let to = "and sends plaintext to [127.0.0.1]:6379.\n  The id of its key is";
     assert_eq!(
         first,
         format!(
-            "redis-in runs: {head} [192.0.2.1]:6380, {to}\n  its key: {in_a}\n{PROVED}\n\
+            "{head} [192.0.2.1]:6380 {to} {in_a}.\n{PROVED}\n\
              Now, on 192.0.2.2, with its own --target, and for LOCAL where its programs are to \
              reach the server here:\n  \
              ssh 192.0.2.1 sudo cat /etc/spiped/redis-in.key | sudo spiped setup pair redis \
@@ -209,15 +219,15 @@ fn three_commands_make_a_pair_that_replicates() {
     assert_eq!(
         second,
         format!(
-            "redis-in runs: {head} [192.0.2.2]:6380, {to}\n  its key: {in_b}\n{PROVED}\n\
-             {out} [192.0.2.1]:6380\n  its key: {in_a}\n{PROVED}\n\
+            "{head} [192.0.2.2]:6380 {to} {in_b}.\n{PROVED}\n\
+             {out} [192.0.2.1]:6380.\n  The id of its key is {in_a}.\n{PROVED}\n\
              Last, on 192.0.2.1: what was printed there for itself, \
              unless redis-out runs there already"
         )
     );
     let line_for_itself = first.split_once("Then, here:\n").unwrap().1;
     let third = follow(a, line_for_itself);
-    assert_eq!(third, format!("{out} [192.0.2.2]:6380\n  its key: {in_b}\n{PROVED}"));
+    assert_eq!(third, format!("{out} [192.0.2.2]:6380.\n  The id of its key is {in_b}.\n{PROVED}"));
 
     b.must("redis-cli replicaof 127.0.0.1 8000");
     a.must("redis-cli set name value");
@@ -297,7 +307,7 @@ fn a_unix_socket_is_made_by_systemd() {
     assert_eq!(listing(host), before);
     host.sh(&format!("sed -i s/local.socket/other.socket/ {folder}/listen.conf"));
     let reason = format!(
-        "{folder}/listen.conf exists and does not say ListenStream=/run/spiped/local.socket"
+        "{folder}/listen.conf exists, but lacks the line ListenStream=/run/spiped/local.socket"
     );
     refused(&host.run(send), 73, &reason);
 

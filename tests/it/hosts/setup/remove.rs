@@ -22,8 +22,9 @@ fn a_pipe_is_removed_with_its_key_only_where_that_is_asked_for() {
     {
         let host = &hosts["host"];
         host.has_redis();
-        let nothing = "nothing to do: no pipe redis is set up";
-        assert_eq!(host.must("spiped setup remove redis --keys"), nothing);
+        let none = host.run("spiped setup remove redis --keys");
+        let said = refused(&none, 66, "there is no pipe redis");
+        assert!(said.ends_with("hint: no pipe is set up on this host"), "{said}");
         let fresh = names(host);
         host.must(RECEIVE);
         let key = key_id(host, "redis");
@@ -31,7 +32,7 @@ fn a_pipe_is_removed_with_its_key_only_where_that_is_asked_for() {
         let before = listing(host);
         let steps = "systemctl disable spiped-receive@redis.service\n\
                      RAN systemctl stop spiped-receive@redis.service\nREMOVED /etc/spiped/redis.conf";
-        let left = "left /etc/spiped/redis.key: --keys removes it, too";
+        let left = "left /etc/spiped/redis.key: 'spiped setup remove redis --keys' removes it";
         let told = |run: &str, removed: &str| {
             format!("RAN {steps}\n{left}").replace("RAN", run).replace("REMOVED", removed)
         };
@@ -41,7 +42,10 @@ fn a_pipe_is_removed_with_its_key_only_where_that_is_asked_for() {
         assert_eq!(host.must("spiped setup remove redis"), told("ran", "removed"));
         assert_eq!(state(host, SERVICE), GONE);
         assert!(!host.must("ss -lnt").contains("192.0.2.1:6379"));
+        let nothing = "nothing to do: only what is named below is left of redis";
         assert_eq!(host.must("spiped setup remove redis"), format!("{nothing}\n{left}"));
+        let other = refused(&host.run("spiped setup remove other"), 66, "there is no pipe other");
+        assert!(other.ends_with("hint: these are on this host: redis"), "{other}");
 
         // The pipe is set up with the same key again, and this time the key is removed.
         assert!(host.must(RECEIVE).contains(PROVED));
@@ -107,7 +111,7 @@ fn what_setup_has_not_made_is_left_and_named() {
     ));
     let said = host.must("spiped setup remove redis --keys");
     for (path, why) in [
-        ("/etc/spiped/redis.conf", "it is not as setup has made it"),
+        ("/etc/spiped/redis.conf", "it was edited; remove it by hand if nothing needs it"),
         (&format!("{units}/{SERVICE}.d/nice.conf"), "setup has not made it"),
         (&format!("{units}/{SOCKET}.d/backlog.conf"), "setup has not made it"),
         ("/etc/spiped/redis.key", "spiped-receive.service and spiped-send.service use it, too"),
@@ -167,7 +171,7 @@ fn a_pair_goes_as_a_whole_and_what_is_left_of_a_restart_goes_with_its_pipe() {
         assert!(!runs(unit), "{unit}");
     }
     assert_eq!(host.must("ls -A /etc/spiped"), "");
-    assert_eq!(host.must("spiped setup remove redis"), "nothing to do: no pipe redis is set up");
+    refused(&host.run("spiped setup remove redis"), 66, "there is no pipe redis");
 }
 
 /// The drain timeout of the connections does not matter.
@@ -197,7 +201,8 @@ fn a_client_whose_key_is_removed_is_out_at_once() {
         wait_until("the one of before the restart is out", || before.ping().is_err());
     });
     // A sender of that name is not half of a pair.
-    let nothing = "nothing to do: no pipe redis is set up";
-    assert!(host.must("spiped setup remove redis").starts_with(nothing));
+    host.must("rm /etc/spiped/redis.conf");
+    let said = refused(&host.run("spiped setup remove redis"), 66, "there is no pipe redis");
+    assert!(said.ends_with("hint: these are on this host: redis-in"), "{said}");
     assert!(is_heard(host, "8000"));
 }
