@@ -128,10 +128,16 @@ fn the_package_is_installed_upgraded_in_use_removed_and_purged() {
     // Enabled units run again after the next start, with their settings. An earlier
     // version had the address of the units without a name in another file.
     host.must("mv /etc/spiped/redis.addr /etc/spiped/redis.conf");
-    host.must("dpkg --install /root/new.deb");
+    let told = host.must("dpkg --install /root/new.deb");
+    let (_, start) = told.split_once("are enabled, but do not run. To start them:\n  ").unwrap();
     assert_eq!(host.must("cat /etc/spiped/redis.addr"), "ADDR=192.0.2.1");
     assert!(!host.etc("redis.conf").exists());
     assert_eq!(host.must("systemctl is-enabled spiped-send"), "enabled");
+    // The printed command starts them all.
+    assert!(!upgraded.contains("do not run"), "{upgraded}");
+    host.must(start.lines().next().unwrap());
+    wait_until("it serves again", || serve(host));
+    assert!(!host.must("dpkg --install /root/new.deb").contains("do not run"));
     host.sh("cd /etc/systemd/system
          mkdir other.service.d spiped-receive.service.d spiped-send@x.socket.d
          touch spiped-send@x.socket.d/listen.conf");
