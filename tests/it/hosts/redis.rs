@@ -11,6 +11,7 @@ const SERVER_AND_CLIENTS: &str = "A SERVER AND ITS CLIENTS";
 const KEY_FOR_EACH: &str = "A key for each client";
 const NEW_KEY: &str = "A new key";
 const REPLICATION: &str = "TWO SERVERS THAT REPLICATE";
+const NEW_KEYS: &str = "New keys for a pair";
 const SWAP: &str = "Swapping the roles";
 const SENTINEL: &str = "SENTINEL";
 /// Sentinels check each other and the servers every few seconds.
@@ -93,6 +94,8 @@ fn two_servers_replicate_through_a_pair_of_pipes_and_swap_their_roles() {
     write(a, 0..100);
     assert_caught_up(a, b);
 
+    give_new_keys(&hosts);
+
     // The outage is so long that Redis itself gives the link up.
     for (host, field) in [(a, "repl-ping-replica-period 1"), (b, "repl-timeout 3")] {
         assert_eq!(redis(host, &format!("config set {field}")), "OK");
@@ -125,6 +128,21 @@ fn two_servers_replicate_through_a_pair_of_pipes_and_swap_their_roles() {
     wait_until("a replicates again", || info(a, "replication", "master_link_status") == "up");
     write(b, 400..500);
     assert_caught_up(b, a);
+}
+
+/// New keys interrupt nothing, and both ends of a direction have the same one.
+fn give_new_keys(hosts: &Hosts) {
+    let (a, b) = (&hosts["a"], &hosts["b"]);
+    let id = |host: &Host, half| host.must(&format!("spiped keyid /etc/spiped/replica-{half}.key"));
+    let keys = || [id(a, "in"), id(b, "out"), id(b, "in"), id(a, "out")];
+    let before = keys();
+    follow(hosts, &recipe(NEW_KEYS));
+    let [in_a, out_b, in_b, out_a] = keys();
+    assert!(in_a == out_b && in_b == out_a && in_a != in_b, "{:?}", keys());
+    assert!(!before.contains(&in_a) && !before.contains(&in_b));
+    assert_eq!(redis(a, "-h 127.0.0.12 ping"), "PONG");
+    assert_eq!(redis(b, "-h 127.0.0.11 ping"), "PONG");
+    assert_eq!(info(b, "replication", "master_link_status"), "up");
 }
 
 #[test]
