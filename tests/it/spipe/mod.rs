@@ -314,7 +314,10 @@ fn a_hangup_ends_it_unless_it_was_ignored_at_the_start() {
         // From here on, the process handles signals.
         child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         signal(&child, "HUP");
-        if code == 0 {
+        if code == 129 {
+            // For the receiver, that is a client that has gone.
+            receiver.log.wait_for(" reason=aborted-peer-reset ");
+        } else {
             stdin.write_all(b"y").unwrap();
             child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
             drop(stdin);
