@@ -150,7 +150,9 @@ fn scheme(text: &str) -> Option<AddressError> {
         let authority = rest.split(['/', '?', '#']).next()?;
         authority.rsplit('@').next()?
     };
-    let is_address = address.parse::<Address>().is_ok();
+    // A text may have any number of schemes, so this does not parse another one.
+    let has_scheme = WORDS.into_iter().any(|word| address.starts_with(word));
+    let is_address = !has_scheme && address.parse::<Address>().is_ok();
     let address = if is_address { address } else { "host.name:port" }.to_owned();
     Some(AddressError::Scheme { scheme, address })
 }
@@ -265,12 +267,15 @@ mod tests {
                 "an address has no 'rediss://' before it: write db.example:6380",
             ),
             ("redis://:se/cret@db", "an address has no 'redis://' before it: write host.name:port"),
+            ("tcp:tcp:db:1", "an address has no 'tcp:' before it: write host.name:port"),
             ("a:b:1", "'a:b' is neither an address nor a host name"),
             ("redis.sock/x", "the path 'redis.sock/x' is not absolute"),
         ];
         for (text, error) in cases {
             assert_eq!(text.parse::<Address>().unwrap_err().to_string(), error);
         }
+        let many = "tcp:".repeat(1 << 18) + "db.example:1";
+        assert!(matches!(many.parse::<Address>(), Err(AddressError::Scheme { .. })));
         assert_eq!(long.parse::<Address>(), Err(AddressError::PathTooLong(long.clone())));
     }
 }
