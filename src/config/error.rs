@@ -47,7 +47,7 @@ impl Report for ConfigError {
             Self::HandoverInBackground => "add -F",
             Self::Fast => "leave it out; a connection costs one round trip and 0.2 ms of CPU",
             Self::Value { error, .. } => error.hint(),
-            Self::Unknown(_) => UnknownVariable::HINT,
+            Self::Unknown(unknown) => unknown.hint(),
             Self::Conflict(..) => "'--help' lists the options",
         }
     }

@@ -1,30 +1,33 @@
 //! Variables that no option has.
 
 use std::env;
-use std::fmt;
 
 use clap::{Arg, Command};
+use thiserror::Error;
 
 use super::unit::UNIT;
 
 /// A variable that looks like that of an option, and no option has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{name} is no variable of spiped")]
 pub(crate) struct UnknownVariable {
     name: String,
-    nearest: Option<String>,
-}
-
-impl fmt::Display for UnknownVariable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is no variable of spiped", self.name)?;
-        self.nearest.as_ref().map_or(Ok(()), |nearest| write!(f, ", {nearest} is"))
-    }
+    hint: String,
 }
 
 impl UnknownVariable {
+    fn new(name: String, known: &[String]) -> Self {
+        let hint = match nearest(&name, known) {
+            Some(nearest) => format!("did you mean {nearest}? '--help' lists the options"),
+            None => "remove it: no option has that name; '--help' lists the options".to_owned(),
+        };
+        Self { name, hint }
+    }
+
     /// What to do about it.
-    pub(crate) const HINT: &str =
-        "correct it or take it out; spiped(1) lists all under ENVIRONMENT";
+    pub(crate) fn hint(&self) -> &str {
+        &self.hint
+    }
 
     /// All such variables of this process, whose options are those of `command`.
     pub(super) fn all(command: &Command) -> Vec<Self> {
@@ -33,7 +36,7 @@ impl UnknownVariable {
         env::vars_os()
             .map(|(name, _)| name.to_string_lossy().into_owned())
             .filter(|name| name.starts_with("SPIPED_") && name != UNIT && !known.contains(name))
-            .map(|name| Self { nearest: nearest(&name, &known), name })
+            .map(|name| Self::new(name, &known))
             .collect()
     }
 }
@@ -59,5 +62,7 @@ mod tests {
         assert_eq!(nearest("SPIPED_LOGFORMAT").as_deref(), Some("SPIPED_LOG_FORMAT"));
         assert_eq!(nearest("SPIPED_RESOURCES").as_deref(), Some("SPIPED_SOURCE"));
         assert_eq!(nearest("SPIPED_SOMETHING_ELSE"), None);
+        let far = UnknownVariable::new("SPIPED_SOMETHING_ELSE".into(), &[]);
+        assert!(far.hint().starts_with("remove it: no option has that name"));
     }
 }

@@ -113,8 +113,7 @@ fn spipe() -> Result<ExitCode, AnyError> {
     };
     for unknown in unknown {
         // A warning that cannot be written is no reason to fail.
-        let _unwritten =
-            writeln!(io::stderr(), "spipe: {unknown}\nhint: {}", UnknownVariable::HINT);
+        let _unwritten = writeln!(io::stderr(), "spipe: {unknown}\nhint: {}", unknown.hint());
     }
     let key = file::read(&config.key, Owners::Own).map_err(caused_by("-k"))?;
     Ok(match spipe::spipe(&config, &key)? {
@@ -168,7 +167,7 @@ fn serve(
     let keys = KeyStore::load(&config.tunnel.key, owners).map_err(caused_by("-k"))?;
     let _log = logging::start(config.log).map_err(SystemError::of("cannot start the log"))?;
     for unknown in unknown {
-        warn!(hint = UnknownVariable::HINT, "{unknown}");
+        warn!(hint = unknown.hint(), "{unknown}");
     }
     let mut pid_file = None;
     let start = Start { user, ..start };

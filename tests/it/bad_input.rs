@@ -79,17 +79,20 @@ fn a_mistyped_word_is_reported_with_the_nearest_one() {
         command.env("SPIPED_CIPHR", "auto").env("SPIPED_UNIT", "");
         command
     };
-    let reason = "SPIPED_CIPHR is no variable of spiped, SPIPED_CIPHER is";
+    let reason = "SPIPED_CIPHR is no variable of spiped";
+    let hint = "did you mean SPIPED_CIPHER? '--help' lists the options";
     let daemon = Daemon::spawn(command());
-    daemon.log.wait_for(&format!("warn {reason} hint="));
+    daemon.log.wait_for(&format!("warn {reason} hint=\"{hint}\""));
     // In a unit, a wrong variable stops the start.
     let in_unit = command().env("SPIPED_UNIT", "spiped-receive@x.service").output().unwrap();
     refused(&in_unit, 64, reason);
+    assert!(text(&in_unit).ends_with(&format!("\nhint: {hint}\n")), "{in_unit:?}");
 
     let mut spipe = Command::new(folder.spipe());
     spipe.args(["-t", "127.0.0.1:1", "-k"]).arg(&key).env("SPIPED_TARGTE", "x");
     let said = text(&spipe.stdin(Stdio::null()).output().unwrap());
-    assert!(said.starts_with("spipe: SPIPED_TARGTE is no variable of spiped, SPIPED_TARGET is\n"));
+    let told = "spipe: SPIPED_TARGTE is no variable of spiped\nhint: did you mean SPIPED_TARGET?";
+    assert!(said.starts_with(told), "{said}");
 }
 
 /// This includes errors that only the running daemon can see.

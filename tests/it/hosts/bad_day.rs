@@ -102,7 +102,7 @@ fn a_mistyped_variable_stops_the_start_of_a_unit() {
     let host = &hosts["one"];
     let addresses = format!("SPIPED_SOURCE=127.0.0.1:7000\nSPIPED_TARGET={}\n", server.address);
     for (line, reason) in [
-        ("SPIPED_CIPHR=auto", "SPIPED_CIPHR is no variable of spiped, SPIPED_CIPHER is"),
+        ("SPIPED_CIPHR=auto", "SPIPED_CIPHR is no variable of spiped"),
         ("SPIPED_LOG=trace", "SPIPED_LOG: 'trace' is not a level of the log"),
     ] {
         conf(host, "in", &format!("{addresses}{line}\n"));
