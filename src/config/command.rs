@@ -1,13 +1,15 @@
 //! What `spiped` does other than being an end of a pipe.
 #![allow(clippy::doc_markdown, rustdoc::broken_intra_doc_links, reason = "--help is no Markdown")]
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::setup::SetupCommand;
+use super::value::ValueError;
 
 /// What `spiped` does other than being an end of a pipe.
 #[derive(Debug, Subcommand)]
@@ -21,6 +23,7 @@ pub(crate) enum Command {
     /// Make a key file that its owner alone can read, and print the key's id
     Keygen {
         /// The file to make; one that exists is never overwritten
+        #[arg(value_parser = OsStringValueParser::new().try_map(new_file))]
         path: PathBuf,
     },
     /// Print the id of a key, which tells nothing about the key itself
@@ -66,8 +69,17 @@ pub(crate) enum Command {
     },
 }
 
+/// Reads the path of a file to be made.
+fn new_file(path: OsString) -> Result<PathBuf, ValueError> {
+    if path == "-" {
+        let reason = "a key is written to a file only, and '-' is none".to_owned();
+        return Err(ValueError::new(reason, "name a new file, such as redis.key"));
+    }
+    Ok(path.into())
+}
+
 /// The names of the program.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Program {
     /// One end of a pipe.
     #[value(help = None)]

@@ -57,7 +57,8 @@ impl Report for ConfigError {
     }
 }
 
-fn missing_hint(option: &str) -> &'static str {
+/// The hint where an option, or its value, is missing.
+pub(super) fn missing_hint(option: &str) -> &'static str {
     match option {
         "-k" => {
             "make a key with 'spiped keygen PATH' and copy it to the other end; an empty SPIPED_KEY gives none"

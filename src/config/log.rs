@@ -8,7 +8,7 @@ use clap::builder::ArgPredicate;
 use clap::{ArgAction, Args};
 use tracing::level_filters::LevelFilter;
 
-use super::value::{ValueError, flag};
+use super::value::{ValueError, flag, with_words};
 
 /// What is logged, and where to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
@@ -19,6 +19,8 @@ pub(crate) struct LogConfig {
     #[arg(
         long = "log",
         value_name = "LEVEL",
+        value_parser = with_words::<LogLevel>(&["off", "error", "warn", "info", "debug"]),
+        hide_possible_values = true,
         default_value_t,
         default_value_ifs = [
             ("quiet", ArgPredicate::IsPresent, "warn"),
@@ -36,7 +38,8 @@ pub(crate) struct LogConfig {
     verbose: bool,
 
     /// text or json
-    #[arg(long = "log-format", value_name = "FORMAT", default_value_t)]
+    #[arg(long = "log-format", value_name = "FORMAT", default_value_t,
+          value_parser = with_words::<LogFormat>(&["text", "json"]), hide_possible_values = true)]
     pub(crate) format: LogFormat,
 
     /// Log to syslog; always so in the background

@@ -85,6 +85,14 @@ impl TryFrom<Args> for Config {
         if source.as_ref() == Some(&tunnel.target) {
             return Err(ConfigError::leads_back(&tunnel.target, &tunnel.target.to_string()));
         }
+        if let Some(control) = process.control.clone().map(Address::Unix) {
+            let both = [("-s", source.as_ref()), ("-t", Some(&tunnel.target))];
+            if let Some((option, _)) = both.iter().find(|(_, other)| *other == Some(&control)) {
+                let reason = format!("{} is {control}, too", as_given(option));
+                let error = ValueError::new(reason, "name another path");
+                return Err(ConfigError::Value { by: as_given("--control").into(), error });
+            }
+        }
         if process.run_mode() == RunMode::Background {
             if process.handover {
                 return Err(ConfigError::HandoverInBackground);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use clap::error::ErrorKind;
 use clap::{Arg, Command as Clap, CommandFactory, FromArgMatches};
 use clap_complete::Shell;
 use tracing::level_filters::LevelFilter;
@@ -210,6 +211,14 @@ fn help_and_completions_have_each_option() {
             for arg in options(&clap) {
                 let long = format!("{dashes}{}", arg.get_long().unwrap());
                 assert!(has_word(&script, &long), "{long} is not what {shell} completes");
+                for value in arg.get_possible_values() {
+                    let value = value.get_name();
+                    assert!(has_word(&script, value), "{long} {value}: {shell}");
+                    let line = ["", &format!("--{}", arg.get_long().unwrap()), value];
+                    // The value is read, and only other options are missing.
+                    let error = clap.clone().try_get_matches_from(line).unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::MissingRequiredArgument, "{error}");
+                }
             }
         }
     }

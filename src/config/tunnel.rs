@@ -14,7 +14,7 @@ use super::address::{Address, AddressError};
 use super::environment::as_given;
 use super::error::ConfigError;
 use super::headings::CONNECTIONS;
-use super::value::{ValueError, flag, seconds};
+use super::value::{ValueError, flag, seconds, with_words};
 use crate::protocol::{self, Suite};
 
 /// The way out, and the session.
@@ -42,7 +42,9 @@ pub(crate) struct TunnelConfig {
     pub(crate) keepalive: Keepalive,
 
     /// aes-256-gcm, chacha20-poly1305
-    #[arg(long, value_name = "CIPHER", default_value_t, help_heading = CONNECTIONS)]
+    #[arg(long, value_name = "CIPHER", default_value_t, help_heading = CONNECTIONS,
+          value_parser = with_words::<CipherChoice>(&["auto", "aes-256-gcm", "chacha20-poly1305"]),
+          hide_possible_values = true)]
     pub(crate) cipher: CipherChoice,
 
     /// Pad records to multiples of this

@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command as Clap};
 
 use super::address::AddressError;
-use super::error::ConfigError;
+use super::error::{ConfigError, missing_hint};
 use super::value::ValueError;
 
 /// Why there is nothing to do.
@@ -54,6 +54,19 @@ fn config_error(
             let by = name(find(clap, shown)?);
             let value = error.get(ContextKind::InvalidValue)?;
             Some(ConfigError::Value { by, error: value_error(value, error.source()?) })
+        }
+        ErrorKind::InvalidValue => {
+            // An option of a pipe, at the end of the line; a command's own help says more.
+            let mut words = env::args_os().skip(1);
+            let is_missing = error.get(ContextKind::InvalidValue)?.to_string().is_empty()
+                && words.next().is_none_or(|word| clap.find_subcommand(word).is_none());
+            if !is_missing {
+                return None;
+            }
+            let arg = find(clap, shown)?;
+            let hint = missing_hint(&arg.get_short().map(|short| format!("-{short}"))?);
+            let error = ValueError::new("no value follows it".into(), hint);
+            Some(ConfigError::Value { by: name(arg), error })
         }
         ErrorKind::ArgumentConflict => {
             let prior = error.get(ContextKind::PriorArg)?.to_string();

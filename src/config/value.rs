@@ -1,8 +1,12 @@
 //! What the values of all options have in common.
 
+use std::ffi::OsStr;
+use std::marker::PhantomData;
+use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::TypedValueParser;
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::{Arg, Command};
 use thiserror::Error;
 
 use super::address::AddressError;
@@ -56,6 +60,36 @@ pub(super) fn yes_or_no(text: &str) -> Result<bool, ValueError> {
     } else {
         let hint = "1, yes, true or on; 0, no, false, off or nothing at all";
         Err(ValueError::new(format!("'{text}' is neither yes nor no"), hint))
+    }
+}
+
+/// Reads a value, for which completions offer these words.
+pub(super) fn with_words<T>(words: &'static [&'static str]) -> WithWords<T> {
+    WithWords(words, PhantomData)
+}
+
+/// See [`with_words`].
+#[derive(Clone)]
+pub(super) struct WithWords<T>(&'static [&'static str], PhantomData<T>);
+
+impl<T> TypedValueParser for WithWords<T>
+where
+    T: FromStr<Err = ValueError> + Clone + Send + Sync + 'static,
+{
+    type Value = T;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<T, clap::Error> {
+        let text = StringValueParser::new();
+        text.try_map(|text| text.parse::<T>()).parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.iter().map(PossibleValue::new)))
     }
 }
 

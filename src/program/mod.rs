@@ -241,6 +241,14 @@ fn completions(shell: Shell, name: Program) -> Result<(), AnyError> {
         Program::Spiped => Args::command(),
         Program::Spipe => SpipeArgs::command(),
     };
+    if name == Program::Spiped {
+        // Nobody types what is hidden.
+        command = command.mut_subcommand("handover", |command| {
+            let visible = command.get_arguments().filter(|arg| !arg.is_hide_set());
+            let about = command.get_about().cloned().unwrap_or_default();
+            clap::Command::new("handover").about(about).args(visible.cloned())
+        });
+    }
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);

@@ -18,7 +18,7 @@ fn command_lines_that_cannot_be_are_named() {
     let key = folder.shared_key();
     let key = key.to_str().unwrap();
     let (s, t) = ("127.0.0.1:0", "127.0.0.1:1");
-    let cases: [(&[&str], &str); 31] = [
+    let cases: [(&[&str], &str); 37] = [
         (&[], "neither -e nor -d is given"),
         (&["-s", s, "-t", t, "-k", key], "neither -e nor -d is given"),
         (&["-e", "-d", "-s", s, "-t", t, "-k", key], "-e and -d exclude each other"),
@@ -55,6 +55,12 @@ fn command_lines_that_cannot_be_are_named() {
             "no 'redis://' before it: write x:1",
         ),
         (&["-e", "-s", s, "-t", t, "-k", key, "--log", "trace"], "--log: 'trace' is not a level"),
+        (&["-e", "-s"], "-s: no value follows it"),
+        (&["-e", "-s", s, "--target"], "--target: no value follows it"),
+        (&["-d", "-s", s, "-t", "/x", "-k", key, "--control", "/x"], "--control: -t is /x, too"),
+        (&["-d", "-s", "/x", "-t", t, "-k", key, "--control", "/x"], "--control: -s is /x, too"),
+        (&["setup", "send", "x", "-k"], "a value is required for '--key <FILE>'"),
+        (&["keygen", "-"], "PATH: a key is written to a file only, and '-' is none"),
         (&["keygen"], "required arguments were not provided: <PATH>"),
     ];
     for (arguments, reason) in cases {

@@ -31,10 +31,13 @@ fn bash_completes_every_option_and_subcommand() {
         let file = folder.path("completions");
         fs::write(&file, script("bash", name)).unwrap();
         let file = file.display();
+        let line: Vec<_> = [&[name], &*typed.split(' ').collect::<Vec<_>>()].concat();
+        let (count, last, before) = (line.len() - 1, line[line.len() - 1], line[line.len() - 2]);
         // readline calls the registered function, with these variables.
         let line = format!(
             "source {file} && function=$(complete -p {name} | sed 's/.* -F \\([^ ]*\\).*/\\1/') && \
-             COMP_WORDS=({name} {typed}) COMP_CWORD=1 && $function {name} {typed} {name} && \
+             COMP_WORDS=({name} {typed}) COMP_CWORD={count} && \
+             $function {name} '{last}' '{before}' && \
              printf '%s\\n' \"${{COMPREPLY[@]}}\""
         );
         words(&["bash", "--norc"], &line)
@@ -44,6 +47,10 @@ fn bash_completes_every_option_and_subcommand() {
     }
     assert_eq!(completed("spiped", "--drain"), ["--drain-timeout".to_owned()].into());
     assert_eq!(completed("spiped", "keyg"), ["keygen".to_owned()].into());
+    assert_eq!(completed("spiped", "--log-format j"), ["json".to_owned()].into());
+    assert_eq!(completed("spipe", "--cipher ae"), ["aes-256-gcm".to_owned()].into());
+    let of_handover = ["-h", "--help"].map(str::to_owned).into();
+    assert_eq!(completed("spiped", "handover -"), of_handover);
 }
 
 #[test]
