@@ -93,9 +93,9 @@ impl Report for SystemError {
         match (self.error.kind(), self.error.raw_os_error()) {
             (io::ErrorKind::BrokenPipe, _) => "the program that read it has ended",
             (_, Some(EMFILE)) => "raise the limit of file descriptors (LimitNOFILE=, ulimit -n)",
-            // The error of clone(2) at the limit of threads.
+            // The error of clone(2) at the limit of threads, or without room for a stack.
             (io::ErrorKind::WouldBlock, _) => {
-                "raise the limit of threads (TasksMax=, the container's pids limit, ulimit -u)"
+                "raise the limit of threads (TasksMax=, the container's pids limit, ulimit -u), or of memory (ulimit -v)"
             }
             (io::ErrorKind::StorageFull, _) => "make room where it is written to",
             (_, Some(EBADF | EISDIR)) => {

@@ -259,6 +259,21 @@ fn a_source_that_is_taken_is_named() {
 }
 
 #[test]
+fn too_little_memory_for_threads_is_named() {
+    let folder = Folder::new();
+    let starts = |kib: u32| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -v $0; exec \"$@\"", &kib.to_string(), SPIPED, "-F", "-d"]);
+        shell.args(["-s", "127.0.0.1:0", "-t", "127.0.0.1:1", "--threads", "1024", "-k"]);
+        shell.arg(folder.shared_key()).output().unwrap()
+    };
+    // Each thread has a stack of 2 MiB.
+    let output = starts(1 << 20);
+    refused(&output, 71, "cannot start a thread");
+    assert!(text(&output).contains("or of memory (ulimit -v)"), "{}", text(&output));
+}
+
+#[test]
 fn version_and_help_are_no_errors() {
     for option in ["-v", "--version"] {
         let output = spiped(&[option]);
