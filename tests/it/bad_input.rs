@@ -349,6 +349,8 @@ fn a_receiver_that_is_down_resets_the_client_at_once() {
     assert_eq!(read_to_end(&mut sender.connect()), (vec![], End::Reset));
     let line = sender.log.wait_for("cannot reach the receiver: target refused the connection");
     assert!(line.contains("is 'spiped -d' running there"), "{line}");
+    // The key is known from the start, the cipher is not.
+    assert!(line.contains(" key_id=") && !line.contains(" suite="), "{line}");
 }
 
 /// A connect without an answer ends at the deadline. The kernel answers no further
