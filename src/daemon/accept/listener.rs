@@ -1,6 +1,6 @@
 //! Listeners: the source is bound, connections are accepted.
 
-use std::fs;
+use std::fs::{self, FileType};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -102,14 +102,24 @@ pub(crate) fn bind_unix(path: &Path, mode: Mode) -> io::Result<Listener> {
     Listener::listen(socket, Some(file))
 }
 
+/// The error of a file that is in the place of a socket.
+pub(crate) fn no_socket(kind: FileType) -> io::Error {
+    io::Error::other(if kind.is_symlink() {
+        "the file there is a symbolic link, which is not followed"
+    } else {
+        "the file there is not a socket"
+    })
+}
+
 fn new_socket(address: &SockAddr) -> io::Result<Socket> {
     Socket::new(address.domain(), Type::STREAM.nonblocking(), None)
 }
 
 /// Whether the file is a stale socket, on which no process listens.
 fn is_stale(path: &Path, address: &SockAddr) -> io::Result<bool> {
-    if !fs::symlink_metadata(path)?.file_type().is_socket() {
-        return Ok(false);
+    let kind = fs::symlink_metadata(path)?.file_type();
+    if !kind.is_socket() {
+        return Err(no_socket(kind));
     }
     let probe = new_socket(address)?.connect(address);
     Ok(probe.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))

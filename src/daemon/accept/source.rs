@@ -220,7 +220,7 @@ fn listen_hint(address: &Address, error: &io::Error) -> &'static str {
     let is_ipv6 = matches!(address, Address::Inet(inet) if inet.is_ipv6());
     match error.raw_os_error() {
         Some(EADDRINUSE) if matches!(address, Address::Unix(_)) => {
-            "something listens there, or the file there is not a socket: see 'ls -l' and 'ss -lxp'"
+            "something listens there: 'ss -lxp' names it"
         }
         Some(EADDRINUSE) => "something listens there, perhaps another pipe: 'ss -lntxp' names it",
         Some(EADDRNOTAVAIL) if is_ipv6 => {

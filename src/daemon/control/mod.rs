@@ -22,6 +22,8 @@ use std::path::Path;
 use nix::libc::{O_NOFOLLOW, O_PATH};
 use thiserror::Error;
 
+use crate::daemon::accept::no_socket;
+
 /// The version of the requests and answers above.
 const VERSION: &str = "spiped/1";
 /// The longest first line, its end included.
@@ -148,7 +150,7 @@ fn socket_file(path: &Path) -> io::Result<(File, u32)> {
     let file = OpenOptions::new().read(true).custom_flags(O_PATH | O_NOFOLLOW).open(path)?;
     let metadata = file.metadata()?;
     if !metadata.file_type().is_socket() {
-        return Err(io::Error::other("the file is not a socket"));
+        return Err(no_socket(metadata.file_type()));
     }
     Ok((file, metadata.uid()))
 }

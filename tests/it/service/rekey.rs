@@ -190,7 +190,19 @@ fn the_control_socket_is_no_link_and_its_answer_is_one_line() {
     std::os::unix::fs::symlink(pipe.folder.path("receiver"), &link).unwrap();
     let refused = pipe.rekey("link", &pipe.folder.key("new.key"));
     assert_eq!(refused.status.code(), Some(69), "{refused:?}");
-    assert!(said(&refused).contains("the file is not a socket"), "{refused:?}");
+    let reason = "the file there is a symbolic link, which is not followed";
+    assert!(said(&refused).contains(reason), "{refused:?}");
+    // The daemon does not listen at it, either.
+    let key = pipe.folder.shared_key();
+    let daemon = Command::new(SPIPED)
+        .args(["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1", "-k"])
+        .arg(&key)
+        .arg("--control")
+        .arg(&link)
+        .output()
+        .unwrap();
+    assert_eq!(daemon.status.code(), Some(69), "{daemon:?}");
+    assert!(said(&daemon).contains(reason), "{daemon:?}");
 
     let listener = UnixListener::bind(pipe.folder.path("other")).unwrap();
     let other = std::thread::spawn(move || {
