@@ -129,7 +129,7 @@ impl<'a> MakeWriter<'a> for Lines {
 impl Write for LineOf<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let &mut Self(&Lines { ref queue, has_level }, level) = self;
-        let mut text = line.to_owned();
+        let mut text = one_line(line);
         let name = level.as_str().as_bytes();
         // In lower case, as in `--log`: the subscriber writes capitals.
         if has_level
@@ -147,9 +147,31 @@ impl Write for LineOf<'_> {
     }
 }
 
+/// Escapes what would begin another line, such as in a path. The subscriber itself escapes
+/// ESC, and gives it a meaning at a terminal.
+fn one_line(line: &[u8]) -> Vec<u8> {
+    const ESC: u8 = 0x1b;
+    let (text, end) = line.split_at(line.len() - usize::from(line.ends_with(b"\n")));
+    let escape = |byte: &u8| match *byte {
+        byte if byte.is_ascii_control() && byte != ESC => byte.escape_ascii().collect(),
+        byte => vec![byte],
+    };
+    text.iter().flat_map(escape).chain(end.iter().copied()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_stays_one_whatever_is_in_it() {
+        assert_eq!(
+            one_line("target=/a\nb\r\t\u{e9}\n".as_bytes()),
+            "target=/a\\nb\\r\\t\u{e9}\n".as_bytes()
+        );
+        assert_eq!(one_line(b"\x1b[33mwarn\x1b[0m\n"), b"\x1b[33mwarn\x1b[0m\n");
+        assert_eq!(one_line(b""), b"");
+    }
 
     fn push(queue: &Queue, text: &[u8]) {
         queue.push(Line { level: Level::INFO, text: text.to_owned() });
