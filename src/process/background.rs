@@ -1,9 +1,9 @@
 //! The process in the background: it detaches itself once it is ready, and writes its id to
 //! a locked file.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,16 +32,23 @@ pub(crate) enum Detached {
 }
 
 /// Tells the parent that this process is ready, so that the parent can end.
-pub(crate) struct Announcement(OwnedFd);
+pub(crate) struct Announcement {
+    ready: OwnedFd,
+    /// Descriptors above 2 that this process was started with, such as the lock of a script.
+    /// A key file may be among them, so they are open until this process is ready.
+    foreign: Vec<OwnedFd>,
+}
 
 /// Goes on in a new process, without a terminal. In the parent, returns once the child is
 /// ready, or has failed, with the exit code.
 ///
-/// To be called before there is any thread.
+/// To be called before there is any thread. `own` are the descriptors that are open and
+/// belong to somebody.
 ///
 /// # Errors
 /// When the system refuses.
-pub(crate) fn detach() -> io::Result<Detached> {
+pub(crate) fn detach(own: &[RawFd]) -> io::Result<Detached> {
+    let foreign = foreign_descriptors(own);
     let (ready, announce) = pipe()?;
     #[expect(unsafe_code, reason = "there is no safe fork")]
     // SAFETY: no thread has been started yet, so the child is whole, and holds no lock that
@@ -50,13 +57,35 @@ pub(crate) fn detach() -> io::Result<Detached> {
         ForkResult::Child => {
             drop(ready);
             setsid()?;
-            Ok(Detached::Child(Announcement(announce)))
+            Ok(Detached::Child(Announcement { ready: announce, foreign }))
         }
         ForkResult::Parent { child } => {
-            drop(announce);
+            drop((announce, foreign));
             Ok(Detached::Parent(wait_until_ready(ready, child)))
         }
     }
+}
+
+/// The open descriptors above 2, except `own`. Without `/proc`, none are known.
+fn foreign_descriptors(own: &[RawFd]) -> Vec<OwnedFd> {
+    let all = Path::new("/proc/self/fd");
+    let entries = fs::read_dir(all).into_iter().flatten().flatten();
+    let numbers: Vec<RawFd> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    numbers
+        .into_iter()
+        .filter(|number| *number > 2 && !own.contains(number))
+        // The descriptor of that folder is closed by now.
+        .filter(|number| all.join(number.to_string()).symlink_metadata().is_ok())
+        .map(|number| {
+            #[expect(unsafe_code, reason = "there is no safe way to adopt a descriptor")]
+            // SAFETY: the descriptor is open, and belongs to nobody in this process: those
+            // that belong to somebody are in `own`.
+            unsafe {
+                OwnedFd::from_raw_fd(number)
+            }
+        })
+        .collect()
 }
 
 fn wait_until_ready(ready: OwnedFd, child: Pid) -> ExitCode {
@@ -86,7 +115,8 @@ impl Announcement {
         dup2_stdin(&null)?;
         dup2_stdout(&null)?;
         dup2_stderr(&null)?;
-        File::from(self.0).write_all(&[1])
+        drop(self.foreign);
+        File::from(self.ready).write_all(&[1])
     }
 }
 
@@ -203,15 +233,15 @@ fn is_pid_file(file: &File) -> io::Result<bool> {
 
 /// Whether the open file is the one at the path.
 fn is_at(path: &Path, file: &File) -> bool {
-    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-    let there = std::fs::metadata(path).map(identity).ok();
+    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let there = fs::metadata(path).map(identity).ok();
     there.is_some() && there == file.metadata().map(identity).ok()
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
         let is_ours = !self.path.is_symlink() && is_at(&self.path, &self.file);
-        if is_ours && std::fs::remove_file(&self.path).is_err() {
+        if is_ours && fs::remove_file(&self.path).is_err() {
             // After -u this user may not remove it. The number must not stay, since another
             // process will have it, which a kill would hit.
             let _left = self.file.set_len(0);

@@ -144,7 +144,7 @@ fn pipe(config: &Config, unknown: &[UnknownVariable]) -> ExitCode {
             Err(error) => end(Err(SystemError::of("cannot start a process")(error).into())),
         },
         // Before the key is read, so that the parent never has it.
-        RunMode::Background => match detach() {
+        RunMode::Background => match detach(&start.sockets.descriptors()) {
             Ok(Detached::Parent(code)) => code,
             Ok(Detached::Child(announcement)) => {
                 end(serve(config, unknown, start, Some(announcement)))

@@ -368,6 +368,25 @@ fn it_becomes_another_user_for_good() {
     assert_failed(&output, 67, "no user of this system has the number 4242424");
 }
 
+/// A script's lock must not last as long as the daemon that it starts; a key may come by a
+/// descriptor of its own.
+#[test]
+fn in_the_background_no_inherited_descriptor_stays_open() {
+    let folder = Folder::new();
+    let (source, pid_file) = (source(), folder.path("pid"));
+    let started = Command::new("sh")
+        .args(["-c", "exec 3< redis.key 9> lock; exec \"$@\"", "sh", SPIPED, "-e", "-p", "pid"])
+        .args(["-s", &source.to_string(), "-t", "127.0.0.1:1", "-k", "/dev/fd/3"])
+        .current_dir(folder.path("."))
+        .status();
+    assert!(started.unwrap().success());
+    let daemon = Background { id: id_in(&pid_file), address: source };
+    let open = fs::read_dir(format!("/proc/{}/fd", daemon.id)).unwrap();
+    let open = open.map(|entry| fs::read_link(entry.unwrap().path()).unwrap());
+    let in_folder: Vec<_> = open.filter(|file| file.starts_with(folder.path(""))).collect();
+    assert_eq!(in_folder, [pid_file]);
+}
+
 /// The number would belong to some other process sooner or later.
 #[test]
 fn a_pid_file_that_may_not_be_removed_is_emptied() {

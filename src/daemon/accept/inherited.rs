@@ -6,7 +6,7 @@
 //! unit has left with systemd are described in [`super::fd_store`].
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use socket2::{Domain, Socket, Type};
 use thiserror::Error;
@@ -69,6 +69,11 @@ impl Inherited {
             of_its_kind.push(socket);
         }
         Ok(inherited)
+    }
+
+    /// The numbers of their descriptors.
+    pub(crate) fn descriptors(&self) -> Vec<RawFd> {
+        self.activated.iter().chain(&self.stored).map(AsRawFd::as_raw_fd).collect()
     }
 
     /// The sockets of a socket unit, if one of them listens on the address after `-s`, and
