@@ -110,18 +110,21 @@ fn an_option_without_a_value_can_stand_for_the_value_of_another() {
 #[test]
 fn the_manual_has_each_option_with_its_value_and_default() {
     for (clap, page, other) in programs() {
+        let file = format!("man/{}.1", clap.get_name());
         let (synopsis, _) = page.split_once(".Sh DESCRIPTION").unwrap();
         let synopsis = flags(synopsis.lines());
         for arg in options(&clap) {
             let own = item(&page, arg);
             let item = own.or_else(|| item(&other, arg));
-            let item = item.unwrap_or_else(|| panic!("no item for {arg}: {:?}", forms(arg)));
+            let line = forms(arg).join(" , ");
+            let item =
+                item.unwrap_or_else(|| panic!("OPTIONS of {file} lacks {arg}: '.It {line}'"));
             let expected: Vec<_> = default(arg).into_iter().collect();
-            assert_eq!(defaults(item), expected, "the default of {arg} in {item}");
+            assert_eq!(defaults(item), expected, "the default of {arg} in {file}: {item}");
             let is_in_synopsis = names(arg).iter().any(|name| synopsis.contains(&**name));
             // -f is refused, so that nobody is to give it.
             let is_needless = own.is_none() || arg.get_long() == Some("fast");
-            assert!(is_in_synopsis || is_needless, "{arg} is not in the synopsis");
+            assert!(is_in_synopsis || is_needless, "SYNOPSIS of {file} lacks {arg}");
         }
         // What has its own line there, or stands in that of its command.
         let items: Vec<_> = [&*page, &*other].iter().flat_map(|page| page.lines()).collect();
@@ -130,7 +133,8 @@ fn the_manual_has_each_option_with_its_value_and_default() {
         };
         for arg in below(&clap).into_iter().flat_map(options) {
             let form = |form| format!("{form} ");
-            assert!(forms(arg).iter().map(form).any(|form| is_told(&form)), "no item for {arg}");
+            let is_there = forms(arg).iter().map(form).any(|form| is_told(&form));
+            assert!(is_there, "{file} lacks {arg}: '.It … {}'", forms(arg).join(" , "));
         }
     }
 }
