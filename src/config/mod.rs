@@ -80,7 +80,7 @@ impl TryFrom<Args> for Config {
             return Err(ConfigError::Fast);
         }
         let Args { source, connections, mut process, mut log, .. } = args;
-        let tunnel = args.tunnel.check()?;
+        let tunnel = args.tunnel.unless_bound_to_target()?;
         // What else leads back is seen when the source is bound.
         if source.as_ref() == Some(&tunnel.target) {
             return Err(ConfigError::leads_back(&tunnel.target, &tunnel.target.to_string()));
@@ -116,6 +116,6 @@ impl TryFrom<SpipeArgs> for TunnelConfig {
         if args.of_spiped_1.fast {
             return Err(ConfigError::Fast);
         }
-        args.tunnel.check()
+        args.tunnel.unless_bound_to_target()
     }
 }

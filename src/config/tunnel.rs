@@ -73,8 +73,8 @@ impl TunnelConfig {
         }
     }
 
-    /// Checks what no single option can be blamed for.
-    pub(super) fn check(self) -> Result<Self, ConfigError> {
+    /// Refuses a local address that is the target, for which no single option can be blamed.
+    pub(super) fn unless_bound_to_target(self) -> Result<Self, ConfigError> {
         match self.bind.filter(|bind| self.target == Address::Inet(*bind)) {
             None => Ok(self),
             Some(bind) => {

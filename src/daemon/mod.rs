@@ -5,7 +5,7 @@
 //! ```text
 //! server      serves, and drains at the end
 //! control     other processes say what to do, as 'spiped rekey' does
-//! check       makes a sender's connection without a client
+//! proof       makes a sender's connection without a client
 //! spipe       makes one with standard input and output as the client
 //! accept      source ─ listener ─ admission ─┐
 //! connection  ┌ receiver: handshake ─ target ┤
@@ -24,13 +24,13 @@
 //! is given back, and the process goes on.
 
 pub(crate) mod accept;
-pub(crate) mod check;
 pub(crate) mod connection;
 pub(crate) mod control;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod limits;
 mod net;
+pub(crate) mod proof;
 mod relay;
 mod runtime;
 mod server;

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::unit::{Failure, Unit};
 use crate::config::setup::PipeName;
-use crate::daemon::check::Fault;
+use crate::daemon::proof::Fault;
 use crate::keys::error::KeyFileError;
 use crate::protocol::KeyId;
 use crate::report::{Report, exit};

@@ -6,7 +6,7 @@ use super::error::SetupError;
 use super::plan::{file, read, value};
 use crate::config::setup::End;
 use crate::config::{self, Address, Keepalive, Role, TunnelConfig};
-use crate::daemon::check::check;
+use crate::daemon::proof::prove;
 use crate::keys::file::{self as keys, Owners};
 
 /// Proves an end: a sender by a connection to its receiver, a receiver by one to its own
@@ -31,7 +31,7 @@ pub(super) fn works(end: &End) -> Result<(), SetupError> {
         // The path of the key is not used here.
         ..TunnelConfig::to(target)
     };
-    check(&tunnel, &key).map_err(|fault| SetupError::Unproved { name: end.name.clone(), fault })
+    prove(&tunnel, &key).map_err(|fault| SetupError::Unproved { name: end.name.clone(), fault })
 }
 
 /// The address by which this host itself reaches a source.

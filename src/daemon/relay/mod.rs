@@ -156,8 +156,8 @@ impl Relay {
                 return Poll::Ready(Err(RelayError::ShuttingDown));
             }
             while check.as_mut().poll(cx).is_ready() {
-                local.check().map_err(RelayError::Local)?;
-                tunnel.check().map_err(RelayError::Tunnel)?;
+                local.bound_unacknowledged().map_err(RelayError::Local)?;
+                tunnel.bound_unacknowledged().map_err(RelayError::Tunnel)?;
                 // The other end is gone, but its end is not read, since the local peer
                 // does not read.
                 let is_ended = !sent && tunnel.is_ended_by_peer();

@@ -214,7 +214,7 @@ impl Stream {
     /// `TCP_USER_TIMEOUT` cannot stay set, since Linux also counts it against a peer that
     /// is there and does not read. Such a peer has acknowledged what was sent, and answers
     /// window probes.
-    pub(crate) fn check(&self) -> io::Result<()> {
+    pub(crate) fn bound_unacknowledged(&self) -> io::Result<()> {
         if self.keepalive == Keepalive::Off {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! The check of a pipe: a sender's connection, without a client.
+//! The proof of a pipe: a sender's connection, without a client.
 
 use std::io;
 use std::time::Duration;
@@ -60,7 +60,7 @@ impl Fault {
 
     fn system(error: &io::Error) -> Self {
         let hint = "the system lacks a resource, and its log may say which";
-        Self { kind: FaultKind::System, reason: format!("cannot check the pipe: {error}"), hint }
+        Self { kind: FaultKind::System, reason: format!("cannot prove the pipe: {error}"), hint }
     }
 }
 
@@ -86,7 +86,7 @@ impl Report for Fault {
 ///
 /// # Errors
 /// The first of these steps that failed.
-pub(crate) fn check(config: &TunnelConfig, key: &SharedKey) -> Result<(), Fault> {
+pub(crate) fn prove(config: &TunnelConfig, key: &SharedKey) -> Result<(), Fault> {
     let runtime = one_thread_runtime().map_err(|error| Fault::system(&error))?;
     runtime.block_on(async {
         let target = Target::new(config, SPARE).map_err(|error| Fault::system(&error))?;
