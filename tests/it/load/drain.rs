@@ -94,6 +94,27 @@ fn a_second_signal_ends_it_at_once() {
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
 }
 
+/// As on a host that was suspended meanwhile: what was not done in time is not waited for.
+#[test]
+fn a_process_that_stood_still_at_its_end_names_what_it_has_cut() {
+    let folder = Folder::new();
+    let server = Server::echo();
+    let options = ["--drain-timeout", "60", "--threads", "1"];
+    let mut pipe = Pipe::with(&folder, server.address, &options);
+    let _clients = talkers(&pipe.sender, CLIENTS);
+    // The receiver waits until its ABORT is read, which does not happen.
+    pipe.sender.signal("STOP");
+    for said in ["TERM received: ", "TERM received again: "] {
+        pipe.receiver.signal("TERM");
+        pipe.receiver.log.wait_for(said);
+    }
+    pipe.receiver.signal("STOP");
+    thread::sleep(Duration::from_millis(3100));
+    pipe.receiver.signal("CONT");
+    pipe.receiver.log.wait_for("warn some connections were cut: they took longer than 3s to end");
+    assert!(pipe.receiver.wait().success());
+}
+
 /// Clients that talk, and then do nothing.
 struct Stage {
     _folder: Folder,
