@@ -56,12 +56,17 @@ fn run() -> Result<(), Box<dyn Error>> {
     }
     tunnel.write_all(&session.sealer.seal_end()?)?;
 
-    // I4: OPENED or ABORT, then the server's stream until its END.
+    // I4 and B3: OPENED or ABORT, the server's stream, its END, and the receiver's DONE.
     loop {
         let mut record = Vec::new();
         match receive(&mut tunnel, &mut session.opener, &mut record)? {
             Record::Data(stream) => io::stdout().write_all(&record[stream])?,
-            Record::End => return Ok(()),
+            // Once all that came is passed on, DONE says so.
+            Record::End => {
+                io::stdout().flush()?;
+                tunnel.write_all(&session.sealer.seal_done()?)?;
+            }
+            Record::Done => return Ok(()),
             Record::Abort(reason) => return Err(reason.to_string().into()),
             // No responder sends the first two: the opener refuses them. OPENED needs nothing.
             Record::Ready | Record::Open | Record::Opened => {}

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use tokio::join;
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
 use super::control::{Answer, LINE_MAX, Request, Verb, server};
@@ -71,20 +72,29 @@ async fn run_relay(mut input: Input<'_>) {
     let tunnel = Tunnel { stream: TunnelStream(tunnel), session };
     let relay = Relay::new(LocalStream(local), tunnel, Arc::default(), &config);
     let pieces = RefCell::new(input);
-    let (result, received, (), answer_records, ()) = join!(
+    let (end, ended) = oneshot::channel();
+    let say = async {
+        write(&other, &sent.wire, || next_piece(&mut pieces.borrow_mut())).await;
+        if let Some(done) = sent.done
+            && ended.await.is_ok()
+        {
+            write(&other, &done, || next_piece(&mut pieces.borrow_mut())).await;
+        }
+        end_stream(&other);
+    };
+    let (result, received, (), said, ()) = join!(
         finish(relay, role),
         read_all(&client),
         write_all(&client, &answer, || usize::MAX),
-        read_all(&other),
-        write_all(&other, &sent.wire, || next_piece(&mut pieces.borrow_mut())),
+        hear(&other, answered, role, end),
+        say,
     );
     assert!(sent.stream.starts_with(&received), "bytes that nobody sent");
-    let said = open_all(answered, answer_records, role);
-    assert!(answer.starts_with(&said));
+    assert!(answer.starts_with(&said.stream));
     match result {
         Ok(()) => {
             assert!(sent.end.is_some(), "a clean end of what was cut or altered");
-            assert_eq!((received, said), (sent.stream, answer));
+            assert_eq!((received, said.stream, said.is_done), (sent.stream, answer, true));
         }
         Err(error) => assert!(!sent.is_clean, "{error}"),
     }
@@ -95,9 +105,11 @@ async fn run_relay(mut input: Input<'_>) {
 struct Sent {
     wire: Vec<u8>,
     stream: Vec<u8>,
-    /// Behind its END, if that comes as it was sent.
+    /// Behind its END, and a DONE that comes too early, if these come as they were sent.
     end: Option<usize>,
-    /// Whether nothing is altered, cut or behind that.
+    /// DONE, which is sent once the relay has sent its END.
+    done: Option<[u8; OVERHEAD]>,
+    /// Whether nothing is altered, cut or left out.
     is_clean: bool,
 }
 
@@ -124,12 +136,18 @@ impl Sent {
         let end = input.byte();
         if !end.is_multiple_of(4) {
             self.wire.extend(sealer.seal_end().unwrap());
+            let done = sealer.seal_done().unwrap();
+            if end.is_multiple_of(5) {
+                self.wire.extend(done);
+            } else {
+                self.done = Some(done);
+                self.is_clean = true;
+            }
             self.end = Some(self.wire.len());
-            self.is_clean = true;
         }
         if end > 200 {
             self.wire.extend(sealer.seal_abort(AbortReason::LocalPeerReset).unwrap());
-            self.is_clean = false;
+            (self.end, self.done, self.is_clean) = (None, None, false);
         }
     }
 
@@ -162,24 +180,37 @@ async fn finish(mut relay: Relay, role: Role) -> Result<(), RelayError> {
     relay.close(result).await
 }
 
-/// What whole records say of the stream; the last of them may be cut.
-fn open_all(mut opener: Opener, mut wire: Vec<u8>, role: Role) -> Vec<u8> {
-    let (mut stream, mut rest) = (vec![], &mut wire[..]);
-    while let Some(length) = opener.record_length(rest).unwrap()
-        && length <= rest.len()
-    {
-        let (record, behind) = rest.split_at_mut(length);
-        match opener.open(record).unwrap() {
-            Record::Data(range) => stream.extend_from_slice(&record[range]),
-            Record::Open => assert_eq!(role, Role::Encrypt),
-            Record::Opened => assert_eq!(role, Role::Decrypt),
-            Record::End => {}
-            Record::Abort(_) => break,
-            Record::Ready => unreachable!("a relay is past that"),
+/// What the relay has sent.
+#[derive(Default)]
+struct Said {
+    stream: Vec<u8>,
+    is_done: bool,
+}
+
+/// Reads whole records to the end; the last of them may be cut. Tells when END has come.
+async fn hear(from: &UnixStream, mut opener: Opener, role: Role, end: oneshot::Sender<()>) -> Said {
+    let (mut said, mut wire, mut end) = (Said::default(), vec![], Some(end));
+    let mut is_aborted = false;
+    while let Some(part) = read(from).await {
+        wire.extend(part);
+        while !is_aborted
+            && let Some(length) = opener.record_length(&wire).unwrap()
+            && length <= wire.len()
+        {
+            let behind = wire.split_off(length);
+            let mut record = std::mem::replace(&mut wire, behind);
+            match opener.open(&mut record).unwrap() {
+                Record::Data(range) => said.stream.extend_from_slice(&record[range]),
+                Record::Open => assert_eq!(role, Role::Encrypt),
+                Record::Opened => assert_eq!(role, Role::Decrypt),
+                Record::End => end.take().unwrap().send(()).unwrap_or_default(),
+                Record::Done => said.is_done = true,
+                Record::Abort(_) => is_aborted = true,
+                Record::Ready => unreachable!("a relay is past that"),
+            }
         }
-        rest = behind;
     }
-    stream
+    said
 }
 
 /// The control socket: a first line is read to its end, and not a byte more; then the
@@ -227,21 +258,38 @@ fn pair() -> (Stream, UnixStream) {
 }
 
 async fn read_all(from: &UnixStream) -> Vec<u8> {
-    let (mut all, mut some) = (vec![], vec![0; RECORD_MAX]);
+    let mut all = vec![];
+    while let Some(part) = read(from).await {
+        all.extend(part);
+    }
+    all
+}
+
+/// What comes next.
+async fn read(from: &UnixStream) -> Option<Vec<u8>> {
+    let mut some = vec![0; RECORD_MAX];
     loop {
         from.readable().await.unwrap();
         match from.try_read(&mut some) {
-            Ok(0) => return all,
-            Ok(count) => all.extend_from_slice(&some[..count]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // Closed with something unread.
-            Err(_) => return all,
+            // Also where it is closed with something unread.
+            Ok(0) | Err(_) => return None,
+            Ok(count) => {
+                some.truncate(count);
+                return Some(some);
+            }
         }
     }
 }
 
-/// Writes it in pieces, each seen before the next is there; then ends the stream.
-async fn write_all(to: &UnixStream, mut bytes: &[u8], piece: impl Fn() -> usize) {
+/// Writes it in pieces, then ends the stream.
+async fn write_all(to: &UnixStream, bytes: &[u8], piece: impl Fn() -> usize) {
+    write(to, bytes, piece).await;
+    end_stream(to);
+}
+
+/// Writes it in pieces, each seen before the next is there.
+async fn write(to: &UnixStream, mut bytes: &[u8], piece: impl Fn() -> usize) {
     while !bytes.is_empty() {
         let mut part = &bytes[..piece().clamp(1, bytes.len())];
         bytes = &bytes[part.len()..];
@@ -256,6 +304,9 @@ async fn write_all(to: &UnixStream, mut bytes: &[u8], piece: impl Fn() -> usize)
         }
         yield_now().await;
     }
+}
+
+fn end_stream(to: &UnixStream) {
     // It may be closed already.
     let _ended = socket2::SockRef::from(to).shutdown(std::net::Shutdown::Write);
 }

@@ -12,13 +12,14 @@ use super::connection::handshake_error::NoSession;
 use super::connection::sender::connect;
 use super::net::connect_error::ConnectError;
 use super::net::deadline::Deadline;
+use super::net::sides::TunnelStream;
 use super::net::target::Target;
 use super::relay::Tunnel;
 use super::relay::abort::abort;
 use super::relay::error::RelayError;
 use super::runtime::workers::one_thread_runtime;
 use crate::config::{Refresh, TunnelConfig};
-use crate::protocol::{AbortReason, KeyId, OVERHEAD, Record, SharedKey};
+use crate::protocol::{AbortReason, HEADER, KeyId, Opener, Record, SharedKey};
 use crate::report::{Report, exit};
 
 /// Descriptors for connects beside the first one, to a name with several addresses.
@@ -111,42 +112,51 @@ pub(crate) fn prove(config: &TunnelConfig, key: &SharedKey) -> Result<(), Fault>
 /// Sends OPEN, which has the receiver connect to its server, and reads the answer.
 async fn request_target(Tunnel { stream, session }: &mut Tunnel) -> Result<(), RelayError> {
     stream.write_all(&session.sealer.seal_open()?).await.map_err(RelayError::Tunnel)?;
-    // The answer is OPENED, or ABORT, which has one byte more.
-    let mut record = [0; OVERHEAD + 1];
+    // The opener lets only OPENED and ABORT come first.
+    next_record(stream, &mut session.opener).await.map(|_opened| ())
+}
+
+/// The next record; an ABORT is an error.
+async fn next_record(stream: &TunnelStream, opener: &mut Opener) -> Result<Record, RelayError> {
+    let mut record = vec![0; HEADER];
     let mut got = 0;
-    let mut wanted = OVERHEAD;
-    while got < wanted {
-        let part = &mut record[..wanted];
-        if stream.read_full(part, &mut got).await.map_err(RelayError::Tunnel)? < wanted {
+    while got < record.len() {
+        let wanted = record.len();
+        if stream.read_full(&mut record, &mut got).await.map_err(RelayError::Tunnel)? < wanted {
             return Err(RelayError::Truncated);
         }
-        let seen = &record[..got];
-        wanted = session.opener.record_length(seen)?.unwrap_or(wanted).min(record.len());
+        record.resize(opener.record_length(&record)?.unwrap_or(wanted), 0);
     }
-    match session.opener.open(&mut record[..wanted])? {
+    match opener.open(&mut record)? {
         Record::Abort(reason) => Err(RelayError::Aborted(reason)),
-        // The opener lets only OPENED and ABORT come first.
-        Record::Opened | Record::Ready | Record::Open | Record::Data(_) | Record::End => Ok(()),
+        record @ (Record::Ready
+        | Record::Open
+        | Record::Opened
+        | Record::Data(_)
+        | Record::End
+        | Record::Done) => Ok(record),
     }
 }
 
 /// Ends the stream as a client does that has nothing to send. A server that does not soon
 /// end its own direction is not waited for.
 async fn end_stream(Tunnel { stream, mut session }: Tunnel) {
+    let mut is_done = false;
     let ended = async {
-        stream.write_all(&session.sealer.seal_end().ok()?).await.ok()?;
-        let mut ignored = [0; 1 << 12];
-        while stream.readable().await.ok()?.read(&mut ignored).ok()? != Some(0) {
+        stream.write_all(&session.sealer.seal_end()?).await.map_err(RelayError::Tunnel)?;
+        while next_record(&stream, &mut session.opener).await? != Record::End {
             yield_now().await;
         }
-        Some(())
+        is_done = true;
+        stream.write_all(&session.sealer.seal_done()?).await.map_err(RelayError::Tunnel)?;
+        next_record(&stream, &mut session.opener).await.map(|_done| ())
     };
-    match Deadline::after(FAREWELL).bound(ended).await {
-        // The receiver has passed all on, and waits for the end of this side.
-        Some(Some(())) => stream.close(),
-        Some(None) | None => {
-            abort(stream, session.sealer.seal_abort(AbortReason::LocalPeerReset).ok()).await;
-        }
+    // The pipe works, whether the server goes on or not.
+    let _goes_on = Deadline::after(FAREWELL).bound(ended).await;
+    if is_done {
+        stream.close();
+    } else {
+        abort(stream, session.sealer.seal_abort(AbortReason::LocalPeerReset).ok()).await;
     }
 }
 

@@ -55,7 +55,9 @@ enum Phase {
     Opening,
     Streaming,
     Ended,
-    /// Nothing any more.
+    /// Nothing: DONE has come.
+    Done,
+    /// Nothing, and nothing is decrypted.
     Over,
 }
 
@@ -63,7 +65,7 @@ impl Both {
     /// Seals what the input says.
     fn say(&mut self, input: &mut Input<'_>) -> Sealed {
         let sealer = &mut self.sealer;
-        let (record, plaintext) = match input.byte() % 8 {
+        let (record, plaintext) = match input.byte() % 9 {
             0 => (sealer.seal_open().unwrap().to_vec(), vec![1]),
             1 => (sealer.seal_opened().unwrap().to_vec(), vec![2]),
             2 => data(sealer, input),
@@ -75,6 +77,7 @@ impl Both {
             }
             5 => padded(sealer, input),
             6 => (sealer.seal_ready().unwrap().to_vec(), vec![6, 0, 0]),
+            7 => (sealer.seal_done().unwrap().to_vec(), vec![11]),
             _ => {
                 let length = usize::from(input.byte() % 32);
                 let plaintext = input.take(length).to_vec();
@@ -134,7 +137,7 @@ impl Both {
         let max = match self.phase {
             Phase::Over => return Err(OpenError::Failed),
             Phase::First | Phase::Ready => RECORD_MAX_BEFORE_OPEN,
-            Phase::Opening | Phase::Streaming | Phase::Ended => RECORD_MAX,
+            Phase::Opening | Phase::Streaming | Phase::Ended | Phase::Done => RECORD_MAX,
         };
         let [high, low, ..] = *record else { return Err(OpenError::Length) };
         let length = HEADER + usize::from(u16::from_be_bytes([high, low]));
@@ -155,6 +158,7 @@ impl Phase {
     fn allows(self, plaintext: &[u8]) -> Option<(Record, Self)> {
         let at = |start: usize, length: usize| Record::Data(start..start + length);
         match (self, plaintext) {
+            (Self::Done, _) => None,
             (_, [5, reason]) => Some((Record::Abort(AbortReason::from_byte(*reason)), Self::Over)),
             (Self::First, [6, 0, 0]) => Some((Record::Ready, Self::Ready)),
             (Self::First | Self::Ready, [1]) => Some((Record::Open, Self::Streaming)),
@@ -168,6 +172,7 @@ impl Phase {
                 is_good.then_some((at(PREFIX + PADDED_COUNT, count), Self::Streaming))
             }
             (Self::Streaming, [4]) => Some((Record::End, Self::Ended)),
+            (Self::Ended, [11]) => Some((Record::Done, Self::Done)),
             _ => None,
         }
     }

@@ -31,11 +31,12 @@
 //! - **B1.** The stream goes in DATA records (or PADDED), each
 //!   `length(2, big endian) ‖ ciphertext`, sealed in order with nonces 0, 1, 2, …
 //! - **B2.** Before record 2^20, 2·2^20, … of a direction: Noise's `Rekey()`.
-//! - **B3.** At the end of the local stream, send END. The TCP connection stays open until
-//!   END went both ways. A side that has sent END, and has passed on all that came before
-//!   the other side's END, then ends its direction of TCP; the connection has ended well
-//!   when TCP's end has come, and ABORT may come before it. TCP's end without END, or after
-//!   an END while this side still sends, is a truncation.
+//! - **B3.** At the end of the local stream, send END. A side that has sent END, has passed
+//!   on all that came before the other side's END, and has ended that stream, sends DONE:
+//!   its last record. The connection has ended well once DONE went both ways, and either
+//!   side then closes it. A DONE before the END of this side was sent is a violation, and
+//!   so is any record after DONE; between END and DONE, an ABORT may come. The end of the
+//!   TCP connection says nothing: without DONE it is a truncation.
 //! - **B4.** Whatever fails, send ABORT where it can still be sent, then close. A side that
 //!   gets an ABORT, a truncation or a wrong record resets its local peer, unless the peer
 //!   has got END already: then the peer's stream is complete, and is closed.

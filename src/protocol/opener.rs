@@ -33,6 +33,8 @@ pub enum Record {
     Data(Range<usize>),
     /// The end of the stream in this direction.
     End,
+    /// The last record of this direction: the other end has passed on all it was sent.
+    Done,
     /// The other end refused or failed.
     Abort(AbortReason),
 }
@@ -68,8 +70,10 @@ enum Phase {
     BeforeOpened,
     /// DATA, PADDED, END.
     Streaming,
-    /// After END: nothing but ABORT.
+    /// After END: DONE, or ABORT.
     Ended,
+    /// After DONE or ABORT: nothing.
+    Over,
 }
 
 impl Opener {
@@ -97,7 +101,7 @@ impl Opener {
         };
         let max = match self.phase {
             Phase::BeforeOpen | Phase::ReadyForOpen => RECORD_MAX_BEFORE_OPEN,
-            Phase::BeforeOpened | Phase::Streaming | Phase::Ended => RECORD_MAX,
+            Phase::BeforeOpened | Phase::Streaming | Phase::Ended | Phase::Over => RECORD_MAX,
         };
         let length = usize::from(u16::from_be_bytes(*header)).saturating_add(HEADER);
         if (OVERHEAD..=max).contains(&length) {
@@ -145,6 +149,7 @@ fn read(kind: Kind, body: &[u8]) -> Result<Record, OpenError> {
         (Kind::Open, []) => Ok(Record::Open),
         (Kind::Opened, []) => Ok(Record::Opened),
         (Kind::End, []) => Ok(Record::End),
+        (Kind::Done, []) => Ok(Record::Done),
         (Kind::Abort, [reason]) => Ok(Record::Abort(AbortReason::from_byte(*reason))),
         (Kind::Data, [_, ..]) => Ok(Record::Data(PREFIX..PREFIX.saturating_add(body.len()))),
         (Kind::Padded, body) => read_padded(body),
@@ -172,7 +177,9 @@ impl Phase {
             (Self::BeforeOpen | Self::ReadyForOpen, Record::Open)
             | (Self::BeforeOpened, Record::Opened)
             | (Self::Streaming, Record::Data(_)) => Some(Self::Streaming),
-            (Self::Streaming, Record::End) | (_, Record::Abort(_)) => Some(Self::Ended),
+            (Self::Streaming, Record::End) => Some(Self::Ended),
+            (Self::Over, _) => None,
+            (Self::Ended, Record::Done) | (_, Record::Abort(_)) => Some(Self::Over),
             _ => None,
         }
     }

@@ -43,6 +43,8 @@ pub(super) enum Kind {
     Abort,
     /// 6: DATA with a count before it and zeros behind it.
     Padded,
+    /// 11, the last record of this direction: all of the other one is passed on.
+    Done,
 }
 
 impl Kind {
@@ -55,6 +57,7 @@ impl Kind {
             Self::End => 4,
             Self::Abort => 5,
             Self::Padded => 6,
+            Self::Done => 11,
         }
     }
 
@@ -67,6 +70,7 @@ impl Kind {
             4 => Some(Self::End),
             5 => Some(Self::Abort),
             6 => Some(Self::Padded),
+            11 => Some(Self::Done),
             _ => None,
         }
     }

@@ -91,6 +91,14 @@ impl Sealer {
         self.empty(Kind::End)
     }
 
+    /// Seals DONE.
+    ///
+    /// # Errors
+    /// When the nonces are used up.
+    pub fn seal_done(&mut self) -> Result<[u8; OVERHEAD], SealError> {
+        self.empty(Kind::Done)
+    }
+
     /// Seals ABORT.
     ///
     /// # Errors

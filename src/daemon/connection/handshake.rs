@@ -142,7 +142,7 @@ pub(crate) async fn first_record(
     match session.opener.open(record).map_err(PreAuthError::Record)? {
         Record::Abort(_) => Err(PreAuthError::GaveUp),
         record @ (Record::Open | Record::Ready) => Ok(record),
-        Record::Opened | Record::Data(_) | Record::End => {
+        Record::Opened | Record::Data(_) | Record::End | Record::Done => {
             Err(PreAuthError::Record(OpenError::Violation))
         }
     }

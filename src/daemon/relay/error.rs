@@ -13,9 +13,12 @@ pub(crate) enum RelayError {
     /// The other end said why it gave up.
     #[error("{0}")]
     Aborted(AbortReason),
-    /// The tunnel ended without the authenticated end of the stream.
-    #[error("truncated: the tunnel ended before the stream did")]
+    /// The tunnel ended without the authenticated end of the stream, or without DONE.
+    #[error("truncated: the tunnel ended before both ends had everything")]
     Truncated,
+    /// The other end has not sent DONE, and nothing has moved for long.
+    #[error("unconfirmed: the other end has not said that the last bytes have arrived")]
+    Unconfirmed,
     /// The tunnel's connection failed.
     #[error("truncated: the tunnel failed: {0}")]
     Tunnel(io::Error),
@@ -48,6 +51,7 @@ impl RelayError {
                 AbortReason::Other(_) => "aborted-other",
             },
             Self::Truncated => "truncated",
+            Self::Unconfirmed => "unconfirmed",
             Self::Tunnel(_) => "tunnel-failed",
             Self::Record(_) => "wrong-record",
             Self::Seal(_) => "records-exhausted",
@@ -66,6 +70,7 @@ impl RelayError {
             ) => Level::INFO,
             Self::Aborted(_)
             | Self::Truncated
+            | Self::Unconfirmed
             | Self::Tunnel(_)
             | Self::Record(_)
             | Self::Seal(_) => Level::WARN,
@@ -78,6 +83,7 @@ impl RelayError {
             Self::Aborted(reason) => abort_hint(*reason),
             Self::Truncated | Self::Tunnel(_) => Some(CUT),
             Self::Record(_) => Some("something between the two ends altered the stream"),
+            Self::Unconfirmed => Some("the peer beyond the tunnel hangs, or reads very slowly"),
             Self::Local(_) => Some("a client that gave up or a server that restarted does this"),
             Self::Seal(_) | Self::ShuttingDown => None,
         }
@@ -90,6 +96,7 @@ impl RelayError {
             Self::ShuttingDown => Some(AbortReason::ShuttingDown),
             Self::Aborted(_)
             | Self::Truncated
+            | Self::Unconfirmed
             | Self::Tunnel(_)
             | Self::Record(_)
             | Self::Seal(_) => None,

@@ -8,7 +8,7 @@ use super::budget::{Budget, RECORDS_OPENED};
 use super::buffer::{Buffer, SMALL, Size};
 use super::busy_poll::BusyPoller;
 use super::error::RelayError;
-use super::traffic::Traffic;
+use super::traffic::{Progress, Traffic};
 use super::write::poll_write;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::protocol::{AbortReason, OpenError, Opener, Record};
@@ -38,6 +38,8 @@ enum Batch {
     More,
     /// END was the last record.
     End,
+    /// DONE was the last record, and nothing is behind it.
+    Done,
     /// ABORT was the last record.
     Abort(AbortReason),
 }
@@ -116,6 +118,8 @@ impl Inbound {
                 Batch::More => {}
                 Batch::End => self.is_ended = true,
                 Batch::Abort(reason) => return Poll::Ready(Err(RelayError::Aborted(reason))),
+                // The opener refuses it before END.
+                Batch::Done => return Poll::Ready(Err(OpenError::Violation.into())),
             }
         }
     }
@@ -133,6 +137,11 @@ impl Inbound {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// How many bytes have come, and how many of them are still to be written.
+    pub(super) fn progress(&self) -> Progress {
+        (self.traffic.received(), self.held.as_ref().map_or(0, Buffer::unwritten))
     }
 
     /// Whether END has come, even if not all before it is written.
@@ -190,8 +199,8 @@ impl Inbound {
         to
     }
 
-    /// Opens whole records of the buffer in place, as many as the budget lets, up to END or
-    /// ABORT. Bytes behind END wait until END was acted upon.
+    /// Opens whole records of the buffer in place, as many as the budget lets, up to END,
+    /// DONE or ABORT. Bytes behind END wait until END was acted upon.
     fn open_records(&mut self, buffer: &mut Buffer) -> Result<Batch, RelayError> {
         self.is_more_left = false;
         for _ in 0..RECORDS_OPENED {
@@ -213,49 +222,44 @@ impl Inbound {
                     buffer.push_unwritten(start + range.start..start + range.end);
                 }
                 Record::End => return Ok(Batch::End),
+                Record::Done if self.unopened == buffer.filled() => return Ok(Batch::Done),
                 Record::Abort(reason) => return Ok(Batch::Abort(reason)),
-                // The opener refuses both here.
-                Record::Open | Record::Ready => return Err(OpenError::Violation.into()),
+                // Something is behind DONE. The opener refuses the other two here.
+                Record::Done | Record::Open | Record::Ready => {
+                    return Err(OpenError::Violation.into());
+                }
             }
         }
         self.is_more_left = true;
         Ok(Batch::More)
     }
 
-    /// Watches the tunnel after END: an ABORT may come, and at last the end of the
-    /// connection, [`RelayError::Truncated`] while this side is still sending.
-    pub(super) fn poll_after_end(
-        &mut self,
-        cx: &mut Context<'_>,
-        tunnel: &TunnelStream,
-    ) -> Poll<RelayError> {
-        loop {
-            match self.read_after_end(cx, tunnel) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(error),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    }
-
-    /// One read of [`Self::poll_after_end`].
-    fn read_after_end(
+    /// Reads the tunnel after END. Ready once DONE has come, or ABORT, or the tunnel has
+    /// ended or failed.
+    pub(super) fn poll_done(
         &mut self,
         cx: &mut Context<'_>,
         tunnel: &TunnelStream,
     ) -> Poll<Result<(), RelayError>> {
-        // Bytes that came together with END are in the buffer already.
-        if let Some(mut buffer) = self.held.take() {
-            if let Batch::Abort(reason) = self.open_records(&mut buffer)? {
-                return Poll::Ready(Err(RelayError::Aborted(reason)));
+        loop {
+            // DONE often comes together with END, and is in the buffer already.
+            if let Some(mut buffer) = self.held.take() {
+                match self.open_records(&mut buffer)? {
+                    Batch::Done => return Poll::Ready(Ok(())),
+                    Batch::Abort(reason) => return Poll::Ready(Err(RelayError::Aborted(reason))),
+                    // The opener refuses a second END.
+                    Batch::More | Batch::End => {}
+                }
+                self.held = Some(buffer);
+                self.keep();
             }
+            let readable = ready!(tunnel.poll_readable(cx)).map_err(RelayError::Tunnel)?;
+            let mut buffer = self.buffer();
+            let read = buffer.fill(|room| readable.read(room)).map_err(RelayError::Tunnel)?;
             self.held = Some(buffer);
-            self.keep();
+            if read == Some(0) {
+                return Poll::Ready(Err(RelayError::Truncated));
+            }
         }
-        let readable = ready!(tunnel.poll_readable(cx)).map_err(RelayError::Tunnel)?;
-        let mut buffer = self.buffer();
-        let read = buffer.fill(|room| readable.read(room)).map_err(RelayError::Tunnel)?;
-        self.held = Some(buffer);
-        Poll::Ready(if read == Some(0) { Err(RelayError::Truncated) } else { Ok(()) })
     }
 }

@@ -5,11 +5,12 @@
 //! does what it was asked for.
 
 use std::io;
-use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::error::RelayError;
+use super::stall::Stall;
+use super::traffic::Progress;
 use crate::daemon::net::sides::LocalStream;
 use crate::daemon::net::stream::GONE;
 
@@ -18,9 +19,7 @@ use crate::daemon::net::stream::GONE;
 pub(crate) struct LocalPeer {
     /// Whether its connection failed after the end of its stream.
     has_failed: bool,
-    /// In how many checks in a row the peer was gone and nothing had moved.
-    checks: u32,
-    progress: (u64, usize),
+    stall: Stall,
 }
 
 impl LocalPeer {
@@ -41,18 +40,21 @@ impl LocalPeer {
         Poll::Ready(io::ErrorKind::BrokenPipe.into())
     }
 
+    /// Whether its connection has failed after the end of its stream.
+    pub(crate) const fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
     /// Fails once the peer has been gone for long and nothing moves. To be called in every
     /// check, with the progress of the stream from the peer. `local` is `None` once the
     /// stream to the peer has ended: a unix peer then only looks as if it were gone.
     pub(crate) fn check(
         &mut self,
         local: Option<&LocalStream>,
-        progress: (u64, usize),
+        progress: Progress,
     ) -> Result<(), RelayError> {
-        let has_moved = mem::replace(&mut self.progress, progress) != progress;
         let is_gone = self.has_failed || local.is_some_and(|local| local.is_closed_by_peer());
-        self.checks = if is_gone && !has_moved { self.checks.saturating_add(1) } else { 0 };
-        if self.checks >= GONE {
+        if is_gone && self.stall.checks(progress) >= GONE {
             return Err(RelayError::Local(io::ErrorKind::BrokenPipe.into()));
         }
         Ok(())

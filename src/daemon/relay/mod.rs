@@ -40,6 +40,7 @@ pub(crate) mod error;
 mod inbound;
 mod local_peer;
 mod outbound;
+mod stall;
 #[cfg(test)]
 mod tests;
 pub(crate) mod traffic;
@@ -60,13 +61,14 @@ use self::error::RelayError;
 use self::inbound::Inbound;
 use self::local_peer::{LocalPeer, is_broken_pipe};
 use self::outbound::Outbound;
+use self::stall::TunnelStalls;
 use self::traffic::Traffic;
 use crate::config::{Role, TunnelConfig};
 use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::daemon::net::stream::CHECK;
 use crate::daemon::runtime::shutdown::Shutdown;
-use crate::protocol::Session;
+use crate::protocol::{OpenError, Session};
 
 /// How long the last bytes of a side may take to be passed on, once it has failed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -79,7 +81,8 @@ pub(crate) struct Tunnel {
 
 /// An open connection: two sockets, and a session on one of them.
 pub(crate) struct Relay {
-    local: LocalStream,
+    /// `None` once nothing more is to be done with it.
+    local: Option<LocalStream>,
     tunnel: TunnelStream,
     outbound: Outbound,
     inbound: Inbound,
@@ -96,7 +99,7 @@ impl Relay {
         config: &TunnelConfig,
     ) -> Self {
         Self {
-            local,
+            local: Some(local),
             tunnel,
             outbound: Outbound::new(session.sealer, config.padding.0, Arc::clone(&traffic)),
             inbound: Inbound::new(session.opener, traffic),
@@ -109,11 +112,11 @@ impl Relay {
     /// other end has passed on all that it was sent, or until one has failed.
     pub(crate) async fn run(&mut self, role: Role, shutdown: &Shutdown) -> Result<(), RelayError> {
         match role {
-            Role::Encrypt => self.outbound.queue_open(&self.local)?,
+            Role::Encrypt => self.outbound.queue_open(open(self.local.as_ref()))?,
             Role::Decrypt => self.outbound.queue_opened()?,
         }
         match self.relay_both(shutdown).await {
-            Ok(()) => Ok(()),
+            Ok(()) => self.confirm(shutdown).await,
             Err(error) => {
                 // Whether the last bytes arrive or not, the connection has failed.
                 let _arrived = Deadline::after(LAST_WORDS).bound(self.last_words(&error)).await;
@@ -122,35 +125,36 @@ impl Relay {
         }
     }
 
+    /// Relays until END has gone both ways, all is passed on to the local peer, and DONE is
+    /// queued.
     async fn relay_both(&mut self, shutdown: &Shutdown) -> Result<(), RelayError> {
         let Self { local, tunnel, outbound, inbound, poller, peer } = self;
-        let (local, tunnel) = (&*local, &*tunnel);
+        let (local, tunnel) = (open(local.as_ref()), &*tunnel);
         let mut failing = pin!(local.failed());
         let mut ending = pin!(shutdown.begun());
         let mut check = pin!(sleep(CHECK));
-        let (mut sent, mut received, mut was_ended) = (false, false, false);
-        let mut has_said_goodbye = false;
+        let mut stalls = TunnelStalls::default();
+        let (mut sent, mut received) = (false, false);
         let both = poll_fn(|cx| {
             received = received || inbound.poll(cx, tunnel, local, poller)?.is_ready();
+            outbound.is_done_due = received && !peer.has_failed();
             sent = sent || outbound.poll(cx, local, tunnel, poller)?.is_ready();
-            if sent && received && !has_said_goodbye {
-                // Tells the other end that all it has sent is passed on.
-                tunnel.shutdown_write().map_err(RelayError::Tunnel)?;
-                has_said_goodbye = true;
+            if outbound.is_done() {
+                return Poll::Ready(Ok(()));
             }
-            // While the local socket is read, the read returns the error; and once both
-            // directions have ended there is nothing left for it.
+            // While the local socket is read, the read returns the error.
             if (sent || outbound.is_blocked())
-                && !has_said_goodbye
                 && let Poll::Ready(error) = peer.poll_failed(cx, failing.as_mut())
                 && (sent || !is_broken_pipe(&error))
             {
                 return Poll::Ready(Err(RelayError::Local(error)));
             }
-            if received && let Poll::Ready(error) = inbound.poll_after_end(cx, tunnel) {
-                // At last: the other end has passed on all that this one has sent.
-                let is_over = has_said_goodbye && matches!(error, RelayError::Truncated);
-                return Poll::Ready(if is_over { Ok(()) } else { Err(error) });
+            if sent && received {
+                return Poll::Ready(outbound.queue_done(local));
+            }
+            if received && inbound.poll_done(cx, tunnel)?.is_ready() {
+                // The other end cannot have passed on an END that was not sent.
+                return Poll::Ready(Err(OpenError::Violation.into()));
             }
             if ending.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(RelayError::ShuttingDown));
@@ -158,15 +162,11 @@ impl Relay {
             while check.as_mut().poll(cx).is_ready() {
                 local.bound_unacknowledged().map_err(RelayError::Local)?;
                 tunnel.bound_unacknowledged().map_err(RelayError::Tunnel)?;
-                // The other end is gone, but its end is not read, since the local peer
-                // does not read.
-                let is_ended = !sent && tunnel.is_ended_by_peer();
-                if is_ended && was_ended {
-                    return Poll::Ready(Err(RelayError::Truncated));
-                }
-                was_ended = is_ended;
-                if !has_said_goodbye {
-                    peer.check((!received).then_some(local), outbound.progress())?;
+                peer.check((!received).then_some(local), outbound.progress())?;
+                stalls.check_gone(tunnel, inbound, outbound)?;
+                // A peer that has had all and has said all waits for nothing.
+                if received && local.is_ended_by_peer() {
+                    stalls.check_sending(tunnel, outbound)?;
                 }
                 check.set(sleep(CHECK));
             }
@@ -178,18 +178,49 @@ impl Relay {
         unconstrained(both).await
     }
 
+    /// Sends DONE, and waits for the other end's: only then it has passed on all that this
+    /// end has sent. The local peer needs nothing any more.
+    async fn confirm(&mut self, shutdown: &Shutdown) -> Result<(), RelayError> {
+        self.local = None;
+        let Self { tunnel, outbound, inbound, .. } = self;
+        let mut ending = pin!(shutdown.begun());
+        let mut check = pin!(sleep(CHECK));
+        let mut stalls = TunnelStalls::default();
+        let (mut sent, mut received) = (false, false);
+        let both = poll_fn(|cx| {
+            sent = sent || outbound.poll_held(cx, tunnel)?.is_ready();
+            received = received || inbound.poll_done(cx, tunnel)?.is_ready();
+            if sent && received {
+                return Poll::Ready(Ok(()));
+            }
+            if ending.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(RelayError::ShuttingDown));
+            }
+            while check.as_mut().poll(cx).is_ready() {
+                tunnel.bound_unacknowledged().map_err(RelayError::Tunnel)?;
+                stalls.check_sending(tunnel, outbound)?;
+                check.set(sleep(CHECK));
+            }
+            Poll::Pending
+        });
+        unconstrained(both).await
+    }
+
     /// Passes on what a side has sent before it failed.
     async fn last_words(&mut self, error: &RelayError) -> Result<(), RelayError> {
+        let Self { local, tunnel, outbound, inbound, .. } = self;
+        let local = open(local.as_ref());
         match error {
-            RelayError::Local(_) => self.outbound.send_rest(&self.local, &self.tunnel).await,
+            RelayError::Local(_) => outbound.send_rest(local, tunnel).await,
             // ABORT can only follow whole records.
-            RelayError::ShuttingDown => self.outbound.write_held(&self.tunnel).await,
-            RelayError::Aborted(_) => self.inbound.write_rest(&self.local).await,
-            RelayError::Tunnel(_) | RelayError::Truncated if self.inbound.is_ended() => {
-                self.inbound.write_rest(&self.local).await
+            RelayError::ShuttingDown => outbound.write_held(tunnel).await,
+            RelayError::Aborted(_) => inbound.write_rest(local).await,
+            RelayError::Tunnel(_) | RelayError::Truncated if inbound.is_ended() => {
+                inbound.write_rest(local).await
             }
             RelayError::Tunnel(_)
             | RelayError::Truncated
+            | RelayError::Unconfirmed
             | RelayError::Record(_)
             | RelayError::Seal(_) => Ok(()),
         }
@@ -201,15 +232,17 @@ impl Relay {
         // Its stream was ended before; otherwise the drop resets it.
         drop(local);
         match result {
-            // Its end is written, so that it is not reset.
-            Ok(()) => {
-                drop(tunnel);
-                Ok(())
-            }
-            Err(error) => {
-                abort(tunnel, outbound.abort(&error)).await;
-                Err(error)
-            }
+            // DONE was the last word. It arrives, whether the other end's has come or not.
+            _ if outbound.is_done() => tunnel.close(),
+            Ok(()) => {}
+            Err(ref error) => abort(tunnel, outbound.abort(error)).await,
         }
+        result
     }
+}
+
+/// The local stream of a relay whose directions have not both ended.
+#[expect(clippy::expect_used, reason = "it is dropped only once both directions have ended")]
+fn open(local: Option<&LocalStream>) -> &LocalStream {
+    local.expect("nothing is done with the local peer once it needs nothing")
 }

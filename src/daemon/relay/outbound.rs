@@ -11,7 +11,7 @@ use super::buffer::record_layout::{Filled, RecordLayout};
 use super::buffer::{Buffer, Size};
 use super::busy_poll::BusyPoller;
 use super::error::RelayError;
-use super::traffic::Traffic;
+use super::traffic::{Progress, Traffic};
 use super::write::poll_write;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::protocol::{OVERHEAD, Padding, Sealer};
@@ -23,6 +23,10 @@ pub(super) struct Outbound {
     size: Size,
     /// Whether END is sealed.
     is_ended: bool,
+    /// Whether all of the other stream is passed on, so that DONE goes with END.
+    pub(super) is_done_due: bool,
+    /// Whether DONE is sealed, the last record.
+    is_done: bool,
     traffic: Arc<Traffic>,
     /// Held while its records are not all written; nothing else is sealed before.
     held: Option<Buffer>,
@@ -34,7 +38,17 @@ impl Outbound {
         let layout = RecordLayout::new(padding);
         let budget = Budget::new();
         let size = Size::Small;
-        Self { sealer, layout, size, is_ended: false, traffic, held: None, budget }
+        Self {
+            sealer,
+            layout,
+            size,
+            is_ended: false,
+            is_done_due: false,
+            is_done: false,
+            traffic,
+            held: None,
+            budget,
+        }
     }
 
     /// Plants a layout.
@@ -48,9 +62,8 @@ impl Outbound {
         self.held.is_some()
     }
 
-    /// How many bytes were read, and how many are still to be written. Two results differ
-    /// if something has moved in between.
-    pub(super) fn progress(&self) -> (u64, usize) {
+    /// How many bytes were read, and how many are still to be written.
+    pub(super) fn progress(&self) -> Progress {
         (self.traffic.sent(), self.held.as_ref().map_or(0, Buffer::unwritten))
     }
 
@@ -65,7 +78,7 @@ impl Outbound {
         match read {
             Some(filled) if filled.count() > 0 => self.seal_behind(&open, filled)?,
             // The end of the stream is left to the relay, which reads again.
-            Some(_) | None => self.hold_whole(&open),
+            Some(_) | None => self.hold(&open),
         }
         Ok(())
     }
@@ -73,7 +86,7 @@ impl Outbound {
     /// Queues OPENED, the receiver's first record.
     pub(super) fn queue_opened(&mut self) -> Result<(), RelayError> {
         let opened = self.sealer.seal_opened()?;
-        self.hold_whole(&opened);
+        self.hold(&opened);
         Ok(())
     }
 
@@ -100,7 +113,10 @@ impl Outbound {
                 Some(filled) if filled.count() == 0 => {
                     self.is_ended = true;
                     let end = self.sealer.seal_end()?;
-                    self.hold_whole(&end);
+                    self.hold(&end);
+                    if self.is_done_due {
+                        self.queue_done(local)?;
+                    }
                 }
                 Some(filled) => {
                     let count = filled.count();
@@ -111,6 +127,38 @@ impl Outbound {
                 }
             }
         }
+    }
+
+    /// Queues DONE: all of the other stream is passed on to `local`, as far as the kernel
+    /// knows by now. Its event loop may not have told yet that the connection has failed.
+    pub(super) fn queue_done(&mut self, local: &LocalStream) -> Result<(), RelayError> {
+        if let Some(error) = local.take_error() {
+            return Err(RelayError::Local(error));
+        }
+        let done = self.sealer.seal_done()?;
+        self.is_done = true;
+        self.hold(&done);
+        Ok(())
+    }
+
+    /// Whether END is written.
+    pub(super) const fn has_sent_end(&self) -> bool {
+        self.is_ended && self.held.is_none()
+    }
+
+    /// Whether DONE is sealed, so that nothing else can be.
+    pub(super) const fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    /// Writes the sealed records. Ready once all are written.
+    pub(super) fn poll_held(
+        &mut self,
+        cx: &mut Context<'_>,
+        tunnel: &TunnelStream,
+    ) -> Poll<Result<(), RelayError>> {
+        self.budget.begin();
+        self.poll_write(cx, tunnel)
     }
 
     /// Sends what the local peer had sent before its connection failed: a server that
@@ -160,11 +208,9 @@ impl Outbound {
         Ok(())
     }
 
-    fn hold_whole(&mut self, record: &[u8]) {
-        let mut buffer = Buffer::lend(Size::Small);
-        buffer.fill_with(record);
-        buffer.push_unwritten(0..record.len());
-        self.held = Some(buffer);
+    /// Holds a whole record, behind those that are held already.
+    fn hold(&mut self, record: &[u8]) {
+        self.held.get_or_insert_with(|| Buffer::lend(Size::Small)).append(record);
     }
 
     /// Writes the held records, and gives the buffer back.

@@ -1,5 +1,6 @@
 //! Tests of the relay that processes cannot bring about, or not soon.
 
+mod done;
 mod ending;
 mod error;
 mod inbound;
@@ -72,7 +73,7 @@ fn relay(local: Stream, tunnel: Stream) -> (Relay, Session) {
     assert_eq!(responder.opener.open(&mut open), Ok(Record::Open));
     let traffic = Arc::default();
     let relay = Relay {
-        local: LocalStream(local),
+        local: Some(LocalStream(local)),
         tunnel: TunnelStream(tunnel),
         outbound: Outbound::new(responder.sealer, None, Arc::clone(&traffic)),
         inbound: Inbound::new(responder.opener, traffic),
@@ -124,6 +125,22 @@ fn open_all(opener: &mut Opener, mut records: &mut [u8]) -> (Vec<u8>, Vec<Record
             others.push(said);
         }
         records = rest;
+    }
+    (stream, others)
+}
+
+/// Reads and opens records up to this one: the bytes of the stream, and the other records.
+fn hear(mut from: impl Read, opener: &mut Opener, last: &Record) -> (Vec<u8>, Vec<Record>) {
+    let (mut stream, mut others) = (Vec::new(), Vec::new());
+    while others.last() != Some(last) {
+        let mut record = vec![0; 2];
+        from.read_exact(&mut record).unwrap();
+        let length = opener.record_length(&record).unwrap().unwrap();
+        record.resize(length, 0);
+        from.read_exact(record.get_mut(2..).unwrap()).unwrap();
+        let (bytes, more) = open_all(opener, &mut record);
+        stream.extend(bytes);
+        others.extend(more);
     }
     (stream, others)
 }
@@ -201,7 +218,7 @@ async fn a_unix_peer_that_half_closes_is_not_taken_for_gone() {
         thread::sleep(CHECK * (3 * GONE));
         receiver.write_all(&data(&mut session, b'x')).unwrap();
         receiver.write_all(&session.sealer.seal_end().unwrap()).unwrap();
-        // Closed once it has read the relay's end, as the other end does.
+        receiver.write_all(&session.sealer.seal_done().unwrap()).unwrap();
         let _records = read_all(&mut receiver);
         read_all(client)
     });

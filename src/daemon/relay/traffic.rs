@@ -2,6 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// How far a direction has come: bytes read, and bytes still to be written. Two values
+/// differ if something has moved in between.
+pub(super) type Progress = (u64, usize);
+
 /// How many bytes of the stream went each way. Each count has one writer, the connection's
 /// relay, and any number of readers.
 #[derive(Debug, Default)]

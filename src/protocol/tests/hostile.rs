@@ -121,6 +121,8 @@ fn records_out_of_place_are_violations() {
     let open_record: Make = |sealer| sealer.seal_open().unwrap().to_vec();
     let opened: Make = |sealer| sealer.seal_opened().unwrap().to_vec();
     let end: Make = |sealer| sealer.seal_end().unwrap().to_vec();
+    let done: Make = |sealer| sealer.seal_done().unwrap().to_vec();
+    let abort: Make = |sealer| sealer.seal_abort(AbortReason::LocalPeerReset).unwrap().to_vec();
     let byte: Make = |sealer| data(sealer, b"x");
     let empty_padded: Make = |sealer| {
         let mut record = [0; RECORD_MAX_BEFORE_OPEN];
@@ -128,7 +130,7 @@ fn records_out_of_place_are_violations() {
         record.to_vec()
     };
     // The records to the responder, from the first one on; the last one is wrong.
-    let sequences: [&[Make]; 9] = [
+    let sequences: [&[Make]; 16] = [
         &[end],
         &[opened],
         &[byte],
@@ -138,6 +140,13 @@ fn records_out_of_place_are_violations() {
         &[open_record, empty_padded],
         &[open_record, byte, end, byte],
         &[open_record, end, end],
+        &[done],
+        &[open_record, done],
+        &[open_record, byte, done],
+        &[open_record, end, done, done],
+        &[open_record, end, done, end],
+        &[open_record, end, done, byte],
+        &[open_record, end, done, abort],
     ];
     for (index, sequence) in sequences.iter().enumerate() {
         let (mut a, mut b) = sessions(Suite::Aes256Gcm);
@@ -149,7 +158,7 @@ fn records_out_of_place_are_violations() {
         assert_eq!(result, Err(OpenError::Violation), "sequence {index}");
     }
     // The first record to the initiator.
-    for make in [open_record, end, byte, empty_padded] {
+    for make in [open_record, end, done, byte, empty_padded] {
         let (mut a, mut b) = sessions(Suite::Aes256Gcm);
         let result = a.opener.open(&mut make(&mut b.sealer));
         assert_eq!(result, Err(OpenError::Violation));

@@ -100,6 +100,10 @@ fn talk(suite: Suite, role: Ours, interval: u64, count: usize) {
     assert_eq!(snow_open(&mut snow, interval, &record), [4]);
     let mut record = snow_seal(&mut snow, interval, 4, &[]);
     assert_eq!(ours.opener.open(&mut record), Ok(Record::End));
+    let record = ours.sealer.seal_done().unwrap();
+    assert_eq!(snow_open(&mut snow, interval, &record), [11]);
+    let mut record = snow_seal(&mut snow, interval, 11, &[]);
+    assert_eq!(ours.opener.open(&mut record), Ok(Record::Done));
 }
 
 #[test]

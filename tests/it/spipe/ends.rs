@@ -349,3 +349,68 @@ fn what_the_receiver_has_not_passed_on_is_no_success() {
     assert_eq!(child.wait().unwrap().code(), Some(69));
     sender.log.wait_for(" reason=tunnel-failed ");
 }
+
+/// A server at its limit of clients accepts and closes. What comes for it is answered by a
+/// reset, which the receiver sees at once, in the write itself or soon after it.
+#[test]
+fn what_a_server_that_has_closed_never_read_is_no_success() {
+    let folder = Folder::new();
+    let server = Server::start(drop);
+    let receiver = Daemon::receiver(&folder.shared_key(), server.address, &[]);
+    for number in 0..20 {
+        let mut child = spipe(&folder, receiver.address).spawn().unwrap();
+        assert_eq!(all_of(child.stdout.take().unwrap()), b"");
+        let comes_at_once = number % 2 == 0;
+        if comes_at_once {
+            receiver.signal("STOP");
+        }
+        // It may have ended already.
+        let _broken = child.stdin.take().unwrap().write_all(b"the only copy");
+        if comes_at_once {
+            thread::sleep(Duration::from_millis(50));
+            receiver.signal("CONT");
+        }
+        failed(&output(child), 69, "the peer beyond the tunnel reset its connection");
+    }
+}
+
+/// Such proxies are usual: where one side ends its direction, they close both sides.
+fn closing_proxy(to: std::net::SocketAddr) -> Server {
+    Server::start(move |client| {
+        let server = TcpStream::connect(to).unwrap();
+        let copy = |mut from: &TcpStream, mut to: &TcpStream| {
+            let _failed = std::io::copy(&mut from, &mut to);
+            for side in [from, to] {
+                let _closed = side.shutdown(Shutdown::Both);
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| copy(&client, &server));
+            copy(&server, &client);
+        });
+    })
+}
+
+#[test]
+fn a_proxy_that_closes_both_sides_makes_no_false_success() {
+    for is_killed in [true, false] {
+        let folder = Folder::new();
+        let (server, arrived) = server(b"bye\n".to_vec());
+        let receiver = Daemon::receiver(&folder.shared_key(), server.address, &[]);
+        let proxy = closing_proxy(receiver.address);
+        let mut child = spipe(&folder, proxy.address).spawn().unwrap();
+        assert_eq!(all_of(child.stdout.take().unwrap()), b"bye\n");
+        receiver.signal("STOP");
+        child.stdin.take().unwrap().write_all(b"the last words").unwrap();
+        thread::sleep(Duration::from_millis(300));
+        assert!(child.try_wait().unwrap().is_none(), "nobody has got it");
+        if is_killed {
+            receiver.signal("KILL");
+            failed(&output(child), 69, "truncated: ");
+        } else {
+            receiver.signal("CONT");
+            succeeded(child);
+            assert_eq!(arrived.recv_timeout(PATIENCE).unwrap(), b"the last words");
+        }
+    }
+}

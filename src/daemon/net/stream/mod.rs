@@ -24,6 +24,7 @@ use tokio::io::{Interest, Ready};
 
 use self::options::{
     KEEPALIVE, UNACKNOWLEDGED, is_owing, set_local_congestion_control, stays_on_this_host,
+    unacknowledged,
 };
 use super::loops::{Endpoints, Outgoing, peer_is_this_process};
 use crate::config::Keepalive;
@@ -230,6 +231,16 @@ impl Stream {
         self.knows(Interest::READABLE, Ready::is_read_closed)
     }
 
+    /// Whether the connection has failed, even if no read or write has told it yet.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.knows(Interest::ERROR, Ready::is_error)
+    }
+
+    /// How many of the written bytes the peer's system has not acknowledged yet.
+    pub(crate) fn unacknowledged(&self) -> io::Result<usize> {
+        unacknowledged(self.fd.get_ref())
+    }
+
     /// Whether the peer of a unix socket has closed it. Also true when both sides have
     /// ended their streams.
     pub(crate) fn is_closed_by_peer(&self) -> bool {
@@ -279,27 +290,31 @@ impl Stream {
         Ok(Self { fd, ..self })
     }
 
+    /// The error of the connection, if it has failed. Asks the kernel, which tells each
+    /// error once.
+    pub(crate) fn take_error(&self) -> Option<io::Error> {
+        self.fd.get_ref().take_error().unwrap_or_else(Some)
+    }
+
     /// Waits until the connection has failed, as by a reset.
     pub(crate) async fn failed(&self) -> io::Error {
         match self.fd.ready(Interest::ERROR).await {
             Err(error) => error,
-            Ok(_guard) => match self.fd.get_ref().take_error() {
-                Ok(Some(error)) | Err(error) => error,
-                // Another call was told the error first.
-                Ok(None) => io::ErrorKind::ConnectionReset.into(),
-            },
+            // Another call may have been told the error first.
+            Ok(_guard) => self.take_error().unwrap_or(io::ErrorKind::ConnectionReset.into()),
         }
     }
 
     /// Ends the stream to the peer, which can still send. From here on, what was written
     /// arrives, however the socket is closed.
+    ///
+    /// # Errors
+    /// When the connection has failed, even if a read would not tell that any more.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         self.close_cleanly();
-        match self.fd.get_ref().shutdown(Shutdown::Write) {
-            // The peer is gone already: the next read or write has the error.
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-            result => result,
-        }
+        let ended = self.fd.get_ref().shutdown(Shutdown::Write);
+        // The kernel knows the reason better: a reset, or a peer that does not answer.
+        ended.map_err(|error| self.take_error().unwrap_or(error))
     }
 
     /// Closes after a clean end: what was written still arrives. A stream that is dropped

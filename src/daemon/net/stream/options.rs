@@ -1,8 +1,10 @@
 //! Options of TCP sockets.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::getsockopt;
 use nix::{getsockopt_impl, sockopt_impl};
@@ -25,6 +27,16 @@ const LOCAL_CONGESTION_CONTROL: &[u8] = b"reno";
 pub(super) fn is_owing(socket: &Socket) -> io::Result<bool> {
     let [_, _, _, probes, .., u1, u2, u3, u4] = getsockopt(socket, TcpInfo)?;
     Ok([u1, u2, u3, u4] != [0; 4] || probes > 1)
+}
+
+/// How many of the written bytes the peer's system has not acknowledged; on a unix socket,
+/// about how many the peer has not read.
+#[expect(unsafe_code, reason = "there is no safe function for this request")]
+pub(super) fn unacknowledged(socket: &Socket) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and TIOCOUTQ writes one int, which `bytes` is.
+    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })?;
+    usize::try_from(bytes).map_err(io::Error::other)
 }
 
 /// Whether an accepted connection stays within this host.

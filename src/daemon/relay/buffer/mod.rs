@@ -148,6 +148,17 @@ impl Buffer {
         self.filled = bytes.len();
     }
 
+    /// Adds bytes that are to be written, behind all others.
+    ///
+    /// # Panics
+    /// When there is no room for them.
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        let part = self.filled..self.filled + bytes.len();
+        self.storage.bytes[part.clone()].copy_from_slice(bytes);
+        self.filled = part.end;
+        self.push_unwritten(part);
+    }
+
     /// Replaces the content by a part of it.
     ///
     /// # Panics

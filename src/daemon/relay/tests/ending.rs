@@ -10,13 +10,13 @@ async fn an_abort_that_comes_last_is_the_result() {
     client.shutdown(Half::Write).unwrap();
     let ends = thread::spawn(move || {
         other.write_all(&session.sealer.seal_end().unwrap()).unwrap();
-        let mut records = read_all(&mut other);
+        let records = hear(&mut other, &mut session.opener, &Record::Done).1;
         other.write_all(&session.sealer.seal_abort(AbortReason::LocalPeerReset).unwrap()).unwrap();
-        open_all(&mut session.opener, &mut records).1
+        records
     });
     let ended = run(relay).await;
     assert!(matches!(ended, Err(RelayError::Aborted(AbortReason::LocalPeerReset))), "{ended:?}");
-    assert_eq!(ends.join().unwrap(), [Record::Opened, Record::End]);
+    assert_eq!(ends.join().unwrap(), [Record::Opened, Record::End, Record::Done]);
 }
 
 /// A peer that has had all and has said all may go as it likes.
@@ -28,9 +28,10 @@ async fn a_peer_that_is_reset_after_both_ends_does_no_harm() {
     let ends = thread::spawn(move || {
         other.write_all(&data(&mut session, b'x')).unwrap();
         other.write_all(&session.sealer.seal_end().unwrap()).unwrap();
-        let _records = read_all(&mut other);
+        hear(&mut other, &mut session.opener, &Record::Done);
         // What it has not read makes this a reset, also on a unix socket.
         drop(client);
+        other.write_all(&session.sealer.seal_done().unwrap()).unwrap();
     });
     let ended = run(relay).await;
     assert!(ended.is_ok(), "{ended:?}");
@@ -75,6 +76,7 @@ async fn stuck(last: fn(&mut Sealer) -> Vec<u8>) -> (Relay, UnixStream, UnixStre
     other.write_all(&last(&mut session.sealer)).unwrap();
     while relay.inbound.traffic().received() < 15_000 {
         let Relay { local, tunnel, inbound, poller, .. } = &mut relay;
+        let local = open(local.as_ref());
         poll_fn(|cx| {
             assert!(inbound.poll(cx, tunnel, local, poller).is_pending());
             Poll::Ready(())
@@ -130,9 +132,13 @@ async fn the_bytes_of_both_streams_are_counted() {
         other.write_all(&data(&mut session, b'x')).unwrap();
     }
     other.write_all(&session.sealer.seal_end().unwrap()).unwrap();
-    other.shutdown(Half::Write).unwrap();
+    let ends = thread::spawn(move || {
+        hear(&mut other, &mut session.opener, &Record::Done);
+        other.write_all(&session.sealer.seal_done().unwrap()).unwrap();
+    });
     let (_trigger, shutdown) = shutdown();
     timeout(PATIENCE, relay.run(Role::Decrypt, &shutdown)).await.unwrap().unwrap();
+    ends.join().unwrap();
     let traffic = relay.inbound.traffic();
     assert_eq!((traffic.sent(), traffic.received()), (3, 2));
 }

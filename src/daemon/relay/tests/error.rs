@@ -22,6 +22,7 @@ fn the_names_of_reasons_stay_as_they_are() {
     let broken = || io::ErrorKind::BrokenPipe.into();
     let failed = [
         (RelayError::Truncated, "truncated"),
+        (RelayError::Unconfirmed, "unconfirmed"),
         (RelayError::Tunnel(broken()), "tunnel-failed"),
         (RelayError::Record(OpenError::Violation), "wrong-record"),
         (RelayError::Seal(SealError::Size), "records-exhausted"),

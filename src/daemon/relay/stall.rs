@@ -1,0 +1,70 @@
+//! Stalls: nothing moves, for check after check, though the connection is not over.
+
+use std::mem;
+
+use super::error::RelayError;
+use super::inbound::Inbound;
+use super::outbound::Outbound;
+use super::traffic::Progress;
+use crate::daemon::net::sides::TunnelStream;
+
+/// For how many checks, ten minutes in all, nothing may move where nobody would notice it:
+/// once the local peer has had and has ended all, and once the tunnel has failed while the
+/// local peer does not read.
+pub(super) const STALLED: u32 = 40;
+
+/// In how many checks in a row nothing has moved.
+#[derive(Default)]
+pub(super) struct Stall {
+    checks: u32,
+    progress: Option<Progress>,
+}
+
+impl Stall {
+    /// To be called in every check from the first one on that counts. Returns how many have
+    /// been in a row without progress, this one included.
+    pub(super) fn checks(&mut self, progress: Progress) -> u32 {
+        let has_moved = self.progress.replace(progress).is_some_and(|before| before != progress);
+        self.checks = if has_moved { 0 } else { self.checks.saturating_add(1) };
+        self.checks
+    }
+}
+
+/// The stalls of the tunnel.
+#[derive(Default)]
+pub(super) struct TunnelStalls {
+    was_ended: bool,
+    inbound: Stall,
+    outbound: Stall,
+}
+
+impl TunnelStalls {
+    /// Fails where the other end is gone, and its end is not read, since the local peer does
+    /// not read. Where END is sent, the rest of the other stream may have come: it has ten
+    /// minutes to be read.
+    pub(super) fn check_gone(
+        &mut self,
+        tunnel: &TunnelStream,
+        inbound: &Inbound,
+        outbound: &Outbound,
+    ) -> Result<(), RelayError> {
+        let is_gone = if outbound.has_sent_end() {
+            tunnel.has_failed() && self.inbound.checks(inbound.progress()) >= STALLED
+        } else {
+            tunnel.is_ended_by_peer() && mem::replace(&mut self.was_ended, true)
+        };
+        if is_gone { Err(RelayError::Truncated) } else { Ok(()) }
+    }
+
+    /// Fails once nothing was sent for ten minutes. To be called where only that is left.
+    pub(super) fn check_sending(
+        &mut self,
+        tunnel: &TunnelStream,
+        outbound: &Outbound,
+    ) -> Result<(), RelayError> {
+        let (read, unwritten) = outbound.progress();
+        let unsent = unwritten + tunnel.unacknowledged().map_err(RelayError::Tunnel)?;
+        let is_stalled = self.outbound.checks((read, unsent)) >= STALLED;
+        if is_stalled { Err(RelayError::Unconfirmed) } else { Ok(()) }
+    }
+}
