@@ -293,6 +293,24 @@ fn silent_strangers_keep_no_keyed_peer_waiting() {
     drop(strangers);
 }
 
+/// Strangers can be many when the process ends, each in a slot or parked.
+#[test]
+fn strangers_at_a_shutdown_write_no_line_of_the_usual_level() {
+    let mut stage = Stage::new(&["-o", "30"]);
+    let strangers: Vec<_> = (0..20).map(|_| stage.pipe.receiver.connect()).collect();
+    // Accepted after them.
+    stage.still_serves();
+    stage.pipe.receiver.signal("TERM");
+    assert!(stage.pipe.receiver.wait().success());
+    let lines = stage.pipe.receiver.log.all();
+    let told = |part: &str| lines.iter().filter(|line| line.contains(part)).count();
+    assert_eq!(told("reason=unproved-shutting-down"), strangers.len(), "{lines:?}");
+    assert_eq!(told("reason=shutting-down"), 0, "{lines:?}");
+    for line in lines.iter().filter(|line| line.contains("reason=unproved-shutting-down")) {
+        assert!(line.contains(" debug "), "{line}");
+    }
+}
+
 /// Both ends with options, before a target that counts its connections.
 struct Stage {
     folder: Folder,

@@ -31,7 +31,6 @@ use crate::daemon::connection::permit::ConnectionPermit;
 use crate::daemon::connection::{self, Admitted};
 use crate::daemon::limits::pre_auth::{Full, RETRY};
 use crate::daemon::net::peer::Peer;
-use crate::daemon::relay::error::RelayError;
 use crate::daemon::runtime::workers::Workers;
 
 /// Admits accepted connections.
@@ -147,7 +146,7 @@ impl Drop for Admission<'_> {
     fn drop(&mut self) {
         for source in self.context.fd_budget.parked_sources() {
             while let Some(parked) = self.context.fd_budget.unpark(source) {
-                turn_away(self.context, parked, &RelayError::ShuttingDown.into());
+                turn_away(self.context, parked, &PreAuthError::ShuttingDown.into());
             }
         }
     }

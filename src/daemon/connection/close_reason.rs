@@ -104,7 +104,10 @@ impl CloseReason {
     /// The level of the log line.
     pub(crate) const fn level(&self) -> Level {
         match self {
-            Self::PreAuth(PreAuthError::Probe) | Self::Unused(_) => Level::DEBUG,
+            // Any number of strangers cause these, and they need nobody's attention.
+            Self::PreAuth(PreAuthError::Probe | PreAuthError::ShuttingDown) | Self::Unused(_) => {
+                Level::DEBUG
+            }
             Self::Finished | Self::KeyReplaced => Level::INFO,
             Self::Relay(error) => error.level(),
             Self::PreAuth(_)

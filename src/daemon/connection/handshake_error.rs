@@ -36,6 +36,8 @@ pub(crate) enum PreAuthError {
     Failed(io::Error),
     #[error("evicted for newer peers before it proved the key")]
     Evicted,
+    #[error("shutting down before it proved the key")]
+    ShuttingDown,
     #[error("got no slot: too many peers of its address have not proved the key")]
     NoSlot,
 }
@@ -78,6 +80,7 @@ impl PreAuthError {
             Self::GaveUp => "gave-up",
             Self::Record(_) => "wrong-first-record",
             Self::Evicted => "evicted",
+            Self::ShuttingDown => "unproved-shutting-down",
             Self::NoSlot => "no-slot",
         }
     }
@@ -122,7 +125,7 @@ impl PreAuthError {
             Self::NoSlot => {
                 Some("a flood from that address, or more senders behind it than slots for it")
             }
-            Self::Evicted | Self::Probe => None,
+            Self::Evicted | Self::ShuttingDown | Self::Probe => None,
         }
     }
 }

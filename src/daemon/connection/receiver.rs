@@ -90,7 +90,7 @@ async fn prove(
     let proved = select! {
         proved = authenticate(context, stranger, key, accepted_at, stats) => proved,
         () = stranger.guard.evicted() => Err(PreAuthError::Evicted),
-        () = handshakes_are_over(context) => return Err(RelayError::ShuttingDown.into()),
+        () = handshakes_are_over(context) => Err(PreAuthError::ShuttingDown),
     };
     context
         .observer
