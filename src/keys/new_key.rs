@@ -14,8 +14,8 @@ use crate::process::new_file;
 use crate::protocol::{KEY_FILE_MAX, KEY_FILE_MIN, KeyId};
 
 /// The prompt at a terminal.
-const PASTE: &str =
-    "Paste the key, as 'sudo base64 FILE' prints it on the other host (it is not shown): ";
+const PASTE: &str = "Paste the key, as 'sudo base64 FILE' prints it on the other host, and end with an empty line \
+     (it is not shown): ";
 
 /// Makes a new key at `path`: 32 bytes of the system's randomness, mode 0600.
 ///

@@ -17,10 +17,6 @@ use crate::keys::memory::SecretBytes;
 const SIGNALS: [Signal; 5] =
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP];
 
-/// After this many milliseconds without input, no further line is expected: a pasted text
-/// comes at once.
-const SILENCE: u16 = 500;
-
 /// Asks, on standard error, for up to about `max` bytes in the form of base64(1), and reads
 /// them from the terminal that is standard input. The result may be empty.
 ///
@@ -50,26 +46,34 @@ pub(crate) fn decode_base64(mut text: SecretBytes) -> io::Result<SecretBytes> {
     Ok(content)
 }
 
-/// Reads lines until no further one follows. Returns how many bytes came.
+/// Reads lines until the text is complete, or the input ends. Returns how many bytes came.
 fn read_unseen(prompt: &str, into: &mut [u8]) -> io::Result<usize> {
     let hidden = Hidden::begin()?;
     write!(io::stderr(), "{prompt}")?;
     let mut got = 0;
     while let Some(room) = into.get_mut(got..).filter(|room| !room.is_empty()) {
-        // The first line may take any time.
-        let limit = if got == 0 { PollTimeout::NONE } else { SILENCE.into() };
-        if !hidden.wait(limit)? {
-            break;
-        }
+        hidden.wait()?;
         match read(io::stdin(), room) {
             Ok(0) => break,
             Ok(count) => got = got.saturating_add(count),
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
+        if into.get(..got).is_some_and(is_complete) {
+            break;
+        }
     }
     writeln!(io::stderr())?;
     Ok(got)
+}
+
+/// Whether a text in lines is at its end: an empty line, or one that ends with padding,
+/// which base64 has only there. A pause says nothing, since a terminal may be slow.
+fn is_complete(text: &[u8]) -> bool {
+    let last =
+        text.strip_suffix(b"\n").and_then(|lines| lines.rsplit(|byte| *byte == b'\n').next());
+    let last = last.map(<[u8]>::trim_ascii_end);
+    last.is_some_and(|line| line.is_empty() || line.ends_with(b"="))
 }
 
 /// Removes whitespace, in place. Returns the remaining length.
@@ -113,15 +117,14 @@ impl Hidden {
         set(SetArg::TCSADRAIN, &hidden)
     }
 
-    /// Waits for input. Returns whether some came in time. A signal has its usual effect,
-    /// and the terminal is restored meanwhile.
-    fn wait(&self, limit: PollTimeout) -> io::Result<bool> {
+    /// Waits for input. A signal has its usual effect, and the terminal is restored
+    /// meanwhile.
+    fn wait(&self) -> io::Result<()> {
         loop {
             let stdin = io::stdin();
             let mut both =
                 [stdin.as_fd(), self.signals.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            match poll(&mut both, limit) {
-                Ok(0) => return Ok(false),
+            match poll(&mut both, PollTimeout::NONE) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -133,7 +136,7 @@ impl Hidden {
                 self.held_back.thread_block()?;
                 self.hide()?;
             } else if input {
-                return Ok(true);
+                return Ok(());
             }
         }
     }
@@ -150,4 +153,19 @@ impl Drop for Hidden {
 
 fn set(when: SetArg, termios: &Termios) -> io::Result<()> {
     Ok(tcsetattr(io::stdin(), when, termios)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_ends_with_its_padding_or_an_empty_line() {
+        for whole in ["\n", "BwcH\n\n", "BwcH\nBwc=\n", "Bw==\n", "BwcH\n \r\n", "Bwc= \n"] {
+            assert!(is_complete(whole.as_bytes()), "{whole:?}");
+        }
+        for part in ["", "BwcH", "BwcH\n", "BwcH\nBwc=", "Bwc=\nBwcH\n", "\nBwcH\n"] {
+            assert!(!is_complete(part.as_bytes()), "{part:?}");
+        }
+    }
 }

@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use nix::pty::{OpenptyResult, openpty};
 use nix::sys::signal::{Signal, kill};
@@ -163,8 +165,11 @@ impl Terminal {
 fn at_a_terminal_the_key_is_pasted_as_base64_and_not_shown() {
     let folder = Folder::new();
     let line = format!("send {NAME} -s {HERE} -t {THERE} --dry-run -k -");
-    // In one line, in several, and in one that is full; also in shorter lines.
-    for (length, width) in [(32, 76), (100, 76), (57, 76), (96, 64), (32, 0)] {
+    // In one line, in several, and in one that is full; also in shorter lines. Where the last
+    // line has no padding, an empty one or control-D ends it.
+    for (length, width, end) in
+        [(32, 76, ""), (100, 76, ""), (57, 76, "\n"), (96, 64, "\x04"), (32, 0, "")]
+    {
         let key = folder.path(&format!("{length}-{width}"));
         fs::write(&key, vec![7; length]).unwrap();
         fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
@@ -177,7 +182,14 @@ fn at_a_terminal_the_key_is_pasted_as_base64_and_not_shown() {
 
         let (child, mut terminal) = at_a_terminal(&line);
         wait_until("it asks", || !terminal.shows_what_is_typed());
-        terminal.keyboard.write_all(&text).unwrap();
+        // Slowly: a part of it is a key by itself.
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            terminal.keyboard.write_all(line).unwrap();
+            if text.len() > 80 {
+                thread::sleep(Duration::from_millis(700));
+            }
+        }
+        terminal.keyboard.write_all(end.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
         let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
@@ -187,7 +199,7 @@ fn at_a_terminal_the_key_is_pasted_as_base64_and_not_shown() {
         assert!(terminal.shows_what_is_typed());
     }
     for (typed, code, reason) in [
-        (b"no base64!\n".as_slice(), 65, "what was pasted is not the base64 of a key"),
+        (b"no base64!\n\n".as_slice(), 65, "what was pasted is not the base64 of a key"),
         (b"BwcHBwc=\n", 65, "the key has 5 bytes, fewer than 32"),
         (b"\n", 66, "no key on standard input"),
         // Ctrl-D.
