@@ -34,6 +34,8 @@ use crate::unit::notify::reloading;
 const LIMIT: Duration = Duration::from_secs(5);
 /// The most requests at once: a slow client must not keep others waiting.
 const AT_ONCE: usize = 4;
+/// The most log lines a second of requests that fail.
+const FAILURES: u32 = 10;
 /// How long a client may take to close once it is answered.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -58,7 +60,7 @@ impl Control {
     /// When the listening socket is broken.
     pub(crate) async fn serve(&self, context: &Arc<Context>) -> io::Result<()> {
         let served = RefCell::new(JoinSet::new());
-        let limit = LogLimit::new(1);
+        let (limit, failures) = (LogLimit::new(1), Arc::new(LogLimit::new(FAILURES)));
         self.0
             .accept(async |socket, _| {
                 let mut served = served.borrow_mut();
@@ -69,7 +71,10 @@ impl Control {
                     check_client(&socket).err()
                 };
                 match refused {
-                    None => drop(served.spawn(serve_within_limit(socket, Arc::clone(context)))),
+                    None => {
+                        let (context, failures) = (Arc::clone(context), Arc::clone(&failures));
+                        served.spawn(serve_within_limit(socket, context, failures));
+                    }
                     Some(error) => {
                         // A new socket has room for it.
                         let refused = Answer::NotServed(error.to_string());
@@ -101,10 +106,12 @@ fn check_client(socket: &Socket) -> io::Result<()> {
     Ok(())
 }
 
-async fn serve_within_limit(socket: Socket, context: Arc<Context>) {
+async fn serve_within_limit(socket: Socket, context: Arc<Context>, failures: Arc<LogLimit>) {
     let result = Deadline::after(LIMIT).bound(serve_request(socket, &context)).await;
-    if let Err(error) = result.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())) {
-        warn!("control request failed: {error}");
+    if let Err(error) = result.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+        && let Some(suppressed) = failures.allow()
+    {
+        warn!(suppressed, "control request failed: {error}");
     }
 }
 

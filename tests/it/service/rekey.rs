@@ -11,6 +11,7 @@ use super::{key_id, said};
 use crate::support::net::namespaces_can_be;
 use crate::support::{Daemon, Folder, SPIPED, Server, need, nobody, round_trip, wait_until};
 
+const UNKNOWN_VERB: &str = "refused: the request's verb is not known to this version of spiped\n";
 const OTHER_VERSION: &str =
     "refused: the request is of another version of spiped; this one speaks spiped/1\n";
 
@@ -125,7 +126,7 @@ fn a_key_that_rekey_refuses_changes_nothing() {
         (b"spiped/1 rekey 3\nabc", "refused rekey 35\nthe key has 3 bytes, fewer than 32\n"),
         (b"spiped/1 rekey 64\nonly a part of it", ""),
         (b"spiped/1 rekey many\n", "refused: the length of the request is not a number\n"),
-        (b"spiped/1 revoke 0\n", "refused: the request 'revoke' is not known\n"),
+        (b"spiped/1 5ec2e7 0\n", UNKNOWN_VERB),
         // A client of another version sends more than the daemon reads.
         (b"spiped/9 rekey 4\nabcd", OTHER_VERSION),
         (b"\0\0\0\x20 and 32 bytes of a key, as before", OTHER_VERSION),
@@ -141,6 +142,12 @@ fn a_key_that_rekey_refuses_changes_nothing() {
     let failed = || pipe.receiver.log.count("control request failed");
     wait_until("all but a refused key are told of", || failed() == 6);
     assert_eq!(pipe.receiver.log.count("key reloaded"), 0);
+    assert_eq!(pipe.receiver.log.count("5ec2e7"), 0, "it may be a part of a key");
+    wait_until("many failures are counted", || {
+        let _refused = UnixStream::connect(pipe.folder.path("receiver")).unwrap().write(b"\n");
+        pipe.receiver.log.count("control request failed") > 10
+            && pipe.receiver.log.count(" suppressed=") > 0
+    });
 
     // A silent client delays the next one only for a moment.
     let _silent = UnixStream::connect(pipe.folder.path("receiver")).unwrap();
