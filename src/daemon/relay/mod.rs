@@ -70,6 +70,8 @@ use crate::daemon::net::stream::CHECK;
 use crate::daemon::runtime::shutdown::Shutdown;
 use crate::protocol::{OpenError, Session};
 
+/// How long a sender waits for its receiver to close first.
+const PARTING: Duration = Duration::from_secs(1);
 /// How long the last bytes of a side may take to be passed on, once it has failed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -116,7 +118,15 @@ impl Relay {
             Role::Decrypt => self.outbound.queue_opened()?,
         }
         match self.relay_both(shutdown).await {
-            Ok(()) => self.confirm(shutdown).await,
+            Ok(()) => {
+                self.confirm(shutdown).await?;
+                if role == Role::Encrypt {
+                    // Whoever closes first keeps the port in TIME_WAIT for a minute. That must
+                    // not use up the local ports of a sender.
+                    let _closed = Deadline::after(PARTING).bound(self.tunnel.ended_by_peer()).await;
+                }
+                Ok(())
+            }
             Err(error) => {
                 // Whether the last bytes arrive or not, the connection has failed.
                 let _arrived = Deadline::after(LAST_WORDS).bound(self.last_words(&error)).await;

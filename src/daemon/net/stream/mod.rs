@@ -231,6 +231,16 @@ impl Stream {
         self.knows(Interest::READABLE, Ready::is_read_closed)
     }
 
+    /// Waits until the peer has ended its stream. Reads nothing.
+    pub(crate) async fn ended_by_peer(&self) {
+        while let Ok(mut guard) = self.fd.ready(Interest::READABLE).await {
+            if guard.ready().is_read_closed() {
+                break;
+            }
+            guard.clear_ready();
+        }
+    }
+
     /// Whether the connection has failed, even if no read or write has told it yet.
     pub(crate) fn has_failed(&self) -> bool {
         self.knows(Interest::ERROR, Ready::is_error)

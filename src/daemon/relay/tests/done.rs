@@ -2,6 +2,7 @@
 
 use super::super::stall::STALLED;
 use super::*;
+use socket2::{Domain, Type};
 
 /// A peer that waits for whole records, as the other end does.
 struct Other<S> {
@@ -241,6 +242,7 @@ async fn a_tunnel_that_has_failed_is_noticed_while_the_local_peer_does_not_read(
 async fn both_ends_end_well_in_either_order() {
     for first in ["client", "server", "both"].repeat(30) {
         let (left, right) = tcp_pair();
+        let port_of_sender = right.peer_addr().unwrap();
         let (initiator, mut responder) = sessions();
         let (near, client) = pair();
         let (far, server) = pair();
@@ -282,5 +284,15 @@ async fn both_ends_end_well_in_either_order() {
         let (sender, receiver) = timeout(PATIENCE, both).await.unwrap();
         assert!(sender.is_ok() && receiver.is_ok(), "{first}: {sender:?}, {receiver:?}");
         peers.join().unwrap();
+        // The receiver closed first: the sender's port is not in TIME_WAIT.
+        let since = Instant::now();
+        let bind = || {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.bind(&port_of_sender.into())
+        };
+        while bind().is_err() {
+            assert!(since.elapsed() < PATIENCE, "{first}: the port is still in use");
+            sleep(Duration::from_millis(1)).await;
+        }
     }
 }
