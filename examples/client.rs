@@ -17,7 +17,8 @@ use std::{env, fs, io};
 
 use rand::rngs::SysRng;
 use spiped::protocol::{
-    HEADER, Initiator, MESSAGE_2, Opener, PREFIX, Record, SUFFIX, SharedKey, Suite,
+    Cipher, Extensions, HEADER, Initiator, KEY_SECRETS, Kex, Opener, PREFIX, Record, SUFFIX,
+    SharedKey, Suite,
 };
 
 fn main() -> ExitCode {
@@ -35,20 +36,21 @@ fn run() -> Result<(), Box<dyn Error>> {
     let usage = "usage: client ADDRESS KEYFILE";
     let mut tunnel = TcpStream::connect(arguments.next().ok_or(usage)?)?;
     let key = fs::read(arguments.next().ok_or(usage)?)?;
-    let key = SharedKey::from_key_file(&key, Box::new([0; 32]))?;
+    let key = SharedKey::from_key_file(&key, Box::new([0; KEY_SECRETS]))?;
     let mut input = Vec::new();
     io::stdin().read_to_end(&mut input)?;
 
     // I1 and I2: the handshake. A receiver with another key closes without an answer.
-    let (initiator, message_1) = Initiator::start(Suite::Aes256Gcm, &key, &mut SysRng)?;
+    let suite = Suite { kex: Kex::X25519MlKem768, cipher: Cipher::Aes256Gcm };
+    let (initiator, message_1) = Initiator::start(suite, &key, &mut SysRng)?;
     tunnel.write_all(&message_1)?;
-    let mut message_2 = [0; MESSAGE_2];
+    let mut message_2 = vec![0; suite.message_2()];
     let no_answer = |error| format!("no answer from the receiver, is the key the same? {error}");
     tunnel.read_exact(&mut message_2).map_err(no_answer)?;
     let mut session = initiator.finish(&message_2)?;
 
     // I3 and B3: OPEN, the stream, and its END. DATA is sealed in place.
-    tunnel.write_all(&session.sealer.seal_open()?)?;
+    tunnel.write_all(&session.sealer.seal_open(Extensions::default())?)?;
     if !input.is_empty() {
         let mut data = [&[0; PREFIX], input.as_slice(), &[0; SUFFIX]].concat();
         session.sealer.seal_data(&mut data)?;
@@ -69,7 +71,7 @@ fn run() -> Result<(), Box<dyn Error>> {
             Record::Done => return Ok(()),
             Record::Abort(reason) => return Err(reason.to_string().into()),
             // No responder sends the first two: the opener refuses them. OPENED needs nothing.
-            Record::Ready | Record::Open | Record::Opened => {}
+            Record::Ready | Record::Open(_) | Record::Opened(_) => {}
         }
     }
 }

@@ -11,7 +11,8 @@ use std::convert::Infallible;
 
 use rand::{TryCryptoRng, TryRng};
 use spiped::protocol::{
-    Initiator, MESSAGE_1, MESSAGE_2, PREFIX, Responder, SUFFIX, Session, SharedKey, Suite,
+    Accepted, Extensions, Initiator, KEY_SECRETS, PREFIX, Responder, SUFFIX, Session, SharedKey,
+    Suite,
 };
 
 /// The build that is measured.
@@ -31,19 +32,20 @@ pub const KEY_FILE: [u8; 32] = [1; 32];
 
 /// A handshake that gives the same bytes in every run.
 pub struct Handshake {
-    /// The record cipher of both ends.
+    /// The suite of both ends.
     pub suite: Suite,
     key: SharedKey,
-    message_1: [u8; MESSAGE_1],
-    message_2: [u8; MESSAGE_2],
+    message_1: Vec<u8>,
+    message_2: Vec<u8>,
 }
 
 impl Handshake {
     /// Makes both messages of a handshake with this suite.
     pub fn new(suite: Suite) -> Self {
-        let key = SharedKey::from_key_file(&KEY_FILE, Box::new([0; 32])).unwrap();
+        let key = SharedKey::from_key_file(&KEY_FILE, Box::new([0; KEY_SECRETS])).unwrap();
         let (_, message_1) = Initiator::start(suite, &key, &mut SameBytes(2)).unwrap();
-        let responder = Responder::accept(&message_1, [&key], None, &mut SameBytes(3)).unwrap();
+        let responder =
+            Responder::accept(&message_1, [&key], Accepted::default(), &mut SameBytes(3)).unwrap();
         Self { suite, key, message_1, message_2: responder.reply }
     }
 
@@ -55,13 +57,15 @@ impl Handshake {
 
     /// Everything that a responder computes: reads message 1, makes message 2.
     pub fn responder(&self) -> Session {
-        Responder::accept(&self.message_1, [&self.key], None, &mut SameBytes(3)).unwrap().session
+        Responder::accept(&self.message_1, [&self.key], Accepted::default(), &mut SameBytes(3))
+            .unwrap()
+            .session
     }
 
     /// Both ends after OPEN and OPENED: the next records are DATA.
     pub fn streaming(&self) -> (Session, Session) {
         let (mut a, mut b) = (self.initiator(), self.responder());
-        b.opener.open(&mut a.sealer.seal_open().unwrap()).unwrap();
+        b.opener.open(&mut a.sealer.seal_open(Extensions::default()).unwrap()).unwrap();
         a.opener.open(&mut b.sealer.seal_opened().unwrap()).unwrap();
         (a, b)
     }

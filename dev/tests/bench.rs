@@ -125,7 +125,7 @@ fn a_build_is_given_options_for_its_sender_alone() {
 fn run(folder: &TempDir, options: &[&str]) -> Value {
     let output = folder.path().join("output");
     let mut command = bench(folder);
-    command.args(["--seconds", "0.02", "--output"]).arg(&output).args(options);
+    command.args(["--seconds", "0.1", "--output"]).arg(&output).args(options);
     let ran = command.output().unwrap();
     assert!(ran.status.success(), "{ran:?}");
     let printed = String::from_utf8(ran.stdout).unwrap();

@@ -20,7 +20,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: SetupCommand,
     },
-    /// Make a key file that its owner alone can read, and print the key's id
+    /// Make a key file of 32 random bytes that its owner alone can read, and print the key's id
     Keygen {
         /// The file to make; one that exists is never overwritten
         #[arg(value_parser = OsStringValueParser::new().try_map(new_file))]

@@ -6,10 +6,10 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::ArgPredicate;
+use clap::{ArgAction, Args};
 
-use super::value::{ValueError, seconds};
+use super::value::{ValueError, flag, seconds};
 
 /// How many connections there are, and to where. `spipe` has none of this.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -36,6 +36,11 @@ pub(crate) struct ConnectionsConfig {
     /// With -e: sessions to keep ready
     #[arg(long, value_name = "NUMBER", default_value_t, conflicts_with = "decrypt")]
     pub(crate) prewarm: Prewarm,
+
+    /// With -e: tell the receiver the client's address
+    #[arg(long, action = ArgAction::SetTrue, conflicts_with = "decrypt",
+          value_parser = flag(TellClient::No, TellClient::Yes))]
+    pub(crate) tell_client: TellClient,
 }
 
 /// `-n`: how many connections there may be at once; `None` for as many as the
@@ -122,6 +127,15 @@ impl FromStr for Prewarm {
         let number = text.parse().ok().filter(|number| *number <= Self::MAX).map(Self);
         number.ok_or_else(|| ValueError::not(text, "a number of sessions from 0 to 1000"))
     }
+}
+
+/// `--tell-client`: whether the receiver's log names the clients of its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TellClient {
+    /// It names the sender alone.
+    No,
+    /// It names the sender, and the client as the sender says.
+    Yes,
 }
 
 #[cfg(test)]

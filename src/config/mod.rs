@@ -30,7 +30,7 @@ mod tests;
 pub(crate) use address::Address;
 pub(crate) use args::{Args, SpipeArgs};
 pub(crate) use command::{Command, Program};
-pub(crate) use connections::{ConnectionsConfig, Prewarm, Refresh};
+pub(crate) use connections::{ConnectionsConfig, Prewarm, Refresh, TellClient};
 pub(crate) use environment::{as_given, variable_of};
 pub(crate) use error::ConfigError;
 pub(crate) use line::CommandLine;

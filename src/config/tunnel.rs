@@ -15,7 +15,7 @@ use super::environment::as_given;
 use super::error::ConfigError;
 use super::headings::CONNECTIONS;
 use super::value::{ValueError, flag, seconds, with_words};
-use crate::protocol::{self, Suite};
+use crate::protocol::{self, Accepted, Cipher, Kex};
 
 /// The way out, and the session.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -43,9 +43,15 @@ pub(crate) struct TunnelConfig {
 
     /// aes-256-gcm, chacha20-poly1305
     #[arg(long, value_name = "CIPHER", default_value_t, help_heading = CONNECTIONS,
-          value_parser = with_words::<CipherChoice>(&["auto", "aes-256-gcm", "chacha20-poly1305"]),
+          value_parser = with_words::<Choice<Cipher>>(&["auto", "aes-256-gcm", "chacha20-poly1305"]),
           hide_possible_values = true)]
-    pub(crate) cipher: CipherChoice,
+    pub(crate) cipher: Choice<Cipher>,
+
+    /// x25519mlkem768 (hybrid), x25519
+    #[arg(long, value_name = "EXCHANGE", default_value_t, help_heading = CONNECTIONS,
+          value_parser = with_words::<Choice<Kex>>(&["auto", "x25519mlkem768", "x25519"]),
+          hide_possible_values = true)]
+    pub(crate) kex: Choice<Kex>,
 
     /// Pad records to multiples of this
     #[arg(long = "pad", value_name = "BYTES", default_value_t, help_heading = CONNECTIONS)]
@@ -67,10 +73,16 @@ impl TunnelConfig {
             timeout: Timeout::default(),
             bind: None,
             keepalive: Keepalive::On,
-            cipher: CipherChoice::default(),
+            cipher: Choice::default(),
+            kex: Choice::default(),
             padding: Padding::default(),
             busy_poll: BusyPoll::Off,
         }
+    }
+
+    /// What a receiver accepts.
+    pub(crate) const fn accepted(&self) -> Accepted {
+        Accepted { kex: self.kex.0, cipher: self.cipher.0 }
     }
 
     /// Refuses a local address that is the target, for which no single option can be blamed.
@@ -128,30 +140,52 @@ pub(crate) enum Keepalive {
     Off,
 }
 
-/// `--cipher`: the one suite to use, or `None` for what suits the processor
-/// (written auto).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct CipherChoice(pub Option<Suite>);
+/// `--cipher` and `--kex`: the only one to use, or `None` (written auto): a sender takes
+/// what suits it, a receiver accepts all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Choice<T>(pub Option<T>);
 
-impl fmt::Display for CipherChoice {
+/// What can be chosen.
+pub(crate) trait Choosable: Copy + fmt::Display + 'static {
+    const ALL: &[Self];
+    /// What a value of the option is.
+    const WANTED: &str;
+}
+
+impl Choosable for Cipher {
+    const ALL: &[Self] = &Self::ALL;
+    const WANTED: &str = "a cipher (auto, aes-256-gcm or chacha20-poly1305)";
+}
+
+impl Choosable for Kex {
+    const ALL: &[Self] = &Self::ALL;
+    const WANTED: &str = "a key exchange (auto, x25519mlkem768 or x25519)";
+}
+
+impl<T> Default for Choice<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Choice<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(suite) => suite.fmt(f),
+        match &self.0 {
+            Some(chosen) => chosen.fmt(f),
             None => f.write_str("auto"),
         }
     }
 }
 
-impl FromStr for CipherChoice {
+impl<T: Choosable> FromStr for Choice<T> {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         if text == "auto" {
             return Ok(Self(None));
         }
-        let suite = Suite::ALL.into_iter().find(|suite| suite.to_string() == text);
-        let wanted = "a cipher (auto, aes-256-gcm or chacha20-poly1305)";
-        suite.map(|suite| Self(Some(suite))).ok_or_else(|| ValueError::not(text, wanted))
+        let chosen = T::ALL.iter().find(|one| one.to_string() == text);
+        chosen.map(|one| Self(Some(*one))).ok_or_else(|| ValueError::not(text, T::WANTED))
     }
 }
 
@@ -234,10 +268,13 @@ mod tests {
     }
 
     #[test]
-    fn ciphers_and_paddings_outside_their_bounds_are_refused() {
-        assert_eq!("auto".parse(), Ok(CipherChoice(None)));
-        assert_eq!("aes-256-gcm".parse(), Ok(CipherChoice(Some(Suite::Aes256Gcm))));
-        assert!("AES".parse::<CipherChoice>().is_err());
+    fn ciphers_exchanges_and_paddings_outside_their_bounds_are_refused() {
+        assert_eq!("auto".parse(), Ok(Choice::<Cipher>(None)));
+        assert_eq!("aes-256-gcm".parse(), Ok(Choice(Some(Cipher::Aes256Gcm))));
+        assert!("AES".parse::<Choice<Cipher>>().is_err());
+        assert_eq!("auto".parse(), Ok(Choice::<Kex>(None)));
+        assert_eq!("x25519mlkem768".parse(), Ok(Choice(Some(Kex::X25519MlKem768))));
+        assert!("X25519".parse::<Choice<Kex>>().is_err());
         assert_eq!("no".parse(), Ok(Padding::default()));
         let padding = |text: &str| text.parse::<Padding>().map(|padding| padding.0);
         assert_eq!(padding("512"), Ok(protocol::Padding::new(512).ok()));

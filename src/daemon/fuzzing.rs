@@ -21,13 +21,14 @@ use super::control::{Answer, LINE_MAX, Request, Verb, server};
 use super::net::sides::{LocalStream, TunnelStream};
 use super::net::stream::Stream;
 use super::relay::error::RelayError;
-use super::relay::{Relay, Tunnel};
+use super::relay::{FirstRecord, Relay, Tunnel};
 use super::runtime::shutdown::shutdown;
 use crate::config::{Address, Keepalive, Role, TunnelConfig};
 use crate::fuzzing::input::{Input, Seeded};
+use crate::protocol::testing::{OPEN, To, one_direction};
 use crate::protocol::{
-    AbortReason, KEY_FILE_MAX, OVERHEAD, Opener, PADDED_COUNT, PREFIX, RECORD_MAX, Record, SUFFIX,
-    Sealer, Session, Suite, To, one_direction,
+    AbortReason, ConnectionId, Extensions, KEY_FILE_MAX, OVERHEAD, Opener, PADDED_COUNT, PREFIX,
+    RECORD_MAX, Record, SUFFIX, Sealer, Session, Suite,
 };
 
 thread_local! {
@@ -44,7 +45,7 @@ pub fn relay(data: &[u8]) {
 
 async fn run_relay(mut input: Input<'_>) {
     let role = if input.choice() { Role::Encrypt } else { Role::Decrypt };
-    let suite = Suite::ALL[input.below(2)];
+    let suite = Suite::ALL[input.below(4)];
     let mut random = Seeded::new(input.rest());
     let (to, from) = match role {
         Role::Encrypt => (To::Initiator, To::Responder),
@@ -52,16 +53,17 @@ async fn run_relay(mut input: Input<'_>) {
     };
     let (mut sealer, opener) = one_direction(suite, random.array(), to, 5);
     let (answers, answered) = one_direction(suite, random.array(), from, 5);
-    let mut session = Session { sealer: answers, opener, suite };
+    let mut session =
+        Session { sealer: answers, opener, suite, connection_id: ConnectionId::of(&[0; 32]) };
     let mut first = match role {
         Role::Encrypt => sealer.seal_opened().unwrap(),
-        Role::Decrypt => sealer.seal_open().unwrap(),
+        Role::Decrypt => sealer.seal_open(Extensions::default()).unwrap(),
     };
     let mut sent = Sent::default();
     // A receiver's relay begins when OPEN has come.
     match role {
         Role::Encrypt => sent.wire.extend(first),
-        Role::Decrypt => assert_eq!(session.opener.open(&mut first), Ok(Record::Open)),
+        Role::Decrypt => assert_eq!(session.opener.open(&mut first), Ok(OPEN)),
     }
     sent.say(&mut sealer, &mut input);
     sent.spoil(&mut input);
@@ -176,6 +178,11 @@ fn next_piece(input: &mut Input<'_>) -> usize {
 
 async fn finish(mut relay: Relay, role: Role) -> Result<(), RelayError> {
     let (_trigger, shutdown) = shutdown();
+    let first = match role {
+        Role::Encrypt => FirstRecord::Open(Extensions::default()),
+        Role::Decrypt => FirstRecord::Opened,
+    };
+    relay.queue(first).unwrap();
     let result = relay.run(role, &shutdown).await;
     relay.close(result).await
 }
@@ -201,8 +208,8 @@ async fn hear(from: &UnixStream, mut opener: Opener, role: Role, end: oneshot::S
             let mut record = std::mem::replace(&mut wire, behind);
             match opener.open(&mut record).unwrap() {
                 Record::Data(range) => said.stream.extend_from_slice(&record[range]),
-                Record::Open => assert_eq!(role, Role::Encrypt),
-                Record::Opened => assert_eq!(role, Role::Decrypt),
+                Record::Open(_) => assert_eq!(role, Role::Encrypt),
+                Record::Opened(_) => assert_eq!(role, Role::Decrypt),
                 Record::End => end.take().unwrap().send(()).unwrap_or_default(),
                 Record::Done => said.is_done = true,
                 Record::Abort(_) => is_aborted = true,

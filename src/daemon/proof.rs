@@ -19,7 +19,7 @@ use super::relay::abort::abort;
 use super::relay::error::RelayError;
 use super::runtime::workers::one_thread_runtime;
 use crate::config::{Refresh, TunnelConfig};
-use crate::protocol::{AbortReason, HEADER, KeyId, Opener, Record, SharedKey};
+use crate::protocol::{AbortReason, Extensions, HEADER, KeyId, Opener, Record, SharedKey};
 use crate::report::{Report, exit};
 
 /// Descriptors for connects beside the first one, to a name with several addresses.
@@ -111,7 +111,8 @@ pub(crate) fn prove(config: &TunnelConfig, key: &SharedKey) -> Result<(), Fault>
 
 /// Sends OPEN, which has the receiver connect to its server, and reads the answer.
 async fn request_target(Tunnel { stream, session }: &mut Tunnel) -> Result<(), RelayError> {
-    stream.write_all(&session.sealer.seal_open()?).await.map_err(RelayError::Tunnel)?;
+    let open = session.sealer.seal_open(Extensions::default())?;
+    stream.write_all(&open).await.map_err(RelayError::Tunnel)?;
     // The opener lets only OPENED and ABORT come first.
     next_record(stream, &mut session.opener).await.map(|_opened| ())
 }
@@ -130,8 +131,8 @@ async fn next_record(stream: &TunnelStream, opener: &mut Opener) -> Result<Recor
     match opener.open(&mut record)? {
         Record::Abort(reason) => Err(RelayError::Aborted(reason)),
         record @ (Record::Ready
-        | Record::Open
-        | Record::Opened
+        | Record::Open(_)
+        | Record::Opened(_)
         | Record::Data(_)
         | Record::End
         | Record::Done) => Ok(record),
@@ -163,12 +164,12 @@ async fn end_stream(Tunnel { stream, mut session }: Tunnel) {
 fn no_session(error: NoSession, key: KeyId) -> Fault {
     let kind = match &error {
         NoSession::Connect(ConnectError::Unresolved(..)) => FaultKind::Unresolved,
-        NoSession::Closed(0) => FaultKind::KeyRefused,
+        NoSession::Closed { got: 0, .. } => FaultKind::KeyRefused,
         NoSession::Failed(error) if is_reset(error) => FaultKind::KeyRefused,
         NoSession::Connect(_) | NoSession::TimedOut(_) | NoSession::Failed(_) => {
             FaultKind::Unreachable
         }
-        NoSession::Closed(_)
+        NoSession::Closed { .. }
         | NoSession::NotAReceiver(_)
         | NoSession::WrongAnswer(_)
         | NoSession::Loop => FaultKind::NotAReceiver,

@@ -23,14 +23,14 @@ use super::limits::raise_limit;
 use super::net::sides::LocalStream;
 use super::net::stream::Stream;
 use super::net::target::Target;
-use super::relay::Relay;
 use super::relay::error::RelayError;
-use super::runtime::shutdown::{EndSignals, shutdown};
+use super::relay::{FirstRecord, Relay};
+use super::runtime::shutdown::{EndSignals, Shutdown, shutdown};
 use super::runtime::workers::one_thread_runtime;
 use crate::config::{Keepalive, Refresh, Role, TunnelConfig};
 use crate::process::signals::{next, unless_ignored};
 use crate::process::stdio::{Stdin, Stdout};
-use crate::protocol::SharedKey;
+use crate::protocol::{Extensions, SharedKey};
 use crate::report::{AnyError, Report, SystemError, exit};
 
 /// The fewest descriptors to start with.
@@ -91,7 +91,7 @@ pub(crate) fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<SpipeEnd, 
         ours.set_nonblocking(true).map_err(SystemError::of("cannot use a socket"))?;
         let local = Stream::accepted(ours.into(), Keepalive::Off)
             .map_err(SystemError::of("cannot use a socket"))?;
-        let mut relay = Relay::new(LocalStream(local), tunnel, Arc::default(), config);
+        let relay = Relay::new(LocalStream(local), tunnel, Arc::default(), config);
         let (trigger, shutdown) = shutdown();
         // ssh ends its proxy command by HUP, which is no failure.
         let cannot_handle = SystemError::of("cannot handle signals");
@@ -104,10 +104,7 @@ pub(crate) fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<SpipeEnd, 
             }
         });
         let is_hung_up_on = Cell::new(false);
-        let mut relay = pin!(async {
-            let result = relay.run(Role::Encrypt, &shutdown).await;
-            relay.close(result.map_err(|error| why_to_tell(error, &is_hung_up_on))).await
-        });
+        let mut relay = pin!(serve(relay, &shutdown, &is_hung_up_on));
         let result = select! {
             result = &mut relay => result,
             number = &mut signal => {
@@ -135,6 +132,19 @@ pub(crate) fn spipe(config: &TunnelConfig, key: &SharedKey) -> Result<SpipeEnd, 
         Stdout::end_socket();
         Ok(SpipeEnd::Cleanly)
     })
+}
+
+/// Relays to the end of the connection, and closes it.
+async fn serve(
+    mut relay: Relay,
+    shutdown: &Shutdown,
+    is_hung_up_on: &Cell<bool>,
+) -> Result<(), RelayError> {
+    let result = match relay.queue(FirstRecord::Open(Extensions::default())) {
+        Ok(()) => relay.run(Role::Encrypt, shutdown).await,
+        Err(error) => Err(error),
+    };
+    relay.close(result.map_err(|error| why_to_tell(error, is_hung_up_on))).await
 }
 
 /// HUP says that the terminal or ssh is gone. For the server that is a client that went

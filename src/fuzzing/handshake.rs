@@ -1,9 +1,10 @@
 //! The handshake: what a stranger can send to each end.
 
 use super::input::{Input, Seeded};
+use crate::protocol::testing::{OPEN, OPENED, keyed_message};
 use crate::protocol::{
-    Greeting, HandshakeError, Initiator, LooksLike, MESSAGE_1, MESSAGE_2, PREFIX, Record,
-    Responder, SUFFIX, Session, SharedKey, Suite, keyed_message,
+    Accepted, Cipher, Extensions, Greeting, HandshakeError, Initiator, KEY_SECRETS, Kex, LooksLike,
+    MESSAGE_1_MAX, PREFIX, Record, Responder, SUFFIX, Session, SharedKey, Suite,
 };
 
 /// To a responder: any bytes, or a genuine message in which some were changed. It is
@@ -11,23 +12,27 @@ use crate::protocol::{
 pub fn message_1(data: &[u8]) {
     let _any_bytes_look_like_something = LooksLike::of(data).to_string();
     let mut input = Input::new(data);
-    let suite = Suite::ALL[input.below(2)];
-    let only = [None, Some(suite), Some(Suite::ALL[0])][input.below(3)];
+    let suite = Suite::ALL[input.below(4)];
+    let accepted = Accepted {
+        kex: [None, Some(Kex::X25519), Some(Kex::X25519MlKem768)][input.below(3)],
+        cipher: [None, Some(Cipher::ChaCha20Poly1305), Some(Cipher::Aes256Gcm)][input.below(3)],
+    };
     let mut random = Seeded::new(data);
     let (key, other) = (new_key(&mut random), new_key(&mut random));
     let keys = if input.choice() { vec![&other, &key] } else { vec![&other] };
     let (initiator, genuine) = Initiator::start(suite, &key, &mut random).unwrap();
-    let mut message = genuine;
-    match input.byte() % 3 {
+    let mut message = genuine.clone();
+    match input.byte() % 4 {
         0 => return keyed(suite, &key, input),
         1 => input.alter(&mut message),
-        _ => message = any_bytes(input),
+        2 => message.truncate(input.number()),
+        _ => message = input.take(MESSAGE_1_MAX + 2).to_vec(),
     }
-    let expected = expected(&message, only).or_else(|| {
+    let expected = expected(&message, accepted).or_else(|| {
         let fits = message == genuine && keys.len() == 2;
         (!fits).then_some(HandshakeError::WrongKey)
     });
-    let greeting = Greeting::read(&message, keys.iter().copied(), only);
+    let greeting = Greeting::read(&message, keys.iter().copied(), accepted);
     assert_eq!(greeting.as_ref().err(), expected.as_ref());
     if let Ok(greeting) = greeting {
         let responder = greeting.answer(&mut random).unwrap();
@@ -37,62 +42,79 @@ pub fn message_1(data: &[u8]) {
 }
 
 fn new_key(random: &mut Seeded) -> SharedKey {
-    SharedKey::from_key_file(&random.array::<32>(), Box::new([0; 32])).unwrap()
-}
-
-/// Zeros behind what is given.
-fn any_bytes<const N: usize>(mut input: Input<'_>) -> [u8; N] {
-    let mut message = [0; N];
-    let given = input.take(N);
-    message[..given.len()].copy_from_slice(given);
-    message
+    SharedKey::from_key_file(&random.array::<32>(), Box::new([0; KEY_SECRETS])).unwrap()
 }
 
 /// Why a message is refused before a key is tried.
-fn expected(message: &[u8; MESSAGE_1], only: Option<Suite>) -> Option<HandshakeError> {
-    let suite = match message[0] {
-        2 => Suite::ChaCha20Poly1305,
-        3 => Suite::Aes256Gcm,
-        _ => return Some(HandshakeError::NotOurs),
+fn expected(message: &[u8], accepted: Accepted) -> Option<HandshakeError> {
+    let (kex, cipher, length) = match message.first() {
+        None => return Some(HandshakeError::Length),
+        Some(2) => (Kex::X25519, Cipher::ChaCha20Poly1305, 57),
+        Some(3) => (Kex::X25519, Cipher::Aes256Gcm, 57),
+        Some(4) => (Kex::X25519MlKem768, Cipher::ChaCha20Poly1305, 1257),
+        Some(5) => (Kex::X25519MlKem768, Cipher::Aes256Gcm, 1257),
+        Some(_) => return Some(HandshakeError::NotOurs),
     };
-    let is_refused = only.is_some_and(|only| only != suite);
-    is_refused.then_some(HandshakeError::SuiteRefused(suite))
+    if message.len() != length {
+        Some(HandshakeError::Length)
+    } else if accepted.kex.is_some_and(|only| only != kex) {
+        Some(HandshakeError::KexRefused(kex))
+    } else if accepted.cipher.is_some_and(|only| only != cipher) {
+        Some(HandshakeError::CipherRefused(cipher))
+    } else {
+        None
+    }
 }
 
-/// Whoever holds the key can send any public key; one of small order is refused.
-fn keyed(suite: Suite, key: &SharedKey, input: Input<'_>) {
-    let public: [u8; 32] = any_bytes(input);
-    let message = keyed_message(suite, key, public);
-    let accepted = Responder::accept(&message, [key], None, &mut Seeded::new(&public));
+/// Whoever holds the key can send any public keys; one of small order is refused, and a KEM
+/// key with a coefficient above the modulus.
+fn keyed(suite: Suite, key: &SharedKey, mut input: Input<'_>) {
+    let (mut public, mut kem) = ([0; 32], [0; 1184]);
+    for part in [&mut public[..], &mut kem] {
+        let given = input.take(part.len());
+        part[..given.len()].copy_from_slice(given);
+    }
+    let message = keyed_message(suite, key, public, &kem);
+    let accepted =
+        Responder::accept(&message, [key], Accepted::default(), &mut Seeded::new(&public));
     // 0 and 1; the top bit does not count.
     let mut small = [0; 32];
     (small[0], small[31]) = (public[0] & 1, public[31] & 0x80);
     let is_small = public == small;
-    match accepted {
-        Ok(_) => assert!(!is_small),
-        Err(error) => assert_eq!(error, HandshakeError::DegenerateKey),
-    }
+    let coefficients = kem[..1152].chunks(3).flat_map(|three| {
+        let [a, b, c] = [three[0], three[1], three[2]].map(u16::from);
+        [a | (b & 0xf) << 8, b >> 4 | c << 4]
+    });
+    let is_valid = suite.kex == Kex::X25519 || coefficients.max() < Some(3329);
+    let expected = match (is_small, is_valid) {
+        (true, _) => Some(HandshakeError::DegenerateKey),
+        (false, false) => Some(HandshakeError::InvalidKemKey),
+        (false, true) => None,
+    };
+    assert_eq!(accepted.err(), expected);
 }
 
 /// To an initiator: any bytes, or a genuine answer in which some were changed.
 pub fn message_2(data: &[u8]) {
     let mut input = Input::new(data);
-    let suite = Suite::ALL[input.below(2)];
+    let suite = Suite::ALL[input.below(4)];
     let mut random = Seeded::new(data);
     let key = new_key(&mut random);
     let (initiator, message_1) = Initiator::start(suite, &key, &mut random).unwrap();
-    let responder = Responder::accept(&message_1, [&key], None, &mut random).unwrap();
-    let mut answer: [u8; MESSAGE_2] = responder.reply;
-    if input.choice() {
-        input.alter(&mut answer);
-    } else {
-        answer = any_bytes(input);
+    let responder =
+        Responder::accept(&message_1, [&key], Accepted::default(), &mut random).unwrap();
+    let mut answer = responder.reply.clone();
+    match input.byte() % 3 {
+        0 => input.alter(&mut answer),
+        1 => answer.truncate(input.number()),
+        _ => answer = input.take(suite.message_2() + 2).to_vec(),
     }
     match initiator.finish(&answer) {
         Ok(session) => {
             assert_eq!(answer, responder.reply);
             talk(session, responder.session);
         }
+        Err(HandshakeError::Length) => assert_ne!(answer.len(), responder.reply.len()),
         Err(error) => {
             assert_ne!(answer, responder.reply);
             assert!(matches!(error, HandshakeError::WrongKey | HandshakeError::DegenerateKey));
@@ -103,10 +125,11 @@ pub fn message_2(data: &[u8]) {
 /// Both ends have the same keys.
 fn talk(mut initiator: Session, mut responder: Session) {
     assert_eq!(initiator.suite, responder.suite);
-    let mut record = initiator.sealer.seal_open().unwrap();
-    assert_eq!(responder.opener.open(&mut record), Ok(Record::Open));
+    assert_eq!(initiator.connection_id, responder.connection_id);
+    let mut record = initiator.sealer.seal_open(Extensions::default()).unwrap();
+    assert_eq!(responder.opener.open(&mut record), Ok(OPEN));
     let mut record = responder.sealer.seal_opened().unwrap();
-    assert_eq!(initiator.opener.open(&mut record), Ok(Record::Opened));
+    assert_eq!(initiator.opener.open(&mut record), Ok(OPENED));
     for (from, to) in [
         (&mut initiator.sealer, &mut responder.opener),
         (&mut responder.sealer, &mut initiator.opener),

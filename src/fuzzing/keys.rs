@@ -10,7 +10,7 @@ use crate::keys::error::KeyFileError;
 use crate::keys::file::{self, Owners};
 use crate::keys::memory::SecretBytes;
 use crate::keys::terminal::decode_base64;
-use crate::protocol::{KEY_FILE_MAX, KEY_FILE_MIN, KeyLengthError, SharedKey};
+use crate::protocol::{KEY_FILE_MAX, KEY_FILE_MIN, KEY_SECRETS, KeyLengthError, SharedKey};
 
 /// A key file of any length, with any bytes; or what somebody pastes.
 pub fn key(data: &[u8]) {
@@ -57,7 +57,7 @@ fn named(key: &SharedKey, mut content: Vec<u8>) {
     assert!(groups.concat().bytes().all(|byte| b"0123456789abcdef".contains(&byte)));
     assert_eq!(format!("{key:?}"), format!("SharedKey({id})"));
     content[0] ^= 1;
-    let other = SharedKey::from_key_file(&content, Box::new([0; 32])).unwrap();
+    let other = SharedKey::from_key_file(&content, Box::new([0; KEY_SECRETS])).unwrap();
     assert_ne!(other.id(), key.id());
 }
 

@@ -2,9 +2,10 @@
 //! the key and breaks the rules.
 
 use super::input::{Input, Seeded};
+use crate::protocol::testing::{To, one_direction};
 use crate::protocol::{
-    AbortReason, HEADER, OVERHEAD, OpenError, Opener, PADDED_COUNT, PREFIX, RECORD_MAX,
-    RECORD_MAX_BEFORE_OPEN, Record, SUFFIX, Sealer, Suite, To, one_direction,
+    AbortReason, Client, Extensions, FIRST_RECORD_MAX, HEADER, OVERHEAD, OpenError, Opener,
+    PADDED_COUNT, PREFIX, RECORD_MAX, Record, SUFFIX, Sealer, Suite,
 };
 
 /// How many records there are at most.
@@ -14,7 +15,7 @@ const RECORDS: usize = 40;
 /// `man/spiped-protocol.7` lets it stand; whatever else comes is the last.
 pub fn opener(data: &[u8]) {
     let mut input = Input::new(data);
-    let suite = Suite::ALL[input.below(2)];
+    let suite = Suite::ALL[input.below(4)];
     let to = if input.choice() { To::Responder } else { To::Initiator };
     let rekey_interval = u64::from(input.byte() % 8 + 1);
     let (sealer, opener) = one_direction(suite, Seeded::new(data).array(), to, rekey_interval);
@@ -66,8 +67,8 @@ impl Both {
     fn say(&mut self, input: &mut Input<'_>) -> Sealed {
         let sealer = &mut self.sealer;
         let (record, plaintext) = match input.byte() % 9 {
-            0 => (sealer.seal_open().unwrap().to_vec(), vec![1]),
-            1 => (sealer.seal_opened().unwrap().to_vec(), vec![2]),
+            0 => open(sealer, input),
+            1 => (sealer.seal_opened().unwrap(), vec![2]),
             2 => data(sealer, input),
             3 => (sealer.seal_end().unwrap().to_vec(), vec![4]),
             4 => {
@@ -136,7 +137,7 @@ impl Both {
     fn expected(&mut self, record: &[u8]) -> Result<Record, OpenError> {
         let max = match self.phase {
             Phase::Over => return Err(OpenError::Failed),
-            Phase::First | Phase::Ready => RECORD_MAX_BEFORE_OPEN,
+            Phase::First | Phase::Ready => FIRST_RECORD_MAX,
             Phase::Opening | Phase::Streaming | Phase::Ended | Phase::Done => RECORD_MAX,
         };
         let [high, low, ..] = *record else { return Err(OpenError::Length) };
@@ -147,7 +148,7 @@ impl Both {
         let Some(sealed) = self.sealed.get(self.opened).filter(|next| next.record == record) else {
             return Err(OpenError::AuthenticationFailed);
         };
-        let (said, phase) = self.phase.allows(&sealed.plaintext).ok_or(OpenError::Violation)?;
+        let (said, phase) = self.phase.allows(&sealed.plaintext)?;
         self.phase = phase;
         Ok(said)
     }
@@ -155,27 +156,86 @@ impl Both {
 
 impl Phase {
     /// What a plaintext says here, and what may come after it.
-    fn allows(self, plaintext: &[u8]) -> Option<(Record, Self)> {
+    fn allows(self, plaintext: &[u8]) -> Result<(Record, Self), OpenError> {
         let at = |start: usize, length: usize| Record::Data(start..start + length);
-        match (self, plaintext) {
-            (Self::Done, _) => None,
-            (_, [5, reason]) => Some((Record::Abort(AbortReason::from_byte(*reason)), Self::Over)),
-            (Self::First, [6, 0, 0]) => Some((Record::Ready, Self::Ready)),
-            (Self::First | Self::Ready, [1]) => Some((Record::Open, Self::Streaming)),
-            (Self::Opening, [2]) => Some((Record::Opened, Self::Streaming)),
+        Ok(match (self, plaintext) {
+            (Self::Done, _) => return Err(OpenError::Violation),
+            (_, [5, reason]) => (Record::Abort(AbortReason::from_byte(*reason)), Self::Over),
+            // Zeros behind the count are padding.
+            (Self::First, [6, 0, 0, zeros @ ..]) if zeros.iter().all(|byte| *byte == 0) => {
+                (Record::Ready, Self::Ready)
+            }
+            (Self::First | Self::Ready, [1, rest @ ..]) => {
+                (Record::Open(extensions(rest)?), Self::Streaming)
+            }
+            (Self::Opening, [2, rest @ ..]) => (Record::Opened(extensions(rest)?), Self::Streaming),
+            (Self::First | Self::Ready, [0 | 7..=10 | 12.., ..]) => {
+                return Err(OpenError::NotUnderstood);
+            }
             (Self::Streaming, [3, stream @ ..]) if !stream.is_empty() => {
-                Some((at(PREFIX, stream.len()), Self::Streaming))
+                (at(PREFIX, stream.len()), Self::Streaming)
             }
             (Self::Streaming, [6, high, low, rest @ ..]) => {
                 let count = usize::from(u16::from_be_bytes([*high, *low]));
-                let is_good = count > 0 && rest.get(count..)?.iter().all(|byte| *byte == 0);
-                is_good.then_some((at(PREFIX + PADDED_COUNT, count), Self::Streaming))
+                let zeros = rest.get(count..).ok_or(OpenError::Violation)?;
+                if count == 0 || zeros.iter().any(|byte| *byte != 0) {
+                    return Err(OpenError::Violation);
+                }
+                (at(PREFIX + PADDED_COUNT, count), Self::Streaming)
             }
-            (Self::Streaming, [4]) => Some((Record::End, Self::Ended)),
-            (Self::Ended, [11]) => Some((Record::Done, Self::Done)),
-            _ => None,
-        }
+            (Self::Streaming, [4]) => (Record::End, Self::Ended),
+            (Self::Ended, [11]) => (Record::Done, Self::Done),
+            _ => return Err(OpenError::Violation),
+        })
     }
+}
+
+/// What extensions say (rules X1 to X3).
+fn extensions(mut bytes: &[u8]) -> Result<Extensions, OpenError> {
+    if bytes.len() > 255 {
+        return Err(OpenError::Violation);
+    }
+    let (mut extensions, mut types) = (Extensions::default(), vec![]);
+    while let [kind, length, rest @ ..] = bytes {
+        let value = rest.get(..usize::from(*length)).ok_or(OpenError::Violation)?;
+        if *kind == 1 {
+            extensions.client = Some(match value {
+                [0] => Client::Unix,
+                [4, a, b, c, d, high, low] => {
+                    let port = u16::from_be_bytes([*high, *low]);
+                    Client::Ip(([*a, *b, *c, *d], port).into())
+                }
+                [6, address @ .., high, low] => {
+                    let address =
+                        <[u8; 16]>::try_from(address).map_err(|_| OpenError::Violation)?;
+                    Client::Ip((address, u16::from_be_bytes([*high, *low])).into())
+                }
+                _ => return Err(OpenError::Violation),
+            });
+        }
+        types.push(*kind);
+        bytes = &rest[value.len()..];
+    }
+    match types.last() {
+        _ if !bytes.is_empty() || !types.is_sorted_by(|a, b| a < b) => Err(OpenError::Violation),
+        Some(128..) => Err(OpenError::NotUnderstood),
+        _ => Ok(extensions),
+    }
+}
+
+fn open(sealer: &mut Sealer, input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
+    let bytes = input.stream(19);
+    let ip: [u8; 16] = bytes[..16].try_into().unwrap();
+    let (client, extension) = match input.byte() % 3 {
+        0 => (None, vec![]),
+        1 => (Some(Client::Unix), vec![1, 1, 0]),
+        _ => {
+            let port = u16::from_be_bytes([bytes[16], bytes[17]]);
+            (Some(Client::Ip((ip, port).into())), [&[1, 19, 6], &bytes[..18]].concat())
+        }
+    };
+    let record = sealer.seal_open(Extensions { client }).unwrap();
+    (record, [&[1], &extension[..]].concat())
 }
 
 fn data(sealer: &mut Sealer, input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {

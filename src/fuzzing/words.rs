@@ -11,8 +11,9 @@ use crate::config::connections::{MaxConnections, Prewarm, Refresh};
 use crate::config::log::{LogFormat, LogLevel};
 use crate::config::process::{DrainTimeout, RunMode, Threads};
 use crate::config::setup::{PipeName, Task};
-use crate::config::tunnel::{CipherChoice, Padding, Timeout, bind};
+use crate::config::tunnel::{Choice, Padding, Timeout, bind};
 use crate::config::{Address, Args, Command, Config, RunAs};
+use crate::protocol::{Cipher, Kex};
 use crate::report::Report;
 
 /// The longest time that an option takes.
@@ -50,7 +51,8 @@ pub fn words(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     numbers(text);
     times(text);
-    shown::<CipherChoice>(text);
+    shown::<Choice<Cipher>>(text);
+    shown::<Choice<Kex>>(text);
     shown::<LogFormat>(text);
     shown::<LogLevel>(text);
     if let Some(RunAs { user, group }) = read(text) {

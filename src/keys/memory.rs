@@ -6,6 +6,8 @@ use std::ops::{Deref, DerefMut};
 use memmap2::{Advice, MmapMut};
 use zeroize::Zeroize;
 
+use crate::protocol::KEY_SECRETS;
+
 /// Secret bytes in pages of their own, which are not swapped, not dumped and not inherited
 /// by a child; wiped when dropped.
 ///
@@ -58,29 +60,29 @@ impl Drop for SecretBytes {
     }
 }
 
-/// Secret memory for the 32 bytes of a [`SharedKey`](crate::protocol::SharedKey).
+/// Secret memory for a [`SharedKey`](crate::protocol::SharedKey).
 pub(crate) struct KeyMemory(SecretBytes);
 
 impl KeyMemory {
     /// # Errors
     /// When no memory is left.
     pub(crate) fn new() -> io::Result<Self> {
-        SecretBytes::zeroed(32).map(Self)
+        SecretBytes::zeroed(KEY_SECRETS).map(Self)
     }
 }
 
 impl Deref for KeyMemory {
-    type Target = [u8; 32];
+    type Target = [u8; KEY_SECRETS];
 
-    fn deref(&self) -> &[u8; 32] {
-        let Some(key) = self.0.first_chunk() else { unreachable!("it has 32 bytes") };
+    fn deref(&self) -> &[u8; KEY_SECRETS] {
+        let Some(key) = self.0.first_chunk() else { unreachable!("its length was given") };
         key
     }
 }
 
 impl DerefMut for KeyMemory {
-    fn deref_mut(&mut self) -> &mut [u8; 32] {
-        let Some(key) = self.0.first_chunk_mut() else { unreachable!("it has 32 bytes") };
+    fn deref_mut(&mut self) -> &mut [u8; KEY_SECRETS] {
+        let Some(key) = self.0.first_chunk_mut() else { unreachable!("its length was given") };
         key
     }
 }

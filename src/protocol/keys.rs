@@ -3,10 +3,13 @@
 use std::fmt;
 use std::ops::DerefMut;
 
+use siphasher::sip::SipHasher24;
 use thiserror::Error;
 use zeroize::Zeroize;
 
 use super::hkdf::hkdf_sha256;
+use super::ids::KeyId;
+use super::suite::Suite;
 
 /// The fewest bytes a key file may have.
 pub const KEY_FILE_MIN: usize = 32;
@@ -16,20 +19,25 @@ pub const KEY_FILE_MAX: usize = 64 * 1024;
 /// HKDF salt of everything derived from a key file.
 const SALT: &[u8] = b"spiped-2 key file";
 
-/// The key that both ends share: Noise's 32-byte pre-shared key, and the key's id.
+/// Bytes of the hint in message 1.
+pub(super) const HINT: usize = 8;
+/// Bytes of the secrets that are derived from a key file.
+pub const KEY_SECRETS: usize = PSK + HINT_KEY;
+/// Bytes of Noise's pre-shared key.
+const PSK: usize = 32;
+/// Bytes of the key that makes hints.
+const HINT_KEY: usize = 16;
+
+/// The key that both ends share: Noise's 32-byte pre-shared key, the key that makes hints,
+/// and the key's id.
 ///
 /// The key is wiped when dropped, and cannot be cloned or compared. `Debug` shows only its
 /// id.
 pub struct SharedKey {
-    /// Boxed, so that moving the key leaves no copy behind.
-    psk: Box<dyn DerefMut<Target = [u8; 32]> + Send + Sync>,
+    /// `psk(32) ‖ hint key(16)`, boxed, so that moving the key leaves no copy behind.
+    secrets: Box<dyn DerefMut<Target = [u8; KEY_SECRETS]> + Send + Sync>,
     id: KeyId,
 }
-
-/// The id of a key, such as `3f9a-12bc-07de-5581`: its public name of 8 bytes, which people
-/// can compare and which tells nothing about the key.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KeyId([u8; 8]);
 
 /// A key file that has too few or too many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -46,8 +54,9 @@ impl SharedKey {
     /// Derives the key from the whole content of a key file (HKDF, RFC 5869):
     ///
     /// ```text
-    /// psk    = HKDF-SHA256(salt = "spiped-2 key file", ikm = file, info = "psk")[32]
-    /// key id = HKDF-SHA256(salt = "spiped-2 key file", ikm = file, info = "key id")[8]
+    /// psk      = HKDF-SHA256(salt = "spiped-2 key file", ikm = file, info = "psk")[32]
+    /// hint key = HKDF-SHA256(salt = "spiped-2 key file", ikm = file, info = "hint")[16]
+    /// key id   = HKDF-SHA256(salt = "spiped-2 key file", ikm = file, info = "key id")[8]
     /// ```
     ///
     /// The key is kept in `memory`. The caller hands it in, since the protocol cannot ask a
@@ -57,15 +66,17 @@ impl SharedKey {
     /// When the content has fewer than 32 bytes or more than 64 KiB.
     pub fn from_key_file(
         content: &[u8],
-        memory: impl DerefMut<Target = [u8; 32]> + Send + Sync + 'static,
+        memory: impl DerefMut<Target = [u8; KEY_SECRETS]> + Send + Sync + 'static,
     ) -> Result<Self, KeyLengthError> {
         match content.len() {
             short if short < KEY_FILE_MIN => return Err(KeyLengthError::TooShort(short)),
             long if long > KEY_FILE_MAX => return Err(KeyLengthError::TooLong),
             _ => {}
         }
-        let mut key = Self { psk: Box::new(memory), id: KeyId([0; 8]) };
-        hkdf_sha256(SALT, content, b"psk", key.psk.as_mut_slice());
+        let mut key = Self { secrets: Box::new(memory), id: KeyId([0; 8]) };
+        let (psk, hint_key) = key.secrets.split_at_mut(PSK);
+        hkdf_sha256(SALT, content, b"psk", psk);
+        hkdf_sha256(SALT, content, b"hint", hint_key);
         hkdf_sha256(SALT, content, b"key id", &mut key.id.0);
         Ok(key)
     }
@@ -77,33 +88,38 @@ impl SharedKey {
     }
 
     /// Noise's pre-shared key; for the handshake only.
-    pub(super) fn psk(&self) -> &[u8; 32] {
-        &self.psk
+    pub(super) fn psk(&self) -> &[u8; PSK] {
+        self.secrets().0
+    }
+
+    /// The hint in message 1, by which a responder of many keys finds the key of the
+    /// initiator, and which tells others nothing: SipHash-2-4(hint key, suite ‖ e), little
+    /// endian.
+    pub(super) fn hint(&self, suite: Suite, e: &[u8; 32]) -> [u8; HINT] {
+        let mut message = [suite.byte(); 33];
+        message.split_at_mut(1).1.copy_from_slice(e);
+        SipHasher24::new_with_key(self.secrets().1).hash(&message).to_le_bytes()
+    }
+
+    fn secrets(&self) -> (&[u8; PSK], &[u8; HINT_KEY]) {
+        match self.secrets.split_first_chunk() {
+            Some((psk, rest)) => match rest.first_chunk() {
+                Some(hint_key) => (psk, hint_key),
+                None => unreachable!("the secrets have {KEY_SECRETS} bytes"),
+            },
+            None => unreachable!("the secrets have {KEY_SECRETS} bytes"),
+        }
     }
 }
 
 impl Drop for SharedKey {
     fn drop(&mut self) {
-        self.psk.zeroize();
+        self.secrets.zeroize();
     }
 }
 
 impl fmt::Debug for SharedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SharedKey({})", self.id)
-    }
-}
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hex = u64::from_be_bytes(self.0);
-        let group = |shift: u32| hex.wrapping_shr(shift) & 0xffff;
-        write!(f, "{:04x}-{:04x}-{:04x}-{:04x}", group(48), group(32), group(16), group(0))
-    }
-}
-
-impl fmt::Debug for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyId({self})")
     }
 }

@@ -1,29 +1,31 @@
 //! The wire protocol: bytes in, bytes out.
 //!
 //! Nothing here knows a socket, a clock or a file, and randomness is handed in. The
-//! handshake is standard Noise (revision 34): pattern **`NNpsk0`**, X25519, SHA-256, a
-//! 32-byte pre-shared key. The sender (`-e`) is the initiator, the receiver (`-d`) the
-//! responder. `man/spiped-protocol.7` describes the protocol for other implementations.
+//! handshake is standard Noise (revision 34): patterns **`NNpsk0`** and, with the hybrid
+//! key exchange, **`NNhfs+psk0`**; X25519, ML-KEM-768, SHA-256, a 32-byte pre-shared key.
+//! The sender (`-e`) is the initiator, the receiver (`-d`) the responder.
+//! `man/spiped-protocol.7` describes the protocol for other implementations.
 //!
 //! # The initiator
 //!
-//! - **I1.** Choose a suite; send `suite(1) ‖ e_I(32) ‖ tag(16)`, 49 bytes.
-//! - **I2.** Read 48 bytes, `e_R(32) ‖ tag(16)`. A wrong tag or an all-zero
-//!   Diffie-Hellman result ends the connection.
+//! - **I1.** Choose a suite; send `suite(1) ‖ hint(8) ‖ e_I(32) ‖ tag(16)`, 57 bytes. With
+//!   the hybrid exchange the KEM's key, `ek(1200)`, stands before the tag: 1257 bytes.
+//! - **I2.** Read 48 bytes, `e_R(32) ‖ tag(16)`; 1152 with the KEM's `ct(1104)` before the
+//!   tag. A wrong tag or an all-zero Diffie-Hellman result ends the connection.
 //! - **I3.** Send OPEN, in one write with the first DATA where there is some; without DATA,
 //!   send OPEN at once.
 //! - **I4.** The first record from the responder is OPENED, or ABORT.
 //!
 //! # The responder
 //!
-//! - **R1.** Read 49 bytes. If the first byte names no suite, or the message is a known
-//!   one, close at once. Try each key on the tag. If none fits, close without an answer.
-//!   If one fits, the message is known from now on.
-//! - **R2.** Only now generate a key and do Diffie-Hellman; send
-//!   `e_R(32) ‖ tag(16)`, 48 bytes.
-//! - **R3.** Read the first record, of at most 21 bytes: OPEN, or one empty PADDED
-//!   (without zeros) and OPEN later. Either record proves the initiator live, since
-//!   message 1 may be a replay. Only now does the connection count.
+//! - **R1.** Read message 1. If the first byte names no suite, or one that is not accepted,
+//!   or the message is a known one, close at once. Compute the hint of each key, and try on
+//!   the tags only a key whose hint fits. If none fits, close without an answer. If one
+//!   fits, the message is known from now on.
+//! - **R2.** Only now generate a key, do Diffie-Hellman and encapsulate; send message 2.
+//! - **R3.** Read the first record, of at most 274 bytes: OPEN, or one empty PADDED and OPEN
+//!   later. Either record proves the initiator live, since message 1 may be a replay. Only
+//!   now does the connection count. Answer a record of an unknown kind by ABORT.
 //! - **R4.** On OPEN connect to the target: send OPENED, or ABORT with the reason.
 //!
 //! # Both
@@ -47,8 +49,11 @@
 
 mod aead;
 mod dh;
+mod extensions;
 mod handshake;
 mod hkdf;
+mod ids;
+mod kem;
 mod keys;
 mod opener;
 mod record;
@@ -59,49 +64,22 @@ mod suite;
 mod symmetric_state;
 mod transport;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-#[cfg(any(test, fuzzing))]
-pub(crate) use handshake::keyed_message;
-pub use handshake::{
-    Greeting, HandshakeError, Initiator, MESSAGE_1, MESSAGE_2, Responder, Session,
-};
-pub use keys::{KEY_FILE_MAX, KEY_FILE_MIN, KeyId, KeyLengthError, SharedKey};
+pub use extensions::{Client, Extensions};
+pub use handshake::{Greeting, HandshakeError, Initiator, MESSAGE_1_MAX, Responder, Session};
+pub use ids::{ConnectionId, KeyId};
+pub use keys::{KEY_FILE_MAX, KEY_FILE_MIN, KEY_SECRETS, KeyLengthError, SharedKey};
 pub use opener::{OpenError, Opener, Record};
 pub use record::{
-    AbortReason, HEADER, OVERHEAD, PADDED_COUNT, PREFIX, Padding, PaddingError, RECORD_MAX,
-    RECORD_MAX_BEFORE_OPEN, SUFFIX,
+    AbortReason, FIRST_RECORD_MAX, HEADER, OVERHEAD, PADDED_COUNT, PREFIX, Padding, PaddingError,
+    RECORD_MAX, SUFFIX,
 };
 pub use replay::ReplaySet;
 pub use sealer::{SealError, Sealer};
 pub use stranger::LooksLike;
-pub use suite::Suite;
+pub use suite::{Accepted, Cipher, Kex, Suite};
 pub use transport::Exhausted;
-
-/// Who opens the records of a direction; for tests only.
-#[cfg(any(test, fuzzing))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum To {
-    /// They come from the responder.
-    Initiator,
-    /// They come from the initiator.
-    Responder,
-}
-
-/// Both ends of one direction, without a handshake; for tests only.
-#[cfg(any(test, fuzzing))]
-pub(crate) fn one_direction(
-    suite: Suite,
-    key: [u8; 32],
-    to: To,
-    rekey_interval: u64,
-) -> (Sealer, Opener) {
-    let cipher = || aead::Cipher::new(suite, &key);
-    let transport = || transport::Transport::new(cipher(), rekey_interval);
-    let opener = match to {
-        To::Initiator => Opener::of_initiator,
-        To::Responder => Opener::of_responder,
-    };
-    (Sealer::new(transport()), opener(transport()))
-}

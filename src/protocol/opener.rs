@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use thiserror::Error;
 
+use super::extensions::{Extensions, ExtensionsError};
 use super::record::{
-    AbortReason, HEADER, Kind, OVERHEAD, PADDED_COUNT, PREFIX, RECORD_MAX, RECORD_MAX_BEFORE_OPEN,
-    SUFFIX,
+    AbortReason, FIRST_RECORD_MAX, HEADER, Kind, OVERHEAD, PADDED_COUNT, PREFIX, RECORD_MAX, SUFFIX,
 };
 use super::transport::{Exhausted, Transport};
 
@@ -26,9 +26,9 @@ pub enum Record {
     /// An empty PADDED, which proves the key live; OPEN comes later.
     Ready,
     /// Connect to the target.
-    Open,
+    Open(Extensions),
     /// The target accepted.
-    Opened,
+    Opened(Extensions),
     /// The next bytes of the stream: where they stand in the record.
     Data(Range<usize>),
     /// The end of the stream in this direction.
@@ -51,12 +51,25 @@ pub enum OpenError {
     /// The record is authentic, but the protocol does not allow it here.
     #[error("a record that the protocol does not allow here")]
     Violation,
+    /// The record is authentic, and of a later version: the first one is of an unknown kind
+    /// (rule R2), or an extension must be understood (X2). ABORT says so to the peer.
+    #[error("a record of a later version, which this one does not understand")]
+    NotUnderstood,
     /// 2^64-1 records came this way.
     #[error(transparent)]
     Exhausted(#[from] Exhausted),
     /// A record before this one was wrong.
     #[error("an earlier record was wrong")]
     Failed,
+}
+
+impl From<ExtensionsError> for OpenError {
+    fn from(error: ExtensionsError) -> Self {
+        match error {
+            ExtensionsError::Violation => Self::Violation,
+            ExtensionsError::NotUnderstood => Self::NotUnderstood,
+        }
+    }
 }
 
 /// The phase of a direction: which records may come next.
@@ -99,10 +112,7 @@ impl Opener {
         let Some((header, _)) = bytes.split_first_chunk::<HEADER>() else {
             return Ok(None);
         };
-        let max = match self.phase {
-            Phase::BeforeOpen | Phase::ReadyForOpen => RECORD_MAX_BEFORE_OPEN,
-            Phase::BeforeOpened | Phase::Streaming | Phase::Ended | Phase::Over => RECORD_MAX,
-        };
+        let max = if self.phase.is_before_open() { FIRST_RECORD_MAX } else { RECORD_MAX };
         let length = usize::from(u16::from_be_bytes(*header)).saturating_add(HEADER);
         if (OVERHEAD..=max).contains(&length) {
             Ok(Some(length))
@@ -136,18 +146,33 @@ impl Opener {
         cipher.open(n, &[], plaintext, tag).map_err(|_| OpenError::AuthenticationFailed)?;
 
         let (kind, body) = plaintext.split_first().ok_or(OpenError::Length)?;
-        let kind = Kind::from_byte(*kind).ok_or(OpenError::Violation)?;
-        let record = read(kind, body)?;
+        let record = match Kind::from_byte(*kind) {
+            // Extensions of records that may not come here are not looked at.
+            Some(Kind::Open | Kind::Opened) if self.phase.is_open() => {
+                return Err(OpenError::Violation);
+            }
+            Some(kind) => read(kind, body)?,
+            None if self.phase.is_before_open() => return Err(OpenError::NotUnderstood),
+            None => return Err(OpenError::Violation),
+        };
         self.phase = self.phase.after(&record).ok_or(OpenError::Violation)?;
         Ok(record)
+    }
+}
+
+#[cfg(test)]
+impl Opener {
+    /// Goes on as if OPENED had come.
+    pub(super) const fn skip_opened(&mut self) {
+        self.phase = Phase::Streaming;
     }
 }
 
 /// Reads a record of this kind, in whichever phase.
 fn read(kind: Kind, body: &[u8]) -> Result<Record, OpenError> {
     match (kind, body) {
-        (Kind::Open, []) => Ok(Record::Open),
-        (Kind::Opened, []) => Ok(Record::Opened),
+        (Kind::Open, body) => Ok(Record::Open(Extensions::parse(body)?)),
+        (Kind::Opened, body) => Ok(Record::Opened(Extensions::parse(body)?)),
         (Kind::End, []) => Ok(Record::End),
         (Kind::Done, []) => Ok(Record::Done),
         (Kind::Abort, [reason]) => Ok(Record::Abort(AbortReason::from_byte(*reason))),
@@ -170,12 +195,22 @@ fn read_padded(body: &[u8]) -> Result<Record, OpenError> {
 }
 
 impl Phase {
+    /// Whether OPEN or OPENED has come.
+    const fn is_open(self) -> bool {
+        matches!(self, Self::Streaming | Self::Ended | Self::Over)
+    }
+
+    /// Whether this is a responder that has had no OPEN.
+    const fn is_before_open(self) -> bool {
+        matches!(self, Self::BeforeOpen | Self::ReadyForOpen)
+    }
+
     /// The phase after this record; `None` when the record is not allowed in this phase.
     const fn after(self, record: &Record) -> Option<Self> {
         match (self, record) {
             (Self::BeforeOpen, Record::Ready) => Some(Self::ReadyForOpen),
-            (Self::BeforeOpen | Self::ReadyForOpen, Record::Open)
-            | (Self::BeforeOpened, Record::Opened)
+            (Self::BeforeOpen | Self::ReadyForOpen, Record::Open(_))
+            | (Self::BeforeOpened, Record::Opened(_))
             | (Self::Streaming, Record::Data(_)) => Some(Self::Streaming),
             (Self::Streaming, Record::End) => Some(Self::Ended),
             (Self::Over, _) => None,

@@ -10,6 +10,7 @@ use std::fmt;
 use thiserror::Error;
 
 use super::aead::TAG;
+use super::extensions::EXTENSIONS_MAX;
 
 /// Bytes of the length before each record.
 pub const HEADER: usize = 2;
@@ -23,8 +24,8 @@ pub const OVERHEAD: usize = PREFIX + SUFFIX;
 const CIPHERTEXT_MAX: usize = 65_535;
 /// The longest record on the wire.
 pub const RECORD_MAX: usize = HEADER + CIPHERTEXT_MAX;
-/// The longest record before OPEN, on the wire: an empty PADDED without zeros.
-pub const RECORD_MAX_BEFORE_OPEN: usize = OVERHEAD + PADDED_COUNT;
+/// The longest first record on the wire (rule R1): OPEN with the longest extensions.
+pub const FIRST_RECORD_MAX: usize = OVERHEAD + EXTENSIONS_MAX;
 /// Bytes of the count that a PADDED body begins with.
 pub const PADDED_COUNT: usize = 2;
 
@@ -93,7 +94,13 @@ pub enum AbortReason {
     ShuttingDown,
     /// 7: the key was replaced since the session was made.
     KeyReplaced,
-    /// Any other byte: a reason of a later version.
+    /// 8: a record or an extension of a later version, which must be understood.
+    NotUnderstood,
+    /// 9: what was asked for is not to be had here.
+    NotAvailable,
+    /// 10: the key was revoked.
+    KeyRevoked,
+    /// Any other byte: 0 for none of these, or a reason of a later version.
     Other(u8),
 }
 
@@ -109,6 +116,9 @@ impl AbortReason {
             Self::LocalPeerReset => 5,
             Self::ShuttingDown => 6,
             Self::KeyReplaced => 7,
+            Self::NotUnderstood => 8,
+            Self::NotAvailable => 9,
+            Self::KeyRevoked => 10,
             Self::Other(byte) => byte,
         }
     }
@@ -124,6 +134,9 @@ impl AbortReason {
             5 => Self::LocalPeerReset,
             6 => Self::ShuttingDown,
             7 => Self::KeyReplaced,
+            8 => Self::NotUnderstood,
+            9 => Self::NotAvailable,
+            10 => Self::KeyRevoked,
             other => Self::Other(other),
         }
     }
@@ -145,6 +158,11 @@ impl fmt::Display for AbortReason {
             Self::LocalPeerReset => f.write_str("the peer beyond the tunnel reset its connection"),
             Self::ShuttingDown => f.write_str("the other end is shutting down"),
             Self::KeyReplaced => f.write_str("the receiver has another key now"),
+            Self::NotUnderstood => {
+                f.write_str("the other end does not understand what this version asks for")
+            }
+            Self::NotAvailable => f.write_str("the other end does not offer what was asked for"),
+            Self::KeyRevoked => f.write_str("the receiver has revoked this key"),
             Self::Other(byte) => write!(f, "the other end gave up for reason {byte}"),
         }
     }

@@ -2,10 +2,10 @@
 
 use thiserror::Error;
 
-use super::aead::Cipher;
+use super::aead::CipherKey;
+use super::extensions::Extensions;
 use super::record::{
-    AbortReason, HEADER, Kind, OVERHEAD, PADDED_COUNT, PREFIX, RECORD_MAX, RECORD_MAX_BEFORE_OPEN,
-    SUFFIX,
+    AbortReason, HEADER, Kind, OVERHEAD, PADDED_COUNT, PREFIX, RECORD_MAX, SUFFIX,
 };
 use super::transport::{Exhausted, Transport};
 
@@ -61,8 +61,8 @@ impl Sealer {
     ///
     /// # Errors
     /// When the nonces are used up.
-    pub fn seal_ready(&mut self) -> Result<[u8; RECORD_MAX_BEFORE_OPEN], SealError> {
-        let mut record = [0; RECORD_MAX_BEFORE_OPEN];
+    pub fn seal_ready(&mut self) -> Result<[u8; OVERHEAD + PADDED_COUNT], SealError> {
+        let mut record = [0; OVERHEAD + PADDED_COUNT];
         self.seal_padded(&mut record, 0)?;
         Ok(record)
     }
@@ -71,16 +71,16 @@ impl Sealer {
     ///
     /// # Errors
     /// When the nonces are used up.
-    pub fn seal_open(&mut self) -> Result<[u8; OVERHEAD], SealError> {
-        self.empty(Kind::Open)
+    pub fn seal_open(&mut self, extensions: Extensions) -> Result<Vec<u8>, SealError> {
+        self.with_extensions(Kind::Open, extensions)
     }
 
     /// Seals OPENED.
     ///
     /// # Errors
     /// When the nonces are used up.
-    pub fn seal_opened(&mut self) -> Result<[u8; OVERHEAD], SealError> {
-        self.empty(Kind::Opened)
+    pub fn seal_opened(&mut self) -> Result<Vec<u8>, SealError> {
+        self.with_extensions(Kind::Opened, Extensions::default())
     }
 
     /// Seals END.
@@ -118,6 +118,18 @@ impl Sealer {
         Ok(record)
     }
 
+    fn with_extensions(
+        &mut self,
+        kind: Kind,
+        extensions: Extensions,
+    ) -> Result<Vec<u8>, SealError> {
+        let mut record = vec![0; PREFIX];
+        record.extend(extensions.encode());
+        record.extend([0; SUFFIX]);
+        self.seal(kind, &mut record)?;
+        Ok(record)
+    }
+
     /// Seals a record: `record` is 3 bytes of room, the body, and 16 bytes of room.
     fn seal(&mut self, kind: Kind, record: &mut [u8]) -> Result<(), SealError> {
         if record.len() > RECORD_MAX {
@@ -127,7 +139,7 @@ impl Sealer {
         *header = u16::try_from(message.len()).map_err(|_| SealError::Size)?.to_be_bytes();
         let (plaintext, tag) = message.split_last_chunk_mut::<SUFFIX>().ok_or(SealError::Size)?;
         *plaintext.first_mut().ok_or(SealError::Size)? = kind.byte();
-        let (cipher, n): (&Cipher, u64) = self.transport.next()?;
+        let (cipher, n): (&CipherKey, u64) = self.transport.next()?;
         *tag = cipher.seal(n, &[], plaintext);
         Ok(())
     }

@@ -3,26 +3,29 @@
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::aead::{AuthenticationFailed, Cipher, TAG};
+use super::aead::{AuthenticationFailed, CipherKey, TAG};
 use super::hkdf::hkdf_sha256;
+use super::keys::HINT;
 use super::suite::Suite;
 use super::transport::Transport;
 
-/// The prologue before the suite's byte.
+/// The prologue before the suite's byte and the hint.
 const PROLOGUE: &[u8; 8] = b"spiped-2";
 
-/// Noise's SymmetricState (section 5.2) with the CipherState inside it. All payloads are
-/// empty, so each key seals one tag, with nonce 0.
+/// Noise's SymmetricState (section 5.2) with the CipherState inside it.
 pub(super) struct SymmetricState {
     pub(super) suite: Suite,
-    ck: Zeroizing<[u8; 32]>,
     h: [u8; 32],
-    k: Zeroizing<[u8; 32]>,
+    /// Boxed, as `k` is, so that moving the state leaves no copy behind.
+    ck: Box<Zeroizing<[u8; 32]>>,
+    k: Box<Zeroizing<[u8; 32]>>,
+    /// The next nonce under `k`.
+    n: u64,
 }
 
 impl SymmetricState {
     /// `InitializeSymmetric(protocol_name)`, then `MixHash(prologue)`.
-    pub(super) fn new(suite: Suite) -> Self {
+    pub(super) fn new(suite: Suite, hint: [u8; HINT]) -> Self {
         let name = suite.noise_name().as_bytes();
         let mut h = [0; 32];
         // A name of at most 32 bytes is padded with zeros, a longer one hashed.
@@ -30,10 +33,9 @@ impl SymmetricState {
             Some(head) => head.copy_from_slice(name),
             None => h = Sha256::digest(name).into(),
         }
-        let mut state = Self { suite, ck: Zeroizing::new(h), h, k: Zeroizing::new([0; 32]) };
-        let mut prologue = [suite.byte(); 9];
-        prologue.split_at_mut(8).0.copy_from_slice(PROLOGUE);
-        state.mix_hash(&prologue);
+        let ck = Box::new(Zeroizing::new(h));
+        let mut state = Self { suite, h, ck, k: Box::default(), n: 0 };
+        state.mix_hash(&[&PROLOGUE[..], &[suite.byte()], &hint].concat());
         state
     }
 
@@ -41,7 +43,7 @@ impl SymmetricState {
     pub(super) fn mix_key(&mut self, input: &[u8; 32]) {
         let [ck, k] = &*noise_hkdf::<2>(&self.ck, input);
         self.ck.copy_from_slice(ck);
-        self.k.copy_from_slice(k);
+        self.initialize_key(k);
     }
 
     /// `MixHash(data)`: h = HASH(h ‖ data).
@@ -54,7 +56,7 @@ impl SymmetricState {
         let [ck, temp_h, k] = &*noise_hkdf::<3>(&self.ck, input);
         self.ck.copy_from_slice(ck);
         self.mix_hash(temp_h);
-        self.k.copy_from_slice(k);
+        self.initialize_key(k);
     }
 
     /// The token `e`: with a psk the public key is mixed into the key as well
@@ -64,25 +66,53 @@ impl SymmetricState {
         self.mix_key(public);
     }
 
-    /// `EncryptAndHash("")`, which is only a tag.
-    pub(super) fn encrypt_and_hash(&mut self) -> [u8; TAG] {
-        let tag = Cipher::new(self.suite, &self.k).seal(0, &self.h, &mut []);
-        self.mix_hash(&tag);
-        tag
+    /// `EncryptAndHash(plaintext)`: appends `ciphertext ‖ tag` to `message`.
+    pub(super) fn encrypt_and_hash(&mut self, plaintext: &[u8], message: &mut Vec<u8>) {
+        let mut ciphertext = plaintext.to_vec();
+        let n = self.next_nonce();
+        let tag = CipherKey::new(self.suite.cipher, &self.k).seal(n, &self.h, &mut ciphertext);
+        ciphertext.extend(tag);
+        self.mix_hash(&ciphertext);
+        message.append(&mut ciphertext);
     }
 
-    /// `DecryptAndHash(tag)`.
-    pub(super) fn decrypt_and_hash(&mut self, tag: &[u8; TAG]) -> Result<(), AuthenticationFailed> {
-        Cipher::new(self.suite, &self.k).open(0, &self.h, &mut [], tag)?;
-        self.mix_hash(tag);
-        Ok(())
+    /// `DecryptAndHash(ciphertext ‖ tag)`. Decrypts a copy: where the tag is wrong, what
+    /// was to be decrypted is as it came.
+    pub(super) fn decrypt_and_hash(
+        &mut self,
+        ciphertext: &[u8],
+        tag: &[u8; TAG],
+    ) -> Result<Vec<u8>, AuthenticationFailed> {
+        let mut plaintext = ciphertext.to_vec();
+        let n = self.next_nonce();
+        CipherKey::new(self.suite.cipher, &self.k).open(n, &self.h, &mut plaintext, tag)?;
+        self.mix_hash(&[ciphertext, tag].concat());
+        Ok(plaintext)
+    }
+
+    /// `GetHandshakeHash()`.
+    pub(super) const fn handshake_hash(&self) -> &[u8; 32] {
+        &self.h
     }
 
     /// `Split()`: the initiator's direction, then the responder's.
     pub(super) fn split(self, interval: u64) -> (Transport, Transport) {
         let [first, second] = &*noise_hkdf::<2>(&self.ck, &[]);
-        let transport = |key| Transport::new(Cipher::new(self.suite, key), interval);
+        let transport = |key| Transport::new(CipherKey::new(self.suite.cipher, key), interval);
         (transport(first), transport(second))
+    }
+
+    /// `InitializeKey(k)`.
+    fn initialize_key(&mut self, k: &[u8; 32]) {
+        self.k.copy_from_slice(k);
+        self.n = 0;
+    }
+
+    /// A key seals two messages at most.
+    fn next_nonce(&mut self) -> u64 {
+        let n = self.n;
+        self.n = n.wrapping_add(1);
+        n
     }
 }
 

@@ -3,7 +3,7 @@
 
 use thiserror::Error;
 
-use super::aead::Cipher;
+use super::aead::CipherKey;
 
 /// After each this many records, a direction applies `Rekey()`.
 pub(super) const REKEY_INTERVAL: u64 = 1 << 20;
@@ -16,18 +16,18 @@ pub struct Exhausted;
 
 /// A cipher and the number of the next record.
 pub(super) struct Transport {
-    cipher: Cipher,
+    cipher: CipherKey,
     n: u64,
     rekey_interval: u64,
 }
 
 impl Transport {
-    pub(super) const fn new(cipher: Cipher, rekey_interval: u64) -> Self {
+    pub(super) const fn new(cipher: CipherKey, rekey_interval: u64) -> Self {
         Self { cipher, n: 0, rekey_interval }
     }
 
     /// The cipher and the nonce for the next record. Each nonce is given once.
-    pub(super) fn next(&mut self) -> Result<(&Cipher, u64), Exhausted> {
+    pub(super) fn next(&mut self) -> Result<(&CipherKey, u64), Exhausted> {
         let n = self.n;
         // Checked before use: the nonce 2^64-1 is reserved for Rekey().
         self.n = n.checked_add(1).ok_or(Exhausted)?;
@@ -41,11 +41,12 @@ impl Transport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::suite::Suite;
+    use crate::protocol::suite::Cipher;
 
     #[test]
     fn the_last_nonce_is_never_given() {
-        let mut transport = Transport::new(Cipher::new(Suite::Aes256Gcm, &[1; 32]), REKEY_INTERVAL);
+        let mut transport =
+            Transport::new(CipherKey::new(Cipher::Aes256Gcm, &[1; 32]), REKEY_INTERVAL);
         transport.n = u64::MAX - 1;
         assert_eq!(transport.next().map(|(_, n)| n).ok(), Some(u64::MAX - 1));
         assert_eq!(transport.next().err(), Some(Exhausted));

@@ -1,6 +1,7 @@
 //! The proof that a pipe works: a connection as a sender makes it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
 
 use super::error::SetupError;
 use super::plan::{file, read, value};
@@ -25,13 +26,17 @@ pub(super) fn works(end: &End) -> Result<(), SetupError> {
     let tunnel = TunnelConfig {
         bind: bind.and_then(|text| config::bind(&text).ok()),
         keepalive: Keepalive::Off,
-        cipher: value(&conf, "SPIPED_CIPHER")
-            .and_then(|text| text.parse().ok())
-            .unwrap_or_default(),
+        cipher: chosen(&conf, "SPIPED_CIPHER"),
+        kex: chosen(&conf, "SPIPED_KEX"),
         // The path of the key is not used here.
         ..TunnelConfig::to(target)
     };
     prove(&tunnel, &key).map_err(|fault| SetupError::Unproved { name: end.name.clone(), fault })
+}
+
+/// What a configuration chooses by this variable, or the default.
+fn chosen<T: FromStr + Default>(conf: &str, variable: &str) -> T {
+    value(conf, variable).and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 /// The address by which this host itself reaches a source.

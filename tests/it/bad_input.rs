@@ -18,7 +18,7 @@ fn command_lines_that_cannot_be_are_named() {
     let key = folder.shared_key();
     let key = key.to_str().unwrap();
     let (s, t) = ("127.0.0.1:0", "127.0.0.1:1");
-    let cases: [(&[&str], &str); 37] = [
+    let cases: [(&[&str], &str); 39] = [
         (&[], "neither -e nor -d is given"),
         (&["-s", s, "-t", t, "-k", key], "neither -e nor -d is given"),
         (&["-e", "-d", "-s", s, "-t", t, "-k", key], "-e and -d exclude each other"),
@@ -35,11 +35,13 @@ fn command_lines_that_cannot_be_are_named() {
         (&["-e", "-s", s, "-t", t, "-k", key, "--timeout=0"], "--timeout: '0' is not a time"),
         (&["-e", "-s", s, "-t", t, "-k", key, "-q", "--verbose"], "-q and --verbose exclude each"),
         (&["-e", "-s", s, "-t", t, "-k", key, "--cipher", "rot13"], "--cipher: 'rot13'"),
+        (&["-e", "-s", s, "-t", t, "-k", key, "--kex", "kyber"], "--kex: 'kyber' is not a key"),
         (&["-e", "-s", s, "-t", t, "-k", key, "--pad", "1"], "--pad: '1'"),
         (&["-e", "-s", s, "-t", t, "-k", key, "-f"], "-f is refused: every handshake has forward"),
         (&["-e", "-s", s, "-t", t, "-k", key, "-r9", "-R"], "-r and -R exclude each other"),
         (&["-e", "-s", s, "-t", t, "-k", key, "--prewarm", "1001"], "--prewarm: '1001' is not a"),
         (&["-d", "-s", s, "-t", t, "-k", key, "--prewarm", "1"], "-d and --prewarm exclude"),
+        (&["-d", "-s", s, "-t", t, "-k", key, "--tell-client"], "-d and --tell-client exclude"),
         (&["-e", "-s", s, "-t", t, "-k", key, "-u", "a:"], "-u: 'a:' is none of user, :group"),
         (&["-e", "-s", s, "-t", t, "-k", key, "-b", "x"], "-b: 'x' is no IP address"),
         (&["-e", "-s", s, "-t", t, "-k", key, "--nonsense"], "unexpected argument '--nonsense'"),
@@ -350,7 +352,7 @@ fn a_receiver_that_is_down_resets_the_client_at_once() {
     let line = sender.log.wait_for("cannot reach the receiver: target refused the connection");
     assert!(line.contains("is 'spiped -d' running there"), "{line}");
     // The key is known from the start, the cipher is not.
-    assert!(line.contains(" key_id=") && !line.contains(" suite="), "{line}");
+    assert!(line.contains(" key_id=") && !line.contains(" kex="), "{line}");
 }
 
 /// A connect without an answer ends at the deadline. The kernel answers no further
@@ -457,17 +459,27 @@ fn at_the_limit_connections_are_refused_and_served_again_after() {
 }
 
 #[test]
-fn suites_that_differ_are_named() {
+fn ciphers_and_exchanges_that_differ_are_named() {
     let folder = Folder::new();
     let target = Server::echo();
     let key = folder.shared_key();
-    let receiver = Daemon::receiver(&key, target.address, &["--cipher", "chacha20-poly1305"]);
-    let sender = Daemon::sender(&key, receiver.address, &["--cipher", "aes-256-gcm"]);
-    assert_eq!(read_to_end(&mut sender.connect()), (vec![], End::Reset));
-    receiver.log.wait_for("the suite aes-256-gcm is not accepted here");
-    let sender = Daemon::sender(&key, receiver.address, &["--cipher", "chacha20-poly1305"]);
-    round_trip(&mut sender.connect(), b"this one is");
-    sender.log.wait_for("listening");
+    let cases = [
+        ("--cipher", "chacha20-poly1305", "aes-256-gcm", "the cipher aes-256-gcm is not accepted"),
+        ("--kex", "x25519mlkem768", "x25519", "the key exchange x25519 is not accepted here"),
+        ("--kex", "x25519", "auto", "the key exchange x25519mlkem768 is not accepted here"),
+    ];
+    for (option, accepted, other, line) in cases {
+        let receiver = Daemon::receiver(&key, target.address, &[option, accepted]);
+        let sender = Daemon::sender(&key, receiver.address, &[option, other]);
+        assert_eq!(read_to_end(&mut sender.connect()), (vec![], End::Reset));
+        let line = receiver.log.wait_for(line);
+        assert!(line.contains("-refused") && line.contains(option), "{line}");
+        // H6: the sender tries nothing else by itself.
+        sender.log.wait_for("reason=handshake-");
+        assert_eq!(receiver.log.count("-refused "), 1);
+        let sender = Daemon::sender(&key, receiver.address, &[option, accepted]);
+        round_trip(&mut sender.connect(), b"this one is");
+    }
 }
 
 fn spiped(arguments: &[&str]) -> Output {

@@ -49,6 +49,7 @@ fn bash_completes_every_option_and_subcommand() {
     assert_eq!(completed("spiped", "keyg"), ["keygen".to_owned()].into());
     assert_eq!(completed("spiped", "--log-format j"), ["json".to_owned()].into());
     assert_eq!(completed("spipe", "--cipher ae"), ["aes-256-gcm".to_owned()].into());
+    assert_eq!(completed("spipe", "--kex x25519m"), ["x25519mlkem768".to_owned()].into());
     let of_handover = ["-h", "--help"].map(str::to_owned).into();
     assert_eq!(completed("spiped", "handover -"), of_handover);
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::support::hosts::{must, project};
 use crate::support::net::{Resolver, namespaces_can_be};
-use crate::support::{Daemon, Folder, SPIPED, Server, need, noise, round_trip};
+use crate::support::{Daemon, End, Folder, SPIPED, Server, need, noise, read_to_end, round_trip};
 
 /// The arguments of all instructions of a name, with continued lines joined.
 fn instructions(name: &str) -> Vec<String> {
@@ -70,7 +70,7 @@ impl Container {
             "process": {
                 "user": {"uid": user, "gid": group},
                 "args": command,
-                "env": [environment, "SPIPED_LOG=debug"],
+                "env": [environment, "SPIPED_LOG=debug", "SPIPED_KEX=x25519mlkem768"],
                 "cwd": "/",
                 "noNewPrivileges": true,
                 "capabilities": {},
@@ -168,6 +168,10 @@ fn it_is_process_1_in_a_container_with_nothing_else() {
         let sender = Daemon::sender(&folder.shared_key(), container.nspawn.address, &[]);
         let mut client = sender.connect();
         round_trip(&mut client, &noise(1, 100_000));
+        let key = folder.shared_key();
+        let classical = Daemon::sender(&key, container.nspawn.address, &["--kex", "x25519"]);
+        assert_eq!(read_to_end(&mut classical.connect()), (vec![], End::Reset));
+        container.nspawn.log.wait_for(" reason=kex-refused ");
 
         fs::copy(folder.key("other.key"), &container.key).unwrap();
         container.signal("HUP");

@@ -62,6 +62,25 @@ fn every_promise_has_its_tests() {
     }
 }
 
+/// Such as H1, which the page about the protocol defines, and tests name as `h1_…`.
+#[test]
+fn every_rule_of_the_protocol_has_a_test_that_names_it() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("man/spiped-protocol.7");
+    let page = fs::read_to_string(page).unwrap();
+    let words = page.split(|character: char| !character.is_ascii_alphanumeric());
+    let is_rule = |word: &&str| match word.as_bytes() {
+        [group, number] => b"HRX".contains(group) && number.is_ascii_digit(),
+        _ => false,
+    };
+    let rules: BTreeSet<_> = words.filter(is_rule).collect();
+    assert!(rules.len() > 10, "{rules:?}");
+    let tests = tests();
+    for rule in rules {
+        let begin = format!("{}_", rule.to_lowercase());
+        assert!(tests.iter().any(|name| name.starts_with(&begin)), "no test names {rule}");
+    }
+}
+
 /// The anchors of a text's headings, as websites make them.
 fn anchors(text: &str) -> Vec<String> {
     let headings = text.lines().filter(|line| line.starts_with('#'));

@@ -7,6 +7,7 @@
 
 mod architecture;
 mod bad_input;
+mod both_logs;
 // `scripts/test` makes the build with AWS-LC before the other one.
 #[cfg(not(feature = "aws-lc"))]
 mod builds;
@@ -30,6 +31,7 @@ mod memory;
 mod network;
 #[cfg(feature = "aws-lc")]
 mod packages;
+mod peer;
 mod prewarm;
 mod process;
 mod readme;

@@ -5,8 +5,12 @@ use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
 use std::sync::mpsc::{Receiver, channel};
 
+use spiped::protocol::{Kex, Suite};
+
 use crate::support::hop::{Act, Hop, Tamper, Unit, Way};
-use crate::support::{Daemon, End, Folder, PATIENCE, Server, read_to_end, reset, wait_until};
+use crate::support::{
+    Daemon, End, Folder, PATIENCE, SUITE, Server, read_to_end, reset, wait_until,
+};
 
 /// Numbers of the sender's first units: 0 is message 1, 1 is OPEN, 2 is the first DATA.
 const FIRST_DATA: usize = 2;
@@ -26,12 +30,36 @@ fn bytes_that_are_made_urgent_on_the_wire_change_nothing() {
     assert_eq!(wire.seen(), (b"all of it".to_vec(), End::Clean));
 }
 
+/// The messages of both exchanges, and the bytes of each that are cut or altered: all of
+/// the short ones.
+fn handshakes() -> Vec<(Kex, Way, Vec<usize>)> {
+    let some = |length: usize| (0..length).step_by(41).chain([length - 1]).collect();
+    Kex::ALL
+        .into_iter()
+        .flat_map(|kex| {
+            let suite = Suite { kex, ..SUITE };
+            let bytes = |length: usize| match kex {
+                Kex::X25519 => (0..length).collect(),
+                Kex::X25519MlKem768 => some(length),
+            };
+            [
+                (kex, Way::ToReceiver, bytes(suite.message_1())),
+                (kex, Way::ToSender, bytes(suite.message_2())),
+            ]
+        })
+        .collect()
+}
+
 #[test]
 fn a_handshake_that_is_cut_at_any_byte_opens_nothing() {
-    for (way, length) in [(Way::ToReceiver, 49), (Way::ToSender, 48)] {
-        let wire = Wire::with(move |byte| on(way, 0, move |bytes| cut(bytes, byte)));
-        for byte in 0..length {
-            assert_eq!(wire.send(b"x"), End::Reset, "{way:?} at byte {byte}");
+    for (kex, way, bytes) in handshakes() {
+        let at = bytes.clone();
+        let wire = Wire::with_kex(kex, move |number| {
+            let byte = at[number];
+            on(way, 0, move |bytes| cut(bytes, byte))
+        });
+        for byte in bytes {
+            assert_eq!(wire.send(b"x"), End::Reset, "{kex}, {way:?} at byte {byte}");
         }
         assert_eq!(wire.target.accepted(), 0);
     }
@@ -39,10 +67,14 @@ fn a_handshake_that_is_cut_at_any_byte_opens_nothing() {
 
 #[test]
 fn a_handshake_that_is_altered_at_any_byte_opens_nothing() {
-    for (way, length) in [(Way::ToReceiver, 49), (Way::ToSender, 48)] {
-        let wire = Wire::with(move |byte| on(way, 0, move |bytes| flip(bytes, byte)));
-        for byte in 0..length {
-            assert_eq!(wire.send(b"x"), End::Reset, "{way:?} at byte {byte}");
+    for (kex, way, bytes) in handshakes() {
+        let at = bytes.clone();
+        let wire = Wire::with_kex(kex, move |number| {
+            let byte = at[number];
+            on(way, 0, move |bytes| flip(bytes, byte))
+        });
+        for byte in bytes {
+            assert_eq!(wire.send(b"x"), End::Reset, "{kex}, {way:?} at byte {byte}");
         }
         assert_eq!(wire.target.accepted(), 0);
     }
@@ -136,7 +168,7 @@ fn a_reflected_record_is_refused() {
 }
 
 /// A connection that is recorded and replayed as a whole gets no answer. A process with
-/// the same key that has not seen the connection answers with 48 bytes. Neither connects
+/// the same key that has not seen the connection answers with message 2. Neither connects
 /// to the target.
 #[test]
 fn a_replayed_connection_reaches_no_target() {
@@ -162,7 +194,7 @@ fn a_replayed_connection_reaches_no_target() {
 
     let other = Daemon::receiver(&folder.shared_key(), target.address, &["-o", "1"]);
     let (answer, end) = replay(&other);
-    assert!(answer.len() <= 48 && end == End::Reset, "{answer:?}, {end:?}");
+    assert!(answer.len() <= SUITE.message_2() && end == End::Reset, "{answer:?}, {end:?}");
     other.log.wait_for("reason=wrong-first-record");
     assert_eq!(replay(&other), (vec![], End::Reset));
     assert_eq!(target.accepted(), 1);
@@ -209,12 +241,16 @@ fn reading_target() -> (Server, Receiver<Seen>) {
 impl Wire {
     /// `tamper` is called with the number of every connection.
     fn with(tamper: impl Fn(usize) -> Tamper + Send + 'static) -> Self {
+        Self::with_kex(Kex::X25519MlKem768, tamper)
+    }
+
+    fn with_kex(kex: Kex, tamper: impl Fn(usize) -> Tamper + Send + 'static) -> Self {
         let folder = Folder::new();
         let key = folder.shared_key();
         let (target, seen) = reading_target();
         let receiver = Daemon::receiver(&key, target.address, &[]);
         let hop = Hop::tampering(receiver.address, tamper);
-        let sender = Daemon::sender(&key, hop.address, &[]);
+        let sender = Daemon::sender(&key, hop.address, &["--kex", &kex.to_string()]);
         Self { _folder: folder, receiver, sender, target, seen }
     }
 

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use spiped::protocol::{AbortReason, Suite};
+
 use crate::support::need;
 
 fn project(path: &str) -> PathBuf {
@@ -128,6 +130,24 @@ fn the_manual_lists_every_name_of_a_reason_and_no_other() {
     let listed: Vec<_> = table.lines().filter_map(|line| line.strip_prefix(".It Cm ")).collect();
     assert_eq!(listed.iter().copied().collect::<BTreeSet<_>>(), names);
     assert!(names.len() == listed.len() && names.len() > 40, "{listed:?}");
+}
+
+/// Another implementation has nothing but this page.
+#[test]
+fn the_page_of_the_protocol_has_every_suite_and_every_reason_of_an_abort() {
+    let page = read("man/spiped-protocol.7");
+    let item = |suite: &Suite| {
+        let (byte, name) = (suite.byte(), suite.noise_name());
+        format!(".It {byte:#04x} Ta {name} Ta {} Ta {}", suite.message_1(), suite.message_2())
+    };
+    let listed: Vec<_> = page.lines().filter(|line| line.starts_with(".It 0x")).collect();
+    assert_eq!(listed, Suite::ALL.iter().map(item).collect::<Vec<_>>());
+    let (_, reasons) = page.split_once(".Bl -tag -width 10n -compact\n").unwrap();
+    let reasons = reasons.split("\n.El").next().unwrap();
+    let listed: Vec<u8> =
+        reasons.lines().filter_map(|line| line.strip_prefix(".It ")?.parse().ok()).collect();
+    let is_known = |byte: &u8| !matches!(AbortReason::from_byte(*byte), AbortReason::Other(1..));
+    assert_eq!(listed, (0..=255).filter(is_known).collect::<Vec<_>>());
 }
 
 /// `spiped setup` and systemd depend on these codes.

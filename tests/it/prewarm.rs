@@ -10,14 +10,17 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::SysRng;
 use spiped::protocol::{
-    AbortReason, Initiator, MESSAGE_2, OVERHEAD, RECORD_MAX_BEFORE_OPEN, Record, SharedKey, Suite,
+    AbortReason, Extensions, Initiator, KEY_SECRETS, OVERHEAD, PADDED_COUNT, Record, SharedKey,
 };
 
 use crate::support::hop::{Act, Hop, Tamper, Unit, Way};
 use crate::support::{
-    Daemon, End, Folder, Server, connect, read_to_end, round_trip, wait_until,
+    Daemon, End, Folder, SUITE, Server, connect, read_to_end, round_trip, wait_until,
     write_and_read_to_end,
 };
+
+/// Bytes of the record by which a session is made ready.
+const READY: usize = OVERHEAD + PADDED_COUNT;
 
 /// What a hop has seen of sessions, and whether it lets handshakes through.
 #[derive(Default)]
@@ -47,7 +50,7 @@ impl Seen {
         Box::new(move |unit: Unit| {
             let counter = match (unit.way, unit.number, unit.bytes.len()) {
                 (Way::ToReceiver, 0, _) => &seen.begun,
-                (Way::ToReceiver, 1, RECORD_MAX_BEFORE_OPEN) => &seen.ready,
+                (Way::ToReceiver, 1, READY) => &seen.ready,
                 (Way::ToReceiver, 1, _) => &seen.opened_at_once,
                 (Way::ToReceiver, 2, OVERHEAD) => &seen.opened_later,
                 _ => return vec![Act::Forward(unit.bytes)],
@@ -242,22 +245,22 @@ fn a_session_of_a_key_that_is_replaced_is_not_opened() {
     let target = Server::echo();
     let receiver = Daemon::receiver(&folder.shared_key(), target.address, &[]);
     let content = fs::read(folder.shared_key()).unwrap();
-    let key = SharedKey::from_key_file(&content, Box::new([0; 32])).unwrap();
+    let key = SharedKey::from_key_file(&content, Box::new([0; KEY_SECRETS])).unwrap();
     let session = || {
-        let (initiator, message_1) = Initiator::start(Suite::Aes256Gcm, &key, &mut SysRng).unwrap();
+        let (initiator, message_1) = Initiator::start(SUITE, &key, &mut SysRng).unwrap();
         let mut tunnel = connect(receiver.address);
         tunnel.write_all(&message_1).unwrap();
-        let mut message_2 = [0; MESSAGE_2];
+        let mut message_2 = vec![0; SUITE.message_2()];
         tunnel.read_exact(&mut message_2).unwrap();
         let mut session = initiator.finish(&message_2).unwrap();
         tunnel.write_all(&session.sealer.seal_ready().unwrap()).unwrap();
         (tunnel, session)
     };
     let (mut tunnel, mut opened) = session();
-    tunnel.write_all(&opened.sealer.seal_open().unwrap()).unwrap();
+    tunnel.write_all(&opened.sealer.seal_open(Extensions::default()).unwrap()).unwrap();
     let mut record = [0; OVERHEAD];
     tunnel.read_exact(&mut record).unwrap();
-    assert_eq!(opened.opener.open(&mut record), Ok(Record::Opened));
+    assert_eq!(opened.opener.open(&mut record), Ok(Record::Opened(Extensions::default())));
 
     let (mut tunnel, mut late) = session();
     fs::copy(folder.key("new.key"), folder.shared_key()).unwrap();
@@ -265,7 +268,7 @@ fn a_session_of_a_key_that_is_replaced_is_not_opened() {
     let mut record = [0; OVERHEAD + 1];
     tunnel.read_exact(&mut record).unwrap();
     assert_eq!(late.opener.open(&mut record), Ok(Record::Abort(AbortReason::KeyReplaced)));
-    tunnel.write_all(&late.sealer.seal_open().unwrap()).unwrap();
+    tunnel.write_all(&late.sealer.seal_open(Extensions::default()).unwrap()).unwrap();
     assert!(read_to_end(&mut tunnel).0.is_empty());
     receiver.log.wait_for("reason=unused-key-replaced");
     assert_eq!(target.accepted(), 1);

@@ -605,7 +605,9 @@ fn each_line_of_the_json_log_is_an_object() {
         assert_eq!((&closed["sent"], &closed["received"]), (&5.into(), &5.into()));
         assert_eq!(closed["target"], format!("[127.0.0.1]:{}", to.port()));
         assert!(closed["took"].as_f64().is_some_and(|took| took < 60.0), "{closed}");
-        for (field, part) in [("peer", "127.0.0.1:"), ("suite", "-")] {
+        for (field, part) in
+            [("peer", "127.0.0.1:"), ("cipher", "-"), ("kex", "x25519mlkem768"), ("conn", "-")]
+        {
             assert!(closed[field].as_str().is_some_and(|value| value.contains(part)), "{closed}");
         }
     }
@@ -641,11 +643,11 @@ fn every_option_can_be_given_in_the_environment() {
     let folder = Folder::new();
     let target = Server::echo();
     let key = folder.shared_key();
-    let start = |role: &str, target: SocketAddr, cipher: &str, pid_file: &str| {
+    let start = |role: &str, target: SocketAddr, cipher: &str, kex: &str, pid_file: &str| {
         let mut command = Command::new(SPIPED);
         let pid_file = folder.path(pid_file);
         let control = folder.path(&format!("{role}.control"));
-        let variables: [(&str, &str); 18] = [
+        let variables: [(&str, &str); 19] = [
             (role, "1"),
             ("SPIPED_SOURCE", "127.0.0.1:0"),
             ("SPIPED_TARGET", &target.to_string()),
@@ -654,6 +656,7 @@ fn every_option_can_be_given_in_the_environment() {
             ("SPIPED_TIMEOUT", "2.5"),
             ("SPIPED_NO_KEEPALIVE", "yes"),
             ("SPIPED_CIPHER", cipher),
+            ("SPIPED_KEX", kex),
             ("SPIPED_PAD", "512"),
             ("SPIPED_WAIT_FOR_DNS", "true"),
             ("SPIPED_FOREGROUND", "1"),
@@ -665,18 +668,23 @@ fn every_option_can_be_given_in_the_environment() {
             ("SPIPED_CONTROL", control.to_str().unwrap()),
             ("SPIPED_LOG_FORMAT", "text"),
         ];
+        let is_sender = if role == "SPIPED_ENCRYPT" { "1" } else { "0" };
+        command.env("SPIPED_TELL_CLIENT", is_sender);
         // A false value counts as unset.
         let none = ["NO_RESOLVE", "QUIET", "VERBOSE", "SYSLOG"];
         command.envs(variables).envs(none.map(|name| (format!("SPIPED_{name}"), "0")));
         Daemon::spawn(command)
     };
-    let receiver = start("SPIPED_DECRYPT", target.address, "auto", "1.pid");
-    let sender = start("SPIPED_ENCRYPT", receiver.address, "chacha20-poly1305", "2.pid");
+    let receiver = start("SPIPED_DECRYPT", target.address, "auto", "auto", "1.pid");
+    let sender = start("SPIPED_ENCRYPT", receiver.address, "chacha20-poly1305", "x25519", "2.pid");
     let mut client = sender.connect();
     round_trip(&mut client, b"from the environment");
+    let client_address = client.local_addr().unwrap();
     drop(client);
     let line = receiver.log.wait_for("closed");
     assert!(line.contains("peer=127.0.0.9:") && line.contains("chacha20"), "{line}");
+    assert!(line.contains(" kex=x25519 "), "{line}");
+    assert!(line.contains(&format!(" client={client_address} ")), "{line}");
     assert!(receiver.log.wait_for("listening").contains("connections=7"));
     for (end, file) in [(&receiver, "1.pid"), (&sender, "2.pid")] {
         assert_eq!(id_in(&folder.path(file)), end.child.id());
@@ -707,6 +715,8 @@ fn variables_are_checked_as_options_are() {
         ("BIND", "x", "SPIPED_BIND: 'x' is no IP address"),
         ("TIMEOUT", "0", "SPIPED_TIMEOUT: '0' is not"),
         ("CIPHER", "rot13", "SPIPED_CIPHER: 'rot13' is not"),
+        ("KEX", "kyber", "SPIPED_KEX: 'kyber' is not a key exchange (auto, x25519mlkem768 or"),
+        ("TELL_CLIENT", "1", "SPIPED_DECRYPT and SPIPED_TELL_CLIENT exclude each other"),
         ("PAD", "1", "SPIPED_PAD: '1' is not"),
         ("CONNECTIONS", "x", "SPIPED_CONNECTIONS: 'x' is not"),
         ("PIDFILE", "/none/pid", "cannot write the process id to /none/pid"),

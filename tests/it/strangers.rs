@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::SysRng;
 use spiped::protocol::{
-    AbortReason, Initiator, MESSAGE_1, MESSAGE_2, Record, Responder, SharedKey, Suite,
+    AbortReason, Accepted, Extensions, Initiator, KEY_SECRETS, Kex, Record, Responder, SharedKey,
+    Suite,
 };
 
 use crate::support::{
-    Daemon, End, EndWhenDropped, Folder, Pipe, SPIPED, Server, connect, need, nobody, patient,
-    read_to_end, reset, round_trip, wait_until,
+    Daemon, End, EndWhenDropped, Folder, Pipe, SPIPED, SUITE, Server, connect, need, nobody,
+    patient, read_to_end, reset, round_trip, wait_until,
 };
 
 #[test]
@@ -79,7 +80,7 @@ fn garbage_that_begins_like_ours_is_refused_for_its_tag() {
     let stage = Stage::new(&[]);
     for first in [0x02, 0x03] {
         let mut stranger = stage.pipe.receiver.connect();
-        stranger.write_all(&[first; 49]).unwrap();
+        stranger.write_all(&[first; 57]).unwrap();
         assert_eq!(read_to_end(&mut stranger), (vec![], End::Reset));
     }
     let line = stage.logged("reason=wrong-key");
@@ -192,7 +193,7 @@ fn a_wrong_key_is_named_whatever_others_say() {
         receiver.log.wait_for("looks like plaintext redis");
         for _ in 0..20 {
             std::thread::sleep(Duration::from_millis(100));
-            refuse(&[3; 49]);
+            refuse(&[3; 57]);
         }
     });
     assert!(receiver.log.count("reason=wrong-key") > 0);
@@ -205,7 +206,7 @@ fn a_key_that_was_replaced_opens_nothing_more() {
     let stage = Stage::new(&["-o", "30"]);
     let mut stranger = stage.pipe.receiver.connect();
     let old = stage.replace_key();
-    let (_initiator, message_1) = Initiator::start(Suite::Aes256Gcm, &old, &mut SysRng).unwrap();
+    let (_initiator, message_1) = Initiator::start(SUITE, &old, &mut SysRng).unwrap();
     stranger.write_all(&message_1).unwrap();
     assert_eq!(read_to_end(&mut stranger), (vec![], End::Reset));
     stage.logged("reason=wrong-key");
@@ -218,13 +219,13 @@ fn a_key_that_was_replaced_in_a_handshake_reaches_no_target() {
     let stage = Stage::new(&["-o", "30"]);
     let old = stage.key();
     let mut peer = stage.pipe.receiver.connect();
-    let (initiator, message_1) = Initiator::start(Suite::Aes256Gcm, &old, &mut SysRng).unwrap();
+    let (initiator, message_1) = Initiator::start(SUITE, &old, &mut SysRng).unwrap();
     peer.write_all(&message_1).unwrap();
-    let mut message_2 = [0; MESSAGE_2];
+    let mut message_2 = vec![0; SUITE.message_2()];
     peer.read_exact(&mut message_2).unwrap();
     let mut session = initiator.finish(&message_2).unwrap();
     stage.replace_key();
-    peer.write_all(&session.sealer.seal_open().unwrap()).unwrap();
+    peer.write_all(&session.sealer.seal_open(Extensions::default()).unwrap()).unwrap();
     let (mut abort, _end) = read_to_end(&mut peer);
     let reason = session.opener.open(&mut abort).unwrap();
     assert_eq!(reason, Record::Abort(AbortReason::KeyReplaced));
@@ -251,7 +252,7 @@ fn a_sender_whose_key_is_replaced_begins_again() {
         });
         let mut stream = patient(came.unwrap().0);
         stream.set_nonblocking(false).unwrap();
-        let mut message_1 = [0; MESSAGE_1];
+        let mut message_1 = vec![0; SUITE.message_1()];
         stream.read_exact(&mut message_1).unwrap();
         (stream, message_1)
     };
@@ -260,12 +261,13 @@ fn a_sender_whose_key_is_replaced_begins_again() {
     sender.signal("HUP");
     let (_with_new, message_1) = message_1();
     let new = key_of(&folder);
-    assert!(Responder::accept(&message_1, [&new], None, &mut SysRng).is_ok());
+    assert!(Responder::accept(&message_1, [&new], Accepted::default(), &mut SysRng).is_ok());
     assert_eq!(read_to_end(&mut with_old), (vec![], End::Reset));
 }
 
 fn key_of(folder: &Folder) -> SharedKey {
-    SharedKey::from_key_file(&fs::read(folder.shared_key()).unwrap(), Box::new([0; 32])).unwrap()
+    SharedKey::from_key_file(&fs::read(folder.shared_key()).unwrap(), Box::new([0; KEY_SECRETS]))
+        .unwrap()
 }
 
 /// Strangers have slots apart from the holders of the key; the oldest stranger is
@@ -308,6 +310,59 @@ fn strangers_at_a_shutdown_write_no_line_of_the_usual_level() {
     assert_eq!(told("reason=shutting-down"), 0, "{lines:?}");
     for line in lines.iter().filter(|line| line.contains("reason=unproved-shutting-down")) {
         assert!(line.contains(" debug "), "{line}");
+    }
+}
+
+/// However its bytes come, a message is one.
+#[test]
+fn a_first_message_may_come_in_pieces() {
+    let stage = Stage::new(&[]);
+    for kex in Kex::ALL {
+        let mut peer = stage.pipe.receiver.connect();
+        peer.set_nodelay(true).unwrap();
+        let suite = Suite { kex, ..SUITE };
+        let (initiator, message_1) = Initiator::start(suite, &stage.key(), &mut SysRng).unwrap();
+        for piece in message_1.chunks(message_1.len() / 20) {
+            peer.write_all(piece).unwrap();
+            // Long enough that most pieces are read alone.
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let mut message_2 = vec![0; suite.message_2()];
+        peer.read_exact(&mut message_2).unwrap();
+        assert!(initiator.finish(&message_2).is_ok(), "{suite}");
+    }
+}
+
+/// H5: whoever has more recordings than the replay set keeps is not answered for ever. The
+/// answers of other addresses are their own.
+#[test]
+fn an_address_that_leaves_its_answers_unproved_gets_no_more_for_a_while() {
+    let stage = Stage::new(&[]);
+    let (key, receiver) = (stage.key(), &stage.pipe.receiver);
+    let unproved = || {
+        let mut peer = receiver.connect();
+        let (_initiator, message_1) = Initiator::start(SUITE, &key, &mut SysRng).unwrap();
+        peer.write_all(&message_1).unwrap();
+        let mut message_2 = vec![0; SUITE.message_2()];
+        peer.read_exact(&mut message_2).is_ok()
+    };
+    let answered = (0..5000).take_while(|_| unproved()).count();
+    assert!((512..5000).contains(&answered), "{answered}");
+    let line = stage.logged("reason=too-many-unproved");
+    assert!(line.contains("its address has left too many answers unproved"), "{line}");
+    let elsewhere = Daemon::sender(
+        &stage.folder.shared_key(),
+        receiver.address,
+        &["-b", "127.0.0.2", "--kex", "x25519"],
+    );
+    round_trip(&mut elsewhere.connect(), b"from another address");
+    // The budget comes back, and what is proved takes nothing of it.
+    wait_until("the address is answered again", || {
+        let mut client = stage.pipe.connect();
+        client.write_all(b"x").is_ok() && client.read_exact(&mut [0]).is_ok()
+    });
+    for _ in 0..50 {
+        round_trip(&mut stage.pipe.connect(), b"proved");
     }
 }
 

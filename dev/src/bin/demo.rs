@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use spiped::protocol::MESSAGE_1_MAX;
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const COMMAND: &[u8] =
@@ -58,10 +60,16 @@ fn show(spiped: &str, folder: &Path) -> Result<()> {
     let answer = read_line(&mut client)?;
     println!("\nThe client says SET account …, the server answers {answer:?}.");
     let wire = hop.recorded();
+    let (handshake, records) = wire.split_at_checked(MESSAGE_1_MAX).ok_or("no handshake")?;
+    let begin = handshake.get(..32).unwrap_or_default();
+    println!("\nwhat the client sent   what crossed the wire");
+    side_by_side(&[], begin);
     println!(
-        "\nwhat the client sent   what crossed the wire (49 bytes of handshake, then records)"
+        "{:<23}and {} more bytes of handshake, then records:",
+        "",
+        handshake.len() - begin.len()
     );
-    side_by_side(COMMAND, &wire);
+    side_by_side(COMMAND, records);
     let found = wire.windows(5).any(|window| COMMAND.windows(5).any(|plain| plain == window));
     println!(
         "\nfive readable bytes in a row found on the wire: {}",

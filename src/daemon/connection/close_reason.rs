@@ -11,7 +11,7 @@ use crate::daemon::net::connect_error::ConnectError;
 use crate::daemon::net::loops::LOOP;
 use crate::daemon::net::{NO_ROOM, is_shortage};
 use crate::daemon::relay::error::{CUT, RelayError};
-use crate::protocol::AbortReason;
+use crate::protocol::{AbortReason, OpenError};
 
 /// Why a connection ended.
 #[derive(Debug, Error)]
@@ -141,6 +141,9 @@ impl CloseReason {
         match self {
             Self::Target(error) => Some(error.abort_reason()),
             Self::Relay(error) => error.abort_reason(),
+            Self::PreAuth(PreAuthError::Record(OpenError::NotUnderstood)) => {
+                Some(AbortReason::NotUnderstood)
+            }
             Self::Limit(_) => Some(AbortReason::ConnectionLimit),
             Self::Unused(Unused::ShuttingDown) => Some(AbortReason::ShuttingDown),
             Self::KeyReplaced | Self::Unused(Unused::KeyReplaced) => Some(AbortReason::KeyReplaced),

@@ -1,6 +1,6 @@
 //! The context that all connections of this process share.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{error, info, warn};
 
@@ -88,6 +88,8 @@ impl Context {
             info!(key_id = %id, "key reloaded: it is the same key");
         } else {
             info!(key_id = %id, %before, "key reloaded");
+            let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+            replays.keep_only(|key| key == id);
         }
         self.observer.status_changed();
     }

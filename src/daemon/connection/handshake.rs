@@ -1,17 +1,20 @@
 //! Drives the handshake over a socket. Reads, writes and time limits are here, everything
 //! else is in [`crate::protocol`].
 
+use std::borrow::Borrow;
+use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::rngs::SysRng;
 
-use super::handshake_error::{NoSession, PreAuthError};
+use super::handshake_error::{NoSession, Part, PreAuthError};
+use crate::daemon::limits::pre_auth::PreAuthSlot;
 use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::sides::TunnelStream;
 use crate::protocol::{
-    Greeting, Initiator, LooksLike, MESSAGE_1, MESSAGE_2, OVERHEAD, OpenError,
-    RECORD_MAX_BEFORE_OPEN, Record, ReplaySet, Responder, Session, SharedKey, Suite,
+    Accepted, Extensions, FIRST_RECORD_MAX, Greeting, HandshakeError, Initiator, LooksLike,
+    MESSAGE_1_MAX, OVERHEAD, OpenError, Record, ReplaySet, Responder, Session, SharedKey, Suite,
 };
 
 /// The sender's side of the handshake: both messages within `limit`.
@@ -23,89 +26,108 @@ pub(crate) async fn initiate(
 ) -> Result<Session, NoSession> {
     let (initiator, message_1) =
         Initiator::start(suite, key, &mut SysRng).map_err(NoSession::WrongAnswer)?;
-    let mut message_2 = [0; MESSAGE_2];
+    let of = suite.message_2();
+    let mut message_2 = Vec::new();
     let mut got = 0;
     let exchange = async {
         tunnel.write_all(&message_1).await?;
+        // Thousands of handshakes may be under way, each with one of the two.
+        drop(message_1);
+        message_2.resize(of, 0);
         tunnel.read_full(&mut message_2, &mut got).await
     };
     let result = Deadline::after(limit).bound(exchange).await;
     let answer = &message_2[..got];
     let is_foreign = !matches!(LooksLike::of(answer), LooksLike::Unknown | LooksLike::Spiped1);
     match result {
-        Some(Ok(MESSAGE_2)) => initiator.finish(&message_2).map_err(|error| {
+        Some(Ok(got)) if got == of => initiator.finish(answer).map_err(|error| {
             if is_foreign {
-                NoSession::NotAReceiver(LooksLike::of(&message_2))
+                NoSession::NotAReceiver(LooksLike::of(answer))
             } else {
                 NoSession::WrongAnswer(error)
             }
         }),
         _ if is_foreign => Err(NoSession::NotAReceiver(LooksLike::of(answer))),
-        Some(Ok(got)) => Err(NoSession::Closed(got)),
+        Some(Ok(got)) => Err(NoSession::Closed { got, of }),
         Some(Err(error)) => Err(NoSession::Failed(error)),
         None => Err(NoSession::TimedOut(limit)),
     }
 }
 
-/// Reads message 1 and not a byte more. Fails at once when the first byte names no suite.
+/// Reads message 1. Fails at once when the first byte names no suite.
 pub(crate) async fn read_message_1(
     tunnel: &TunnelStream,
     deadline: Deadline,
-) -> Result<[u8; MESSAGE_1], PreAuthError> {
-    let mut message_1 = [0; MESSAGE_1];
-    let mut got = 0;
-    match deadline.bound(read_all(tunnel, &mut message_1, &mut got)).await {
+) -> Result<Vec<u8>, PreAuthError> {
+    let mut message_1 = Vec::new();
+    match deadline.bound(read_all(tunnel, &mut message_1)).await {
         Some(result) => result.map(|()| message_1),
-        None => Err(out_of_time(&message_1[..got], deadline.limit)),
+        None => Err(out_of_time(&message_1, deadline.limit)),
     }
 }
 
 /// The receiver's side of the handshake, from message 1 to its answer. The cheapest check
-/// comes first: neither garbage nor a replay costs a Diffie-Hellman, and a replay does not
-/// even cost a trial of the keys.
+/// comes first (rule H2): neither garbage nor a replay costs a Diffie-Hellman, and a replay
+/// does not even cost a look at the keys.
 pub(crate) fn respond(
-    message_1: &[u8; MESSAGE_1],
-    keys: &[SharedKey],
-    only: Option<Suite>,
+    message_1: &[u8],
+    keys: &[impl Borrow<SharedKey>],
+    accepted: Accepted,
     replays: &Mutex<ReplaySet>,
+    slot: &PreAuthSlot,
 ) -> Result<Responder, PreAuthError> {
     let replays = || replays.lock().unwrap_or_else(PoisonError::into_inner);
     if replays().contains(message_1) {
         return Err(PreAuthError::Replayed);
     }
-    let greeting = Greeting::read(message_1, keys, only)?;
-    if !replays().insert(message_1, &mut SysRng)? {
+    let greeting = Greeting::read(message_1, keys.iter().map(Borrow::borrow), accepted)?;
+    if !replays().insert(message_1, greeting.key_id(), &mut SysRng)? {
         return Err(PreAuthError::Replayed);
     }
+    if !slot.may_be_answered() {
+        return Err(PreAuthError::TooManyUnproved);
+    }
+    slot.mark_unproved();
     Ok(greeting.answer(&mut SysRng)?)
 }
 
-async fn read_all(
-    tunnel: &TunnelStream,
-    message: &mut [u8; MESSAGE_1],
-    got: &mut usize,
-) -> Result<(), PreAuthError> {
+async fn read_all(tunnel: &TunnelStream, message: &mut Vec<u8>) -> Result<(), PreAuthError> {
     // A sender speaks at once, so message 1 has often come already.
-    let mut came = tunnel.try_read(message);
+    let mut came = read_some(message, |room| tunnel.try_read(room));
     loop {
         match came {
-            Ok(None) => {}
-            Ok(Some(0)) if *got == 0 => return Err(PreAuthError::Probe),
-            Ok(Some(0)) => return Err(PreAuthError::Cut(*got)),
-            Ok(Some(count)) => *got += count,
-            Err(_reset) if *got == 0 => return Err(PreAuthError::Probe),
+            Ok(None | Some(1..)) => {}
+            Ok(Some(0)) if message.is_empty() => return Err(PreAuthError::Probe),
+            Ok(Some(0)) => return Err(PreAuthError::Cut(Part::of(message))),
+            Err(_reset) if message.is_empty() => return Err(PreAuthError::Probe),
             Err(error) => return Err(PreAuthError::Failed(error)),
         }
-        let seen = &message[..*got];
-        if seen.first().is_some_and(|byte| Suite::from_byte(*byte).is_none()) {
-            return Err(PreAuthError::NotOurs(LooksLike::of(seen)));
+        if let Some(first) = message.first() {
+            let Some(suite) = Suite::from_byte(*first) else {
+                return Err(PreAuthError::NotOurs(LooksLike::of(message)));
+            };
+            if message.len() == suite.message_1() {
+                return Ok(());
+            }
+            // Nothing may follow before the answer.
+            if message.len() > suite.message_1() {
+                return Err(HandshakeError::Length.into());
+            }
         }
-        let room = &mut message[*got..];
-        if room.is_empty() {
-            return Ok(());
-        }
-        came = tunnel.readable().await.and_then(|readable| readable.read(room));
+        let readable = tunnel.readable().await;
+        came = readable.and_then(|readable| read_some(message, |room| readable.read(room)));
     }
+}
+
+/// Appends what has come, up to the longest message.
+fn read_some(
+    message: &mut Vec<u8>,
+    read: impl FnOnce(&mut [u8]) -> io::Result<Option<usize>>,
+) -> io::Result<Option<usize>> {
+    let mut room = [0; MESSAGE_1_MAX];
+    let count = read(&mut room[..MESSAGE_1_MAX - message.len()])?;
+    message.extend_from_slice(&room[..count.unwrap_or(0)]);
+    Ok(count)
 }
 
 fn out_of_time(seen: &[u8], waited: Duration) -> PreAuthError {
@@ -114,17 +136,27 @@ fn out_of_time(seen: &[u8], waited: Duration) -> PreAuthError {
         seen if LooksLike::of(seen) == LooksLike::Spiped1 => {
             PreAuthError::NotOurs(LooksLike::Spiped1)
         }
-        seen => PreAuthError::Stalled { got: seen.len(), waited },
+        seen => PreAuthError::Stalled(Part::of(seen), waited),
     }
 }
 
-/// Reads the first record, [`Record::Open`] or [`Record::Ready`], which proves the sender
-/// live. Reads not a byte beyond it, and holds no buffer of the relay.
+/// The first record of a sender, which proves it live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// OPEN comes later.
+    Ready,
+    /// OPEN has come.
+    Open(Extensions),
+    /// A later version's, which is answered by ABORT (rules R2 and X2).
+    NotUnderstood,
+}
+
+/// Reads the first record. Reads not a byte beyond it, and holds no buffer of the relay.
 pub(crate) async fn first_record(
     tunnel: &TunnelStream,
     session: &mut Session,
-) -> Result<Record, PreAuthError> {
-    let mut bytes = [0; RECORD_MAX_BEFORE_OPEN];
+) -> Result<Proof, PreAuthError> {
+    let mut bytes = [0; FIRST_RECORD_MAX];
     let mut got = 0;
     // No record is shorter than OPEN, so this reads nothing beyond the first record.
     let mut wanted = OVERHEAD;
@@ -139,11 +171,14 @@ pub(crate) async fn first_record(
         }
     }
     let record = &mut bytes[..wanted];
-    match session.opener.open(record).map_err(PreAuthError::Record)? {
-        Record::Abort(_) => Err(PreAuthError::GaveUp),
-        record @ (Record::Open | Record::Ready) => Ok(record),
-        Record::Opened | Record::Data(_) | Record::End | Record::Done => {
+    match session.opener.open(record) {
+        Ok(Record::Ready) => Ok(Proof::Ready),
+        Ok(Record::Open(extensions)) => Ok(Proof::Open(extensions)),
+        Err(OpenError::NotUnderstood) => Ok(Proof::NotUnderstood),
+        Ok(Record::Abort(_)) => Err(PreAuthError::GaveUp),
+        Ok(Record::Opened(_) | Record::Data(_) | Record::End | Record::Done) => {
             Err(PreAuthError::Record(OpenError::Violation))
         }
+        Err(error) => Err(PreAuthError::Record(error)),
     }
 }

@@ -1,5 +1,6 @@
 //! Why a handshake failed, at either end.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use thiserror::Error;
 
 use crate::daemon::net::connect_error::ConnectError;
 use crate::daemon::net::loops::LOOP;
-use crate::protocol::{HandshakeError, LooksLike, MESSAGE_1, MESSAGE_2, OpenError};
+use crate::protocol::{HandshakeError, LooksLike, OpenError, Suite};
 
 /// What a receiver's peer did instead of proving that it holds the key.
 #[derive(Debug, Error)]
@@ -20,12 +21,14 @@ pub(crate) enum PreAuthError {
     Handshake(#[from] HandshakeError),
     #[error("its first message is a replay")]
     Replayed,
+    #[error("its address has left too many answers unproved")]
+    TooManyUnproved,
     #[error("sent nothing for {0:?}")]
     Silent(Duration),
-    #[error("sent only {got} of the {MESSAGE_1} bytes of its first message in {waited:?}")]
-    Stalled { got: usize, waited: Duration },
-    #[error("closed after {0} of the {MESSAGE_1} bytes of its first message")]
-    Cut(usize),
+    #[error("sent only {0} of its first message in {1:?}")]
+    Stalled(Part, Duration),
+    #[error("closed after {0} of its first message")]
+    Cut(Part),
     #[error("did not prove the key live in {0:?}")]
     Unproved(Duration),
     #[error("closed before it proved the key live")]
@@ -42,6 +45,27 @@ pub(crate) enum PreAuthError {
     NoSlot,
 }
 
+/// How much of a first message has come, such as `20 of 57 bytes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    got: usize,
+    of: usize,
+}
+
+impl Part {
+    /// The part that `seen` is; its first byte says of how many.
+    pub(super) fn of(seen: &[u8]) -> Self {
+        let suite = seen.first().and_then(|byte| Suite::from_byte(*byte));
+        Self { got: seen.len(), of: suite.map_or(0, Suite::message_1) }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} bytes", self.got, self.of)
+    }
+}
+
 /// Why a sender has no session with its receiver.
 #[derive(Debug, Error)]
 pub(crate) enum NoSession {
@@ -49,8 +73,8 @@ pub(crate) enum NoSession {
     Connect(ConnectError),
     #[error("the receiver did not answer the handshake in {0:?}")]
     TimedOut(Duration),
-    #[error("the receiver closed the connection in the handshake after {0} of {MESSAGE_2} bytes")]
-    Closed(usize),
+    #[error("the receiver closed the connection in the handshake after {got} of {of} bytes")]
+    Closed { got: usize, of: usize },
     #[error("the connection failed in the handshake: {0}")]
     Failed(io::Error),
     #[error("the answer is not our protocol, looks like {0}")]
@@ -67,17 +91,22 @@ impl PreAuthError {
         match self {
             Self::Probe => "probe",
             Self::NotOurs(_) | Self::Handshake(HandshakeError::NotOurs) => "not-our-protocol",
-            Self::Handshake(HandshakeError::SuiteRefused(_)) => "cipher-refused",
+            Self::Handshake(HandshakeError::KexRefused(_)) => "kex-refused",
+            Self::Handshake(HandshakeError::CipherRefused(_)) => "cipher-refused",
             Self::Handshake(HandshakeError::WrongKey) => "wrong-key",
             Self::Handshake(HandshakeError::DegenerateKey) => "degenerate-key",
+            Self::Handshake(HandshakeError::InvalidKemKey) => "invalid-kem-key",
+            Self::Handshake(HandshakeError::Length) => "wrong-length",
             Self::Handshake(HandshakeError::Randomness) => "no-randomness",
             Self::Replayed => "replay",
+            Self::TooManyUnproved => "too-many-unproved",
             Self::Silent(_) => "silent",
-            Self::Stalled { .. } => "stalled",
+            Self::Stalled(..) => "stalled",
             Self::Cut(_) => "cut-short",
             Self::Failed(_) => "connection-failed",
             Self::Unproved(_) => "unproved",
             Self::GaveUp => "gave-up",
+            Self::Record(OpenError::NotUnderstood) => "not-understood",
             Self::Record(_) => "wrong-first-record",
             Self::Evicted => "evicted",
             Self::ShuttingDown => "unproved-shutting-down",
@@ -103,13 +132,22 @@ impl PreAuthError {
             Self::Handshake(HandshakeError::WrongKey) => {
                 Some("compare 'spiped keyid FILE' on both ends, they differ")
             }
-            Self::Handshake(HandshakeError::SuiteRefused(_)) => {
-                Some("--cipher here accepts only the other suite")
+            Self::Handshake(HandshakeError::KexRefused(_)) => {
+                Some("--kex here accepts only the other one; set it at the sender too")
+            }
+            Self::Handshake(HandshakeError::CipherRefused(_)) => {
+                Some("--cipher here accepts only the other one; set it at the sender too")
+            }
+            Self::Record(OpenError::NotUnderstood) => {
+                Some("the sender runs a later version, and was told that this one does not follow")
             }
             Self::Silent(_) => {
                 Some("a health check, or a client that waits for the server to speak first")
             }
-            Self::Stalled { .. } | Self::Cut(_) | Self::Failed(_) => {
+            Self::Stalled(..)
+            | Self::Cut(_)
+            | Self::Failed(_)
+            | Self::Handshake(HandshakeError::Length) => {
                 Some("the sender was stopped, or this is not a sender ('spiped -e')")
             }
             Self::Handshake(HandshakeError::Randomness) => {
@@ -118,10 +156,13 @@ impl PreAuthError {
             Self::Unproved(_)
             | Self::GaveUp
             | Self::Record(_)
-            | Self::Handshake(HandshakeError::DegenerateKey) => {
+            | Self::Handshake(HandshakeError::DegenerateKey | HandshakeError::InvalidKemKey) => {
                 Some("a sender that was stopped, or a stranger who replays a recorded handshake")
             }
             Self::Replayed => Some("a stranger replays a recorded handshake, and gets no answer"),
+            Self::TooManyUnproved => {
+                Some("a stranger there replays recorded handshakes; senders there wait meanwhile")
+            }
             Self::NoSlot => {
                 Some("a flood from that address, or more senders behind it than slots for it")
             }
@@ -144,11 +185,11 @@ impl NoSession {
                 ConnectError::NoRoom(_) => "receiver-no-room",
             },
             Self::TimedOut(_) => "handshake-timeout",
-            Self::Closed(0) => "handshake-refused",
+            Self::Closed { got: 0, .. } => "handshake-refused",
             Self::Failed(_) => "handshake-failed",
             Self::NotAReceiver(_) => "not-a-receiver",
             // No receiver closes in the midst of its answer.
-            Self::Closed(_) | Self::WrongAnswer(_) => "wrong-answer",
+            Self::Closed { .. } | Self::WrongAnswer(_) => "wrong-answer",
             Self::Loop => "loop",
         }
     }
@@ -163,10 +204,12 @@ impl NoSession {
             Self::TimedOut(_) => {
                 "does 'spiped -d' listen there, and not the server itself or another 'spiped -e'?"
             }
-            Self::Closed(0) => {
-                "usually the keys differ: compare 'spiped keyid FILE' on both ends; or --cipher there refuses this one"
+            Self::Closed { got: 0, .. } => {
+                "usually the keys differ: compare 'spiped keyid FILE' on both ends; or --kex or --cipher there refuses this one"
             }
-            Self::Closed(_) => "-t must name a receiver ('spiped -d'); or the connection was cut",
+            Self::Closed { .. } => {
+                "-t must name a receiver ('spiped -d'); or the connection was cut"
+            }
             Self::Failed(_) => {
                 "usually the keys differ: compare 'spiped keyid FILE' on both ends, then read the receiver's log"
             }

@@ -12,17 +12,32 @@ use super::context::Context;
 use super::observer::OpenConnection;
 use crate::config::as_given;
 use crate::daemon::net::peer::Peer;
-use crate::protocol::{KeyId, Suite};
+use crate::protocol::{Client, ConnectionId, KeyId, Session, Suite};
 
 /// Fields of the log line that become known while the connection is made.
 #[derive(Default)]
 pub(super) struct ConnectionStats {
     pub(super) key_id: Option<KeyId>,
-    pub(super) suite: Option<Suite>,
+    pub(super) session: Option<Agreed>,
+    /// Who the sender says that its client is.
+    pub(super) client: Option<Box<Client>>,
     /// The last address of the target's name that was tried.
     pub(super) address: Option<SocketAddr>,
     /// Once the relay has begun.
     pub(super) open: Option<OpenConnection>,
+}
+
+/// What both ends have agreed on.
+#[derive(Clone, Copy)]
+pub(super) struct Agreed {
+    suite: Suite,
+    id: ConnectionId,
+}
+
+impl Agreed {
+    pub(super) const fn of(session: &Session) -> Self {
+        Self { suite: session.suite, id: session.connection_id }
+    }
 }
 
 /// Resets a connection that is not admitted, and logs it.
@@ -44,8 +59,12 @@ pub(super) fn log(
     let (sent, received) = context.observer.connection_closed(id, peer, reason);
     let Some(suppressed) = context.log_limits.allow(reason) else { return };
     let suppressed = (suppressed > 0).then_some(suppressed);
-    let ConnectionStats { key_id, suite, address, .. } = stats;
-    let (key_id, suite, address) = (key_id.map(display), suite.map(display), address.map(display));
+    let ConnectionStats { key_id, session, client, address, .. } = stats;
+    let conn = session.map(|agreed| display(agreed.id));
+    let kex = session.map(|agreed| display(agreed.suite.kex));
+    let cipher = session.map(|agreed| display(agreed.suite.cipher));
+    let (key_id, client) = (key_id.map(display), client.as_deref().map(display));
+    let address = address.map(display);
     let target = &context.config.tunnel.target;
     let hint = reason.hint().map(as_given);
     let hint = hint.as_deref();
@@ -56,8 +75,8 @@ pub(super) fn log(
     macro_rules! line {
         ($level:ident) => {
             $level!(
-                hint, reason = %reason.name(), id, %peer, %target, address, key_id, suite, sent,
-                received, took, suppressed, "{message}"
+                hint, reason = %reason.name(), id, conn, %peer, client, %target, address, key_id,
+                kex, cipher, sent, received, took, suppressed, "{message}"
             )
         };
     }

@@ -52,7 +52,7 @@ const fn most(reason: &CloseReason) -> u32 {
         | CloseReason::NoSession(NoSession::Loop) => BY_ANYONE,
         CloseReason::NoSession(
             NoSession::TimedOut(_)
-            | NoSession::Closed(_)
+            | NoSession::Closed { .. }
             | NoSession::Failed(_)
             | NoSession::NotAReceiver(_)
             | NoSession::WrongAnswer(_),

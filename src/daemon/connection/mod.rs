@@ -35,13 +35,15 @@ use self::log::{ConnectionStats, log};
 use self::permit::ConnectionPermit;
 use self::receiver::receive;
 use self::sender::send;
+use crate::config::{Config, Role, TellClient};
 use crate::daemon::limits::pre_auth::PreAuthSlot;
 use crate::daemon::net::loops::is_own;
 use crate::daemon::net::peer::Peer;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::daemon::net::stream::Stream;
-use crate::daemon::relay::Relay;
 use crate::daemon::relay::error::RelayError;
+use crate::daemon::relay::{FirstRecord, Relay};
+use crate::protocol::Extensions;
 
 pub(crate) use self::log_limits::LogLimits;
 pub(crate) use self::observer::{Observer, Totals};
@@ -70,7 +72,10 @@ pub(crate) fn run(
         let reason = match begun {
             Err(reason) => reason,
             Ok(mut relay) => {
-                let result = relay.sockets.run(context.config.role, &context.shutdown).await;
+                let result = match relay.sockets.queue(first_record(&context.config, &peer)) {
+                    Ok(()) => relay.sockets.run(context.config.role, &context.shutdown).await,
+                    Err(error) => Err(error),
+                };
                 // Boxed, so that the open connection's future does not reserve space for it.
                 match Box::pin(relay.sockets.close(result)).await {
                     Ok(()) => CloseReason::Finished,
@@ -79,6 +84,17 @@ pub(crate) fn run(
             }
         };
         log(&context, (id, &peer), (&reason, &stats), at.elapsed());
+    }
+}
+
+/// What the relay begins with; a sender can tell who its client is.
+fn first_record(config: &Config, peer: &Peer) -> FirstRecord {
+    match (config.role, config.connections.tell_client) {
+        (Role::Decrypt, _) => FirstRecord::Opened,
+        (Role::Encrypt, TellClient::No) => FirstRecord::Open(Extensions::default()),
+        (Role::Encrypt, TellClient::Yes) => {
+            FirstRecord::Open(Extensions { client: Some(peer.as_client()) })
+        }
     }
 }
 

@@ -107,11 +107,13 @@ mod tests {
     use crate::config::Keepalive;
     use crate::daemon::net::sides::TunnelStream;
     use crate::daemon::net::stream::Stream;
-    use crate::protocol::{Initiator, Responder, SharedKey, Suite};
+    use crate::protocol::testing::GCM;
+    use crate::protocol::{Accepted, Initiator, KEY_SECRETS, Responder, SharedKey};
 
     fn ready(key: &SharedKey) -> (PooledSession, UnixStream) {
-        let (initiator, message_1) = Initiator::start(Suite::Aes256Gcm, key, &mut SysRng).unwrap();
-        let responder = Responder::accept(&message_1, [key], None, &mut SysRng).unwrap();
+        let (initiator, message_1) = Initiator::start(GCM, key, &mut SysRng).unwrap();
+        let responder =
+            Responder::accept(&message_1, [key], Accepted::default(), &mut SysRng).unwrap();
         let session = initiator.finish(&responder.reply).unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
@@ -123,8 +125,8 @@ mod tests {
     /// Even before the watch has noticed that the other sessions are lost.
     #[tokio::test]
     async fn only_a_good_session_is_taken() {
-        let [key, old] =
-            [1, 2].map(|byte| SharedKey::from_key_file(&[byte; 32], Box::new([0; 32])).unwrap());
+        let [key, old] = [1, 2]
+            .map(|byte| SharedKey::from_key_file(&[byte; 32], Box::new([0; KEY_SECRETS])).unwrap());
         let pool = Prewarmed::default();
         let mut receivers = vec![];
         for (number, key) in (0..).zip([&key, &old, &key, &key]) {

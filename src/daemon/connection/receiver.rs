@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep};
 use super::close_reason::{CloseReason, Unused};
 use super::context::Context;
 use super::guarded::Guarded;
-use super::handshake::{first_record, read_message_1, respond};
+use super::handshake::{Proof, first_record, read_message_1, respond};
 use super::handshake_error::PreAuthError;
-use super::log::ConnectionStats;
+use super::log::{Agreed, ConnectionStats};
 use super::permit::{ConnectionPermit, Established};
 use crate::daemon::limits::pre_auth::PreAuthSlot;
 use crate::daemon::net::deadline::Deadline;
@@ -21,7 +21,7 @@ use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::daemon::relay::Tunnel;
 use crate::daemon::relay::abort::abort;
 use crate::daemon::relay::error::RelayError;
-use crate::protocol::{Record, Responder, Session, SharedKey};
+use crate::protocol::{Extensions, OpenError, Responder, Session, SharedKey};
 
 /// How long handshakes may take that are under way when the drain begins.
 const LAST_HANDSHAKES: Duration = Duration::from_secs(1);
@@ -41,8 +41,12 @@ pub(super) async fn receive(
     stats: &mut ConnectionStats,
 ) -> Result<Established, CloseReason> {
     let mut key = context.keys.watch();
-    let (session, record) = prove(context, &stranger, &mut key, accepted_at, stats).await?;
-    let permit = match ConnectionPermit::get(context) {
+    let (session, proof) = prove(context, &stranger, &mut key, accepted_at, stats).await?;
+    let permit = match proof {
+        Proof::NotUnderstood => Err(PreAuthError::Record(OpenError::NotUnderstood).into()),
+        Proof::Open(_) | Proof::Ready => ConnectionPermit::get(context),
+    };
+    let permit = match permit {
         Ok(permit) => permit,
         Err(reason) => {
             // The peer keeps its slot until it has received the reason.
@@ -57,11 +61,18 @@ pub(super) async fn receive(
     };
     let Guarded { sockets, guard: permit } = stranger.counted_by(permit);
     let mut peer = Guarded { sockets: Tunnel { stream: sockets, session }, guard: permit };
-    if record == Record::Ready
-        && let Err(reason) = wait_for_open(context, &mut peer.sockets, &mut key).await
-    {
-        refuse(peer.sockets, &reason).await;
-        return Err(reason);
+    let opened = match proof {
+        Proof::Open(extensions) => Ok(extensions),
+        Proof::Ready | Proof::NotUnderstood => {
+            wait_for_open(context, &mut peer.sockets, &mut key).await
+        }
+    };
+    match opened {
+        Ok(Extensions { client }) => stats.client = client.map(Box::new),
+        Err(reason) => {
+            refuse(peer.sockets, &reason).await;
+            return Err(reason);
+        }
     }
     let connected = select! {
         biased;
@@ -86,7 +97,7 @@ async fn prove(
     key: &mut KeyWatch,
     accepted_at: Instant,
     stats: &mut ConnectionStats,
-) -> Result<(Session, Record), CloseReason> {
+) -> Result<(Session, Proof), CloseReason> {
     let proved = select! {
         proved = authenticate(context, stranger, key, accepted_at, stats) => proved,
         () = stranger.guard.evicted() => Err(PreAuthError::Evicted),
@@ -103,12 +114,15 @@ async fn wait_for_open(
     context: &Context,
     tunnel: &mut Tunnel,
     key: &mut KeyWatch,
-) -> Result<(), CloseReason> {
+) -> Result<Extensions, CloseReason> {
     select! {
         biased;
         _ = key.changed() => Err(Unused::KeyReplaced.into()),
-        record = first_record(&tunnel.stream, &mut tunnel.session) => match record {
-            Ok(_open) => Ok(()),
+        proof = first_record(&tunnel.stream, &mut tunnel.session) => match proof {
+            Ok(Proof::Open(extensions)) => Ok(extensions),
+            Ok(Proof::NotUnderstood) => Err(RelayError::Record(OpenError::NotUnderstood).into()),
+            // The opener refuses a second one.
+            Ok(Proof::Ready) => Err(RelayError::Record(OpenError::Violation).into()),
             Err(PreAuthError::Record(error)) => Err(RelayError::Record(error).into()),
             Err(_gone) => Err(Unused::Closed.into()),
         },
@@ -145,24 +159,24 @@ async fn authenticate(
     key: &mut KeyWatch,
     accepted_at: Instant,
     stats: &mut ConnectionStats,
-) -> Result<(Session, Record), PreAuthError> {
+) -> Result<(Session, Proof), PreAuthError> {
     slot.mark_reading();
     let deadline = Deadline::after_since(accepted_at, context.config.tunnel.timeout.get());
     let message_1 = read_message_1(tunnel, deadline).await?;
     // Only now: a key that was replaced while the message came must not be used.
     let key = Arc::clone(&key.borrow_and_update());
-    let only = context.config.tunnel.cipher.0;
+    let accepted = context.config.tunnel.accepted();
     let Responder { reply, key_id, mut session } =
-        respond(&message_1, from_ref(&*key), only, &context.replays)?;
-    slot.mark_unproved();
+        respond(&message_1, from_ref(&*key), accepted, &context.replays, slot)?;
     stats.key_id = Some(key_id);
-    stats.suite = Some(session.suite);
+    stats.session = Some(Agreed::of(&session));
     let proof = async {
         tunnel.write_all(&reply).await.map_err(PreAuthError::Failed)?;
         first_record(tunnel, &mut session).await
     };
-    let record = deadline.bound(proof).await.ok_or(PreAuthError::Unproved(deadline.limit))??;
-    Ok((session, record))
+    let proof = deadline.bound(proof).await.ok_or(PreAuthError::Unproved(deadline.limit))??;
+    slot.mark_proved();
+    Ok((session, proof))
 }
 
 /// Sends ABORT to a peer that has proved the key, and closes the tunnel.

@@ -10,14 +10,14 @@ use super::context::Context;
 use super::guarded::Guarded;
 use super::handshake::initiate;
 use super::handshake_error::NoSession;
-use super::log::ConnectionStats;
+use super::log::{Agreed, ConnectionStats};
 use super::permit::{ConnectionPermit, Established};
 use crate::config::TunnelConfig;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::daemon::net::target::Target;
 use crate::daemon::relay::Tunnel;
 use crate::daemon::relay::error::RelayError;
-use crate::protocol::{SharedKey, Suite};
+use crate::protocol::{Cipher, Kex, SharedKey, Suite};
 
 /// From an accepted client to a connection that is ready to be relayed.
 pub(super) async fn send(
@@ -56,7 +56,7 @@ async fn connect_to_receiver(
             _ = in_force.changed() => {}
             tunnel = connected => {
                 let tunnel = tunnel?;
-                stats.suite = Some(tunnel.session.suite);
+                stats.session = Some(Agreed::of(&tunnel.session));
                 return Ok(tunnel);
             }
         }
@@ -83,7 +83,9 @@ pub(crate) async fn connect(
     tried: &mut Option<SocketAddr>,
 ) -> Result<Tunnel, NoSession> {
     let stream = TunnelStream(target.connect(tried).await.map_err(NoSession::Connect)?);
-    let suite = config.cipher.0.unwrap_or_else(fastest_suite);
+    let kex = config.kex.0.unwrap_or(Kex::X25519MlKem768);
+    let cipher = config.cipher.0.unwrap_or_else(fastest_cipher);
+    let suite = Suite { kex, cipher };
     match initiate(&stream, key, suite, config.timeout.get()).await {
         Ok(session) => Ok(Tunnel { stream, session }),
         Err(_) if stream.is_loop() => Err(NoSession::Loop),
@@ -91,8 +93,8 @@ pub(crate) async fn connect(
     }
 }
 
-/// The fastest suite: AES-256-GCM where the processor has instructions for it.
-fn fastest_suite() -> Suite {
+/// The fastest cipher: AES-256-GCM where the processor has instructions for it.
+fn fastest_cipher() -> Cipher {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     let has_aes = std::arch::is_x86_feature_detected!("aes")
         && std::arch::is_x86_feature_detected!("pclmulqdq");
@@ -101,5 +103,5 @@ fn fastest_suite() -> Suite {
         && std::arch::is_aarch64_feature_detected!("pmull");
     #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
     let has_aes = false;
-    if has_aes { Suite::Aes256Gcm } else { Suite::ChaCha20Poly1305 }
+    if has_aes { Cipher::Aes256Gcm } else { Cipher::ChaCha20Poly1305 }
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use socket2::SockAddr;
 
 use crate::config::Address;
+use crate::protocol::Client;
 
 /// The address that an accepted connection comes from.
 #[derive(Clone, Debug)]
@@ -18,6 +19,14 @@ impl Peer {
     /// The peer at an address that accept(2) has returned.
     pub(crate) fn of(address: &SockAddr) -> Self {
         address.as_socket().map_or(Self::Unix, Self::Inet)
+    }
+
+    /// The peer as a receiver is told of it.
+    pub(crate) const fn as_client(&self) -> Client {
+        match self {
+            Self::Inet(address) => Client::Ip(*address),
+            Self::Unix => Client::Unix,
+        }
     }
 }
 

@@ -48,11 +48,15 @@ impl RelayError {
                 AbortReason::LocalPeerReset => "aborted-peer-reset",
                 AbortReason::ShuttingDown => "aborted-shutting-down",
                 AbortReason::KeyReplaced => "aborted-key-replaced",
+                AbortReason::NotUnderstood => "aborted-not-understood",
+                AbortReason::NotAvailable => "aborted-not-available",
+                AbortReason::KeyRevoked => "aborted-key-revoked",
                 AbortReason::Other(_) => "aborted-other",
             },
             Self::Truncated => "truncated",
             Self::Unconfirmed => "unconfirmed",
             Self::Tunnel(_) => "tunnel-failed",
+            Self::Record(OpenError::NotUnderstood) => "not-understood",
             Self::Record(_) => "wrong-record",
             Self::Seal(_) => "records-exhausted",
             Self::Local(_) => "peer-reset",
@@ -82,6 +86,7 @@ impl RelayError {
         match self {
             Self::Aborted(reason) => abort_hint(*reason),
             Self::Truncated | Self::Tunnel(_) => Some(CUT),
+            Self::Record(OpenError::NotUnderstood) => Some("the other end runs a later version"),
             Self::Record(_) => Some("something between the two ends altered the stream"),
             Self::Unconfirmed => Some("the peer beyond the tunnel hangs, or reads very slowly"),
             Self::Local(_) => Some("a client that gave up or a server that restarted does this"),
@@ -94,6 +99,7 @@ impl RelayError {
         match self {
             Self::Local(_) => Some(AbortReason::LocalPeerReset),
             Self::ShuttingDown => Some(AbortReason::ShuttingDown),
+            Self::Record(OpenError::NotUnderstood) => Some(AbortReason::NotUnderstood),
             Self::Aborted(_)
             | Self::Truncated
             | Self::Unconfirmed
@@ -123,6 +129,9 @@ const fn abort_hint(reason: AbortReason) -> Option<&'static str> {
         AbortReason::KeyReplaced => {
             Some("a client that connects again gets a session of the new key")
         }
+        AbortReason::NotUnderstood => Some("the other end runs an earlier version"),
+        AbortReason::NotAvailable => Some("the other end runs another version, or without this"),
+        AbortReason::KeyRevoked => Some("ask who runs the receiver for a new key"),
         AbortReason::LocalPeerReset | AbortReason::ShuttingDown => None,
         AbortReason::Other(_) => Some("the other end runs a later version; its log says more"),
     }

@@ -216,7 +216,7 @@ impl Inbound {
             self.unopened = start + length;
             self.budget.has_opened();
             match record {
-                Record::Opened => {}
+                Record::Opened(_) => {}
                 Record::Data(range) => {
                     self.traffic.add_received(range.len());
                     buffer.push_unwritten(start + range.start..start + range.end);
@@ -225,7 +225,7 @@ impl Inbound {
                 Record::Done if self.unopened == buffer.filled() => return Ok(Batch::Done),
                 Record::Abort(reason) => return Ok(Batch::Abort(reason)),
                 // Something is behind DONE. The opener refuses the other two here.
-                Record::Done | Record::Open | Record::Ready => {
+                Record::Done | Record::Open(_) | Record::Ready => {
                     return Err(OpenError::Violation.into());
                 }
             }

@@ -68,7 +68,7 @@ use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::daemon::net::stream::CHECK;
 use crate::daemon::runtime::shutdown::Shutdown;
-use crate::protocol::{OpenError, Session};
+use crate::protocol::{Extensions, OpenError, Session};
 
 /// How long a sender waits for its receiver to close first.
 const PARTING: Duration = Duration::from_secs(1);
@@ -79,6 +79,15 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(crate) struct Tunnel {
     pub(crate) stream: TunnelStream,
     pub(crate) session: Session,
+}
+
+/// The record that a relay begins with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FirstRecord {
+    /// A sender's.
+    Open(Extensions),
+    /// A receiver's.
+    Opened,
 }
 
 /// An open connection: two sockets, and a session on one of them.
@@ -110,13 +119,19 @@ impl Relay {
         }
     }
 
-    /// Sends OPEN or OPENED, then relays until both directions have ended cleanly and the
-    /// other end has passed on all that it was sent, or until one has failed.
-    pub(crate) async fn run(&mut self, role: Role, shutdown: &Shutdown) -> Result<(), RelayError> {
-        match role {
-            Role::Encrypt => self.outbound.queue_open(open(self.local.as_ref()))?,
-            Role::Decrypt => self.outbound.queue_opened()?,
+    /// Queues the record that [`Self::run`] begins with.
+    pub(crate) fn queue(&mut self, first: FirstRecord) -> Result<(), RelayError> {
+        match first {
+            FirstRecord::Open(extensions) => {
+                self.outbound.queue_open(extensions, open(self.local.as_ref()))
+            }
+            FirstRecord::Opened => self.outbound.queue_opened(),
         }
+    }
+
+    /// Relays until both directions have ended cleanly and the other end has passed on all
+    /// that it was sent, or until one has failed.
+    pub(crate) async fn run(&mut self, role: Role, shutdown: &Shutdown) -> Result<(), RelayError> {
         match self.relay_both(shutdown).await {
             Ok(()) => {
                 self.confirm(shutdown).await?;

@@ -14,7 +14,7 @@ use super::error::RelayError;
 use super::traffic::{Progress, Traffic};
 use super::write::poll_write;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
-use crate::protocol::{OVERHEAD, Padding, Sealer};
+use crate::protocol::{Extensions, OVERHEAD, Padding, Sealer};
 
 /// The direction from the local socket to the tunnel.
 pub(super) struct Outbound {
@@ -68,13 +68,18 @@ impl Outbound {
     }
 
     /// Queues OPEN, the sender's first record, with what the client has already sent.
-    pub(super) fn queue_open(&mut self, local: &LocalStream) -> Result<(), RelayError> {
+    pub(super) fn queue_open(
+        &mut self,
+        extensions: Extensions,
+        local: &LocalStream,
+    ) -> Result<(), RelayError> {
         let buffer = Buffer::lend(Size::Small);
-        let read = self.layout.read(buffer, OVERHEAD, |parts| local.try_read(&mut parts[0]));
+        let length = OVERHEAD + extensions.length();
+        let read = self.layout.read(buffer, length, |parts| local.try_read(&mut parts[0]));
         // Nothing is sealed before the read has succeeded: else ABORT would come with the
         // nonce of a record that never comes before it.
         let read = read.map_err(RelayError::Local)?;
-        let open = self.sealer.seal_open()?;
+        let open = self.sealer.seal_open(extensions)?;
         match read {
             Some(filled) if filled.count() > 0 => self.seal_behind(&open, filled)?,
             // The end of the stream is left to the relay, which reads again.

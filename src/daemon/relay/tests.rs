@@ -25,9 +25,10 @@ use tokio::time::timeout;
 use crate::config::{Address, BusyPoll, Keepalive};
 use crate::daemon::net::stream::{GONE, Stream};
 use crate::daemon::runtime::shutdown::shutdown;
+use crate::protocol::testing::{GCM, OPEN, OPENED};
 use crate::protocol::{
-    AbortReason, Initiator, OVERHEAD, Opener, RECORD_MAX, Record, Responder, Sealer, SharedKey,
-    Suite,
+    AbortReason, Accepted, Extensions, Initiator, KEY_SECRETS, OVERHEAD, Opener, RECORD_MAX,
+    Record, Responder, Sealer, SharedKey,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -60,17 +61,18 @@ fn narrow_pair() -> (Stream, UnixStream) {
 }
 
 fn sessions() -> (Session, Session) {
-    let key = SharedKey::from_key_file(&[1; 32], Box::new([0; 32])).unwrap();
-    let (initiator, message_1) = Initiator::start(Suite::Aes256Gcm, &key, &mut SysRng).unwrap();
-    let responder = Responder::accept(&message_1, &[key], None, &mut SysRng).unwrap();
+    let key = SharedKey::from_key_file(&[1; 32], Box::new([0; KEY_SECRETS])).unwrap();
+    let (initiator, message_1) = Initiator::start(GCM, &key, &mut SysRng).unwrap();
+    let responder =
+        Responder::accept(&message_1, &[key], Accepted::default(), &mut SysRng).unwrap();
     (initiator.finish(&responder.reply).unwrap(), responder.session)
 }
 
 /// The relay of a receiver, and the session of its sender, which has sent OPEN.
 fn relay(local: Stream, tunnel: Stream) -> (Relay, Session) {
     let (mut initiator, mut responder) = sessions();
-    let mut open = initiator.sealer.seal_open().unwrap();
-    assert_eq!(responder.opener.open(&mut open), Ok(Record::Open));
+    let mut open = initiator.sealer.seal_open(Extensions::default()).unwrap();
+    assert_eq!(responder.opener.open(&mut open), Ok(OPEN));
     let traffic = Arc::default();
     let relay = Relay {
         local: Some(LocalStream(local)),
@@ -86,6 +88,7 @@ fn relay(local: Stream, tunnel: Stream) -> (Relay, Session) {
 /// Runs a relay to its end.
 async fn run(mut relay: Relay) -> Result<(), RelayError> {
     let (_trigger, shutdown) = shutdown();
+    relay.queue(FirstRecord::Opened).unwrap();
     let result = timeout(PATIENCE, relay.run(Role::Decrypt, &shutdown)).await;
     relay.close(result.expect("it does not end")).await
 }
@@ -158,7 +161,7 @@ async fn the_last_words_of_a_server_that_is_gone_arrive() {
     let got = thread::spawn(move || read_all(sender));
     assert!(matches!(run(relay).await, Err(RelayError::Local(_))));
     let said = open_all(&mut session.opener, &mut got.join().unwrap());
-    assert_eq!(said, (b"-ERR".to_vec(), vec![Record::Opened, RESET]));
+    assert_eq!(said, (b"-ERR".to_vec(), vec![OPENED, RESET]));
 }
 
 /// Whether END and the ABORT behind it come together, apart or cut in two: the
@@ -206,7 +209,7 @@ async fn a_unix_peer_that_is_gone_does_not_keep_its_connection() {
     assert!(matches!(run(relay).await, Err(RelayError::Local(_))));
     assert!(since.elapsed() >= CHECK * GONE, "{:?}", since.elapsed());
     let said = open_all(&mut session.opener, &mut got.join().unwrap());
-    assert_eq!(said, (b"last".to_vec(), vec![Record::Opened, Record::End, RESET]));
+    assert_eq!(said, (b"last".to_vec(), vec![OPENED, Record::End, RESET]));
 }
 
 #[tokio::test]
@@ -269,7 +272,7 @@ async fn what_a_peer_had_sent_arrives_however_slow_the_tunnel() {
         assert!(matches!(ended, Err(RelayError::Local(_))), "{ended:?}");
         let said = open_all(&mut session.opener, &mut got.join().unwrap());
         assert_eq!(said.0.len(), stream.len());
-        assert_eq!(said.1, [Record::Opened, Record::End, RESET], "{ended:?}");
+        assert_eq!(said.1, [OPENED, Record::End, RESET], "{ended:?}");
     }
 }
 
@@ -294,7 +297,7 @@ async fn a_mistake_of_ours_resets_both_sides_before_it_is_bytes() {
         assert!([7].starts_with(&reset(&mut client)), "{name}");
         let mut opened = reset(&mut other);
         if !opened.is_empty() {
-            assert_eq!(session.opener.open(&mut opened), Ok(Record::Opened), "{name}");
+            assert_eq!(session.opener.open(&mut opened), Ok(OPENED), "{name}");
         }
     }
 }
@@ -339,7 +342,10 @@ async fn a_client_that_is_reset_before_open_is_told_as_such() {
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
     drop(client);
     let (_trigger, shutdown) = shutdown();
-    let result = timeout(PATIENCE, relay.run(Role::Encrypt, &shutdown)).await.unwrap();
+    let result = match relay.queue(FirstRecord::Open(Extensions::default())) {
+        Ok(()) => timeout(PATIENCE, relay.run(Role::Encrypt, &shutdown)).await.unwrap(),
+        Err(error) => Err(error),
+    };
     assert!(matches!(result, Err(RelayError::Local(_))), "{result:?}");
     let told = thread::spawn(move || read_all(&mut other));
     assert!(relay.close(result).await.is_err());

@@ -3,16 +3,16 @@
 use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 use super::tag::{AuthenticationFailed, TAG};
-use crate::protocol::suite::Suite;
+use crate::protocol::suite::Cipher;
 
 /// The key schedule, which AWS-LC wipes when it frees it.
 pub(super) struct Key(LessSafeKey);
 
 impl Key {
-    pub(super) fn new(suite: Suite, key: &[u8; 32]) -> Self {
-        let algorithm = match suite {
-            Suite::ChaCha20Poly1305 => &CHACHA20_POLY1305,
-            Suite::Aes256Gcm => &AES_256_GCM,
+    pub(super) fn new(cipher: Cipher, key: &[u8; 32]) -> Self {
+        let algorithm = match cipher {
+            Cipher::ChaCha20Poly1305 => &CHACHA20_POLY1305,
+            Cipher::Aes256Gcm => &AES_256_GCM,
         };
         match UnboundKey::new(algorithm, key) {
             Ok(key) => Self(LessSafeKey::new(key)),

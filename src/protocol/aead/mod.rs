@@ -5,13 +5,15 @@
 
 use zeroize::Zeroizing;
 
-use super::suite::Suite;
+use super::suite::Cipher;
 
 #[cfg(feature = "aws-lc")]
 mod aws_lc;
 #[cfg(any(all(feature = "rust-crypto", not(feature = "aws-lc")), test))]
 mod rust_crypto;
 mod tag;
+#[cfg(test)]
+mod wycheproof;
 
 #[cfg(feature = "aws-lc")]
 use aws_lc::Key;
@@ -23,20 +25,20 @@ pub(super) use tag::{AuthenticationFailed, TAG};
 /// Noise reserves the last nonce for `Rekey()` (section 4.2).
 const REKEY_NONCE: u64 = u64::MAX;
 
-/// A cipher with its key, which is wiped when dropped.
-pub(super) struct Cipher {
-    suite: Suite,
+/// A key of a cipher, wiped when dropped.
+pub(super) struct CipherKey {
+    cipher: Cipher,
     key: Key,
 }
 
-impl Cipher {
-    pub(super) fn new(suite: Suite, key: &[u8; 32]) -> Self {
-        Self { suite, key: Key::new(suite, key) }
+impl CipherKey {
+    pub(super) fn new(cipher: Cipher, key: &[u8; 32]) -> Self {
+        Self { cipher, key: Key::new(cipher, key) }
     }
 
     /// Noise's ENCRYPT(k, n, ad, plaintext), in place. Returns the tag.
     pub(super) fn seal(&self, n: u64, ad: &[u8], in_out: &mut [u8]) -> [u8; TAG] {
-        self.key.seal(nonce(self.suite, n), ad, in_out)
+        self.key.seal(nonce(self.cipher, n), ad, in_out)
     }
 
     /// Noise's DECRYPT(k, n, ad, ciphertext), in place.
@@ -47,24 +49,24 @@ impl Cipher {
         in_out: &mut [u8],
         tag: &[u8; TAG],
     ) -> Result<(), AuthenticationFailed> {
-        self.key.open(nonce(self.suite, n), ad, in_out, tag)
+        self.key.open(nonce(self.cipher, n), ad, in_out, tag)
     }
 
     /// Noise's REKEY(k): the first 32 bytes of ENCRYPT(k, 2^64-1, "", 32 zeros).
     pub(super) fn rekey(&mut self) {
         let mut next = Zeroizing::new([0; 32]);
         let _tag_is_not_used = self.seal(REKEY_NONCE, &[], next.as_mut_slice());
-        *self = Self::new(self.suite, &next);
+        *self = Self::new(self.cipher, &next);
     }
 }
 
 /// 4 zero bytes, then n: little endian for ChaChaPoly, big endian for AESGCM.
-fn nonce(suite: Suite, n: u64) -> [u8; 12] {
+fn nonce(cipher: Cipher, n: u64) -> [u8; 12] {
     let mut nonce = [0; 12];
     let (_zeros, counter) = nonce.split_at_mut(4);
-    counter.copy_from_slice(&match suite {
-        Suite::ChaCha20Poly1305 => n.to_le_bytes(),
-        Suite::Aes256Gcm => n.to_be_bytes(),
+    counter.copy_from_slice(&match cipher {
+        Cipher::ChaCha20Poly1305 => n.to_le_bytes(),
+        Cipher::Aes256Gcm => n.to_be_bytes(),
     });
     nonce
 }
@@ -76,22 +78,22 @@ mod tests {
     /// The two implementations make equal bytes, and accept each other's.
     #[test]
     fn aws_lc_and_rust_crypto_agree() {
-        for suite in Suite::ALL {
+        for cipher in Cipher::ALL {
             for (n, length) in [(0, 0), (1, 1), (u64::MAX, 32), (1 << 40, 65_519)] {
                 let plain: Vec<u8> = (0..length).map(|i| u8::try_from(i % 251).unwrap()).collect();
-                let ours = Key::new(suite, &[7; 32]);
-                let theirs = rust_crypto::Key::new(suite, &[7; 32]);
+                let ours = Key::new(cipher, &[7; 32]);
+                let theirs = rust_crypto::Key::new(cipher, &[7; 32]);
 
                 let (mut a, mut b) = (plain.clone(), plain.clone());
-                let tag_a = ours.seal(nonce(suite, n), b"ad", &mut a);
-                let tag_b = theirs.seal(nonce(suite, n), b"ad", &mut b);
-                assert_eq!((&a, tag_a), (&b, tag_b), "{suite}, nonce {n}, {length} bytes");
+                let tag_a = ours.seal(nonce(cipher, n), b"ad", &mut a);
+                let tag_b = theirs.seal(nonce(cipher, n), b"ad", &mut b);
+                assert_eq!((&a, tag_a), (&b, tag_b), "{cipher}, nonce {n}, {length} bytes");
 
-                ours.open(nonce(suite, n), b"ad", &mut b, &tag_b).unwrap();
-                theirs.open(nonce(suite, n), b"ad", &mut a, &tag_a).unwrap();
+                ours.open(nonce(cipher, n), b"ad", &mut b, &tag_b).unwrap();
+                theirs.open(nonce(cipher, n), b"ad", &mut a, &tag_a).unwrap();
                 assert_eq!((&a, &b), (&plain, &plain));
-                assert!(ours.open(nonce(suite, n), b"ae", &mut a, &tag_a).is_err());
-                assert!(theirs.open(nonce(suite, n), b"ae", &mut b, &tag_a).is_err());
+                assert!(ours.open(nonce(cipher, n), b"ae", &mut a, &tag_a).is_err());
+                assert!(theirs.open(nonce(cipher, n), b"ae", &mut b, &tag_a).is_err());
             }
         }
     }

@@ -5,7 +5,7 @@ use aes_gcm::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::ChaCha20Poly1305;
 
 use super::tag::{AuthenticationFailed, TAG};
-use crate::protocol::suite::Suite;
+use crate::protocol::suite::Cipher;
 
 /// The key schedule, wiped when dropped. Boxed, since it is about a kilobyte.
 pub(super) enum Key {
@@ -14,12 +14,12 @@ pub(super) enum Key {
 }
 
 impl Key {
-    pub(super) fn new(suite: Suite, key: &[u8; 32]) -> Self {
-        match suite {
-            Suite::ChaCha20Poly1305 => {
+    pub(super) fn new(cipher: Cipher, key: &[u8; 32]) -> Self {
+        match cipher {
+            Cipher::ChaCha20Poly1305 => {
                 Self::ChaCha20Poly1305(Box::new(ChaCha20Poly1305::new(key.into())))
             }
-            Suite::Aes256Gcm => Self::Aes256Gcm(Box::new(Aes256Gcm::new(key.into()))),
+            Cipher::Aes256Gcm => Self::Aes256Gcm(Box::new(Aes256Gcm::new(key.into()))),
         }
     }
 

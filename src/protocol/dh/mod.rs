@@ -7,6 +7,8 @@
 mod aws_lc;
 #[cfg(any(all(feature = "rust-crypto", not(feature = "aws-lc")), test))]
 mod dalek;
+#[cfg(test)]
+mod wycheproof;
 
 #[cfg(feature = "aws-lc")]
 pub(super) use aws_lc::PrivateKey;

@@ -1,7 +1,7 @@
 //! Against `snow`, an independent implementation of Noise, in both roles.
 
 use super::*;
-use snow::{HandshakeState, TransportState};
+use snow::TransportState;
 
 /// The role of spiped's end; snow has the other.
 #[derive(Clone, Copy, PartialEq)]
@@ -10,39 +10,49 @@ enum Ours {
     Responds,
 }
 
-fn snow_handshake(suite: Suite, role: Ours) -> HandshakeState {
-    let key = key(1);
-    let prologue = [b"spiped-2".as_slice(), &[suite.byte()]].concat();
-    let builder = snow::Builder::new(suite.noise_name().parse().unwrap())
-        .prologue(&prologue)
+/// Snow's end of a handshake whose message 1 has this hint.
+fn snow_builder<'k>(suite: Suite, key: &'k SharedKey, prologue: &'k [u8]) -> snow::Builder<'k> {
+    snow::Builder::new(suite.noise_name().parse().unwrap())
+        .prologue(prologue)
         .unwrap()
         .psk(0, key.psk())
-        .unwrap();
-    match role {
-        Ours::Initiates => builder.build_responder().unwrap(),
-        Ours::Responds => builder.build_initiator().unwrap(),
-    }
+        .unwrap()
+}
+
+fn prologue(suite: Suite, hint: &[u8]) -> Vec<u8> {
+    [b"spiped-2".as_slice(), &[suite.byte()], hint].concat()
 }
 
 /// The sessions of both ends, spiped's in the given role.
 fn with_snow(suite: Suite, role: Ours, interval: u64) -> (Session, TransportState) {
-    let mut snow = snow_handshake(suite, role);
+    let key = key(1);
     let mut buffer = [0; 100];
     if role == Ours::Initiates {
-        let (initiator, message_1) = Initiator::start(suite, &key(1), &mut SysRng).unwrap();
+        let (initiator, message_1) = Initiator::start(suite, &key, &mut SysRng).unwrap();
         assert_eq!(message_1[0], suite.byte());
-        assert_eq!(snow.read_message(&message_1[1..], &mut buffer).unwrap(), 0);
-        let mut reply = [0; MESSAGE_2];
-        assert_eq!(snow.write_message(&[], &mut reply).unwrap(), MESSAGE_2);
+        let (hint, message) = message_1[1..].split_at(8);
+        let prologue = prologue(suite, hint);
+        let mut snow = snow_builder(suite, &key, &prologue).build_responder().unwrap();
+        assert_eq!(snow.read_message(message, &mut buffer).unwrap(), 0);
+        let mut reply = vec![0; suite.message_2()];
+        assert_eq!(snow.write_message(&[], &mut reply).unwrap(), reply.len());
         let session = initiator.finish_rekeying_every(interval, &reply).unwrap();
         (session, snow.into_transport_mode().unwrap())
     } else {
-        let mut message_1 = [suite.byte(); MESSAGE_1];
-        assert_eq!(snow.write_message(&[], &mut message_1[1..]).unwrap(), MESSAGE_1 - 1);
-        let wrong_key_first = [&key(2), &key(1)];
-        let greeting = Greeting::read(&message_1, wrong_key_first, None).unwrap();
+        // Snow makes its key in the midst of the message, and the hint stands before.
+        let e = x25519_dalek::StaticSecret::from([5; 32]);
+        let hint = key.hint(suite, x25519_dalek::PublicKey::from(&e).as_bytes());
+        let prologue = prologue(suite, &hint);
+        let builder = snow_builder(suite, &key, &prologue);
+        let e = e.to_bytes();
+        let mut snow = builder.fixed_ephemeral_key_for_testing_only(&e).build_initiator().unwrap();
+        let mut message = vec![0; suite.message_1() - 9];
+        assert_eq!(snow.write_message(&[], &mut message).unwrap(), message.len());
+        let message_1 = [&[suite.byte()], &hint[..], &message].concat();
+        let wrong_key_first = [&self::key(2), &key];
+        let greeting = Greeting::read(&message_1, wrong_key_first, Accepted::default()).unwrap();
         let responder = greeting.answer_rekeying_every(interval, &mut SysRng).unwrap();
-        assert_eq!(responder.key_id, key(1).id());
+        assert_eq!(responder.key_id, key.id());
         assert_eq!(snow.read_message(&responder.reply, &mut buffer).unwrap(), 0);
         (responder.session, snow.into_transport_mode().unwrap())
     }
@@ -79,13 +89,13 @@ fn snow_open(snow: &mut TransportState, interval: u64, record: &[u8]) -> Vec<u8>
 fn talk(suite: Suite, role: Ours, interval: u64, count: usize) {
     let (mut ours, mut snow) = with_snow(suite, role, interval);
     if role == Ours::Initiates {
-        let record = ours.sealer.seal_open().unwrap();
+        let record = ours.sealer.seal_open(Extensions::default()).unwrap();
         assert_eq!(snow_open(&mut snow, interval, &record), [1]);
         let mut record = snow_seal(&mut snow, interval, 2, &[]);
-        assert_eq!(ours.opener.open(&mut record), Ok(Record::Opened));
+        assert_eq!(ours.opener.open(&mut record), Ok(OPENED));
     } else {
         let mut record = snow_seal(&mut snow, interval, 1, &[]);
-        assert_eq!(ours.opener.open(&mut record), Ok(Record::Open));
+        assert_eq!(ours.opener.open(&mut record), Ok(OPEN));
         let record = ours.sealer.seal_opened().unwrap();
         assert_eq!(snow_open(&mut snow, interval, &record), [2]);
     }
@@ -108,7 +118,7 @@ fn talk(suite: Suite, role: Ours, interval: u64, count: usize) {
 
 #[test]
 fn a_thousand_records_with_rekeys_against_snow_in_both_roles() {
-    for suite in Suite::ALL {
+    for suite in Suite::ALL.into_iter().filter(|suite| suite.kex == Kex::X25519) {
         for role in [Ours::Initiates, Ours::Responds] {
             talk(suite, role, 7, 1000);
         }
@@ -119,9 +129,9 @@ fn a_thousand_records_with_rekeys_against_snow_in_both_roles() {
 #[test]
 fn the_real_rekey_interval_against_snow() {
     let interval = 1 << 20;
-    let (mut ours, mut snow) = with_snow(Suite::Aes256Gcm, Ours::Initiates, interval);
+    let (mut ours, mut snow) = with_snow(GCM, Ours::Initiates, interval);
     assert_eq!(interval, transport::REKEY_INTERVAL);
-    let record = ours.sealer.seal_open().unwrap();
+    let record = ours.sealer.seal_open(Extensions::default()).unwrap();
     assert_eq!(snow_open(&mut snow, interval, &record), [1]);
     for i in 1..interval + 3 {
         let record = data(&mut ours.sealer, b"x");
@@ -129,19 +139,11 @@ fn the_real_rekey_interval_against_snow() {
     }
 }
 
-#[test]
-fn a_suite_that_is_not_accepted_is_refused() {
-    let (_, message_1) = Initiator::start(Suite::Aes256Gcm, &key(1), &mut SysRng).unwrap();
-    let only = Some(Suite::ChaCha20Poly1305);
-    let refused = Responder::accept(&message_1, [&key(1)], only, &mut SysRng).err();
-    assert_eq!(refused, Some(HandshakeError::SuiteRefused(Suite::Aes256Gcm)));
-}
-
 /// Computed with Python's hmac and hashlib, from the text of the protocol.
 #[test]
 fn key_derivation_gives_the_documented_bytes() {
     let file: Vec<u8> = (0..32).collect();
-    let key = SharedKey::from_key_file(&file, Box::new([0; 32])).unwrap();
+    let key = SharedKey::from_key_file(&file, Box::new([0; KEY_SECRETS])).unwrap();
     assert_eq!(key.id().to_string(), "2d1c-ac55-32f2-0f3c");
     assert_eq!(hex(key.psk()), "c44c8114ddccafb67a686e96cf5d01b5538e9d60b3795f73296b072683589e8d");
 }

@@ -8,7 +8,7 @@ use super::*;
 #[test]
 fn only_files_between_the_bounds_make_a_key() {
     let made = |length: usize| {
-        SharedKey::from_key_file(&vec![1; length], Box::new([0; 32])).map(|key| key.id())
+        SharedKey::from_key_file(&vec![1; length], Box::new([0; KEY_SECRETS])).map(|key| key.id())
     };
     for short in [0, 1, 31] {
         assert_eq!(made(short), Err(KeyLengthError::TooShort(short)));
@@ -20,18 +20,18 @@ fn only_files_between_the_bounds_make_a_key() {
 }
 
 /// Memory that tells what was in it when it was given back.
-struct Watched([u8; 32], Arc<Mutex<Option<[u8; 32]>>>);
+struct Watched([u8; KEY_SECRETS], Arc<Mutex<Option<[u8; KEY_SECRETS]>>>);
 
 impl Deref for Watched {
-    type Target = [u8; 32];
+    type Target = [u8; KEY_SECRETS];
 
-    fn deref(&self) -> &[u8; 32] {
+    fn deref(&self) -> &[u8; KEY_SECRETS] {
         &self.0
     }
 }
 
 impl DerefMut for Watched {
-    fn deref_mut(&mut self) -> &mut [u8; 32] {
+    fn deref_mut(&mut self) -> &mut [u8; KEY_SECRETS] {
         &mut self.0
     }
 }
@@ -45,11 +45,11 @@ impl Drop for Watched {
 #[test]
 fn a_key_that_is_dropped_is_wiped() {
     let left = Arc::new(Mutex::new(None));
-    let memory = Watched([0; 32], Arc::clone(&left));
+    let memory = Watched([0; KEY_SECRETS], Arc::clone(&left));
     let key = SharedKey::from_key_file(&[1; 32], memory).unwrap();
     assert_ne!(*key.psk(), [0; 32]);
     drop(key);
-    assert_eq!(*left.lock().unwrap(), Some([0; 32]));
+    assert_eq!(*left.lock().unwrap(), Some([0; KEY_SECRETS]));
 }
 
 #[test]

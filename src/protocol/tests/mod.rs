@@ -10,20 +10,26 @@ mod hostile;
 mod interop;
 mod keys;
 mod records;
+mod vectors;
 
 use rand::rngs::SysRng;
 
+use super::testing::{GCM, OPEN, OPENED, keyed_message};
 use super::*;
+
+/// The default of senders.
+const HYBRID: Suite = Suite { kex: Kex::X25519MlKem768, cipher: Cipher::Aes256Gcm };
 
 /// A key of one repeated byte.
 fn key(byte: u8) -> SharedKey {
-    SharedKey::from_key_file(&[byte; 32], Box::new([0; 32])).unwrap()
+    SharedKey::from_key_file(&[byte; 32], Box::new([0; KEY_SECRETS])).unwrap()
 }
 
 /// Two sessions of one handshake: the initiator's and the responder's.
 fn sessions(suite: Suite) -> (Session, Session) {
     let (initiator, message_1) = Initiator::start(suite, &key(1), &mut SysRng).unwrap();
-    let responder = Responder::accept(&message_1, [&key(1)], None, &mut SysRng).unwrap();
+    let responder =
+        Responder::accept(&message_1, [&key(1)], Accepted::default(), &mut SysRng).unwrap();
     let session = initiator.finish(&responder.reply).unwrap();
     (session, responder.session)
 }
@@ -31,10 +37,10 @@ fn sessions(suite: Suite) -> (Session, Session) {
 /// Two sessions that stream: OPEN and OPENED are done.
 fn streaming(suite: Suite) -> (Session, Session) {
     let (mut a, mut b) = sessions(suite);
-    let mut open = a.sealer.seal_open().unwrap();
-    assert_eq!(b.opener.open(&mut open), Ok(Record::Open));
+    let mut open = a.sealer.seal_open(Extensions::default()).unwrap();
+    assert_eq!(b.opener.open(&mut open), Ok(OPEN));
     let mut opened = b.sealer.seal_opened().unwrap();
-    assert_eq!(a.opener.open(&mut opened), Ok(Record::Opened));
+    assert_eq!(a.opener.open(&mut opened), Ok(OPENED));
     (a, b)
 }
 

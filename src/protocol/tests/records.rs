@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+const CHACHA: Suite = Suite { kex: Kex::X25519, cipher: Cipher::ChaCha20Poly1305 };
+
 /// Opens all whole records at the head of `wire`, and leaves the rest there.
 fn drain(opener: &mut Opener, wire: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<bool, OpenError> {
     while let Some(length) = opener.record_length(wire)? {
@@ -58,7 +60,7 @@ proptest! {
         padding in proptest::option::of(2_usize..16_385),
         gcm in any::<bool>(),
     ) {
-        let suite = if gcm { Suite::Aes256Gcm } else { Suite::ChaCha20Poly1305 };
+        let suite = if gcm { GCM } else { CHACHA };
         let (mut a, mut b) = streaming(suite);
         let seals: Vec<usize> = seals.into_iter().map(|size| {
             if padding.is_some() { size.min(49_000) } else { size.min(RECORD_MAX - OVERHEAD) }
@@ -83,7 +85,7 @@ proptest! {
         at in any::<prop::sample::Index>(),
         flip in proptest::option::of(1_u8..=255),
     ) {
-        let (mut a, mut b) = streaming(Suite::Aes256Gcm);
+        let (mut a, mut b) = streaming(GCM);
         let mut wire = sealed(&mut a.sealer, &bytes, &seals, None);
         let at = at.index(wire.len());
         match flip {
@@ -105,7 +107,7 @@ proptest! {
 
 #[test]
 fn the_largest_record_passes_and_a_larger_one_is_not_made() {
-    let (mut a, mut b) = streaming(Suite::ChaCha20Poly1305);
+    let (mut a, mut b) = streaming(CHACHA);
     let body = vec![7; RECORD_MAX - OVERHEAD];
     let record = data(&mut a.sealer, &body);
     assert_eq!(record.len(), RECORD_MAX);
@@ -117,15 +119,15 @@ fn the_largest_record_passes_and_a_larger_one_is_not_made() {
 
 #[test]
 fn a_session_can_be_made_ready_and_opened_later() {
-    let (mut a, mut b) = sessions(Suite::Aes256Gcm);
+    let (mut a, mut b) = sessions(GCM);
     assert_eq!(b.opener.open(&mut a.sealer.seal_ready().unwrap()), Ok(Record::Ready));
-    assert_eq!(b.opener.open(&mut a.sealer.seal_open().unwrap()), Ok(Record::Open));
+    assert_eq!(b.opener.open(&mut a.sealer.seal_open(Extensions::default()).unwrap()), Ok(OPEN));
 }
 
 #[test]
-fn aborts_carry_their_reason() {
+fn r4_aborts_carry_their_reason() {
     for byte in 0..=255 {
-        let (mut a, mut b) = streaming(Suite::Aes256Gcm);
+        let (mut a, mut b) = streaming(GCM);
         let reason = AbortReason::from_byte(byte);
         assert_eq!(reason.byte(), byte);
         let mut record = a.sealer.seal_abort(reason).unwrap();
@@ -144,6 +146,9 @@ fn reasons_are_told_apart() {
         (5, "reset"),
         (6, "shutting down"),
         (7, "another key"),
+        (8, "not understand"),
+        (9, "not offer"),
+        (10, "revoked"),
         (98, "reason 98"),
         (255, "reason 255"),
     ];
@@ -163,9 +168,17 @@ fn paddings_have_bounds() {
     }
 }
 
-/// As `--cipher` names them.
+/// As `--cipher` and `--kex` name them.
 #[test]
 fn suites_are_told_apart() {
-    assert_eq!(Suite::Aes256Gcm.to_string(), "aes-256-gcm");
-    assert_eq!(Suite::ChaCha20Poly1305.to_string(), "chacha20-poly1305");
+    assert_eq!(Kex::X25519.to_string(), "x25519");
+    assert_eq!(Kex::X25519MlKem768.to_string(), "x25519mlkem768");
+    assert_eq!(HYBRID.to_string(), "x25519mlkem768, aes-256-gcm");
+    for suite in Suite::ALL {
+        assert_eq!(Suite::from_byte(suite.byte()), Some(suite));
+    }
+    let named = (0..=255).filter_map(Suite::from_byte).count();
+    assert_eq!(named, Suite::ALL.len());
+    assert_eq!(Cipher::Aes256Gcm.to_string(), "aes-256-gcm");
+    assert_eq!(Cipher::ChaCha20Poly1305.to_string(), "chacha20-poly1305");
 }

@@ -88,7 +88,7 @@ fn an_audit_gets_the_answers_that_the_manual_shows() {
                     && lines.iter().zip(answer).all(|(line, good)| is_as_expected(line, good));
                 assert!(is_good, "{host}# {command}\n{said}\ninstead of\n{}", answer.join("\n"));
                 ids.extend(command.starts_with("spiped keyid").then(|| said.trim().to_owned()));
-                if command.ends_with("suite=") {
+                if command.ends_with("cipher=") {
                     assert!(said.contains(&format!("key_id={}", ids[0])), "{ids:?}: {said}");
                 }
                 asked += 1;

@@ -7,11 +7,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rand::rngs::SysRng;
-use spiped::protocol::{Initiator, MESSAGE_2, SharedKey, Suite};
+use spiped::protocol::{Extensions, Initiator, KEY_SECRETS, SharedKey};
 
 use super::{is_reset, limited, limited_with, processor_time, raise_own_limit, talk, talkers};
 use crate::support::net::{NOBODY, Resolver, ip, namespaces_can_be};
-use crate::support::{Daemon, Folder, Pipe, SPIPED, Server, need, patient, wait_until};
+use crate::support::{Daemon, Folder, Pipe, SPIPED, SUITE, Server, need, patient, wait_until};
 
 /// How long a starved end is watched.
 const WATCHED: Duration = Duration::from_millis(1500);
@@ -192,7 +192,8 @@ fn refused_key_holders_stay_within_the_descriptors() {
     let mut clients = talkers(&sender, count);
     let full = receiver.descriptors();
 
-    let key = SharedKey::from_key_file(&std::fs::read(&key).unwrap(), Box::new([0; 32])).unwrap();
+    let key = SharedKey::from_key_file(&std::fs::read(&key).unwrap(), Box::new([0; KEY_SECRETS]))
+        .unwrap();
     let mut most = 0;
     let refused: Vec<_> = (0..60)
         .filter_map(|_| {
@@ -218,11 +219,11 @@ fn refused_key_holders_stay_within_the_descriptors() {
 /// peer got no permit.
 fn key_holder(receiver: &Daemon, key: &SharedKey) -> Option<TcpStream> {
     let mut stream = receiver.connect();
-    let (initiator, message_1) = Initiator::start(Suite::Aes256Gcm, key, &mut SysRng).unwrap();
-    let mut message_2 = [0; MESSAGE_2];
+    let (initiator, message_1) = Initiator::start(SUITE, key, &mut SysRng).unwrap();
+    let mut message_2 = vec![0; SUITE.message_2()];
     stream.write_all(&message_1).and_then(|()| stream.read_exact(&mut message_2)).ok()?;
     let mut session = initiator.finish(&message_2).unwrap();
-    stream.write_all(&session.sealer.seal_open().unwrap()).ok()?;
+    stream.write_all(&session.sealer.seal_open(Extensions::default()).unwrap()).ok()?;
     Some(stream)
 }
 

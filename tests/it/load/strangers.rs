@@ -191,8 +191,8 @@ fn stranger(from: Ipv4Addr, to: SocketAddr, number: usize) -> TcpStream {
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
     let mut stream = TcpStream::from(socket);
-    let said = [0, 20, 0, 49][number % 4];
+    let said = [0, 20, 0, 57][number % 4];
     // The connection may have been closed already.
-    let _said = stream.write_all(&[2; 49][..said]);
+    let _said = stream.write_all(&[2; 57][..said]);
     stream
 }

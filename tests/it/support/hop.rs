@@ -3,10 +3,11 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
 use socket2::SockRef;
+use spiped::protocol::Suite;
 
 /// The direction of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,7 @@ impl Hop {
             for (number, client) in listener.incoming().map_while(Result::ok).enumerate() {
                 let Ok(server) = TcpStream::connect(to) else { continue };
                 let tamper = Arc::new(Mutex::new(tamper(number)));
+                let suite = Arc::default();
                 for way in [Way::ToReceiver, Way::ToSender] {
                     let (from, to) = match way {
                         Way::ToReceiver => (&client, &server),
@@ -73,6 +75,7 @@ impl Hop {
                         to: to.try_clone().unwrap(),
                         tamper: Arc::clone(&tamper),
                         recorded: Arc::clone(&record),
+                        suite: Arc::clone(&suite),
                     };
                     thread::spawn(move || one.run());
                 }
@@ -93,6 +96,8 @@ struct OneWay {
     to: TcpStream,
     tamper: Arc<Mutex<Tamper>>,
     recorded: Arc<Mutex<(Vec<u8>, Vec<u8>)>>,
+    /// Which messages there are, known once the first byte has come.
+    suite: Arc<OnceLock<Suite>>,
 }
 
 impl OneWay {
@@ -111,17 +116,21 @@ impl OneWay {
 
     /// The next whole handshake message or record.
     fn read_unit(&mut self, number: usize) -> Option<Vec<u8>> {
-        let mut bytes = match (number, self.way) {
-            (0, Way::ToReceiver) => vec![0; 49],
-            (0, Way::ToSender) => vec![0; 48],
-            _ => vec![0; 2],
-        };
+        let mut bytes = vec![0; if number == 0 { 1 } else { 2 }];
         self.from.read_exact(&mut bytes).ok()?;
-        if number > 0 {
-            let length = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
-            bytes.resize(2 + length, 0);
-            self.from.read_exact(&mut bytes[2..]).ok()?;
-        }
+        let head = bytes.len();
+        let length = match (number, self.way) {
+            (0, Way::ToReceiver) => {
+                let suite = Suite::from_byte(bytes[0])?;
+                self.suite.set(suite).ok()?;
+                suite.message_1()
+            }
+            // Message 1 has come before its answer.
+            (0, Way::ToSender) => self.suite.get()?.message_2(),
+            _ => 2 + usize::from(u16::from_be_bytes([bytes[0], bytes[1]])),
+        };
+        bytes.resize(length, 0);
+        self.from.read_exact(&mut bytes[head..]).ok()?;
         let mut recorded = self.recorded.lock().unwrap();
         match self.way {
             Way::ToReceiver => recorded.0.extend_from_slice(&bytes),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::ops::Index;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread;
@@ -32,6 +32,7 @@ pub fn install(usr: &Path) {
     fs::create_dir_all(usr.join("bin")).unwrap();
     fs::create_dir_all(&units).unwrap();
     fs::copy(SPIPED, usr.join("bin/spiped")).unwrap();
+    symlink("spiped", usr.join("bin/spipe")).unwrap();
     for unit in fs::read_dir(project("systemd")).unwrap() {
         let unit = unit.unwrap();
         fs::copy(unit.path(), units.join(unit.file_name())).unwrap();

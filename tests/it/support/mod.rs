@@ -6,6 +6,7 @@ pub mod hop;
 #[cfg(feature = "aws-lc")]
 pub mod hosts;
 pub mod net;
+pub mod peer;
 pub mod redis;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -17,11 +18,16 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use spiped::protocol::{Cipher, Kex, Suite};
+
 /// How long a test waits for an event before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The program under test.
 pub const SPIPED: &str = env!("CARGO_BIN_EXE_spiped");
+
+/// The suite of senders that a test plays.
+pub const SUITE: Suite = Suite { kex: Kex::X25519MlKem768, cipher: Cipher::Aes256Gcm };
 
 /// A folder of the test's own with a key in it.
 pub struct Folder(tempfile::TempDir);

@@ -11,6 +11,7 @@
 //! once, all from one address if a single sender connects, and must not evict each other.
 //! While no grace period is over, the next peer gets no slot.
 
+mod answers;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+
+use self::answers::UnprovedAnswers;
 
 /// The grace period of a peer that sends nothing; twice as long once its first message
 /// fits a key. Each eviction shortens the grace period of the others, so that however many
@@ -59,6 +62,7 @@ struct PoolState {
     /// The oldest first.
     occupants: BTreeMap<u64, Occupant>,
     sources: HashMap<IpAddr, SourceSlots>,
+    answers: UnprovedAnswers,
     /// Slots of peers whose first message fits a key.
     unproved: usize,
     next_number: u64,
@@ -93,6 +97,8 @@ enum PeerState {
     Reading(Instant),
     /// Its first message fits a key, and its proof is awaited.
     Unproved(Instant),
+    /// It has proved the key, and soon gives its slot back.
+    Proved(Instant),
 }
 
 impl PreAuthPool {
@@ -103,6 +109,7 @@ impl PreAuthPool {
         let pool = PoolState {
             occupants: BTreeMap::new(),
             sources: HashMap::new(),
+            answers: UnprovedAnswers::default(),
             unproved: 0,
             next_number: 0,
             leaving: 0,
@@ -200,7 +207,7 @@ impl PoolState {
                 .map(|(number, _)| *number)
         };
         let is_silent_too_long = |state| matches!(state, PeerState::Reading(since) if now.duration_since(since) >= grace);
-        let is_late = |state| matches!(state, PeerState::Unproved(since) if now.duration_since(since) >= 2 * grace);
+        let is_late = |state| matches!(state, PeerState::Unproved(since) | PeerState::Proved(since) if now.duration_since(since) >= 2 * grace);
         let (count, unproved) = match source.and_then(|ip| self.sources.get(&ip)) {
             Some(source) => (source.count, source.unproved),
             None => (self.occupants.len(), self.unproved),
@@ -216,6 +223,9 @@ impl PoolState {
     fn remove(&mut self, number: u64) -> Option<Occupant> {
         let occupant = self.occupants.remove(&number)?;
         let unproved = usize::from(occupant.state.is_unproved());
+        if let (Some(ip), PeerState::Unproved(_)) = (occupant.source, occupant.state) {
+            self.answers.add(ip, Instant::now());
+        }
         self.unproved -= unproved;
         if let Some(source) = occupant.source.and_then(|ip| self.sources.get_mut(&ip)) {
             source.count -= 1;
@@ -258,9 +268,26 @@ impl PreAuthSlot {
         self.set(PeerState::Reading(Instant::now()));
     }
 
-    /// Marks that the peer's first message fits a key.
+    /// Whether the peer's source address may have an answer: it may not after too many that
+    /// it left unproved (rule H5).
+    pub(crate) fn may_be_answered(&self) -> bool {
+        let pool = self.pool.lock();
+        let source = pool.occupants.get(&self.number).and_then(|occupant| occupant.source);
+        source.is_none_or(|ip| !pool.answers.are_too_many(ip, Instant::now()))
+    }
+
+    /// Marks that the peer is answered, since its first message fits a key.
     pub(crate) fn mark_unproved(&self) {
         self.set(PeerState::Unproved(Instant::now()));
+    }
+
+    /// Marks that the peer has proved the key.
+    pub(crate) fn mark_proved(&self) {
+        let mut pool = self.pool.lock();
+        pool.set(self.number, PeerState::Proved(Instant::now()));
+        if let Some(ip) = pool.occupants.get(&self.number).and_then(|occupant| occupant.source) {
+            pool.answers.forgive(ip);
+        }
     }
 
     fn set(&self, state: PeerState) {

@@ -52,7 +52,7 @@ async fn what_comes_for_a_server_that_has_closed_is_no_success() {
         let ends = thread::spawn(move || {
             if !is_in_one_write {
                 let said = other.hear(&Record::End);
-                assert_eq!(said.1, [Record::Opened, Record::End]);
+                assert_eq!(said.1, [OPENED, Record::End]);
             }
             other.send(&[&stream, &end]);
             other.hear(&RESET).1
@@ -71,7 +71,7 @@ async fn a_tunnel_that_ends_without_done_is_truncated() {
         let ends = thread::spawn(move || {
             let (end, done) = (other.end(), other.done());
             other.send(&[&end]);
-            assert_eq!(other.hear(&Record::Done).1, [Record::Opened, Record::End, Record::Done]);
+            assert_eq!(other.hear(&Record::Done).1, [OPENED, Record::End, Record::Done]);
             other.send(&[&done[..bytes]]);
         });
         let ended = run(relay).await;
@@ -148,7 +148,7 @@ async fn a_peer_that_never_sends_done_is_given_up() {
     assert!(since.elapsed() >= CHECK * STALLED, "{:?}", since.elapsed());
     assert!(gone.join().unwrap() < CHECK * STALLED);
     let said = open_all(&mut other.session.opener, &mut read_all(&mut other.stream));
-    assert_eq!(said, (b"x".to_vec(), vec![Record::Opened, Record::End, Record::Done]));
+    assert_eq!(said, (b"x".to_vec(), vec![OPENED, Record::End, Record::Done]));
 }
 
 /// The process ends: no ABORT may come behind DONE.
@@ -164,10 +164,11 @@ async fn a_shutdown_ends_the_wait_for_done() {
         assert_eq!(read_all(&mut other.stream), b"");
         said
     });
+    relay.queue(FirstRecord::Opened).unwrap();
     let ended = timeout(PATIENCE, relay.run(Role::Decrypt, &shutdown)).await.unwrap();
     let ended = relay.close(ended).await;
     assert!(matches!(ended, Err(RelayError::ShuttingDown)), "{ended:?}");
-    assert_eq!(heard.join().unwrap(), [Record::Opened, Record::End, Record::Done]);
+    assert_eq!(heard.join().unwrap(), [OPENED, Record::End, Record::Done]);
 }
 
 /// A TCP client that has had all and has sent all, and the tunnel takes nothing more.
@@ -256,13 +257,14 @@ async fn both_ends_end_well_in_either_order() {
         let mut sender = relay(near, left, initiator);
         let run_sender = async {
             let (_trigger, shutdown) = shutdown();
+            sender.queue(FirstRecord::Open(Extensions::default())).unwrap();
             let ended = sender.run(Role::Encrypt, &shutdown).await;
             sender.close(ended).await
         };
         let run_receiver = async {
             let mut open = [0; OVERHEAD];
             assert_eq!(right.read_full(&mut open, &mut 0).await.unwrap(), OVERHEAD);
-            assert_eq!(responder.opener.open(&mut open), Ok(Record::Open));
+            assert_eq!(responder.opener.open(&mut open), Ok(OPEN));
             run(relay(far, right, responder)).await
         };
         let peers = thread::spawn(move || {

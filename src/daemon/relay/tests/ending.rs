@@ -16,7 +16,7 @@ async fn an_abort_that_comes_last_is_the_result() {
     });
     let ended = run(relay).await;
     assert!(matches!(ended, Err(RelayError::Aborted(AbortReason::LocalPeerReset))), "{ended:?}");
-    assert_eq!(ends.join().unwrap(), [Record::Opened, Record::End, Record::Done]);
+    assert_eq!(ends.join().unwrap(), [OPENED, Record::End, Record::Done]);
 }
 
 /// A peer that has had all and has said all may go as it likes.
@@ -137,6 +137,7 @@ async fn the_bytes_of_both_streams_are_counted() {
         other.write_all(&session.sealer.seal_done().unwrap()).unwrap();
     });
     let (_trigger, shutdown) = shutdown();
+    relay.queue(FirstRecord::Opened).unwrap();
     timeout(PATIENCE, relay.run(Role::Decrypt, &shutdown)).await.unwrap().unwrap();
     ends.join().unwrap();
     let traffic = relay.inbound.traffic();

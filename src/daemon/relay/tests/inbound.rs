@@ -5,8 +5,8 @@ use super::*;
 /// The inbound direction of a receiver after OPEN, and the sender's sealer.
 fn inbound() -> (Inbound, Sealer) {
     let (mut initiator, mut responder) = sessions();
-    let mut open = initiator.sealer.seal_open().unwrap();
-    assert_eq!(responder.opener.open(&mut open), Ok(Record::Open));
+    let mut open = initiator.sealer.seal_open(Extensions::default()).unwrap();
+    assert_eq!(responder.opener.open(&mut open), Ok(OPEN));
     (Inbound::new(responder.opener, Arc::default()), initiator.sealer)
 }
 

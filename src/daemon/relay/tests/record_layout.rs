@@ -10,8 +10,8 @@ fn what_is_read_comes_out_of_its_records() {
     for multiple in [None, Some(2), Some(1000), Some(Padding::MAX)] {
         let layout = RecordLayout::new(multiple.map(|bytes| Padding::new(bytes).unwrap()));
         let (mut initiator, mut responder) = sessions();
-        let mut open = initiator.sealer.seal_open().unwrap();
-        assert_eq!(responder.opener.open(&mut open), Ok(Record::Open));
+        let mut open = initiator.sealer.seal_open(Extensions::default()).unwrap();
+        assert_eq!(responder.opener.open(&mut open), Ok(OPEN));
         for size in [Size::Small, Size::Large] {
             let (record, all) = (layout.capacity(Size::Small), layout.capacity(size));
             for count in [1, 2, record - 1, record, all.min(record + 1), all - 1, all] {

@@ -39,12 +39,18 @@ fn a_receiver_is_proved_through_its_own_source() {
     let log = host.log("spiped-receive@redis");
     assert!(log.contains("\nclosed reason=finished id="), "{log}");
 
-    // The unit gets the cipher that the processor does not prefer.
-    for cipher in ["aes-256-gcm", "chacha20-poly1305"] {
-        host.sh(&format!("echo SPIPED_CIPHER={cipher} >> /etc/spiped/redis.conf"));
+    // The unit accepts only what the proof would not choose by itself, whichever that is.
+    for line in [
+        "SPIPED_CIPHER=aes-256-gcm",
+        "SPIPED_CIPHER=chacha20-poly1305",
+        "SPIPED_KEX=x25519mlkem768",
+        "SPIPED_KEX=x25519",
+    ] {
+        host.sh(&format!("echo {line} >> /etc/spiped/redis.conf"));
         host.must("systemctl restart spiped-receive@redis");
-        assert!(host.must(RECEIVE).contains(PROVED));
+        assert!(host.must(RECEIVE).contains(PROVED), "{line}");
     }
+    assert!(host.log("spiped-receive@redis").contains(" kex=x25519 "));
 }
 
 /// Each fault is a run of its own, with a pipe of its own.

@@ -1,0 +1,18 @@
+//! The session that a handshake ends in.
+
+use crate::protocol::ids::ConnectionId;
+use crate::protocol::opener::Opener;
+use crate::protocol::sealer::Sealer;
+use crate::protocol::suite::Suite;
+
+/// A session, in which a handshake ends: fresh keys, one for each direction.
+pub struct Session {
+    /// Seals the records of this side.
+    pub sealer: Sealer,
+    /// Opens the records of the other side.
+    pub opener: Opener,
+    /// The suite of both sides.
+    pub suite: Suite,
+    /// The name that both sides have for this session.
+    pub connection_id: ConnectionId,
+}

@@ -1,0 +1,66 @@
+"""Compares this implementation with every value of a file of vectors."""
+
+import json
+
+from keys import Key
+from noise import SUITES, Initiator, Responder
+
+
+class Difference(Exception):
+    """The first value that differs."""
+
+
+def check(path):
+    """Returns the number of values that were compared."""
+    with open(path, encoding="utf-8") as file:
+        vectors = json.load(file)
+    if [vector["suite"] for vector in vectors] != list(SUITES):
+        raise Difference("the vectors are not those of all suites in their order")
+    return sum(check_one(vector) for vector in vectors)
+
+
+def check_one(vector):
+    compared = 0
+
+    def same(name, ours):
+        nonlocal compared
+        expected = vector
+        for step in name.split("."):
+            expected = expected[int(step) if step.isdigit() else step]
+        ours = ours.hex() if isinstance(ours, bytes) else ours
+        if ours != expected:
+            raise Difference(f"suite {suite}, {name}: {ours}, not {expected}")
+        compared += 1
+
+    suite, given = vector["suite"], lambda name: bytes.fromhex(vector[name])
+    key = Key(given("key_file"))
+    same("protocol_name", SUITES[suite])
+    same("psk", key.psk)
+    same("key_id", key.id)
+    same("hint_key", key.hint_key)
+
+    private, every = given("initiator_x25519_private"), vector["rekey_every"]
+    initiator = Initiator(suite, key, private=private, d_z=given("ml_kem_768_d_z"))
+    same("hint", initiator.hint)
+    same("prologue", initiator.prologue)
+    same("message_1", initiator.message_1)
+    # The responder is fed with the file's bytes, the initiator with the responder's.
+    responder = Responder([Key(bytes(32)), key], given("message_1"))
+    private, m = given("responder_x25519_private"), given("ml_kem_768_m")
+    message_2, answered = responder.answer(private=private, m=m, rekey_every=every)
+    same("message_2", message_2)
+    sessions = {"initiator": initiator.finish(message_2, every), "responder": answered}
+    for session in sessions.values():
+        same("handshake_hash", session.handshake_hash)
+        same("connection_id", session.connection_id)
+
+    if len(vector["records"]) <= 2 * every:
+        raise Difference(f"suite {suite}, records: too few for a rekey")
+    for i, record in enumerate(vector["records"]):
+        sender = record["from"]
+        receiver = "responder" if sender == "initiator" else "initiator"
+        plaintext = bytes.fromhex(record["plaintext"])
+        same(f"records.{i}.record", sessions[sender].sending.seal(plaintext))
+        opened = sessions[receiver].receiving.open(bytes.fromhex(record["record"])[2:])
+        same(f"records.{i}.plaintext", opened)
+    return compared
