@@ -34,6 +34,8 @@ mod packages;
 mod peer;
 mod prewarm;
 mod process;
+#[cfg(feature = "aws-lc")]
+mod proof;
 mod readme;
 mod redis;
 mod service;
