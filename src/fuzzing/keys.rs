@@ -33,8 +33,8 @@ fn read(mut input: Input<'_>) {
     let key = file::read(made.path(), Owners::Own);
     match (length, read, key) {
         (KEY_FILE_MIN..=KEY_FILE_MAX, Ok((read, id)), Ok(key)) => {
-            assert_eq!((&*read, id), (&content[..], key.id()));
-            named(&key, content);
+            assert_eq!((&*read, id), (&content[..], key.key.id()));
+            named(&key.key, content);
         }
         (_, Err(KeyFileError::Length { error, .. }), Err(KeyFileError::Length { .. })) => {
             let expected = if length < KEY_FILE_MIN {

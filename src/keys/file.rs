@@ -9,6 +9,7 @@ use nix::libc::O_NONBLOCK;
 use nix::unistd::geteuid;
 
 use super::error::KeyFileError;
+use super::guessable::GuessableKey;
 use super::memory::{KeyMemory, SecretBytes};
 use crate::process::stdio::Stdin;
 use crate::protocol::{KEY_FILE_MAX, KeyId, SharedKey};
@@ -39,6 +40,13 @@ impl Owners {
     }
 }
 
+/// A key that was read from a file.
+pub(crate) struct KeyFile {
+    pub(crate) key: SharedKey,
+    /// The warning, where the key can be guessed.
+    pub(crate) guessable: Option<GuessableKey>,
+}
+
 /// Reads the key at `path`; `-` is standard input.
 ///
 /// # Errors
@@ -46,8 +54,10 @@ impl Owners {
 /// not a regular file, of another owner, or open to others. A group may read a file of
 /// root's: volumes of secrets in Kubernetes, and credentials of systemd, have no other way
 /// to let one user read it.
-pub(crate) fn read(path: &Path, owners: Owners) -> Result<SharedKey, KeyFileError> {
-    derive(path, &content(path, owners)?)
+pub(crate) fn read(path: &Path, owners: Owners) -> Result<KeyFile, KeyFileError> {
+    let content = content(path, owners)?;
+    let key = derive(path, &content)?;
+    Ok(KeyFile { key, guessable: GuessableKey::find(Some(path), &content) })
 }
 
 /// Reads the content of the key file at `path`, if it is a good key, and the id of that

@@ -3,6 +3,7 @@
 
 pub(crate) mod error;
 pub(crate) mod file;
+pub(crate) mod guessable;
 pub(crate) mod memory;
 pub(crate) mod new_key;
 pub(crate) mod terminal;
@@ -15,7 +16,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use self::error::KeyFileError;
-use self::file::Owners;
+use self::file::{KeyFile, Owners};
+use self::guessable::GuessableKey;
 use self::memory::KeyMemory;
 use crate::process::blocking::BlockingThread;
 use crate::protocol::{KeyId, KeyLengthError, SharedKey};
@@ -30,12 +32,14 @@ pub(crate) struct KeyStore {
 }
 
 /// A key that was put in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Replaced {
     /// The id of the key in force now.
     pub(crate) id: KeyId,
     /// The id of the previous key, which may be equal.
     pub(crate) before: KeyId,
+    /// The warning, where the key in force now can be guessed.
+    pub(crate) guessable: Option<GuessableKey>,
 }
 
 /// Why the key was not reloaded.
@@ -53,15 +57,20 @@ pub(crate) enum KeyStays {
 }
 
 impl KeyStore {
-    /// Reads the key at `path`; `-` is standard input.
+    /// Reads the key at `path`; `-` is standard input. Returns the warning, too, where the
+    /// key can be guessed.
     ///
     /// # Errors
     /// When the key is refused, or the thread that reloads it cannot be started.
-    pub(crate) fn load(path: &Path, owners: Owners) -> Result<Self, AnyError> {
-        let key = file::read(path, owners)?;
+    pub(crate) fn load(
+        path: &Path,
+        owners: Owners,
+    ) -> Result<(Self, Option<GuessableKey>), AnyError> {
+        let KeyFile { key, guessable } = file::read(path, owners)?;
         let files =
             BlockingThread::start("files").map_err(SystemError::of("cannot start a thread"))?;
-        Ok(Self { path: path.into(), in_force: watch::Sender::new(Arc::new(key)), files })
+        let in_force = watch::Sender::new(Arc::new(key));
+        Ok((Self { path: path.into(), in_force, files }, guessable))
     }
 
     /// The key in force now.
@@ -97,18 +106,21 @@ impl KeyStore {
         content: &[u8],
     ) -> io::Result<Result<Replaced, KeyLengthError>> {
         let key = SharedKey::from_key_file(content, KeyMemory::new()?);
-        Ok(key.map(|key| self.replace(key)))
+        Ok(key.map(|key| {
+            let guessable = GuessableKey::find(None, content);
+            self.replace(KeyFile { key, guessable })
+        }))
     }
 
     /// Puts a key in force. Watchers are notified only if the key differs.
-    fn replace(&self, key: SharedKey) -> Replaced {
+    fn replace(&self, KeyFile { key, guessable }: KeyFile) -> Replaced {
         let (id, mut before) = (key.id(), key.id());
         self.in_force.send_if_modified(|in_force| {
             before = in_force.id();
             *in_force = Arc::new(key);
             before != id
         });
-        Replaced { id, before }
+        Replaced { id, before, guessable }
     }
 }
 
@@ -121,7 +133,7 @@ mod tests {
     fn store(folder: &tempfile::TempDir, byte: u8) -> KeyStore {
         let path = folder.path().join("key");
         write(&path, byte);
-        KeyStore::load(&path, Owners::Own).unwrap()
+        KeyStore::load(&path, Owners::Own).unwrap().0
     }
 
     fn write(path: &Path, byte: u8) {

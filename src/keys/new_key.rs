@@ -8,6 +8,7 @@ use rand::rngs::SysRng;
 
 use super::error::KeyFileError;
 use super::file::{Owners, content, derive};
+use super::guessable::GuessableKey;
 use super::memory::SecretBytes;
 use super::terminal;
 use crate::process::new_file;
@@ -83,6 +84,11 @@ impl NewKey {
         self.id
     }
 
+    /// The warning about the key file that is to be made, where the key can be guessed.
+    pub(crate) fn guessable(&self, path: &Path) -> Option<GuessableKey> {
+        GuessableKey::find(Some(path), &self.content)
+    }
+
     /// Makes the key file, mode 0600.
     ///
     /// # Errors
@@ -110,11 +116,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("redis.key");
         let id = generate(&path).unwrap();
-        assert_eq!(read(&path, Owners::Own).unwrap().id(), id);
+        assert_eq!(read(&path, Owners::Own).unwrap().key.id(), id);
         let metadata = std::fs::metadata(&path).unwrap();
         assert_eq!((metadata.len(), metadata.mode() & 0o7777), (32, 0o600));
         assert!(matches!(generate(&path), Err(KeyFileError::Exists(_))));
-        assert_eq!(read(&path, Owners::Own).unwrap().id(), id);
+        assert_eq!(read(&path, Owners::Own).unwrap().key.id(), id);
         assert_ne!(generate(&folder.path().join("other.key")).unwrap(), id);
     }
 }

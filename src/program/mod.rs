@@ -28,7 +28,8 @@ use crate::daemon::control::client;
 use crate::daemon::spipe::{self, PipeBroken, SpipeEnd};
 use crate::daemon::{self, Start};
 use crate::keys::KeyStore;
-use crate::keys::file::{self, Owners};
+use crate::keys::file::{self, KeyFile, Owners};
+use crate::keys::guessable::GuessableKey;
 use crate::keys::new_key::generate;
 use crate::process::background::{Announcement, Detached, PidFile, detach};
 use crate::process::inspection::forbid_inspection;
@@ -62,13 +63,10 @@ pub fn main() -> ExitCode {
         Some(Command::Keygen { path }) => end(keygen(&path)),
         Some(Command::Keyid { path, user }) => end(told(keyid(&path, user.as_deref()))),
         Some(Command::UnitCheck { configuration, key }) => {
-            end(told(check::check(&configuration, &key).map_err(Into::into)))
+            let checked = check::check(&configuration, &key).map_err(Into::into);
+            end(told(checked.map(warn_of)))
         }
-        Some(Command::Rekey { socket, key }) => {
-            // In a unit, the daemon has logged the id in the log of the unit.
-            let told = |id| unit_name().map_or_else(|| print(&format_args!("{id}\n")), |_| Ok(()));
-            end(client::rekey(&socket, &key).map_err(Into::into).and_then(told))
-        }
+        Some(Command::Rekey { socket, key }) => end(rekey(&socket, &key)),
         Some(Command::Handover { unit, adopt }) => end(hand_over(&unit, adopt)),
         Some(Command::Setup { what }) => end(set_up(what)),
         Some(Command::Completions { shell, name }) => end(completions(shell, name)),
@@ -112,10 +110,11 @@ fn spipe() -> Result<ExitCode, AnyError> {
         Err(error) => return usage(error).map(|()| ExitCode::SUCCESS),
     };
     for unknown in unknown {
-        // A warning that cannot be written is no reason to fail.
-        let _unwritten = writeln!(io::stderr(), "spipe: {unknown}\nhint: {}", unknown.hint());
+        say(&unknown.to_string(), unknown.hint());
     }
-    let key = file::read(&config.key, Owners::Own).map_err(caused_by("-k"))?;
+    let KeyFile { key, guessable } =
+        file::read(&config.key, Owners::Own).map_err(caused_by("-k"))?;
+    warn_of(guessable);
     Ok(match spipe::spipe(&config, &key)? {
         SpipeEnd::Cleanly => ExitCode::SUCCESS,
         SpipeEnd::BySignal(number) => ExitCode::from(exit::by_signal(number)),
@@ -164,10 +163,13 @@ fn serve(
     let run_as = config.process.run_as.as_ref();
     let user = run_as.map(privileges::user_id).transpose().map_err(caused_by("-u"))?.flatten();
     let owners = user.map_or(Owners::Own, Owners::OwnOr);
-    let keys = KeyStore::load(&config.tunnel.key, owners).map_err(caused_by("-k"))?;
+    let (keys, guessable) = KeyStore::load(&config.tunnel.key, owners).map_err(caused_by("-k"))?;
     let _log = logging::start(config.log).map_err(SystemError::of("cannot start the log"))?;
     for unknown in unknown {
         warn!(hint = unknown.hint(), "{unknown}");
+    }
+    if let Some(guessable) = guessable {
+        warn!(hint = GuessableKey::HINT, key_id = %keys.in_force().id(), "{guessable}");
     }
     let mut pid_file = None;
     let start = Start { user, ..start };
@@ -218,8 +220,19 @@ fn keygen(path: &Path) -> Result<(), AnyError> {
 
 fn keyid(path: &Path, user: Option<&str>) -> Result<(), AnyError> {
     let user = user.map(privileges::user_of_name).transpose()?;
-    let key = file::read(path, user.map_or(Owners::Anybody, Owners::User))?;
+    let KeyFile { key, guessable } = file::read(path, user.map_or(Owners::Anybody, Owners::User))?;
+    warn_of(guessable);
     print(&format_args!("{}\n", key.id()))
+}
+
+fn rekey(socket: &Path, key: &Path) -> Result<(), AnyError> {
+    let (id, guessable) = client::rekey(socket, key)?;
+    // In a unit, the daemon has logged both in the log of the unit.
+    if unit_name().is_some() {
+        return Ok(());
+    }
+    warn_of(guessable);
+    print(&format_args!("{id}\n"))
 }
 
 fn hand_over(unit: &str, adopt: Option<i32>) -> Result<(), AnyError> {
@@ -232,6 +245,7 @@ fn hand_over(unit: &str, adopt: Option<i32>) -> Result<(), AnyError> {
 
 fn set_up(what: SetupCommand) -> Result<(), AnyError> {
     let report = setup::run(&Task::try_from(what)?)?;
+    warn_of(report.guessable);
     print(&report.text)?;
     report.unproved.map_or(Ok(()), |error| Err(error.into()))
 }
@@ -272,15 +286,26 @@ fn end(result: Result<(), AnyError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let name = if is_named_spipe() { "spipe" } else { "spiped" };
-            if stderr_has_room() {
-                // Where standard error is gone, only the exit code tells.
-                let (line, hint) =
-                    (printable(&error.to_string()), printable(&as_given(error.hint())));
-                let _unwritten = writeln!(io::stderr(), "{name}: {line}\nhint: {hint}");
-            }
+            say(&error.to_string(), error.hint());
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Warns of keys that can be guessed.
+fn warn_of(guessable: impl IntoIterator<Item = GuessableKey>) {
+    for guessable in guessable {
+        say(&guessable.to_string(), GuessableKey::HINT);
+    }
+}
+
+/// Writes an error or a warning, and its hint, to standard error. Where standard error is
+/// gone, nothing tells of it but the exit code.
+fn say(line: &str, hint: &str) {
+    if stderr_has_room() {
+        let name = if is_named_spipe() { "spipe" } else { "spiped" };
+        let (line, hint) = (printable(line), printable(&as_given(hint)));
+        let _unwritten = writeln!(io::stderr(), "{name}: {line}\nhint: {hint}");
     }
 }
 

@@ -45,6 +45,7 @@ pub(crate) use error::SetupError;
 use self::plan::Plan;
 use crate::config::setup::{End, Run, Setup, Task};
 use crate::keys::error::KeyFileError;
+use crate::keys::guessable::GuessableKey;
 use crate::keys::new_key::NewKey;
 use crate::process::signals;
 use crate::protocol::KeyId;
@@ -54,6 +55,8 @@ use crate::protocol::KeyId;
 pub(crate) struct SetupReport {
     /// What was done, and what to do next.
     pub(crate) text: String,
+    /// Warnings about the keys.
+    pub(crate) guessable: Vec<GuessableKey>,
     /// The first failed proof.
     pub(crate) unproved: Option<SetupError>,
 }
@@ -77,7 +80,10 @@ pub(crate) fn run(task: &Task) -> Result<SetupReport, SetupError> {
     }
     match task {
         Task::Make(setup) => make(setup),
-        Task::Remove(removal) => Ok(SetupReport { text: remove::remove(removal)?, unproved: None }),
+        Task::Remove(removal) => {
+            let text = remove::remove(removal)?;
+            Ok(SetupReport { text, guessable: vec![], unproved: None })
+        }
     }
 }
 
@@ -85,15 +91,16 @@ fn make(setup: &Setup) -> Result<SetupReport, SetupError> {
     let given = setup.key().map(given_key).transpose()?;
     let plan = plan::make(setup, given)?;
     if setup.run == Run::Dry {
-        return Ok(SetupReport { text: report::what_would_be_done(&plan), unproved: None });
+        let text = report::what_would_be_done(&plan);
+        return Ok(SetupReport { text, guessable: plan.guessable, unproved: None });
     }
-    let Plan { steps, ends, .. } = plan;
+    let Plan { steps, ends, guessable, .. } = plan;
     apply::all(steps).map_err(|error| name_who_listens(error, &ends))?;
     // From here on nothing is undone, and signals may end the proof.
     signals::no_longer_handled().map_err(SetupError::System)?;
     let proofs: Vec<_> = ends.iter().map(|(end, _)| prove::works(end)).collect();
     let text = report::what_runs(setup, &ends, &proofs);
-    Ok(SetupReport { text, unproved: proofs.into_iter().find_map(Result::err) })
+    Ok(SetupReport { text, guessable, unproved: proofs.into_iter().find_map(Result::err) })
 }
 
 /// Replaces the hint of a unit whose address is in use: the unit, in its sandbox, cannot see

@@ -13,6 +13,7 @@ use super::unit::Unit;
 use crate::config::setup::{Activation, End, PipeName, Setup};
 use crate::config::{Address, Role};
 use crate::keys::file::{self as keys, Owners};
+use crate::keys::guessable::GuessableKey;
 use crate::keys::new_key::NewKey;
 use crate::protocol::KeyId;
 
@@ -28,6 +29,8 @@ pub(super) struct Plan {
     /// The ends on this host, and their keys.
     pub(super) ends: Vec<(End, KeyId)>,
     pub(super) sight: Sight,
+    /// Warnings about keys.
+    pub(super) guessable: Vec<GuessableKey>,
 }
 
 /// Whether the content of [`FOLDER`] can be seen.
@@ -66,7 +69,7 @@ pub(super) enum Step {
 pub(super) fn make(setup: &Setup, mut given: Option<NewKey>) -> Result<Plan, SetupError> {
     let folder = Path::new(FOLDER);
     let sight = if is_barred() { Sight::Barred } else { Sight::Clear };
-    let mut plan = Plan { steps: vec![], ends: vec![], sight };
+    let mut plan = Plan { steps: vec![], ends: vec![], sight, guessable: vec![] };
     if fs::metadata(folder).is_ok_and(|there| there.uid() != 0 || there.mode() & 0o022 != 0) {
         return Err(SetupError::WritableFolder(folder.into()));
     }
@@ -147,7 +150,9 @@ impl Plan {
     fn key(&mut self, end: &End, given: Option<NewKey>) -> Result<KeyId, SetupError> {
         let path = file(&end.name, "key");
         if self.is_there(&path) {
-            let there = keys::read(&path, Owners::Own)?.id();
+            let keys::KeyFile { key, guessable } = keys::read(&path, Owners::Own)?;
+            self.guessable.extend(guessable);
+            let there = key.id();
             return match given.map(|key| key.id()) {
                 Some(given) if given != there => {
                     let hint = format!(
@@ -162,6 +167,7 @@ impl Plan {
         }
         let key = given.map_or_else(NewKey::generate, Ok)?;
         let id = key.id();
+        self.guessable.extend(key.guessable(&path));
         self.steps.push(Step::Key { path, key, role: end.role });
         Ok(id)
     }

@@ -16,7 +16,7 @@ use crate::keys::file::{self as keys, Owners};
 /// # Errors
 /// What does not work.
 pub(super) fn works(end: &End) -> Result<(), SetupError> {
-    let key = keys::read(&file(&end.name, "key"), Owners::Own)?;
+    let key = keys::read(&file(&end.name, "key"), Owners::Own)?.key;
     // The daemon runs, so it has accepted the configuration.
     let conf = read(&file(&end.name, "conf"))?;
     let (target, bind) = match end.role {

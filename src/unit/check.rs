@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::config::unit_name;
 use crate::keys::error::KeyFileError;
 use crate::keys::file::{self, Owners};
+use crate::keys::guessable::GuessableKey;
 use crate::report::{Report, exit};
 
 /// Why a unit cannot start with its files.
@@ -58,13 +59,16 @@ fn configuration_hint(path: &Path) -> &'static str {
     }
 }
 
-/// Checks the files of a unit.
+/// Checks the files of a unit. Returns the warning where the key can be guessed.
 ///
 /// # Errors
 /// When the configuration cannot be read, or users other than root can write to it; or when
 /// the key file is missing or refused. The key file may be missing where systemd decrypts
 /// the file with `.cred` behind its name.
-pub(crate) fn check(configuration: &Path, key: &Path) -> Result<(), UnitCheckError> {
+pub(crate) fn check(
+    configuration: &Path,
+    key: &Path,
+) -> Result<Option<GuessableKey>, UnitCheckError> {
     let unread = |error| UnitCheckError::Configuration { path: configuration.into(), error };
     let metadata = fs::metadata(configuration).map_err(unread)?;
     if !metadata.is_file() {
@@ -73,18 +77,21 @@ pub(crate) fn check(configuration: &Path, key: &Path) -> Result<(), UnitCheckErr
     if metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
         return Err(UnitCheckError::WritableConfiguration(configuration.into()));
     }
-    match file::read(key, Owners::User(0)) {
+    let guessable = match file::read(key, Owners::User(0)) {
         Err(KeyFileError::Read { error, .. })
-            if error.kind() == io::ErrorKind::NotFound && encrypted(key).exists() => {}
-        result => drop(result?),
-    }
+            if error.kind() == io::ErrorKind::NotFound && encrypted(key).exists() =>
+        {
+            None
+        }
+        result => result?.guessable,
+    };
     if let Some((note, unit)) = note().zip(unit_name())
         && is_restarted_by_systemd(&unit)
     {
         // Follows no link. Without the note, the daemon fails where it could wait.
         let _written = File::create_new(note);
     }
-    Ok(())
+    Ok(guessable)
 }
 
 fn encrypted(key: &Path) -> PathBuf {

@@ -1,4 +1,4 @@
-//! Whose key file is taken, and with what mode.
+//! Whose key file is taken, and with what mode; and which keys are warned of.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -7,7 +7,9 @@ use std::process::{Command, Output};
 
 use nix::unistd::geteuid;
 
-use crate::support::{Daemon, Folder, SPIPED, Server, need, round_trip, wait_until};
+use crate::support::{
+    Daemon, Folder, SPIPED, Server, is_root, need, nobody, round_trip, wait_until, with_input,
+};
 
 const NOBODY: u32 = 65534;
 
@@ -151,4 +153,150 @@ fn the_user_of_a_daemon_and_root_rekey_it() {
     assert_eq!(daemon.log.count("key reloaded"), 3);
     let sender = Daemon::sender(&folder.shared_key(), daemon.address, &[]);
     round_trip(&mut sender.connect(), b"with root's last word");
+}
+
+const PASSPHRASE: &str = "correct horse battery staple forever\n";
+const LOOKS: &str = "looks like a passphrase: whoever records a connection can guess it offline";
+const HINT: &str = "make a random key with 'spiped keygen PATH', and give that one to both ends";
+
+/// A key that a person thought up.
+fn passphrase(folder: &Folder) -> PathBuf {
+    let path = folder.path("thought-up.key");
+    fs::write(&path, PASSPHRASE).unwrap();
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    path
+}
+
+/// The command does what it does with any key, and standard error has the warning alone.
+fn warned(output: &Output, subject: &str) {
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(said, format!("spiped: {subject} {LOOKS}\nhint: {HINT}\n"));
+}
+
+#[test]
+fn keyid_warns_of_a_passphrase_and_shows_its_id() {
+    let folder = Folder::new();
+    let path = passphrase(&folder);
+    let keyid = |key: &Path| Command::new(SPIPED).arg("keyid").arg(key).output().unwrap();
+    let output = keyid(&path);
+    warned(&output, &format!("the key file {}", path.display()));
+    let given = with_input(Command::new(SPIPED).args(["keyid", "-"]), PASSPHRASE.as_bytes());
+    warned(&given, "the key on standard input");
+    assert_eq!((given.stdout, output.stdout.len()), (output.stdout, 20));
+    assert!(keyid(&folder.shared_key()).stderr.is_empty());
+}
+
+/// What the common tools make is a good key.
+#[test]
+fn keys_of_other_tools_are_not_warned_of() {
+    need("openssl", "openssl");
+    let folder = Folder::new();
+    for (number, tool) in [
+        "openssl rand -base64 32",
+        "openssl rand -hex 32",
+        "openssl rand -hex 24",
+        "openssl rand 32",
+        "head -c 32 /dev/urandom | base64 -w 0",
+        "head -c 32 /dev/urandom | base32",
+        "dd if=/dev/urandom bs=32 count=1",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let path = folder.path(&number.to_string());
+        let made = "umask 077; eval \"$0\" > \"$1\"";
+        let made = Command::new("sh").args(["-c", made, tool]).arg(&path).output().unwrap();
+        assert!(made.status.success(), "{tool}: {made:?}");
+        let output = Command::new(SPIPED).arg("keyid").arg(&path).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{tool}: {output:?}");
+    }
+}
+
+#[test]
+fn a_daemon_warns_of_a_passphrase_at_the_start_and_works() {
+    let folder = Folder::new();
+    let path = passphrase(&folder);
+    let target = Server::echo();
+    let receiver = Daemon::receiver(&path, target.address, &[]);
+    let sender = Daemon::sender(&path, receiver.address, &[]);
+    for daemon in [&receiver, &sender] {
+        let line = daemon.log.wait_for(LOOKS);
+        let subject = format!(" warn the key file {} {LOOKS} hint=\"{HINT}\"", path.display());
+        assert!(line.contains(&subject), "{line}");
+        assert_eq!(daemon.log.count("horse"), 0);
+    }
+    round_trip(&mut sender.connect(), b"a poor key is a key");
+    let good = Daemon::receiver(&folder.shared_key(), target.address, &[]);
+    round_trip(&mut Daemon::sender(&folder.shared_key(), good.address, &[]).connect(), b"good");
+    assert_eq!(good.log.count(LOOKS), 0);
+}
+
+#[test]
+fn spipe_warns_of_a_passphrase_and_works() {
+    let folder = Folder::new();
+    let path = passphrase(&folder);
+    let target = Server::echo();
+    let receiver = Daemon::receiver(&path, target.address, &[]);
+    let mut spipe = Command::new(folder.spipe());
+    spipe.args(["-t", &receiver.address.to_string(), "-k"]).arg(&path);
+    let output = with_input(&mut spipe, b"through it");
+    assert!(output.status.success() && output.stdout == b"through it", "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said, format!("spipe: the key file {} {LOOKS}\nhint: {HINT}\n", path.display()));
+}
+
+#[test]
+fn a_passphrase_that_is_loaded_later_is_warned_of() {
+    let folder = Folder::new();
+    let path = passphrase(&folder);
+    let key = folder.path("its.key");
+    fs::copy(folder.shared_key(), &key).unwrap();
+    let control = folder.path("control");
+    let more = ["--control", control.to_str().unwrap()];
+    let receiver = Daemon::receiver(&key, nobody(), &more);
+
+    let mut rekey = Command::new(SPIPED);
+    let output = rekey.arg("rekey").arg(&control).arg(&path).output().unwrap();
+    warned(&output, &format!("the key file {}", path.display()));
+    let line = receiver.log.wait_for(LOOKS);
+    assert!(line.contains(" warn the new key looks") && line.contains("key_id="), "{line}");
+
+    // By HUP: first the good key again, then the other.
+    receiver.signal("HUP");
+    wait_until("the good key is back", || receiver.log.count("key reloaded") == 2);
+    assert_eq!(receiver.log.count(LOOKS), 1);
+    fs::copy(&path, &key).unwrap();
+    receiver.signal("HUP");
+    let line = receiver.log.wait_for(&format!("the key file {} looks", key.display()));
+    assert!(line.contains(&format!("hint=\"{HINT}\"")), "{line}");
+}
+
+/// Root alone may have made the files of a unit.
+#[test]
+fn the_check_of_a_unit_warns_of_a_passphrase() {
+    if !is_root("unit-check") {
+        return;
+    }
+    let folder = Folder::new();
+    let path = passphrase(&folder);
+    let configuration = folder.path("x.conf");
+    fs::write(&configuration, "").unwrap();
+    let check = |key: &Path| {
+        let mut command = Command::new(SPIPED);
+        command.arg("unit-check").arg(&configuration).arg(key).output().unwrap()
+    };
+    warned(&check(&path), &format!("the key file {}", path.display()));
+    let good = check(&folder.shared_key());
+    assert!(good.status.success() && good.stderr.is_empty(), "{good:?}");
+}
+
+/// The warning names the key file that setup makes.
+#[test]
+fn setup_warns_of_a_passphrase() {
+    let folder = Folder::new();
+    let mut setup = Command::new(SPIPED);
+    setup.args(["setup", "send", "spiped-test", "-s", "127.0.0.1:1", "-t", "192.0.2.1:1"]);
+    let output = setup.args(["--dry-run", "-k"]).arg(passphrase(&folder)).output().unwrap();
+    warned(&output, "the key file /etc/spiped/spiped-test.key");
 }

@@ -17,7 +17,7 @@ use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
 
 use crate::support::net::namespaces_can_be;
-use crate::support::{Folder, SPIPED, wait_until, with_input};
+use crate::support::{Folder, SPIPED, noise, wait_until, with_input};
 
 /// A name that no pipe of this machine has.
 const NAME: &str = "spiped-test";
@@ -231,7 +231,9 @@ fn a_signal_leaves_the_terminal_as_it_was() {
 fn a_dry_run_names_each_step_and_no_key() {
     let folder = Folder::new();
     let key = folder.path("text.key");
-    fs::write(&key, "the-key-itself-which-nobody-may-see-in-any-output").unwrap();
+    // Text, which would be seen in the output.
+    let digit = |byte: u8| char::from_digit((byte % 16).into(), 16).unwrap();
+    fs::write(&key, noise(1, 64).into_iter().map(digit).collect::<String>()).unwrap();
     fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
     let id = Command::new(SPIPED).arg("keyid").arg(&key).output().unwrap().stdout;
     let id = String::from_utf8(id).unwrap();

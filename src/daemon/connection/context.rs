@@ -15,6 +15,7 @@ use crate::daemon::limits::pre_auth::PreAuthPool;
 use crate::daemon::net::target::Target;
 use crate::daemon::runtime::shutdown::Shutdown;
 use crate::keys::error::KeyFileError;
+use crate::keys::guessable::GuessableKey;
 use crate::keys::{KeyStays, KeyStore, Replaced};
 use crate::protocol::{KeyId, KeyLengthError, ReplaySet};
 use crate::report::Report;
@@ -45,7 +46,7 @@ impl Context {
     /// on in any case.
     pub(crate) async fn reload_key(&self) {
         match self.keys.reload().await {
-            Ok(replaced) => self.log_replaced(replaced),
+            Ok(replaced) => self.log_replaced(&replaced),
             Err(KeyStays::File(error)) => {
                 let hint = match (&error, &self.config.process.run_as) {
                     (KeyFileError::Read { .. }, Some(_)) => {
@@ -75,7 +76,7 @@ impl Context {
     ) -> std::io::Result<Result<KeyId, KeyLengthError>> {
         let replaced = self.keys.replace_by(content)?;
         match &replaced {
-            Ok(replaced) => self.log_replaced(*replaced),
+            Ok(replaced) => self.log_replaced(replaced),
             Err(error) => {
                 error!(key_id = %self.key_id(), "key not reloaded: {error}");
             }
@@ -83,13 +84,16 @@ impl Context {
         Ok(replaced.map(|replaced| replaced.id))
     }
 
-    fn log_replaced(&self, Replaced { id, before }: Replaced) {
+    fn log_replaced(&self, Replaced { id, before, guessable }: &Replaced) {
         if id == before {
             info!(key_id = %id, "key reloaded: it is the same key");
         } else {
             info!(key_id = %id, %before, "key reloaded");
             let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
-            replays.keep_only(|key| key == id);
+            replays.keep_only(|key| key == *id);
+        }
+        if let Some(guessable) = guessable {
+            warn!(hint = GuessableKey::HINT, key_id = %id, "{guessable}");
         }
         self.observer.status_changed();
     }

@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::{ANSWER_MAX, Answer, LINE_MAX, Request, Verb, socket_file};
 use crate::keys::error::KeyFileError;
 use crate::keys::file::{self, Owners};
+use crate::keys::guessable::GuessableKey;
 use crate::protocol::KeyId;
 use crate::report::{Report, exit};
 
@@ -72,20 +73,26 @@ impl Report for ControlError {
 }
 
 /// Checks and reads the key file, and has the running spiped behind the socket put the key
-/// in force. Returns the id of the key that is in force there now.
+/// in force. Returns the id of the key that is in force there now, and the warning where it
+/// can be guessed.
 ///
 /// The file may also belong to the user of that spiped, who gets nothing but its own file.
 ///
 /// # Errors
 /// When the key is refused, here or there, or the running spiped does not answer.
-pub(crate) fn rekey(path: &Path, key: &Path) -> Result<KeyId, ControlError> {
+pub(crate) fn rekey(
+    path: &Path,
+    key: &Path,
+) -> Result<(KeyId, Option<GuessableKey>), ControlError> {
     let unreached = |error| ControlError::Connect { socket: path.into(), error };
     let (socket, user) = socket_file(path).map_err(unreached)?;
     // The key is read first: standard input may be slow, and the server does not wait.
     let (content, id) = file::read_content(key, Owners::OwnOr(user))?;
     let stream = connect(&socket).map_err(unreached)?;
     match ask(&stream, Verb::Rekey, &content) {
-        Ok(Answer::Ok(told)) if told == id.to_string() => Ok(id),
+        Ok(Answer::Ok(told)) if told == id.to_string() => {
+            Ok((id, GuessableKey::find(Some(key), &content)))
+        }
         Ok(Answer::Ok(_other)) => Err(ControlError::NotDone { socket: path.into() }),
         Ok(Answer::NotServed(reason)) => {
             Err(ControlError::NotServed { socket: path.into(), reason })

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::hosts::{Host, Hosts, commands_of, hosts_can_be, said};
-use crate::support::{Server, connect, read_to_end, round_trip, wait_until};
+use crate::support::{Server, connect, noise, read_to_end, round_trip, wait_until};
 
 const RECEIVE: &str = "spiped-receive@in.service";
 const SEND: &str = "spiped-send@out.service";
@@ -252,7 +252,7 @@ fn a_client_is_shut_out_at_once_by_the_signal_kill() {
         let mut open = connect(local(8000));
         round_trip(&mut open, b"with the old key");
         round_trip(&mut before, b"after a restart");
-        host.write_etc("in.key", [9; 32], 0o600);
+        host.write_etc("in.key", noise(9, 32), 0o600);
         host.sh(&commands_of("KEYS")[0].replace("redis", "in"));
         read_to_end(&mut before);
         read_to_end(&mut open);
@@ -261,7 +261,7 @@ fn a_client_is_shut_out_at_once_by_the_signal_kill() {
             show(host, RECEIVE, "StatusText").contains(&format!("key id {id}"))
         });
         assert_eq!(show(host, RECEIVE, "NRestarts"), "1");
-        host.write_etc("out.key", [9; 32], 0o600);
+        host.write_etc("out.key", noise(9, 32), 0o600);
         host.must(&format!("systemctl reload {SEND}"));
         round_trip(&mut connect(local(8000)), b"with the new key");
     });

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::support::hosts::{Host, Hosts, commands_of, hosts_can_be};
-use crate::support::{Server, connect, round_trip};
+use crate::support::{Server, connect, noise, round_trip};
 
 const RECEIVE: &str = "spiped-receive@redis.service";
 const SEND: &str = "spiped-send@redis.service";
@@ -46,7 +46,7 @@ fn reload_puts_a_new_key_in_force_and_refuses_a_bad_one() {
     host.net().enter(|| {
         let mut before = connect(sender());
         round_trip(&mut before, b"with the old key");
-        for key in [[5; 32], [6; 32]] {
+        for key in [noise(5, 32), noise(6, 32)] {
             host.write_etc("redis.key", key, 0o600);
             for unit in [RECEIVE, SEND] {
                 let wanted = host.must("spiped keyid /etc/spiped/redis.key");

@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 
 use super::{key_id, said};
 use crate::support::net::namespaces_can_be;
-use crate::support::{Daemon, Folder, SPIPED, Server, need, nobody, round_trip, wait_until};
+use crate::support::{Daemon, Folder, SPIPED, Server, need, nobody, noise, round_trip, wait_until};
 
 const UNKNOWN_VERB: &str = "refused: the request's verb is not known to this version of spiped\n";
 const OTHER_VERSION: &str =
@@ -64,7 +64,7 @@ fn a_new_key_by_rekey_is_for_new_connections() {
 
     // This key comes from standard input and is as long as a key may be.
     let long = pipe.folder.path("long.key");
-    fs::write(&long, vec![7; 65_536]).unwrap();
+    fs::write(&long, noise(7, 65_536)).unwrap();
     fs::set_permissions(&long, fs::Permissions::from_mode(0o600)).unwrap();
     let mut command = Command::new(SPIPED);
     command.arg("rekey").arg(pipe.folder.path("sender")).arg("-");
