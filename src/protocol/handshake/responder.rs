@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 
 use rand::TryCryptoRng;
+use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use super::ephemeral::{diffie_hellman, generate_keypair};
 use super::error::HandshakeError;
@@ -39,28 +40,31 @@ pub struct Responder {
 }
 
 impl Greeting {
-    /// Reads message 1, and finds its key (rule H2). The hint of every key is computed and
-    /// compared, whichever fits, so that the time tells nothing about the keys; a key whose
-    /// hint fits is tried on the tags.
+    /// Reads message 1, and finds its key (rule H2): the hint of every key is computed and
+    /// compared, then the key whose hint fits is tried on the tags. No branch depends on
+    /// which key fits, or on how much of a hint does, so the time tells neither. Where the
+    /// hints of two keys fit, by a chance of 2^-64, the later key is tried.
     ///
     /// # Errors
     /// When the message names no suite, has an impossible length, its suite is not
     /// accepted, or no key fits.
     pub fn read<K: Borrow<SharedKey>>(
         message: &[u8],
-        keys: impl IntoIterator<Item = K>,
+        keys: impl IntoIterator<Item = K, IntoIter: Clone>,
         accepted: Accepted,
     ) -> Result<Self, HandshakeError> {
         let message = Message1::parse(message)?;
         accepted.check(message.suite)?;
-        let mut found = None;
-        for key in keys {
-            let key = key.borrow();
-            if key.hint(message.suite, message.e) == message.hint {
-                found = Self::with_key(&message, key).ok().or(found);
-            }
+        let keys = keys.into_iter();
+        let wanted = u64::from_le_bytes(message.hint);
+        let mut fitting = u64::MAX;
+        for (number, key) in (0_u64..).zip(keys.clone()) {
+            let hint = u64::from_le_bytes(key.borrow().hint(message.suite, message.e));
+            fitting.conditional_assign(&number, hint.ct_eq(&wanted));
         }
-        found.ok_or(HandshakeError::WrongKey)
+        let fitting = usize::try_from(fitting).map_err(|_| HandshakeError::WrongKey)?;
+        let key = { keys }.nth(fitting).ok_or(HandshakeError::WrongKey)?;
+        Self::with_key(&message, key.borrow())
     }
 
     /// Reads message 1 with a key.
@@ -146,7 +150,7 @@ impl Responder {
     /// The errors of [`Greeting::read`] and [`Greeting::answer`].
     pub fn accept<K: Borrow<SharedKey>, R: TryCryptoRng + ?Sized>(
         message: &[u8],
-        keys: impl IntoIterator<Item = K>,
+        keys: impl IntoIterator<Item = K, IntoIter: Clone>,
         accepted: Accepted,
         random: &mut R,
     ) -> Result<Self, HandshakeError> {

@@ -69,7 +69,7 @@ impl Vector {
     }
 
     fn greeting(&self) -> Greeting {
-        Greeting::read(&self.bytes("message_1"), [self.key()], Accepted::default()).unwrap()
+        Greeting::read(&self.bytes("message_1"), [&self.key()], Accepted::default()).unwrap()
     }
 
     /// The session of the vector's initiator.
