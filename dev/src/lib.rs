@@ -1,4 +1,4 @@
-//! Shared by `instructions` and the bench `protocol`: two ends that stream, and
+//! Shared by `instructions`, `timing` and the bench `protocol`: two ends that stream, and
 //! handshakes that are equal each time. A failure here ends the measurement.
 #![allow(
     clippy::unwrap_used,
@@ -29,6 +29,18 @@ pub fn room(size: usize) -> Vec<u8> {
 
 /// A key file's content.
 pub const KEY_FILE: [u8; 32] = [1; 32];
+
+/// This many different keys.
+pub fn keys(count: usize) -> Vec<SharedKey> {
+    let content = |number: usize| [&KEY_FILE[..], &number.to_be_bytes()].concat();
+    let key = |number| SharedKey::from_key_file(&content(number), Box::new([0; KEY_SECRETS]));
+    (0..count).map(|number| key(number).unwrap()).collect()
+}
+
+/// Message 1 of the initiator that has this source of randomness.
+pub fn first_message(suite: Suite, key: &SharedKey, same: u8) -> Vec<u8> {
+    Initiator::start(suite, key, &mut SameBytes(same)).unwrap().1
+}
 
 /// A handshake that gives the same bytes in every run.
 pub struct Handshake {
