@@ -68,26 +68,29 @@ impl SymmetricState {
 
     /// `EncryptAndHash(plaintext)`: appends `ciphertext ‖ tag` to `message`.
     pub(super) fn encrypt_and_hash(&mut self, plaintext: &[u8], message: &mut Vec<u8>) {
-        let mut ciphertext = plaintext.to_vec();
+        let start = message.len();
+        message.extend(plaintext);
         let n = self.next_nonce();
-        let tag = CipherKey::new(self.suite.cipher, &self.k).seal(n, &self.h, &mut ciphertext);
-        ciphertext.extend(tag);
-        self.mix_hash(&ciphertext);
-        message.append(&mut ciphertext);
+        let (_before, ciphertext) = message.split_at_mut(start);
+        let tag = CipherKey::new(self.suite.cipher, &self.k).seal(n, &self.h, ciphertext);
+        message.extend(tag);
+        self.mix_hash(message.split_at(start).1);
     }
 
-    /// `DecryptAndHash(ciphertext ‖ tag)`. Decrypts a copy: where the tag is wrong, what
-    /// was to be decrypted is as it came.
+    /// `DecryptAndHash(ciphertext ‖ tag)`, into `plaintext`, which is as long as the
+    /// ciphertext. The ciphertext stays as it came.
     pub(super) fn decrypt_and_hash(
         &mut self,
         ciphertext: &[u8],
         tag: &[u8; TAG],
-    ) -> Result<Vec<u8>, AuthenticationFailed> {
-        let mut plaintext = ciphertext.to_vec();
+        plaintext: &mut [u8],
+    ) -> Result<(), AuthenticationFailed> {
+        plaintext.copy_from_slice(ciphertext);
         let n = self.next_nonce();
-        CipherKey::new(self.suite.cipher, &self.k).open(n, &self.h, &mut plaintext, tag)?;
-        self.mix_hash(&[ciphertext, tag].concat());
-        Ok(plaintext)
+        CipherKey::new(self.suite.cipher, &self.k).open(n, &self.h, plaintext, tag)?;
+        let hash = Sha256::new().chain_update(self.h).chain_update(ciphertext);
+        self.h = hash.chain_update(tag).finalize().into();
+        Ok(())
     }
 
     /// `GetHandshakeHash()`.

@@ -70,24 +70,26 @@ pub(crate) async fn read_message_1(
 /// comes first (rule H2): neither garbage nor a replay costs a Diffie-Hellman, and a replay
 /// does not even cost a look at the keys.
 pub(crate) fn respond(
-    message_1: &[u8],
+    message_1: Vec<u8>,
     keys: &[impl Borrow<SharedKey>],
     accepted: Accepted,
     replays: &Mutex<ReplaySet>,
     slot: &PreAuthSlot,
 ) -> Result<Responder, PreAuthError> {
     let replays = || replays.lock().unwrap_or_else(PoisonError::into_inner);
-    if replays().contains(message_1) {
+    if replays().contains(&message_1) {
         return Err(PreAuthError::Replayed);
     }
-    let greeting = Greeting::read(message_1, keys.iter().map(Borrow::borrow), accepted)?;
-    if !replays().insert(message_1, greeting.key_id(), &mut SysRng)? {
+    let greeting = Greeting::read(&message_1, keys.iter().map(Borrow::borrow), accepted)?;
+    if !replays().insert(&message_1, greeting.key_id(), &mut SysRng)? {
         return Err(PreAuthError::Replayed);
     }
     if !slot.may_be_answered() {
         return Err(PreAuthError::TooManyUnproved);
     }
     slot.mark_unproved();
+    // What lasts as long as the connection is allocated in its place.
+    drop(message_1);
     Ok(greeting.answer(&mut SysRng)?)
 }
 

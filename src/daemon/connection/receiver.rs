@@ -167,11 +167,12 @@ async fn authenticate(
     let key = Arc::clone(&key.borrow_and_update());
     let accepted = context.config.tunnel.accepted();
     let Responder { reply, key_id, mut session } =
-        respond(&message_1, from_ref(&*key), accepted, &context.replays, slot)?;
+        respond(message_1, from_ref(&*key), accepted, &context.replays, slot)?;
     stats.key_id = Some(key_id);
     stats.session = Some(Agreed::of(&session));
     let proof = async {
         tunnel.write_all(&reply).await.map_err(PreAuthError::Failed)?;
+        drop(reply);
         first_record(tunnel, &mut session).await
     };
     let proof = deadline.bound(proof).await.ok_or(PreAuthError::Unproved(deadline.limit))??;

@@ -8,7 +8,7 @@ use super::message::Message2;
 use super::session::Session;
 use crate::protocol::dh::PrivateKey;
 use crate::protocol::ids::ConnectionId;
-use crate::protocol::kem::{DecapsulationKey, EncapsulationKey};
+use crate::protocol::kem::{CIPHERTEXT, DecapsulationKey, EncapsulationKey};
 use crate::protocol::keys::SharedKey;
 use crate::protocol::opener::Opener;
 use crate::protocol::sealer::Sealer;
@@ -89,11 +89,11 @@ impl Initiator {
         state.mix_ephemeral(re); //                                        e
         state.mix_key(&*diffie_hellman(&e, re)?); //                   ee
         if let (Some(e1), Some(ct)) = (e1, ct) {
-            let ct = state.decrypt_and_hash(ct.ciphertext, ct.tag)?;
-            let ct = ct.first_chunk().ok_or(HandshakeError::Length)?;
-            state.mix_key(&e1.decapsulate(ct)); //                         ekem1
+            let mut ciphertext = [0; CIPHERTEXT];
+            state.decrypt_and_hash(ct.ciphertext, ct.tag, &mut ciphertext)?;
+            state.mix_key(&e1.decapsulate(&ciphertext)); //                         ekem1
         }
-        state.decrypt_and_hash(&[], tag)?; //                              payload: empty
+        state.decrypt_and_hash(&[], tag, &mut [])?; //                              payload: empty
 
         let connection_id = ConnectionId::of(state.handshake_hash());
         let (sending, receiving) = state.split(interval);

@@ -10,7 +10,7 @@ use super::error::HandshakeError;
 use super::message::Message1;
 use super::session::Session;
 use crate::protocol::ids::{ConnectionId, KeyId};
-use crate::protocol::kem::{EncapsulationKey, encapsulate};
+use crate::protocol::kem::{ENCAPSULATION_KEY, EncapsulationKey, encapsulate};
 use crate::protocol::keys::SharedKey;
 use crate::protocol::opener::Opener;
 use crate::protocol::sealer::Sealer;
@@ -74,10 +74,10 @@ impl Greeting {
         state.mix_ephemeral(message.e); //                                 e
         let mut re1 = None;
         if let Some(ek) = &message.ek {
-            let ek = state.decrypt_and_hash(ek.ciphertext, ek.tag)?; //    e1
-            re1 = Some(ek.into_boxed_slice().try_into().map_err(|_| HandshakeError::Length)?);
+            let re1 = re1.insert(Box::new([0; ENCAPSULATION_KEY]));
+            state.decrypt_and_hash(ek.ciphertext, ek.tag, &mut re1[..])?; // e1
         }
-        state.decrypt_and_hash(&[], message.tag)?; //                      payload: empty
+        state.decrypt_and_hash(&[], message.tag, &mut [])?; //                   payload: empty
         Ok(Self { state, re: *message.e, re1, key_id: key.id() })
     }
 
@@ -111,8 +111,8 @@ impl Greeting {
         state.mix_ephemeral(&e.public()); //                               e
         reply.extend(e.public());
         state.mix_key(&*diffie_hellman(&e, &re)?); //                      ee
-        if let Some(re1) = &re1 {
-            let (ct, secret) = encapsulate(re1, random)?;
+        if let Some(re1) = re1 {
+            let (ct, secret) = encapsulate(&re1, random)?;
             state.encrypt_and_hash(&*ct, &mut reply);
             state.mix_key(&secret); //                                     ekem1
         }
