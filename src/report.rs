@@ -16,6 +16,9 @@ pub(crate) trait Report: Error {
     fn exit_code(&self) -> u8;
 }
 
+/// What stands before a warning on standard error, so that nobody takes it for the error.
+pub(crate) const WARNING: &str = "warning: ";
+
 /// Any error that can end the program.
 pub(crate) type AnyError = Box<dyn Report>;
 

@@ -264,6 +264,7 @@ impl Context {
         let limit = self.drain_limit();
         match self.fd_budget.connections() {
             0 => info!("{why}: no connections are open"),
+            open if limit.is_zero() => info!(open, "{why}: ending open connections"),
             open => info!(open, "{why}: draining open connections for up to {limit:?}"),
         }
     }

@@ -35,7 +35,7 @@ use crate::process::background::{Announcement, Detached, PidFile, detach};
 use crate::process::inspection::forbid_inspection;
 use crate::process::stdio::Stdout;
 use crate::process::{privileges, signals};
-use crate::report::{AnyError, Report, SystemError, exit};
+use crate::report::{AnyError, Report, SystemError, WARNING, exit};
 use crate::unit::keeper::{Split, split};
 use crate::unit::notify::{Watchdog, tell_last_status, tell_ready};
 use crate::unit::{check, handover};
@@ -295,7 +295,7 @@ fn end(result: Result<(), AnyError>) -> ExitCode {
 /// Warns of keys that can be guessed.
 fn warn_of(guessable: impl IntoIterator<Item = GuessableKey>) {
     for guessable in guessable {
-        say(&guessable.to_string(), GuessableKey::HINT);
+        say(&format!("{WARNING}{guessable}"), GuessableKey::HINT);
     }
 }
 

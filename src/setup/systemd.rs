@@ -10,7 +10,7 @@ use nix::unistd::geteuid;
 
 use super::error::SetupError;
 use super::unit::{Failure, Unit};
-use crate::report::exit;
+use crate::report::{WARNING, exit};
 use crate::unit::handover::scope_prefix;
 
 /// Whether systemd runs this host.
@@ -94,10 +94,11 @@ impl Failure {
             .and_then(|(_, status)| status.split('/').next()?.parse().ok())
             // Only codes of spiped; the codes of systemd tell nothing here.
             .filter(|code| exit::ALL.contains(code));
-        let after = |prefix: &str| log.lines().find_map(|line| line.strip_prefix(prefix));
-        if let Some(reason) = after("spiped: ") {
-            let hint = after("hint: ").unwrap_or(&more).into();
-            return Self { reason: reason.into(), hint, code };
+        let mut lines = log.lines();
+        let mut errors = lines.by_ref().filter_map(|line| line.strip_prefix("spiped: "));
+        if let Some(reason) = errors.find(|error| !error.starts_with(WARNING)) {
+            let hint = lines.find_map(|line| line.strip_prefix("hint: ")).unwrap_or(&more);
+            return Self { reason: reason.into(), hint: hint.into(), code };
         }
         let prefix = format!("{unit}: ");
         let reason = log

@@ -171,7 +171,7 @@ fn passphrase(folder: &Folder) -> PathBuf {
 fn warned(output: &Output, subject: &str) {
     let said = String::from_utf8(output.stderr.clone()).unwrap();
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(said, format!("spiped: {subject} {LOOKS}\nhint: {HINT}\n"));
+    assert_eq!(said, format!("spiped: warning: {subject} {LOOKS}\nhint: {HINT}\n"));
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn spipe_warns_of_a_passphrase_and_works() {
     let output = with_input(&mut spipe, b"through it");
     assert!(output.status.success() && output.stdout == b"through it", "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(said, format!("spipe: the key file {} {LOOKS}\nhint: {HINT}\n", path.display()));
+    assert_eq!(said, format!("spipe: warning: the key file {} {LOOKS}\nhint: {HINT}\n", path.display()));
 }
 
 #[test]

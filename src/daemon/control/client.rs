@@ -31,6 +31,9 @@ pub(crate) enum ControlError {
     /// The running spiped ended, or hung, before it answered.
     #[error("the spiped at {} does not answer: {error}", socket.display())]
     NoAnswer { socket: PathBuf, error: io::Error },
+    /// What answered is no spiped, or of another version.
+    #[error("what answers at {} is no spiped of this version", socket.display())]
+    NotUnderstood { socket: PathBuf },
     /// The running spiped says that another key is in force.
     #[error("the spiped at {} has another key in force than this one", socket.display())]
     NotDone { socket: PathBuf },
@@ -53,8 +56,9 @@ impl Report for ControlError {
                 "its log says why, and which key it has now; restart it if it is of another version"
             }
             Self::NotServed { .. } => {
-                "only root and its own user may ask; the two must be of one version"
+                "try again if it is busy; only root and its own user may ask, and the two must be of one version"
             }
+            Self::NotUnderstood { .. } => "restart it if it is of another version",
             Self::NotDone { .. } => "restart it: it does not do what it answers",
             Self::Refused { .. } => "its log may say more; it goes on with the key it has",
         }
@@ -65,6 +69,7 @@ impl Report for ControlError {
             Self::Key(error) => error.exit_code(),
             Self::Connect { .. }
             | Self::NoAnswer { .. }
+            | Self::NotUnderstood { .. }
             | Self::NotServed { .. }
             | Self::NotDone { .. } => exit::UNAVAILABLE,
             Self::Refused { .. } => exit::DATA,
@@ -98,6 +103,9 @@ pub(crate) fn rekey(
             Err(ControlError::NotServed { socket: path.into(), reason })
         }
         Ok(Answer::Refused(reason)) => Err(ControlError::Refused { socket: path.into(), reason }),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(ControlError::NotUnderstood { socket: path.into() })
+        }
         Err(error) => Err(ControlError::NoAnswer { socket: path.into(), error }),
     }
 }
@@ -139,7 +147,9 @@ fn ask(mut stream: &Socket, verb: Verb, body: &[u8]) -> io::Result<Answer> {
             Err(error) => return Err(error),
         }
     }
-    Answer::parse(&answer, verb).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    let error =
+        if answer.is_empty() { io::ErrorKind::UnexpectedEof } else { io::ErrorKind::InvalidData };
+    Answer::parse(&answer, verb).ok_or_else(|| error.into())
 }
 
 fn is_closed(error: &io::Error) -> bool {

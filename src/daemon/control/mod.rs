@@ -97,6 +97,13 @@ impl Request {
         VERSION.as_bytes().starts_with(&line[..version]) && line.iter().all(of_a_line)
     }
 
+    /// Why a line is refused before its end.
+    fn refusal(line: &[u8]) -> RequestError {
+        let is_ours =
+            line.strip_prefix(VERSION.as_bytes()).is_some_and(|rest| rest.starts_with(b" "));
+        if is_ours { RequestError::Form } else { RequestError::Version }
+    }
+
     /// Parses a first line without its end.
     pub(crate) fn parse(line: &[u8]) -> Result<Self, RequestError> {
         let line = str::from_utf8(line).map_err(|_| RequestError::Version)?;
@@ -105,10 +112,10 @@ impl Request {
         let [verb, length] = words else { return Err(RequestError::Form) };
         let known = Verb::ALL.into_iter().find(|known| known.name() == *verb);
         let verb = known.ok_or(RequestError::Verb)?;
-        // No sign: only digits are a length.
-        let digits = length.bytes().all(|byte| byte.is_ascii_digit());
-        let length = length.parse().ok().filter(|_| digits).ok_or(RequestError::Length)?;
-        Ok(Self { verb, length })
+        // One way to write a length: neither a sign nor a zero before it.
+        let number: Option<usize> = length.parse().ok();
+        let number = number.filter(|number| number.to_string() == *length);
+        Ok(Self { verb, length: number.ok_or(RequestError::Length)? })
     }
 }
 
@@ -169,6 +176,9 @@ mod tests {
         assert_eq!(Request::parse(b"spiped/1 revoke 3"), Err(RequestError::Verb));
         assert_eq!(Request::parse(b"spiped/1 rekey -1"), Err(RequestError::Length));
         assert_eq!(Request::parse(b"spiped/1 rekey +1"), Err(RequestError::Length));
+        assert_eq!(Request::parse(b"spiped/1 rekey 032"), Err(RequestError::Length));
+        assert_eq!(Request::refusal(b"spiped/1 rekey +"), RequestError::Form);
+        assert_eq!(Request::refusal(b"spiped/2 rekey +"), RequestError::Version);
         for other in [&b"\0\0\0 "[..], b"", b"spiped/2 rekey 32", b"\xff"] {
             assert_eq!(Request::parse(other), Err(RequestError::Version));
         }

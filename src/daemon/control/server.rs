@@ -134,6 +134,12 @@ async fn serve_request(socket: Socket, context: &Context) -> io::Result<()> {
                 return Err(io::Error::other(error));
             }
             let key = read_body(&stream, request.length).await?;
+            // Then the key in the request is not the one that was meant.
+            if matches!(stream.try_read(&mut [0]), Ok(Some(1..))) {
+                let error = "the request is longer than it says";
+                answer(&stream, &Answer::Refused(error.into()).bytes(request.verb)).await;
+                return Err(io::Error::other(error));
+            }
             // A client that has given up has told its user that nothing is done.
             if stream.is_closed_by_peer() {
                 return Err(io::ErrorKind::BrokenPipe.into());
@@ -161,10 +167,10 @@ pub(crate) async fn read_request(stream: &Stream) -> io::Result<Result<Request, 
             return Ok(Request::parse(&line[..length]));
         }
         if !Request::can_begin_with(&line[..=length]) {
-            break;
+            return Ok(Err(Request::refusal(&line[..=length])));
         }
     }
-    Ok(Err(RequestError::Version))
+    Ok(Err(Request::refusal(&line)))
 }
 
 /// Reads the whole content of a key file.
