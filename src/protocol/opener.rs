@@ -148,7 +148,7 @@ impl Opener {
         let (kind, body) = plaintext.split_first().ok_or(OpenError::Length)?;
         let record = match Kind::from_byte(*kind) {
             // Extensions of records that may not come here are not looked at.
-            Some(Kind::Open | Kind::Opened) if self.phase.is_open() => {
+            Some(kind) if !self.phase.may_have_extensions_of(kind) => {
                 return Err(OpenError::Violation);
             }
             Some(kind) => read(kind, body)?,
@@ -195,9 +195,13 @@ fn read_padded(body: &[u8]) -> Result<Record, OpenError> {
 }
 
 impl Phase {
-    /// Whether OPEN or OPENED has come.
-    const fn is_open(self) -> bool {
-        matches!(self, Self::Streaming | Self::Ended | Self::Over)
+    /// Whether a record of this kind may come, as far as kinds with extensions go.
+    const fn may_have_extensions_of(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Open => self.is_before_open(),
+            Kind::Opened => matches!(self, Self::BeforeOpened),
+            Kind::Data | Kind::End | Kind::Abort | Kind::Padded | Kind::Done => true,
+        }
     }
 
     /// Whether this is a responder that has had no OPEN.

@@ -243,7 +243,10 @@ fn spipe_warns_of_a_passphrase_and_works() {
     let output = with_input(&mut spipe, b"through it");
     assert!(output.status.success() && output.stdout == b"through it", "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(said, format!("spipe: warning: the key file {} {LOOKS}\nhint: {HINT}\n", path.display()));
+    assert_eq!(
+        said,
+        format!("spipe: warning: the key file {} {LOOKS}\nhint: {HINT}\n", path.display())
+    );
 }
 
 #[test]

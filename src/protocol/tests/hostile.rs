@@ -381,5 +381,11 @@ fn x2_extensions_are_read_in_both_first_records() {
         assert_eq!(b.opener.open(&mut open).err(), expected);
         let mut opened = b.sealer.seal_raw(&[&[2][..], extension].concat());
         assert_eq!(a.opener.open(&mut opened).err(), expected);
+        // In the wrong place they are not looked at.
+        let (mut a, mut b) = sessions(GCM);
+        let mut opened = a.sealer.seal_raw(&[&[2][..], extension].concat());
+        assert_eq!(b.opener.open(&mut opened).err(), Some(OpenError::Violation));
+        let mut open = b.sealer.seal_raw(&[&[1][..], extension].concat());
+        assert_eq!(a.opener.open(&mut open).err(), Some(OpenError::Violation));
     }
 }
