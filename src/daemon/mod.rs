@@ -36,6 +36,7 @@ mod runtime;
 mod server;
 pub(crate) mod spipe;
 
+use rand::rngs::SysRng;
 use tokio::select;
 
 use self::accept::{Inherited, Source, SourceError};
@@ -46,6 +47,7 @@ use self::runtime::workers::one_thread_runtime;
 use self::server::{Ingress, Server};
 use crate::config::{Address, Config, Dns};
 use crate::keys::KeyStore;
+use crate::protocol::{Kex, warm_up};
 use crate::report::{AnyError, SystemError};
 use crate::unit::keeper::Listening;
 use crate::unit::notify::Watchdog;
@@ -77,6 +79,9 @@ pub(crate) fn run(
     let Start { sockets, watchdog, listening, user } = start;
     let source = Source::of(config, sockets)?;
     let limits = Limits::from_descriptors(config, source.listeners())?;
+    if config.tunnel.kex.0 != Some(Kex::X25519) {
+        warm_up(&mut SysRng);
+    }
     let runtime = one_thread_runtime().map_err(SystemError::of("cannot start the event loop"))?;
     runtime.block_on(async {
         let mut signals = Signals::handle(config.process.run_mode())

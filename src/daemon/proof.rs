@@ -166,6 +166,7 @@ fn no_session(error: NoSession, key: KeyId) -> Fault {
         NoSession::Connect(ConnectError::Unresolved(..)) => FaultKind::Unresolved,
         NoSession::Closed { got: 0, .. } => FaultKind::KeyRefused,
         NoSession::Failed(error) if is_reset(error) => FaultKind::KeyRefused,
+        NoSession::NoRandomness(_) => FaultKind::System,
         NoSession::Connect(_) | NoSession::TimedOut(_) | NoSession::Failed(_) => {
             FaultKind::Unreachable
         }

@@ -137,8 +137,9 @@ impl Both {
     fn expected(&mut self, record: &[u8]) -> Result<Record, OpenError> {
         let max = match self.phase {
             Phase::Over => return Err(OpenError::Failed),
-            Phase::First | Phase::Ready => FIRST_RECORD_MAX,
-            Phase::Opening | Phase::Streaming | Phase::Ended | Phase::Done => RECORD_MAX,
+            Phase::First | Phase::Ready | Phase::Opening => FIRST_RECORD_MAX,
+            Phase::Streaming => RECORD_MAX,
+            Phase::Ended | Phase::Done => OVERHEAD + 1,
         };
         let [high, low, ..] = *record else { return Err(OpenError::Length) };
         let length = HEADER + usize::from(u16::from_be_bytes([high, low]));
@@ -161,10 +162,7 @@ impl Phase {
         Ok(match (self, plaintext) {
             (Self::Done, _) => return Err(OpenError::Violation),
             (_, [5, reason]) => (Record::Abort(AbortReason::from_byte(*reason)), Self::Over),
-            // Zeros behind the count are padding.
-            (Self::First, [6, 0, 0, zeros @ ..]) if zeros.iter().all(|byte| *byte == 0) => {
-                (Record::Ready, Self::Ready)
-            }
+            (Self::First, [6, 0, 0]) => (Record::Ready, Self::Ready),
             (Self::First | Self::Ready, [1, rest @ ..]) => {
                 (Record::Open(extensions(rest)?), Self::Streaming)
             }

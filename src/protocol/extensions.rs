@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The most bytes of all extensions of a record.
 pub(super) const EXTENSIONS_MAX: usize = 255;
+/// The most bytes of the client's extension: type, length, family, IPv6 address and port.
+pub(super) const CLIENT_MAX: usize = 2 + 1 + 16 + 2;
 /// Types from here on must be understood by who gets them.
 const MUST_BE_UNDERSTOOD: u8 = 128;
 /// The type of the client's address.
@@ -130,7 +132,9 @@ impl Client {
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ip(address) => address.fmt(f),
+            Self::Ip(address) => {
+                SocketAddr::new(address.ip().to_canonical(), address.port()).fmt(f)
+            }
             Self::Unix => f.write_str("unix"),
         }
     }
@@ -200,6 +204,15 @@ mod tests {
             let bytes = [&[1, u8::try_from(wrong.len()).unwrap()][..], wrong].concat();
             assert_eq!(parse(&bytes), Err(ExtensionsError::Violation), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn x3_no_client_takes_more_than_an_ipv6_address() {
+        for address in ["192.0.2.7:50000", "[2001:db8::7]:80", "[::ffff:192.0.2.7]:1"] {
+            let client = Some(Client::Ip(address.parse().unwrap()));
+            assert!(Extensions { client }.length() <= CLIENT_MAX, "{address}");
+        }
+        assert!(Extensions { client: Some(Client::Unix) }.length() <= CLIENT_MAX);
     }
 
     #[test]

@@ -28,7 +28,7 @@ fn derive(salt: &[u8], ikm: &[u8], info: &[u8], out: &mut [u8]) {
 /// Wipes what the call before it has left on the stack: the hashes wipe themselves, but
 /// not the memory that they were moved from.
 #[inline(never)]
-fn wipe_stack() {
+pub(super) fn wipe_stack() {
     let mut below = [0_u64; STACK];
     below.zeroize();
 }

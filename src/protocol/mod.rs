@@ -72,11 +72,12 @@ mod tests;
 pub use extensions::{Client, Extensions};
 pub use handshake::{Greeting, HandshakeError, Initiator, MESSAGE_1_MAX, Responder, Session};
 pub use ids::{ConnectionId, KeyId};
+pub use kem::warm_up;
 pub use keys::{KEY_FILE_MAX, KEY_FILE_MIN, KEY_SECRETS, KeyLengthError, SharedKey};
 pub use opener::{OpenError, Opener, Record};
 pub use record::{
-    AbortReason, FIRST_RECORD_MAX, HEADER, OVERHEAD, PADDED_COUNT, PREFIX, Padding, PaddingError,
-    RECORD_MAX, SUFFIX,
+    AbortReason, FIRST_RECORD_MAX, HEADER, OPEN_MAX, OVERHEAD, PADDED_COUNT, PREFIX, Padding,
+    PaddingError, RECORD_MAX, SUFFIX,
 };
 pub use replay::ReplaySet;
 pub use sealer::{SealError, Sealer};

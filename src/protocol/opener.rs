@@ -112,7 +112,12 @@ impl Opener {
         let Some((header, _)) = bytes.split_first_chunk::<HEADER>() else {
             return Ok(None);
         };
-        let max = if self.phase.is_before_open() { FIRST_RECORD_MAX } else { RECORD_MAX };
+        let max = match self.phase {
+            Phase::BeforeOpen | Phase::ReadyForOpen | Phase::BeforeOpened => FIRST_RECORD_MAX,
+            Phase::Streaming => RECORD_MAX,
+            // ABORT is the longest that may come.
+            Phase::Ended | Phase::Over => OVERHEAD + 1,
+        };
         let length = usize::from(u16::from_be_bytes(*header)).saturating_add(HEADER);
         if (OVERHEAD..=max).contains(&length) {
             Ok(Some(length))
@@ -191,7 +196,12 @@ fn read_padded(body: &[u8]) -> Result<Record, OpenError> {
     if zeros.iter().any(|byte| *byte != 0) {
         return Err(OpenError::Violation);
     }
-    Ok(if count == 0 { Record::Ready } else { Record::Data(START..START.saturating_add(count)) })
+    match (count, zeros) {
+        (0, []) => Ok(Record::Ready),
+        // Zeros alone are nothing that a later OPEN needs.
+        (0, _) => Err(OpenError::Violation),
+        _ => Ok(Record::Data(START..START.saturating_add(count))),
+    }
 }
 
 impl Phase {

@@ -10,7 +10,7 @@ use std::fmt;
 use thiserror::Error;
 
 use super::aead::TAG;
-use super::extensions::EXTENSIONS_MAX;
+use super::extensions::{CLIENT_MAX, EXTENSIONS_MAX};
 
 /// Bytes of the length before each record.
 pub const HEADER: usize = 2;
@@ -26,6 +26,8 @@ const CIPHERTEXT_MAX: usize = 65_535;
 pub const RECORD_MAX: usize = HEADER + CIPHERTEXT_MAX;
 /// The longest first record on the wire (rule R1): OPEN with the longest extensions.
 pub const FIRST_RECORD_MAX: usize = OVERHEAD + EXTENSIONS_MAX;
+/// The longest OPEN that this version sends: with a client's IPv6 address.
+pub const OPEN_MAX: usize = OVERHEAD + CLIENT_MAX;
 /// Bytes of the count that a PADDED body begins with.
 pub const PADDED_COUNT: usize = 2;
 

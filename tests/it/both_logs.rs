@@ -8,8 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use crate::support::{
-    Daemon, End, Folder, PATIENCE, Pipe, Server, nobody, read_to_end, round_trip, wait_until,
-    with_input,
+    Daemon, End, Folder, PATIENCE, Pipe, Server, nobody, noise, read_to_end, round_trip,
+    wait_until, with_input,
 };
 
 /// The value of a field in a line of the log.
@@ -97,6 +97,26 @@ fn spipe_chooses_the_key_exchange_as_a_sender_does() {
 }
 
 /// Also of a session that was ready before the client came.
+/// What a client has sent before its connection is open goes behind OPEN, in one write.
+#[test]
+fn a_client_that_is_told_of_may_send_much_at_once() {
+    let folder = Folder::new();
+    let (key, server) = (folder.shared_key(), Server::echo());
+    for pad in ["no", "2", "256", "16384"] {
+        let receiver = Daemon::receiver(&key, server.address, &[]);
+        let target = receiver.address.to_string();
+        for source in ["127.0.0.1:0", "[::1]:0"] {
+            let key = key.to_str().unwrap();
+            let options =
+                ["-e", "-s", source, "-t", &target, "-k", key, "--tell-client", "--pad", pad];
+            let sender = Daemon::start(&options);
+            for size in [1, 15_900, 16_376, 16_384, 100_000] {
+                round_trip(&mut sender.connect(), &noise(7, size));
+            }
+        }
+    }
+}
+
 #[test]
 fn the_receivers_log_names_the_client_where_the_sender_tells_it() {
     let folder = Folder::new();

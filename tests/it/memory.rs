@@ -1,7 +1,7 @@
 //! Keys in memory: which processes see them, and where they are.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -53,11 +53,15 @@ impl Place {
 
     /// The bytes that the program keeps of the key file.
     fn psk(&self) -> [u8; 32] {
-        let mut psk = [0; 32];
+        self.derived("psk")
+    }
+
+    fn derived<const N: usize>(&self, info: &str) -> [u8; N] {
+        let mut derived = [0; N];
         let content = fs::read(&self.key).unwrap();
         let hkdf = Hkdf::<Sha256>::new(Some(b"spiped-2 key file"), &content);
-        hkdf.expand(b"psk", &mut psk).unwrap();
-        psk
+        hkdf.expand(info.as_bytes(), &mut derived).unwrap();
+        derived
     }
 
     fn receiver(&self, mut command: Command, target: &Server) -> Daemon {
@@ -119,7 +123,7 @@ fn another_process_of_the_same_user_sees_no_memory() {
         .spawn();
     let mut spipe = Ended(spipe.unwrap());
     spipe.0.stdin.as_mut().unwrap().write_all(b"!").unwrap();
-    std::io::Read::read_exact(spipe.0.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+    spipe.0.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     let mut processes = vec![receiver.child.id(), spipe.0.id()];
     let dropped = geteuid().is_root().then(|| {
         let mut command = Command::new(&place.program);
@@ -183,12 +187,20 @@ fn the_key_is_in_locked_memory_and_nowhere_else() {
     for _ in 0..10 {
         round_trip(&mut sender.connect(), b"with the key");
     }
+    // The hint of the last message is another key's, so that nothing more is done with it.
+    for _ in 0..10 {
+        let mut stranger = receiver.connect();
+        stranger.write_all(&[3; 57]).unwrap();
+        let _reset = stranger.read(&mut [0]);
+    }
+    let hint_key: [u8; 16] = place.derived("hint");
     let (psk, content) = (place.psk(), fs::read(&place.key).unwrap());
     for daemon in [&receiver, &sender] {
         let parts = parts(daemon.child.id());
         assert!(parts.iter().any(|(is_locked, memory)| *is_locked && has(memory, &psk)));
         for (is_locked, memory) in &parts {
             assert!(*is_locked || !has(memory, &psk), "the key is in other memory");
+            assert!(*is_locked || !has(memory, &hint_key), "the key of hints is in other memory");
             assert!(!has(memory, &content), "the content of the key file is in memory");
         }
     }

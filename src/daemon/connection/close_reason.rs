@@ -108,7 +108,9 @@ impl CloseReason {
             Self::PreAuth(PreAuthError::Probe | PreAuthError::ShuttingDown) | Self::Unused(_) => {
                 Level::DEBUG
             }
-            Self::Finished | Self::KeyReplaced => Level::INFO,
+            Self::Finished | Self::KeyReplaced | Self::PreAuth(PreAuthError::Withdrawn) => {
+                Level::INFO
+            }
             Self::Relay(error) => error.level(),
             Self::PreAuth(_)
             | Self::NoSession(_)

@@ -25,7 +25,7 @@ pub(crate) async fn initiate(
     limit: Duration,
 ) -> Result<Session, NoSession> {
     let (initiator, message_1) =
-        Initiator::start(suite, key, &mut SysRng).map_err(NoSession::WrongAnswer)?;
+        Initiator::start(suite, key, &mut SysRng).map_err(NoSession::NoRandomness)?;
     let of = suite.message_2();
     let mut message_2 = Vec::new();
     let mut got = 0;
@@ -84,10 +84,9 @@ pub(crate) fn respond(
     if !replays().insert(&message_1, greeting.key_id(), &mut SysRng)? {
         return Err(PreAuthError::Replayed);
     }
-    if !slot.may_be_answered() {
+    if !slot.mark_unproved() {
         return Err(PreAuthError::TooManyUnproved);
     }
-    slot.mark_unproved();
     // What lasts as long as the connection is allocated in its place.
     drop(message_1);
     Ok(greeting.answer(&mut SysRng)?)
@@ -149,6 +148,8 @@ pub(crate) enum Proof {
     Ready,
     /// OPEN has come.
     Open(Extensions),
+    /// ABORT: the client has gone meanwhile.
+    Withdrawn,
     /// A later version's, which is answered by ABORT (rules R2 and X2).
     NotUnderstood,
 }
@@ -177,7 +178,7 @@ pub(crate) async fn first_record(
         Ok(Record::Ready) => Ok(Proof::Ready),
         Ok(Record::Open(extensions)) => Ok(Proof::Open(extensions)),
         Err(OpenError::NotUnderstood) => Ok(Proof::NotUnderstood),
-        Ok(Record::Abort(_)) => Err(PreAuthError::GaveUp),
+        Ok(Record::Abort(_)) => Ok(Proof::Withdrawn),
         Ok(Record::Opened(_) | Record::Data(_) | Record::End | Record::Done) => {
             Err(PreAuthError::Record(OpenError::Violation))
         }

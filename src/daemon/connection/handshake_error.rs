@@ -31,6 +31,8 @@ pub(crate) enum PreAuthError {
     Cut(Part),
     #[error("did not prove the key live in {0:?}")]
     Unproved(Duration),
+    #[error("withdrawn by the sender before it was open")]
+    Withdrawn,
     #[error("closed before it proved the key live")]
     GaveUp,
     #[error("its first record is wrong: {0}")]
@@ -81,6 +83,8 @@ pub(crate) enum NoSession {
     NotAReceiver(LooksLike),
     #[error("the receiver's answer is wrong: {0}")]
     WrongAnswer(HandshakeError),
+    #[error("{0}")]
+    NoRandomness(HandshakeError),
     #[error("a loop: the target leads back to the source")]
     Loop,
 }
@@ -105,6 +109,7 @@ impl PreAuthError {
             Self::Cut(_) => "cut-short",
             Self::Failed(_) => "connection-failed",
             Self::Unproved(_) => "unproved",
+            Self::Withdrawn => "withdrawn",
             Self::GaveUp => "gave-up",
             Self::Record(OpenError::NotUnderstood) => "not-understood",
             Self::Record(_) => "wrong-first-record",
@@ -160,13 +165,13 @@ impl PreAuthError {
                 Some("a sender that was stopped, or a stranger who replays a recorded handshake")
             }
             Self::Replayed => Some("a stranger replays a recorded handshake, and gets no answer"),
-            Self::TooManyUnproved => {
-                Some("a stranger there replays recorded handshakes; senders there wait meanwhile")
-            }
+            Self::TooManyUnproved => Some(
+                "a stranger there replays recorded handshakes; senders there are refused meanwhile",
+            ),
             Self::NoSlot => {
                 Some("a flood from that address, or more senders behind it than slots for it")
             }
-            Self::Evicted | Self::ShuttingDown | Self::Probe => None,
+            Self::Evicted | Self::Withdrawn | Self::ShuttingDown | Self::Probe => None,
         }
     }
 }
@@ -190,6 +195,7 @@ impl NoSession {
             Self::NotAReceiver(_) => "not-a-receiver",
             // No receiver closes in the midst of its answer.
             Self::Closed { .. } | Self::WrongAnswer(_) => "wrong-answer",
+            Self::NoRandomness(_) => "no-randomness",
             Self::Loop => "loop",
         }
     }
@@ -215,6 +221,7 @@ impl NoSession {
             }
             Self::NotAReceiver(_) => "-t must name a receiver ('spiped -d'), not the server itself",
             Self::WrongAnswer(_) => "the answer was altered, or comes from another program",
+            Self::NoRandomness(_) => "the system has no random bytes yet: it may still be starting",
             Self::Loop => LOOP,
         }
     }

@@ -49,7 +49,7 @@ const fn most(reason: &CloseReason) -> u32 {
         | CloseReason::Limit(_)
         | CloseReason::NoRoom(_)
         | CloseReason::Loop
-        | CloseReason::NoSession(NoSession::Loop) => BY_ANYONE,
+        | CloseReason::NoSession(NoSession::Loop | NoSession::NoRandomness(_)) => BY_ANYONE,
         CloseReason::NoSession(
             NoSession::TimedOut(_)
             | NoSession::Closed { .. }

@@ -44,6 +44,7 @@ pub(super) async fn receive(
     let (session, proof) = prove(context, &stranger, &mut key, accepted_at, stats).await?;
     let permit = match proof {
         Proof::NotUnderstood => Err(PreAuthError::Record(OpenError::NotUnderstood).into()),
+        Proof::Withdrawn => return Err(PreAuthError::Withdrawn.into()),
         Proof::Open(_) | Proof::Ready => ConnectionPermit::get(context),
     };
     let permit = match permit {
@@ -63,7 +64,7 @@ pub(super) async fn receive(
     let mut peer = Guarded { sockets: Tunnel { stream: sockets, session }, guard: permit };
     let opened = match proof {
         Proof::Open(extensions) => Ok(extensions),
-        Proof::Ready | Proof::NotUnderstood => {
+        Proof::Ready | Proof::Withdrawn | Proof::NotUnderstood => {
             wait_for_open(context, &mut peer.sockets, &mut key).await
         }
     };
@@ -99,8 +100,10 @@ async fn prove(
     stats: &mut ConnectionStats,
 ) -> Result<(Session, Proof), CloseReason> {
     let proved = select! {
-        proved = authenticate(context, stranger, key, accepted_at, stats) => proved,
+        biased;
+        // First, so that nobody is answered who has no slot any more.
         () = stranger.guard.evicted() => Err(PreAuthError::Evicted),
+        proved = authenticate(context, stranger, key, accepted_at, stats) => proved,
         () = handshakes_are_over(context) => Err(PreAuthError::ShuttingDown),
     };
     context
@@ -120,6 +123,7 @@ async fn wait_for_open(
         _ = key.changed() => Err(Unused::KeyReplaced.into()),
         proof = first_record(&tunnel.stream, &mut tunnel.session) => match proof {
             Ok(Proof::Open(extensions)) => Ok(extensions),
+            Ok(Proof::Withdrawn) => Err(Unused::Closed.into()),
             Ok(Proof::NotUnderstood) => Err(RelayError::Record(OpenError::NotUnderstood).into()),
             // The opener refuses a second one.
             Ok(Proof::Ready) => Err(RelayError::Record(OpenError::Violation).into()),

@@ -27,8 +27,8 @@ use crate::daemon::net::stream::{GONE, Stream};
 use crate::daemon::runtime::shutdown::shutdown;
 use crate::protocol::testing::{GCM, OPEN, OPENED};
 use crate::protocol::{
-    AbortReason, Accepted, Extensions, Initiator, KEY_SECRETS, OVERHEAD, Opener, RECORD_MAX,
-    Record, Responder, Sealer, SharedKey,
+    AbortReason, Accepted, Extensions, Initiator, KEY_SECRETS, OPEN_MAX, OVERHEAD, Opener,
+    RECORD_MAX, Record, Responder, Sealer, SharedKey,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -315,10 +315,10 @@ fn reset(peer: &mut TcpStream) -> Vec<u8> {
 async fn no_part_of_what_was_read_is_left_out() {
     let (mut session, _) = sessions();
     let layout = RecordLayout::new(None);
-    // Behind OPEN there is room for one record, and not for a byte more.
+    // Behind the longest OPEN there is room for one record, and not for a byte more.
     let one_too_many = |parts: &mut [io::IoSliceMut<'_>]| Ok(Some(parts[0].len() + 1));
-    let filled = layout.read(Buffer::lend(Size::Small), OVERHEAD, one_too_many).unwrap().unwrap();
-    let _sealed = filled.seal(&[0; OVERHEAD], &mut session.sealer);
+    let filled = layout.read(Buffer::lend(Size::Small), OPEN_MAX, one_too_many).unwrap().unwrap();
+    let _sealed = filled.seal(&[0; OPEN_MAX], &mut session.sealer);
 }
 
 /// What stands before the first record is of another connection, until it is overwritten.

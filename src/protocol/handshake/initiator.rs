@@ -88,10 +88,14 @@ impl Initiator {
 
         state.mix_ephemeral(re); //                                        e
         state.mix_key(&*diffie_hellman(&e, re)?); //                   ee
-        if let (Some(e1), Some(ct)) = (e1, ct) {
-            let mut ciphertext = [0; CIPHERTEXT];
-            state.decrypt_and_hash(ct.ciphertext, ct.tag, &mut ciphertext)?;
-            state.mix_key(&e1.decapsulate(&ciphertext)); //                         ekem1
+        match (e1, ct) {
+            (Some(e1), Some(ct)) => {
+                let mut ciphertext = [0; CIPHERTEXT];
+                state.decrypt_and_hash(ct.ciphertext, ct.tag, &mut ciphertext)?;
+                state.mix_key(&e1.decapsulate(&ciphertext)); //            ekem1
+            }
+            (None, None) => {}
+            (Some(_), None) | (None, Some(_)) => return Err(HandshakeError::Length),
         }
         state.decrypt_and_hash(&[], tag, &mut [])?; //                              payload: empty
 

@@ -9,6 +9,7 @@ use super::ephemeral::{diffie_hellman, generate_keypair};
 use super::error::HandshakeError;
 use super::message::Message1;
 use super::session::Session;
+use crate::protocol::hkdf::wipe_stack;
 use crate::protocol::ids::{ConnectionId, KeyId};
 use crate::protocol::kem::{ENCAPSULATION_KEY, EncapsulationKey, encapsulate};
 use crate::protocol::keys::SharedKey;
@@ -41,9 +42,8 @@ pub struct Responder {
 
 impl Greeting {
     /// Reads message 1, and finds its key (rule H2): the hint of every key is computed and
-    /// compared, then the key whose hint fits is tried on the tags. No branch depends on
-    /// which key fits, or on how much of a hint does, so the time tells neither. Where the
-    /// hints of two keys fit, by a chance of 2^-64, the later key is tried.
+    /// compared, then the key whose hint fits is tried on the tags. The search has no branch
+    /// that depends on which key fits, or on how much of a hint does. Where the hints of two keys fit, by a chance of 2^-64, the later key is tried.
     ///
     /// # Errors
     /// When the message names no suite, has an impossible length, its suite is not
@@ -56,12 +56,9 @@ impl Greeting {
         let message = Message1::parse(message)?;
         accepted.check(message.suite)?;
         let keys = keys.into_iter();
-        let wanted = u64::from_le_bytes(message.hint);
-        let mut fitting = u64::MAX;
-        for (number, key) in (0_u64..).zip(keys.clone()) {
-            let hint = u64::from_le_bytes(key.borrow().hint(message.suite, message.e));
-            fitting.conditional_assign(&number, hint.ct_eq(&wanted));
-        }
+        let fitting = find(&message, keys.clone());
+        // The keys that make hints.
+        wipe_stack();
         let fitting = usize::try_from(fitting).map_err(|_| HandshakeError::WrongKey)?;
         let key = { keys }.nth(fitting).ok_or(HandshakeError::WrongKey)?;
         Self::with_key(&message, key.borrow())
@@ -141,6 +138,19 @@ impl Accepted {
         }
         Ok(())
     }
+}
+
+/// The number of the key whose hint fits, in a stack frame of its own; no key has the
+/// greatest number.
+#[inline(never)]
+fn find<K: Borrow<SharedKey>>(message: &Message1<'_>, keys: impl Iterator<Item = K>) -> u64 {
+    let wanted = u64::from_le_bytes(message.hint);
+    let mut fitting = u64::MAX;
+    for (number, key) in (0_u64..).zip(keys) {
+        let hint = u64::from_le_bytes(key.borrow().hint(message.suite, message.e));
+        fitting.conditional_assign(&number, hint.ct_eq(&wanted));
+    }
+    fitting
 }
 
 impl Responder {

@@ -4,6 +4,8 @@
 //! operating system itself; the other one is handed it, so that test vectors can run. The
 //! tests compare the two.
 
+use rand::TryCryptoRng;
+
 #[cfg(feature = "aws-lc")]
 mod aws_lc;
 #[cfg(any(all(feature = "rust-crypto", not(feature = "aws-lc")), test))]
@@ -15,6 +17,17 @@ pub(super) use aws_lc::{DecapsulationKey, encapsulate};
 #[cfg(all(feature = "rust-crypto", not(feature = "aws-lc")))]
 pub(super) use rust_crypto::{DecapsulationKey, encapsulate};
 pub(super) use types::{CIPHERTEXT, ENCAPSULATION_KEY, EncapsulationKey, KemError};
+
+/// Does what the first key exchange of a process would wait for, up to a tenth of a second:
+/// AWS-LC tests itself when ML-KEM is used first.
+pub fn warm_up<R: TryCryptoRng + ?Sized>(random: &mut R) {
+    // What fails here fails again when it is needed.
+    if let Ok((key, public)) = DecapsulationKey::generate(random)
+        && let Ok((ciphertext, _)) = encapsulate(&public, random)
+    {
+        drop(key.decapsulate(&ciphertext));
+    }
+}
 
 #[cfg(test)]
 mod wycheproof;

@@ -348,6 +348,16 @@ fn r1_a_first_record_has_at_most_274_bytes() {
     assert_eq!(b.opener.open(&mut record), Err(OpenError::Length));
 }
 
+/// R1: one empty PADDED may come first, and no other PADDED.
+#[test]
+fn r1_a_padded_before_open_is_empty() {
+    for wrong in [&[6, 0, 0, 0][..], &[6, 0, 1, b'x'], &[6, 0]] {
+        let (mut a, mut b) = sessions(GCM);
+        let mut record = a.sealer.seal_raw(wrong);
+        assert_eq!(b.opener.open(&mut record), Err(OpenError::Violation), "{wrong:?}");
+    }
+}
+
 /// R2: a first record of an unknown kind is a later version's, and its sender is told.
 #[test]
 fn r2_a_first_record_of_an_unknown_kind_is_not_understood() {

@@ -2,17 +2,17 @@
 //!
 //! Whoever has recorded more first messages than the replay set keeps can still have some
 //! of them answered, at the price of a key exchange each. A sender proves the key behind
-//! nearly each answer, though not if its client gives up meanwhile: so a proof forgives all
-//! answers to its address.
+//! nearly each answer, though not if its client gives up meanwhile: so the budget is far
+//! above that, and a proof forgives all answers to its address. An answer takes about 70 µs.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// How soon an answer that stayed unproved is forgiven.
-const EACH: Duration = Duration::from_micros(1_000_000 / 64);
+const EACH: Duration = Duration::from_millis(1);
 /// How many answers may be unforgiven.
-const MOST: u32 = 512;
+const MOST: u32 = 4096;
 /// How many source addresses are remembered before those that are forgiven are dropped.
 const SOURCES: usize = 4096;
 

@@ -268,17 +268,18 @@ impl PreAuthSlot {
         self.set(PeerState::Reading(Instant::now()));
     }
 
-    /// Whether the peer's source address may have an answer: it may not after too many that
-    /// it left unproved (rule H5).
-    pub(crate) fn may_be_answered(&self) -> bool {
-        let pool = self.pool.lock();
-        let source = pool.occupants.get(&self.number).and_then(|occupant| occupant.source);
-        source.is_none_or(|ip| !pool.answers.are_too_many(ip, Instant::now()))
-    }
-
-    /// Marks that the peer is answered, since its first message fits a key.
-    pub(crate) fn mark_unproved(&self) {
-        self.set(PeerState::Unproved(Instant::now()));
+    /// Marks that the peer is answered, since its first message fits a key. Returns `false`
+    /// where it may have no answer: it was evicted, or its source address has left too many
+    /// answers unproved (rule H5).
+    pub(crate) fn mark_unproved(&self) -> bool {
+        let now = Instant::now();
+        let mut pool = self.pool.lock();
+        let Some(occupant) = pool.occupants.get(&self.number) else { return false };
+        if occupant.source.is_some_and(|ip| pool.answers.are_too_many(ip, now)) {
+            return false;
+        }
+        pool.set(self.number, PeerState::Unproved(now));
+        true
     }
 
     /// Marks that the peer has proved the key.

@@ -11,7 +11,7 @@ use std::io::{self, IoSlice};
 use std::mem;
 use std::ops::Range;
 
-use crate::protocol::{OVERHEAD, RECORD_MAX};
+use crate::protocol::{OPEN_MAX, OVERHEAD, RECORD_MAX};
 
 /// The longest plaintext of a record that spiped sends: 16 KiB and the kind's byte.
 pub(crate) const RECORD_PLAINTEXT: usize = 1 + 16 * 1024;
@@ -20,11 +20,11 @@ pub(crate) const RECORD: usize = RECORD_PLAINTEXT + OVERHEAD - 1;
 /// How many such records a large buffer has room for.
 pub(crate) const RECORDS: usize = 16;
 
-/// The size of a small buffer: an OPEN and a full record.
-pub(crate) const SMALL: usize = OVERHEAD + RECORD;
-/// The size of a large buffer: an OPEN and sixteen full records, 256 KiB. Larger ones do
+/// The size of a small buffer: the longest OPEN and a full record.
+pub(crate) const SMALL: usize = OPEN_MAX + RECORD;
+/// The size of a large buffer: the longest OPEN and sixteen full records, 256 KiB. Larger ones do
 /// not lower the cost per byte.
-const LARGE: usize = OVERHEAD + RECORDS * RECORD;
+const LARGE: usize = OPEN_MAX + RECORDS * RECORD;
 
 /// The most large buffers that a thread lends at once. Beyond that flows get small ones, so
 /// that thousands of stalled connections cannot hold 256 KiB each.
