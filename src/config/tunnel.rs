@@ -80,6 +80,11 @@ impl TunnelConfig {
         }
     }
 
+    /// The key exchange of a sender.
+    pub(crate) fn kex_of_sender(&self) -> Kex {
+        self.kex.0.unwrap_or(Kex::X25519MlKem768)
+    }
+
     /// What a receiver accepts.
     pub(crate) const fn accepted(&self) -> Accepted {
         Accepted { kex: self.kex.0, cipher: self.cipher.0 }

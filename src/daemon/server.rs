@@ -28,7 +28,7 @@ use super::runtime::shutdown::{
     EndSignals, HandoverSignal, ReloadSignal, Signals, Trigger, shutdown,
 };
 use super::runtime::workers::Workers;
-use crate::config::{Config, RunMode};
+use crate::config::{Config, Role, RunMode};
 use crate::keys::KeyStore;
 use crate::report::SystemError;
 use crate::unit::keeper::Listening;
@@ -257,7 +257,13 @@ impl Context {
             return self.draining();
         }
         let open = connections(self.fd_budget.connections());
-        format!("{pipe}, key id {}: {open}{}", self.key_id(), self.observer)
+        let tunnel = &self.config.tunnel;
+        let kex = match self.config.role {
+            Role::Encrypt => tunnel.kex_of_sender().to_string(),
+            // auto: whichever the sender has.
+            Role::Decrypt => tunnel.kex.to_string(),
+        };
+        format!("{pipe}, kex {kex}, key id {}: {open}{}", self.key_id(), self.observer)
     }
 
     fn log_end(&self, why: &str) {

@@ -112,7 +112,7 @@ fn the_peer_refuses_a_hostile_peer() {
         ("--extension=1:0400", "violation: an impossible client address"),
         ("--first=3:41", "violation: kind 3 in place of OPEN"),
         ("--first=77:", "abort 8 by us"),
-        ("--first=7:", "abort 9 by us"),
+        ("--first=7:", "abort 8 by us"),
         ("--record=1:", "violation: kind 1 in the stream"),
         ("--record=77:", "violation: kind 77 in the stream"),
         ("--record=11:", "violation: kind 11 in the stream"),

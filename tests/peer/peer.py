@@ -26,8 +26,8 @@ from command_line import command_line
 from keys import Failure, Key
 from noise import Faults, Initiator, Responder
 from stream import (
-    ABORT, CARRY, CLIENT_ADDRESS, DATA, DATA_MAX, DONE, END, FIRST_MAX, JOIN, NOT_TO_BE_HAD,
-    NOT_UNDERSTOOD, OPEN, OPENED, PADDED, Aborted, Tunnel, address, extensions, read_exact,
+    ABORT, CLIENT_ADDRESS, DATA, DATA_MAX, DONE, END, FIRST_MAX, NOT_UNDERSTOOD, OPEN, OPENED,
+    PADDED, Aborted, Tunnel, address, extensions, read_exact,
 )
 
 PATIENCE = 20
@@ -188,8 +188,6 @@ def take_open(tunnel, options, report):
     if prepared:
         kind, body = tunnel.read(FIRST_MAX, "no record after the empty PADDED")
     report["first"] = {"kind": kind, "body": body.hex()}
-    if kind in (CARRY, JOIN):
-        raise Aborted(NOT_TO_BE_HAD, "us")
     if kind in (OPENED, DATA, END, PADDED, DONE):
         raise Failure(f"violation: kind {kind} in place of OPEN")
     if kind != OPEN:

@@ -5,8 +5,9 @@ import threading
 
 from keys import Failure
 
-OPEN, OPENED, DATA, END, ABORT, PADDED, CARRY, CARRIED, FRAMES, JOIN, DONE = range(1, 12)
-NOT_UNDERSTOOD, NOT_TO_BE_HAD = 8, 9
+OPEN, OPENED, DATA, END, ABORT, PADDED = range(1, 7)
+DONE = 11
+NOT_UNDERSTOOD = 8
 DATA_MAX = 16384
 CLIENT_ADDRESS = 1
 # The longest ciphertext before the key is proved: a kind, extensions, the tag (rule R1).

@@ -49,6 +49,10 @@ pub(crate) async fn initiate(
         }),
         _ if is_foreign => Err(NoSession::NotAReceiver(LooksLike::of(answer))),
         Some(Ok(got)) => Err(NoSession::Closed { got, of }),
+        // So a receiver refuses.
+        Some(Err(error)) if got == 0 && error.kind() == io::ErrorKind::ConnectionReset => {
+            Err(NoSession::Closed { got, of })
+        }
         Some(Err(error)) => Err(NoSession::Failed(error)),
         None => Err(NoSession::TimedOut(limit)),
     }

@@ -8,7 +8,8 @@ use thiserror::Error;
 
 use crate::daemon::net::connect_error::ConnectError;
 use crate::daemon::net::loops::LOOP;
-use crate::protocol::{HandshakeError, LooksLike, OpenError, Suite};
+use crate::daemon::relay::error::BREAKS_RULES;
+use crate::protocol::{HandshakeError, Kex, LooksLike, OpenError, Suite};
 
 /// What a receiver's peer did instead of proving that it holds the key.
 #[derive(Debug, Error)]
@@ -134,11 +135,14 @@ impl PreAuthError {
             Self::NotOurs(_) | Self::Handshake(HandshakeError::NotOurs) => {
                 Some("only a sender ('spiped -e') connects to this port")
             }
-            Self::Handshake(HandshakeError::WrongKey) => {
-                Some("compare 'spiped keyid FILE' on both ends, they differ")
-            }
-            Self::Handshake(HandshakeError::KexRefused(_)) => {
-                Some("--kex here accepts only the other one; set it at the sender too")
+            Self::Handshake(HandshakeError::WrongKey) => Some(
+                "compare 'spiped keyid FILE' on both ends; if they are equal, the peer is a stranger",
+            ),
+            Self::Handshake(HandshakeError::KexRefused(Kex::X25519)) => Some(
+                "--kex here requires x25519mlkem768: set it at the sender, or leave it out there",
+            ),
+            Self::Handshake(HandshakeError::KexRefused(Kex::X25519MlKem768)) => {
+                Some("--kex here accepts only x25519: set it at the sender, or leave it out here")
             }
             Self::Handshake(HandshakeError::CipherRefused(_)) => {
                 Some("--cipher here accepts only the other one; set it at the sender too")
@@ -158,6 +162,7 @@ impl PreAuthError {
             Self::Handshake(HandshakeError::Randomness) => {
                 Some("the system has no random bytes yet: it may still be starting")
             }
+            Self::Record(OpenError::Violation) => Some(BREAKS_RULES),
             Self::Unproved(_)
             | Self::GaveUp
             | Self::Record(_)

@@ -17,7 +17,7 @@ use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::daemon::net::target::Target;
 use crate::daemon::relay::Tunnel;
 use crate::daemon::relay::error::RelayError;
-use crate::protocol::{Cipher, Kex, SharedKey, Suite};
+use crate::protocol::{Cipher, SharedKey, Suite};
 
 /// From an accepted client to a connection that is ready to be relayed.
 pub(super) async fn send(
@@ -83,7 +83,7 @@ pub(crate) async fn connect(
     tried: &mut Option<SocketAddr>,
 ) -> Result<Tunnel, NoSession> {
     let stream = TunnelStream(target.connect(tried).await.map_err(NoSession::Connect)?);
-    let kex = config.kex.0.unwrap_or(Kex::X25519MlKem768);
+    let kex = config.kex_of_sender();
     let cipher = config.cipher.0.unwrap_or_else(fastest_cipher);
     let suite = Suite { kex, cipher };
     match initiate(&stream, key, suite, config.timeout.get()).await {

@@ -87,6 +87,7 @@ impl RelayError {
             Self::Aborted(reason) => abort_hint(*reason),
             Self::Truncated | Self::Tunnel(_) => Some(CUT),
             Self::Record(OpenError::NotUnderstood) => Some("the other end runs a later version"),
+            Self::Record(OpenError::Violation) => Some(BREAKS_RULES),
             Self::Record(_) => Some("something between the two ends altered the stream"),
             Self::Unconfirmed => Some("the peer beyond the tunnel hangs, or reads very slowly"),
             Self::Local(_) => Some("a client that gave up or a server that restarted does this"),
@@ -109,6 +110,10 @@ impl RelayError {
         }
     }
 }
+
+/// The hint where an authentic record breaks the rules: nobody between the ends can do that.
+pub(crate) const BREAKS_RULES: &str =
+    "the other end has the key and breaks the protocol: another version or implementation";
 
 /// The hint where the tunnel ended without a reason.
 pub(crate) const CUT: &str =

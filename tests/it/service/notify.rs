@@ -82,7 +82,7 @@ fn systemd_is_told_what_it_does_from_its_start_to_its_end() {
     let connections = |count: &str| {
         let (from, to) = (sender.address.port(), receiver.address.port());
         let pipe = format!("sender on [127.0.0.1]:{from} to [127.0.0.1]:{to}");
-        format!("STATUS={pipe}, key id {}: {count}", key_id(&key))
+        format!("STATUS={pipe}, kex x25519mlkem768, key id {}: {count}", key_id(&key))
     };
     manager.until(&connections("0 connections"));
     let mut clients: Vec<_> = (0..3).map(|_| sender.connect()).collect();
@@ -110,7 +110,8 @@ fn systemd_is_told_what_it_does_from_its_start_to_its_end() {
     let told = told.last().unwrap();
     let since_boot = told.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect(told);
     assert!(since_boot.parse::<u64>().is_ok(), "{told}");
-    assert_eq!(manager.next(), "READY=1");
+    // The last of the short connections may end in between.
+    manager.until("READY=1");
 
     sender.signal("TERM");
     let told = manager.until("STOPPING=1");

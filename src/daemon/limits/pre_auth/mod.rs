@@ -25,10 +25,12 @@ use tokio::sync::Notify;
 
 use self::answers::UnprovedAnswers;
 
-/// The grace period of a peer that sends nothing; twice as long once its first message
-/// fits a key. Each eviction shortens the grace period of the others, so that however many
+/// The grace period of a peer that sends nothing. Each eviction shortens the grace period of the others, so that however many
 /// strangers come, the peer behind them waits no longer than about 1.6 times this.
 const GRACE: Duration = Duration::from_millis(300);
+/// How many times as long it is once the first message fits a key: the sender may be far
+/// away, or this host busy, and a stranger needs another recording for each such slot.
+const PROOF: u32 = 8;
 /// The retry interval while there is no slot.
 pub(crate) const RETRY: Duration = Duration::from_millis(1);
 
@@ -207,7 +209,7 @@ impl PoolState {
                 .map(|(number, _)| *number)
         };
         let is_silent_too_long = |state| matches!(state, PeerState::Reading(since) if now.duration_since(since) >= grace);
-        let is_late = |state| matches!(state, PeerState::Unproved(since) | PeerState::Proved(since) if now.duration_since(since) >= 2 * grace);
+        let is_late = |state| matches!(state, PeerState::Unproved(since) | PeerState::Proved(since) if now.duration_since(since) >= PROOF * grace);
         let (count, unproved) = match source.and_then(|ip| self.sources.get(&ip)) {
             Some(source) => (source.count, source.unproved),
             None => (self.occupants.len(), self.unproved),

@@ -79,7 +79,7 @@ fn a_new_peer_stays_where_most_are_authenticated() {
     let players: Vec<PreAuthSlot> = (0..7).map(|i| silent(&pool, &format!("10.0.0.{i}"))).collect();
     assert!(players.iter().all(PreAuthSlot::mark_unproved));
     let coming = silent(&pool, "10.0.1.1");
-    let later = Instant::now() + 3 * GRACE;
+    let later = Instant::now() + (PROOF + 1) * GRACE;
     let next = pool.try_enter(from("10.0.1.2"), later).unwrap();
     assert!(is_evicted(&players[0]) && !is_evicted(&coming));
     drop((players, coming, next));
