@@ -210,7 +210,7 @@ async fn hear(from: &UnixStream, mut opener: Opener, role: Role, end: oneshot::S
                 Record::Data(range) => said.stream.extend_from_slice(&record[range]),
                 Record::Open(_) => assert_eq!(role, Role::Encrypt),
                 Record::Opened(_) => assert_eq!(role, Role::Decrypt),
-                Record::End => end.take().unwrap().send(()).unwrap_or_default(),
+                Record::End => drop(end.take().unwrap().send(())),
                 Record::Done => said.is_done = true,
                 Record::Abort(_) => is_aborted = true,
                 Record::Ready => unreachable!("a relay is past that"),

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::types::{
     CIPHERTEXT, Ciphertext, ENCAPSULATION_KEY, EncapsulationKey, KemError, SharedSecret,
 };
+use crate::protocol::hkdf::wipe_stack;
 
 /// A decapsulation key, wiped when dropped. Boxed, so that moving the key leaves no copy
 /// behind.
@@ -21,7 +22,8 @@ impl DecapsulationKey {
     ) -> Result<(Self, EncapsulationKey), KemError> {
         let mut seed = Zeroizing::new(Seed::default());
         random.try_fill_bytes(seed.as_mut_slice()).map_err(|_| KemError::Randomness)?;
-        let private = Box::new(ml_kem_768::DecapsulationKey::from_seed(*seed));
+        let private = expand(&seed);
+        wipe_stack();
         let public = Box::new(private.encapsulation_key().to_bytes().into());
         Ok((Self(private), public))
     }
@@ -48,6 +50,12 @@ impl DecapsulationKey {
         #[allow(deprecated, reason = "AWS-LC reads no seeds")]
         ml_kem::ExpandedKeyEncoding::to_expanded_bytes(&*self.0).to_vec()
     }
+}
+
+/// Makes a key in a stack frame of its own, which is wiped.
+#[inline(never)]
+fn expand(seed: &Seed) -> Box<ml_kem_768::DecapsulationKey> {
+    Box::new(ml_kem_768::DecapsulationKey::from_seed(*seed))
 }
 
 /// A new secret, and the ciphertext from which the holder of the decapsulation key has it,

@@ -7,6 +7,7 @@
 )]
 
 mod hostile;
+mod hostile_handshake;
 mod interop;
 mod keys;
 mod records;
