@@ -1,5 +1,5 @@
 //! Shared by `instructions`, `timing` and the bench `protocol`: two ends that stream, and
-//! handshakes that are equal each time. A failure here ends the measurement.
+//! handshakes. A failure here ends the measurement.
 #![allow(
     clippy::unwrap_used,
     clippy::missing_panics_doc,
@@ -42,44 +42,55 @@ pub fn first_message(suite: Suite, key: &SharedKey, same: u8) -> Vec<u8> {
     Initiator::start(suite, key, &mut SameBytes(same)).unwrap().1
 }
 
-/// A handshake that gives the same bytes in every run.
+/// Both ends of handshakes with one suite and one key.
 pub struct Handshake {
-    /// The suite of both ends.
-    pub suite: Suite,
+    suite: Suite,
     key: SharedKey,
     message_1: Vec<u8>,
-    message_2: Vec<u8>,
 }
 
 impl Handshake {
-    /// Makes both messages of a handshake with this suite.
+    /// Makes the message 1 that the responder reads.
     pub fn new(suite: Suite) -> Self {
         let key = SharedKey::from_key_file(&KEY_FILE, Box::new([0; KEY_SECRETS])).unwrap();
-        let (_, message_1) = Initiator::start(suite, &key, &mut SameBytes(2)).unwrap();
-        let responder =
-            Responder::accept(&message_1, [&key], Accepted::default(), &mut SameBytes(3)).unwrap();
-        Self { suite, key, message_1, message_2: responder.reply }
+        let message_1 = first_message(suite, &key, 2);
+        Self { suite, key, message_1 }
     }
 
-    /// Everything that an initiator computes: makes message 1, reads message 2.
-    pub fn initiator(&self) -> Session {
-        let (initiator, _) = Initiator::start(self.suite, &self.key, &mut SameBytes(2)).unwrap();
-        initiator.finish(&self.message_2).unwrap()
+    /// Everything that an initiator computes before message 1.
+    pub fn start(&self) -> (Initiator, Vec<u8>) {
+        Initiator::start(self.suite, &self.key, &mut SameBytes(2)).unwrap()
     }
 
     /// Everything that a responder computes: reads message 1, makes message 2.
-    pub fn responder(&self) -> Session {
-        Responder::accept(&self.message_1, [&self.key], Accepted::default(), &mut SameBytes(3))
-            .unwrap()
-            .session
+    pub fn respond(&self) -> Responder {
+        self.respond_to(&self.message_1)
+    }
+
+    /// An initiator and the message 2 for it. AWS-LC's key exchange is another each time, so
+    /// that message fits no other initiator.
+    pub fn replied(&self) -> (Initiator, Vec<u8>) {
+        let (initiator, message_1) = self.start();
+        (initiator, self.respond_to(&message_1).reply)
+    }
+
+    /// Everything that an initiator computes after message 2.
+    pub fn finish((initiator, message_2): (Initiator, Vec<u8>)) -> Session {
+        initiator.finish(&message_2).unwrap()
     }
 
     /// Both ends after OPEN and OPENED: the next records are DATA.
     pub fn streaming(&self) -> (Session, Session) {
-        let (mut a, mut b) = (self.initiator(), self.responder());
+        let (initiator, message_1) = self.start();
+        let Responder { reply, session: mut b, .. } = self.respond_to(&message_1);
+        let mut a = Self::finish((initiator, reply));
         b.opener.open(&mut a.sealer.seal_open(Extensions::default()).unwrap()).unwrap();
         a.opener.open(&mut b.sealer.seal_opened().unwrap()).unwrap();
         (a, b)
+    }
+
+    fn respond_to(&self, message_1: &[u8]) -> Responder {
+        Responder::accept(message_1, [&self.key], Accepted::default(), &mut SameBytes(3)).unwrap()
     }
 }
 
