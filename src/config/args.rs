@@ -53,7 +53,8 @@ The manual: man spipe";
         spiped -e|-d -s ADDRESS -t ADDRESS -k FILE [OPTIONS]\n       \
         spiped keygen PATH\n       \
         spiped keyid PATH\n       \
-        spiped rekey SOCKET KEY\n       \
+        spiped rekey SOCKET KEY...\n       \
+        spiped revoke SOCKET NAME\n       \
         spiped unit-check CONF KEY\n       \
         spiped handover UNIT\n       \
         spiped completions SHELL [NAME]"

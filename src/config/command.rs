@@ -8,6 +8,7 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser}
 use clap::{Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::key_name::KeyName;
 use super::setup::SetupCommand;
 use super::value::ValueError;
 
@@ -28,18 +29,30 @@ pub(crate) enum Command {
     },
     /// Print the id of a key, which tells nothing about the key itself
     Keyid {
-        /// The key file; - reads the key from standard input
+        /// The key file, or a folder of keys; - reads the key from standard input
         path: PathBuf,
         /// Refuse a file that belongs to neither this user nor root; without it, anybody may own the file
         #[arg(short = 'u', long)]
         user: Option<String>,
     },
-    /// Give a running spiped another key, and print its id
+    /// Give a running spiped other keys, and print what changes
     Rekey {
         /// The path that was given to that spiped by --control
         socket: PathBuf,
-        /// The key file; - reads the key from standard input
-        key: PathBuf,
+        /// Key files, for a receiver also folders of keys; - reads a key from standard input
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<PathBuf>,
+        /// Leave out what does not exist, unless nothing does
+        #[arg(long)]
+        if_exists: bool,
+    },
+    /// Shut a key out of a running receiver at once
+    Revoke {
+        /// The path that was given to that spiped by --control
+        socket: PathBuf,
+        /// The name of the key: its file's, without .key
+        #[arg(value_name = "NAME")]
+        key: KeyName,
     },
     /// Check the configuration and key of a unit before it starts; print only what is wrong
     UnitCheck {

@@ -18,6 +18,10 @@ pub(crate) struct ConnectionsConfig {
     #[arg(short = 'n', long = "connections", value_name = "NUMBER", default_value_t)]
     pub(crate) max: MaxConnections,
 
+    /// With -d: at once of one key
+    #[arg(long, value_name = "NUMBER", default_value_t, conflicts_with = "encrypt")]
+    pub(crate) per_key: PerKey,
+
     /// How often to resolve the target
     #[arg(
         short = 'r',
@@ -60,6 +64,27 @@ impl FromStr for MaxConnections {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         text.parse().map(|number| Self(NonZeroU32::new(number))).map_err(|_| {
             ValueError::not(text, "a number of connections (0: no limit but the file descriptors)")
+        })
+    }
+}
+
+/// `--per-key`: how many connections one key may have at once; `None` for as many as
+/// there are (written 0).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PerKey(pub Option<NonZeroU32>);
+
+impl fmt::Display for PerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        MaxConnections(self.0).fmt(f)
+    }
+}
+
+impl FromStr for PerKey {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        text.parse().map(|number| Self(NonZeroU32::new(number))).map_err(|_| {
+            ValueError::not(text, "a number of connections of one key (0: no limit of its own)")
         })
     }
 }

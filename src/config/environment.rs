@@ -60,7 +60,8 @@ pub(super) fn set_given<'a>(args: impl Iterator<Item = &'a Arg>) {
 
 /// Gives an option the variable that has its long name; `-f` and `-g` have none.
 pub(super) fn with_variable(arg: Arg) -> Arg {
-    let is_value = matches!(arg.get_action(), ArgAction::Set | ArgAction::SetTrue);
+    let is_value =
+        matches!(arg.get_action(), ArgAction::Set | ArgAction::SetTrue | ArgAction::Append);
     let is_of_spiped_1 = arg.get_help_heading() == Some(FOR_SPIPED_1);
     let variable = match arg.get_long() {
         Some(long) if is_value && !is_of_spiped_1 => {

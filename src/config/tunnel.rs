@@ -24,9 +24,10 @@ pub(crate) struct TunnelConfig {
     #[arg(short, long, value_name = "ADDRESS", value_parser = target)]
     pub(crate) target: Address,
 
-    /// The key file that both ends share; - is standard input
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) key: PathBuf,
+    /// Key file that both ends share, -d: or folder of them
+    #[arg(short, long = "key", value_name = "FILE", action = ArgAction::Append,
+          value_delimiter = ':', required = true)]
+    pub(crate) keys: Vec<PathBuf>,
 
     /// Time limit of connect and handshake
     #[arg(short = 'o', long, value_name = "SECONDS", default_value_t, help_heading = CONNECTIONS)]
@@ -69,7 +70,7 @@ impl TunnelConfig {
     pub(crate) fn to(target: Address) -> Self {
         Self {
             target,
-            key: PathBuf::new(),
+            keys: Vec::new(),
             timeout: Timeout::default(),
             bind: None,
             keepalive: Keepalive::On,

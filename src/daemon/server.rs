@@ -8,6 +8,7 @@ use socket2::Socket;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio::{join, select};
+use tracing::field::display;
 use tracing::{info, warn};
 
 use super::accept::admission::Admission;
@@ -188,7 +189,13 @@ impl Server {
             }
             drop(admission);
         };
-        join!(admit_last, self.drain(&mut all_ended, &mut end));
+        let ended = async { join!(admit_last, self.drain(&mut all_ended, &mut end)) };
+        let control = self.control_of_drain();
+        select! {
+            _ended = ended => {}
+            // Without it, the connections end all the same.
+            Err(error) = self.serve_control(control.as_ref()) => warn!("{error}"),
+        }
         self.context.log_limits.log_rest();
         self.context.log_totals();
         Ok(())
@@ -202,11 +209,26 @@ impl Server {
         Ok(result.map_err(SystemError::of("the control socket is broken"))?)
     }
 
+    /// A key can be revoked as long as connections are open.
+    fn control_of_drain(&self) -> Option<Control> {
+        let path = self.context.config.process.control.as_deref()?;
+        Control::bind_draining(path)
+            .inspect_err(|error| warn!("no key can be revoked during the drain: {error}"))
+            .ok()
+    }
+
     fn log_start(&self, names: &[String]) {
         let config = &self.context.config;
+        let keys = self.context.keys.in_force();
+        // One key is named; of several there are so many.
+        let only = keys.first().filter(|_| keys.iter().len() == 1);
+        let (key, key_id) = (only.map(|key| display(&key.name)), only.map(|key| display(key.id())));
+        let keys = only.is_none().then_some(keys.iter().len());
         for name in names {
             info!(
-                key_id = %self.context.key_id(),
+                key,
+                key_id,
+                keys,
                 target = %config.tunnel.target,
                 connections = self.context.limits.connections,
                 "{} listening on {name}",
@@ -243,11 +265,11 @@ impl Context {
         }
     }
 
-    /// Reloads the key file at each HUP.
+    /// Reloads the key files at each HUP.
     async fn reload_at(&self, signal: &mut ReloadSignal) -> Infallible {
         loop {
             signal.next().await;
-            notify::reloading(self.reload_key()).await;
+            notify::reloading(self.reload_keys()).await;
         }
     }
 
@@ -263,7 +285,12 @@ impl Context {
             // auto: whichever the sender has.
             Role::Decrypt => tunnel.kex.to_string(),
         };
-        format!("{pipe}, kex {kex}, key id {}: {open}{}", self.key_id(), self.observer)
+        let keys = self.keys.in_force();
+        let keys = match keys.first() {
+            Some(key) if keys.iter().len() == 1 => format!("key {} {}", key.name, key.id()),
+            _ => format!("{} keys", keys.iter().len()),
+        };
+        format!("{pipe}, kex {kex}, {keys}: {open}{}", self.observer)
     }
 
     fn log_end(&self, why: &str) {

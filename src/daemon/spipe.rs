@@ -24,7 +24,7 @@ use super::net::sides::LocalStream;
 use super::net::stream::Stream;
 use super::net::target::Target;
 use super::relay::error::RelayError;
-use super::relay::{FirstRecord, Relay};
+use super::relay::{Ending, FirstRecord, Relay};
 use super::runtime::shutdown::{EndSignals, Shutdown, shutdown};
 use super::runtime::workers::one_thread_runtime;
 use crate::config::{Keepalive, Refresh, Role, TunnelConfig};
@@ -141,7 +141,7 @@ async fn serve(
     is_hung_up_on: &Cell<bool>,
 ) -> Result<(), RelayError> {
     let result = match relay.queue(FirstRecord::Open(Extensions::default())) {
-        Ok(()) => relay.run(Role::Encrypt, shutdown).await,
+        Ok(()) => relay.run(Role::Encrypt, &Ending::by(shutdown)).await,
         Err(error) => Err(error),
     };
     relay.close(result.map_err(|error| why_to_tell(error, is_hung_up_on))).await

@@ -6,18 +6,20 @@ use base64ct::{Base64, Encoding};
 use tempfile::NamedTempFile;
 
 use super::input::Input;
+use crate::keys::entry;
 use crate::keys::error::KeyFileError;
 use crate::keys::file::{self, Owners};
 use crate::keys::memory::SecretBytes;
 use crate::keys::terminal::decode_base64;
 use crate::protocol::{KEY_FILE_MAX, KEY_FILE_MIN, KEY_SECRETS, KeyLengthError, SharedKey};
 
-/// A key file of any length, with any bytes; or what somebody pastes.
+/// A key file of any length, with any bytes; what somebody pastes; or what rekey sends.
 pub fn key(data: &[u8]) {
     let mut input = Input::new(data);
-    match input.byte() % 3 {
+    match input.byte() % 4 {
         0 => read(input),
         1 => pasted(input.rest()),
+        2 => entries(input.rest()),
         _ => printed(input),
     }
 }
@@ -29,14 +31,14 @@ fn read(mut input: Input<'_>) {
     // Its mode is that of a key.
     let mut made = NamedTempFile::new().unwrap();
     made.write_all(&content).unwrap();
-    let read = file::read_content(made.path(), Owners::Own);
+    let read = file::content(made.path(), Owners::Own);
     let key = file::read(made.path(), Owners::Own);
     match (length, read, key) {
-        (KEY_FILE_MIN..=KEY_FILE_MAX, Ok((read, id)), Ok(key)) => {
-            assert_eq!((&*read, id), (&content[..], key.key.id()));
+        (KEY_FILE_MIN..=KEY_FILE_MAX, Ok(read), Ok(key)) => {
+            assert_eq!(*read, content);
             named(&key.key, content);
         }
-        (_, Err(KeyFileError::Length { error, .. }), Err(KeyFileError::Length { .. })) => {
+        (_, Ok(_), Err(KeyFileError::Length { error, .. })) => {
             let expected = if length < KEY_FILE_MIN {
                 KeyLengthError::TooShort(length)
             } else {
@@ -59,6 +61,17 @@ fn named(key: &SharedKey, mut content: Vec<u8>) {
     content[0] ^= 1;
     let other = SharedKey::from_key_file(&content, Box::new([0; KEY_SECRETS])).unwrap();
     assert_ne!(other.id(), key.id());
+}
+
+/// Any bytes: what is understood as the entries of a set is understood again as the same.
+fn entries(bytes: &[u8]) {
+    let Some(entries) = entry::from_bytes(bytes).unwrap() else { return };
+    let again = entry::from_bytes(&entry::to_bytes(&entries).unwrap()).unwrap().unwrap();
+    assert_eq!(entries.len(), again.len());
+    for (one, other) in entries.iter().zip(&again) {
+        assert_eq!((&one.name, one.settings), (&other.name, other.settings));
+        assert_eq!(*one.content, *other.content);
+    }
 }
 
 /// Any bytes: they are the base64 of what they are taken for, or refused.

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::protocol::KeyLengthError;
+use crate::config::KeyName;
+use crate::config::key_name::NAMES;
+use crate::protocol::{KeyId, KeyLengthError};
 use crate::report::{Report, exit};
 
 /// Why a key file was not read or not made. Never has any of its content.
@@ -40,6 +42,30 @@ pub(crate) enum KeyFileError {
     Randomness(String),
     #[error("no memory is left for the key: {0}")]
     Memory(io::Error),
+    #[error("the key file {} has no name for a key", .0.display())]
+    Name(PathBuf),
+    #[error("{} is a folder, and a sender has one key", .0.display())]
+    FolderOfSender(PathBuf),
+    #[error("no key is in the folder {}", .0.display())]
+    NoKeys(PathBuf),
+    /// Another user could put a key there, or change settings.
+    #[error("users other than its owner can write to {} (mode {mode:04o})", path.display())]
+    FolderMode { path: PathBuf, mode: u32 },
+    #[error("{} is neither a key nor the settings of one", .0.display())]
+    NoKeyOfFolder(PathBuf),
+    #[error("beside the settings {} is no key", .0.display())]
+    NoKeyOfSettings(PathBuf),
+    #[error("the settings {} are refused: {reason}", path.display())]
+    Settings { path: PathBuf, reason: String },
+    #[error("two keys have the name {0}")]
+    SameName(KeyName),
+    #[error("{0} and {1} are the same key")]
+    SameKey(KeyName, KeyName),
+    #[error("there are more keys than one end can have")]
+    TooMany,
+    /// Revoked since this process was started.
+    #[error("the key {name} ({id}) was revoked")]
+    Revoked { name: KeyName, id: KeyId },
 }
 
 impl Report for KeyFileError {
@@ -66,14 +92,45 @@ impl Report for KeyFileError {
             Self::Write { .. } => "check that the folder exists and that this user may write to it",
             Self::Randomness(_) => "try again once the system has started",
             Self::Memory(_) => "raise the limit of memory (MemoryMax=, ulimit -v)",
+            Self::Name(_) => NAMES,
+            Self::FolderOfSender(_) => "name one key file; only a receiver (-d) takes a folder",
+            Self::NoKeys(_) => "make a key there with 'spiped keygen FOLDER/NAME.key'",
+            Self::FolderMode { .. } => {
+                "run 'chmod go-w' on it; if others could write, look at each key"
+            }
+            Self::NoKeyOfFolder(_) => {
+                "a folder of keys has only NAME.key and NAME.conf: move anything else elsewhere"
+            }
+            Self::NoKeyOfSettings(_) => {
+                "NAME.conf belongs to NAME.key; remove it if that key is gone"
+            }
+            Self::Settings { .. } => "see KEYS in spiped(1)",
+            Self::SameName(_) => "a key is named after its file: rename one of the two files",
+            Self::SameKey(..) => "remove one of the two files, and make a key of its own for it",
+            Self::TooMany => "one end has at most 1000 keys, of 3 MiB together",
+            Self::Revoked { .. } => {
+                "remove its file; if it is to be in force again, restart this spiped"
+            }
         }
     }
 
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Read { .. } | Self::NoneCame => exit::NO_INPUT,
-            Self::Length { .. } | Self::NotBase64 => exit::DATA,
-            Self::NotRegular(_) | Self::Mode { .. } | Self::Owner { .. } => exit::NO_PERMISSION,
+            Self::Read { .. } | Self::NoneCame | Self::NoKeys(_) => exit::NO_INPUT,
+            Self::Length { .. }
+            | Self::NotBase64
+            | Self::NoKeyOfFolder(_)
+            | Self::NoKeyOfSettings(_)
+            | Self::Settings { .. }
+            | Self::SameName(_)
+            | Self::SameKey(..)
+            | Self::TooMany
+            | Self::Revoked { .. } => exit::DATA,
+            Self::NotRegular(_)
+            | Self::Mode { .. }
+            | Self::Owner { .. }
+            | Self::FolderMode { .. } => exit::NO_PERMISSION,
+            Self::Name(_) | Self::FolderOfSender(_) => exit::USAGE,
             Self::Exists(_) | Self::Write { .. } => exit::CANNOT_CREATE,
             Self::Randomness(_) | Self::Memory(_) => exit::OS,
         }

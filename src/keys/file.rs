@@ -12,7 +12,7 @@ use super::error::KeyFileError;
 use super::guessable::GuessableKey;
 use super::memory::{KeyMemory, SecretBytes};
 use crate::process::stdio::Stdin;
-use crate::protocol::{KEY_FILE_MAX, KeyId, SharedKey};
+use crate::protocol::{KEY_FILE_MAX, SharedKey};
 
 /// The users who may own a key file. The owner could replace the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(crate) enum Owners {
 }
 
 impl Owners {
-    fn include(self, owner: u32) -> bool {
+    pub(super) fn include(self, owner: u32) -> bool {
         let is_own = || owner == geteuid().as_raw();
         owner == 0
             || match self {
@@ -60,22 +60,8 @@ pub(crate) fn read(path: &Path, owners: Owners) -> Result<KeyFile, KeyFileError>
     Ok(KeyFile { key, guessable: GuessableKey::find(Some(path), &content) })
 }
 
-/// Reads the content of the key file at `path`, if it is a good key, and the id of that
-/// key; `-` is standard input.
-///
-/// # Errors
-/// As [`read`].
-pub(crate) fn read_content(
-    path: &Path,
-    owners: Owners,
-) -> Result<(SecretBytes, KeyId), KeyFileError> {
-    let content = content(path, owners)?;
-    let id = derive(path, &content)?.id();
-    Ok((content, id))
-}
-
 /// Checks a key file's owner and mode, and reads its content.
-pub(super) fn content(path: &Path, owners: Owners) -> Result<SecretBytes, KeyFileError> {
+pub(crate) fn content(path: &Path, owners: Owners) -> Result<SecretBytes, KeyFileError> {
     if path == Path::new("-") {
         let content = read_all(path, Stdin)?;
         return if content.is_empty() { Err(KeyFileError::NoneCame) } else { Ok(content) };
@@ -131,7 +117,8 @@ fn read_all(path: &Path, mut from: impl Read) -> Result<SecretBytes, KeyFileErro
         }
     }
     content.truncate(length);
-    Ok(content)
+    // Hundreds of keys may be held at once, each in as little memory as it needs.
+    SecretBytes::copy_of(&content).map_err(KeyFileError::Memory)
 }
 
 #[cfg(test)]

@@ -33,6 +33,16 @@ impl SecretBytes {
         Ok(Self { pages, length })
     }
 
+    /// A copy of these bytes.
+    ///
+    /// # Errors
+    /// When no memory is left.
+    pub(crate) fn copy_of(bytes: &[u8]) -> io::Result<Self> {
+        let mut copy = Self::zeroed(bytes.len())?;
+        copy.copy_from_slice(bytes);
+        Ok(copy)
+    }
+
     /// Wipes all but the first `length` bytes.
     pub(crate) fn truncate(&mut self, length: usize) {
         self.split_at_mut(length).1.zeroize();

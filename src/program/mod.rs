@@ -6,7 +6,7 @@ mod usage;
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::CommandFactory;
@@ -20,15 +20,18 @@ use self::output::print;
 use self::usage::usage;
 use crate::config::setup::{SetupCommand, Task};
 use crate::config::{
-    Args, Command, CommandLine, Config, Program, RunMode, SpipeArgs, TunnelConfig, UnknownVariable,
-    as_given, unit_name, variable_of,
+    Args, Command, CommandLine, Config, KeyName, Program, Role, RunMode, SpipeArgs, TunnelConfig,
+    UnknownVariable, as_given, unit_name, variable_of,
 };
 use crate::daemon::accept::Inherited;
 use crate::daemon::control::client;
 use crate::daemon::spipe::{self, PipeBroken, SpipeEnd};
 use crate::daemon::{self, Start};
 use crate::keys::KeyStore;
+use crate::keys::change::KeyChange;
+use crate::keys::entry::{self, KeyEntry};
 use crate::keys::file::{self, KeyFile, Owners};
+use crate::keys::folder::{self, Folders};
 use crate::keys::guessable::GuessableKey;
 use crate::keys::new_key::generate;
 use crate::process::background::{Announcement, Detached, PidFile, detach};
@@ -66,7 +69,10 @@ pub fn main() -> ExitCode {
             let checked = check::check(&configuration, &key).map_err(Into::into);
             end(told(checked.map(warn_of)))
         }
-        Some(Command::Rekey { socket, key }) => end(rekey(&socket, &key)),
+        Some(Command::Rekey { socket, keys, if_exists }) => {
+            end(rekey(&socket, &if if_exists { existing(keys) } else { keys }))
+        }
+        Some(Command::Revoke { socket, key }) => end(revoke(&socket, &key)),
         Some(Command::Handover { unit, adopt }) => end(hand_over(&unit, adopt)),
         Some(Command::Setup { what }) => end(set_up(what)),
         Some(Command::Completions { shell, name }) => end(completions(shell, name)),
@@ -112,9 +118,13 @@ fn spipe() -> Result<ExitCode, AnyError> {
     for unknown in unknown {
         say(&unknown.to_string(), unknown.hint());
     }
-    let KeyFile { key, guessable } =
-        file::read(&config.key, Owners::Own).map_err(caused_by("-k"))?;
-    warn_of(guessable);
+    let entries = folder::read_all(&config.keys, Owners::Own, Folders::Refused);
+    let key = entries.and_then(|entries| {
+        entry::check(&entries)?;
+        warn_of(entries.iter().filter_map(KeyEntry::guessable));
+        entries.into_iter().next().map(|entry| entry.derive()).transpose()
+    });
+    let Some(key) = key.map_err(caused_by("-k"))? else { unreachable!("-k is required") };
     Ok(match spipe::spipe(&config, &key)? {
         SpipeEnd::Cleanly => ExitCode::SUCCESS,
         SpipeEnd::BySignal(number) => ExitCode::from(exit::by_signal(number)),
@@ -163,13 +173,18 @@ fn serve(
     let run_as = config.process.run_as.as_ref();
     let user = run_as.map(privileges::user_id).transpose().map_err(caused_by("-u"))?.flatten();
     let owners = user.map_or(Owners::Own, Owners::OwnOr);
-    let (keys, guessable) = KeyStore::load(&config.tunnel.key, owners).map_err(caused_by("-k"))?;
+    let folders = match config.role {
+        Role::Decrypt => Folders::Allowed,
+        Role::Encrypt => Folders::Refused,
+    };
+    let loaded = KeyStore::load(&config.tunnel.keys, owners, folders);
+    let (keys, guessable) = loaded.map_err(caused_by("-k"))?;
     let _log = logging::start(config.log).map_err(SystemError::of("cannot start the log"))?;
     for unknown in unknown {
         warn!(hint = unknown.hint(), "{unknown}");
     }
-    if let Some(guessable) = guessable {
-        warn!(hint = GuessableKey::HINT, key_id = %keys.in_force().id(), "{guessable}");
+    for (key_id, guessable) in guessable {
+        warn!(hint = GuessableKey::HINT, %key_id, "{guessable}");
     }
     let mut pid_file = None;
     let start = Start { user, ..start };
@@ -220,19 +235,43 @@ fn keygen(path: &Path) -> Result<(), AnyError> {
 
 fn keyid(path: &Path, user: Option<&str>) -> Result<(), AnyError> {
     let user = user.map(privileges::user_of_name).transpose()?;
-    let KeyFile { key, guessable } = file::read(path, user.map_or(Owners::Anybody, Owners::User))?;
-    warn_of(guessable);
-    print(&format_args!("{}\n", key.id()))
+    let owners = user.map_or(Owners::Anybody, Owners::User);
+    if path == Path::new("-") || !path.is_dir() {
+        let KeyFile { key, guessable } = file::read(path, owners)?;
+        warn_of(guessable);
+        return print(&format_args!("{}\n", key.id()));
+    }
+    let entries = folder::read_all(&[path.into()], owners, Folders::Allowed)?;
+    let keys = entry::check(&entries)?;
+    warn_of(entries.iter().filter_map(KeyEntry::guessable));
+    let lines: Vec<_> = keys.iter().map(|(name, id)| format!("{name} {id}\n")).collect();
+    print(&lines.concat())
 }
 
-fn rekey(socket: &Path, key: &Path) -> Result<(), AnyError> {
-    let (id, guessable) = client::rekey(socket, key)?;
+/// The paths at which something is, or all if nothing is at any.
+fn existing(paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    let is_there = |path: &&PathBuf| path.symlink_metadata().is_ok();
+    let there: Vec<_> = paths.iter().filter(is_there).cloned().collect();
+    if there.is_empty() { paths } else { there }
+}
+
+fn rekey(socket: &Path, keys: &[PathBuf]) -> Result<(), AnyError> {
+    let (changes, guessable) = client::rekey(socket, keys)?;
     // In a unit, the daemon has logged both in the log of the unit.
     if unit_name().is_some() {
         return Ok(());
     }
     warn_of(guessable);
-    print(&format_args!("{id}\n"))
+    print_changes(&changes)
+}
+
+fn revoke(socket: &Path, key: &KeyName) -> Result<(), AnyError> {
+    print_changes(&client::revoke(socket, key)?)
+}
+
+fn print_changes(changes: &[KeyChange]) -> Result<(), AnyError> {
+    let lines: Vec<_> = changes.iter().map(|change| format!("{change}\n")).collect();
+    print(&lines.concat())
 }
 
 fn hand_over(unit: &str, adopt: Option<i32>) -> Result<(), AnyError> {

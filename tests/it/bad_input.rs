@@ -188,9 +188,10 @@ fn keys_that_are_no_keys_are_refused() {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         path
     };
+    fs::create_dir(folder.path("keys")).unwrap();
     let cases = [
         (folder.path("none"), 66, "cannot read the key file"),
-        (folder.path("."), 77, "is not a regular file"),
+        (folder.path("keys"), 66, "no key is in the folder"),
         (write("empty", 0, 0o600), 65, "the key has 0 bytes, fewer than 32"),
         (write("short", 31, 0o600), 65, "the key has 31 bytes, fewer than 32"),
         (write("long", 65_537, 0o600), 65, "the key has more than 65536 bytes"),

@@ -175,7 +175,7 @@ fn it_is_process_1_in_a_container_with_nothing_else() {
 
         fs::copy(folder.key("other.key"), &container.key).unwrap();
         container.signal("HUP");
-        container.nspawn.log.wait_for("key reloaded");
+        container.nspawn.log.wait_for("keys reloaded");
 
         // The open connection may end by itself, and then the container ends.
         container.signal(&instruction("STOPSIGNAL"));

@@ -6,11 +6,12 @@ use std::process::Command;
 use crate::support::{Daemon, Folder, SPIPED, Server, round_trip};
 
 /// The commands that have a help of their own; the empty one is the program itself.
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "",
     "keygen",
     "keyid",
     "rekey",
+    "revoke",
     "handover",
     "unit-check",
     "setup",

@@ -69,7 +69,7 @@ fn a_volume_of_secrets_is_read_by_its_group() {
     round_trip(&mut sender.connect(), b"with the key of the volume");
     // Kubernetes puts another in its place.
     receiver.signal("HUP");
-    receiver.log.wait_for("key reloaded");
+    receiver.log.wait_for("keys reloaded");
 }
 
 /// The rule of libpq: a group may read what is root's; nobody else anything.
@@ -142,7 +142,7 @@ fn the_user_of_a_daemon_and_root_rekey_it() {
     let by_root = rekey(Command::new(SPIPED), &its_key);
     assert!(by_root.status.success(), "{by_root:?}");
     assert!(rekey(Command::new(SPIPED), &folder.shared_key()).status.success());
-    wait_until("all three are told of", || daemon.log.count("key reloaded") == 3);
+    wait_until("all three are told of", || daemon.log.count("keys reloaded") == 3);
 
     let anothers = rekey(Command::new(SPIPED), &others_key);
     refused(&anothers, "belongs to user 12345", "hint: chown");
@@ -150,7 +150,7 @@ fn the_user_of_a_daemon_and_root_rekey_it() {
     another.args(["--reuid=12345", "--regid=12345", "--clear-groups"]).arg(folder.path("spiped"));
     let by_another = rekey(another, &others_key);
     assert_eq!(by_another.status.code(), Some(69), "{by_another:?}");
-    assert_eq!(daemon.log.count("key reloaded"), 3);
+    assert_eq!(daemon.log.count("keys reloaded"), 3);
     let sender = Daemon::sender(&folder.shared_key(), daemon.address, &[]);
     round_trip(&mut sender.connect(), b"with root's last word");
 }
@@ -267,7 +267,7 @@ fn a_passphrase_that_is_loaded_later_is_warned_of() {
 
     // By HUP: first the good key again, then the other.
     receiver.signal("HUP");
-    wait_until("the good key is back", || receiver.log.count("key reloaded") == 2);
+    wait_until("the good key is back", || receiver.log.count("keys reloaded") == 2);
     assert_eq!(receiver.log.count(LOOKS), 1);
     fs::copy(&path, &key).unwrap();
     receiver.signal("HUP");

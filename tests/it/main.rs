@@ -27,6 +27,7 @@ mod log;
 mod loops;
 mod man_in_the_middle;
 mod manual;
+mod many_keys;
 mod memory;
 mod network;
 #[cfg(feature = "aws-lc")]

@@ -181,7 +181,7 @@ fn the_key_is_in_locked_memory_and_nowhere_else() {
     // The key is replaced and put back, in both ways.
     rekey(&place.folder.shared_key());
     receiver.signal("HUP");
-    wait_until("both have been read", || receiver.log.count("key reloaded") == 2);
+    wait_until("both have been read", || receiver.log.count("keys reloaded") == 2);
     rekey(&place.copy());
     let sender = Daemon::sender(&place.copy(), receiver.address, &[]);
     for _ in 0..10 {

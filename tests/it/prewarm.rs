@@ -211,7 +211,7 @@ fn a_new_key_replaces_all_sessions() {
     wait_until("they are closed", || line.receiver.log.count(unused) == 3);
     assert!(line.is_reset());
     line.sender.signal("HUP");
-    line.sender.log.wait_for("key reloaded");
+    line.sender.log.wait_for("keys reloaded");
     line.client();
     line.sender.log.wait_for("prewarming works again");
     line.seen.ready(6);
@@ -221,7 +221,7 @@ fn a_new_key_replaces_all_sessions() {
 
     // Reloading an unchanged key replaces nothing.
     line.receiver.signal("HUP");
-    wait_until("it is read", || line.receiver.log.count("key reloaded") == 2);
+    wait_until("it is read", || line.receiver.log.count("keys reloaded") == 2);
     line.client();
     assert_eq!(line.receiver.log.count(unused), 3);
 }
@@ -233,7 +233,7 @@ fn a_sender_with_a_new_key_uses_no_old_session() {
     line.seen.ready(3);
     fs::copy(line.folder.key("new.key"), line.folder.shared_key()).unwrap();
     line.sender.signal("HUP");
-    line.sender.log.wait_for("key reloaded");
+    line.sender.log.wait_for("keys reloaded");
     assert!(line.is_reset());
     assert_eq!((line.seen.counts()[1], line.target.accepted()), (0, 0));
 }

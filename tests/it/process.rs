@@ -271,7 +271,7 @@ fn signals_that_were_blocked_at_the_start_are_handled() {
         let key = folder.shared_key();
         let mut daemon = with_signals("--block-signal=TERM,INT,HUP", &key);
         daemon.signal("HUP");
-        daemon.log.wait_for("key reloaded");
+        daemon.log.wait_for("keys reloaded");
         daemon.signal(end);
         assert!(daemon.wait().success());
     }
@@ -289,7 +289,7 @@ fn what_was_ignored_at_the_start_stays_ignored() {
         daemon.signal(ignored);
         // HUP comes after the ignored signal in the queue, and is handled.
         daemon.signal("HUP");
-        daemon.log.wait_for("key reloaded");
+        daemon.log.wait_for("keys reloaded");
         assert!(daemon.is_running());
         daemon.signal(end);
         assert!(daemon.wait().success());
@@ -297,7 +297,7 @@ fn what_was_ignored_at_the_start_stays_ignored() {
     }
     let mut nohup = with_signals("--ignore-signal=HUP", &folder.shared_key());
     nohup.signal("HUP");
-    nohup.log.wait_for("key reloaded");
+    nohup.log.wait_for("keys reloaded");
     assert!(nohup.is_running());
 }
 
@@ -414,7 +414,7 @@ fn the_key_may_belong_to_the_user_it_becomes() {
     chown(&key, Some(uid), None).unwrap();
     let receiver = Daemon::receiver(&key, Server::echo().address, &["-u", "nobody"]);
     receiver.signal("HUP");
-    receiver.log.wait_for("key reloaded");
+    receiver.log.wait_for("keys reloaded");
     // A key of any other user is refused.
     let arguments = ["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1", "-u", "daemon", "-k"];
     let refused = Command::new(SPIPED).args(arguments).arg(&key).output().unwrap();

@@ -403,7 +403,7 @@ impl Stage {
         fs::copy(self.folder.key("new.key"), self.folder.shared_key()).unwrap();
         for end in [&self.pipe.receiver, &self.pipe.sender] {
             end.signal("HUP");
-            end.log.wait_for("key reloaded");
+            end.log.wait_for("keys reloaded");
         }
         old
     }

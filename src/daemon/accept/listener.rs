@@ -102,6 +102,14 @@ pub(crate) fn bind_unix(path: &Path, mode: Mode) -> io::Result<Listener> {
     Listener::listen(socket, Some(file))
 }
 
+/// Binds an abstract unix socket, which has no file.
+pub(crate) fn bind_abstract(name: &str) -> io::Result<Listener> {
+    let address = SockAddr::unix(format!("\0{name}"))?;
+    let socket = new_socket(&address)?;
+    socket.bind(&address)?;
+    Listener::listen(socket, None)
+}
+
 /// The error of a file that is in the place of a socket.
 pub(crate) fn no_socket(kind: FileType) -> io::Error {
     io::Error::other(if kind.is_symlink() {

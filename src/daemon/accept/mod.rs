@@ -15,6 +15,6 @@ mod source;
 
 pub(crate) use self::fd_store::remove as forget_stored;
 pub(crate) use self::inherited::Inherited;
-pub(crate) use self::listener::{Listener, accept_on_all, bind_unix, no_socket};
+pub(crate) use self::listener::{Listener, accept_on_all, bind_abstract, bind_unix, no_socket};
 pub(crate) use self::plaintext::warn_of_plaintext;
 pub(crate) use self::source::{Source, SourceError};

@@ -31,6 +31,9 @@ pub(crate) enum CloseReason {
     /// The connection limit is reached.
     #[error("the connection limit of {0} is reached")]
     Limit(usize),
+    /// The connection's key has as many as it may have.
+    #[error("the connection limit of {0} for this key is reached")]
+    KeyLimit(u32),
     /// The key that the peer of a receiver has proved is no longer in force.
     #[error("the key was replaced before the target was connected to")]
     KeyReplaced,
@@ -55,6 +58,8 @@ pub(crate) enum Unused {
     Closed,
     #[error("closed unused: the key has been replaced")]
     KeyReplaced,
+    #[error("closed unused: the key was revoked")]
+    KeyRevoked,
     #[error("closed unused: shutting down")]
     ShuttingDown,
 }
@@ -81,9 +86,11 @@ impl CloseReason {
                 ConnectError::NoRoom(_) => "target-no-room",
             },
             Self::Limit(_) => "connection-limit",
+            Self::KeyLimit(_) => "key-connection-limit",
             Self::KeyReplaced => "key-replaced",
             Self::Unused(Unused::Closed) => "unused-closed",
             Self::Unused(Unused::KeyReplaced) => "unused-key-replaced",
+            Self::Unused(Unused::KeyRevoked) => "unused-key-revoked",
             Self::Unused(Unused::ShuttingDown) => "unused-shutting-down",
             Self::Relay(error) => error.reason(),
             Self::NoRoom(_) => "no-room",
@@ -117,6 +124,7 @@ impl CloseReason {
             | Self::Target(_)
             | Self::Loop
             | Self::Limit(_)
+            | Self::KeyLimit(_)
             | Self::NoRoom(_) => Level::WARN,
         }
     }
@@ -129,12 +137,13 @@ impl CloseReason {
             Self::Target(error) => Some(error.hint()),
             Self::Relay(error) => error.hint(),
             Self::Limit(_) => Some("raise -n or the limit of file descriptors"),
+            Self::KeyLimit(_) => Some("raise --per-key, or CONNECTIONS= of this key"),
             Self::NoRoom(_) => Some(NO_ROOM),
             Self::Unused(Unused::Closed) => Some(CUT),
             Self::Loop => Some(LOOP),
             Self::Finished
             | Self::KeyReplaced
-            | Self::Unused(Unused::KeyReplaced | Unused::ShuttingDown) => None,
+            | Self::Unused(Unused::KeyReplaced | Unused::KeyRevoked | Unused::ShuttingDown) => None,
         }
     }
 
@@ -146,9 +155,10 @@ impl CloseReason {
             Self::PreAuth(PreAuthError::Record(OpenError::NotUnderstood)) => {
                 Some(AbortReason::NotUnderstood)
             }
-            Self::Limit(_) => Some(AbortReason::ConnectionLimit),
+            Self::Limit(_) | Self::KeyLimit(_) => Some(AbortReason::ConnectionLimit),
             Self::Unused(Unused::ShuttingDown) => Some(AbortReason::ShuttingDown),
             Self::KeyReplaced | Self::Unused(Unused::KeyReplaced) => Some(AbortReason::KeyReplaced),
+            Self::Unused(Unused::KeyRevoked) => Some(AbortReason::KeyRevoked),
             Self::Finished
             | Self::PreAuth(_)
             | Self::NoSession(_)

@@ -8,17 +8,29 @@ use super::accepted::Accepted;
 use super::log_limits::LogLimits;
 use super::observer::Observer;
 use super::prewarmed::Prewarmed;
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::daemon::limits::Limits;
 use crate::daemon::limits::fd_budget::FdBudget;
 use crate::daemon::limits::pre_auth::PreAuthPool;
 use crate::daemon::net::target::Target;
 use crate::daemon::runtime::shutdown::Shutdown;
+use crate::keys::change::{Change, KeyChange};
+use crate::keys::entry::KeyEntry;
 use crate::keys::error::KeyFileError;
 use crate::keys::guessable::GuessableKey;
-use crate::keys::{KeyStays, KeyStore, Replaced};
-use crate::protocol::{KeyId, KeyLengthError, ReplaySet};
+use crate::keys::set::Key;
+use crate::keys::{KeyStore, KeysStay, Reloaded};
+use crate::protocol::ReplaySet;
 use crate::report::Report;
+
+const NOT_RELOADED: &str = "keys not reloaded";
+/// Why a sender revokes nothing.
+const OF_SENDER: &str = "a sender has one key: give it another by 'spiped rekey', or stop it";
+/// Why nothing is revoked.
+pub(crate) const NO_KEY: &str = "no key has that name";
+/// Why nothing is reloaded during the drain.
+const DRAINING: &str =
+    "this process only lets its open connections end, with the keys that they have";
 
 /// The context that all connections of this process share.
 pub(crate) struct Context {
@@ -42,64 +54,113 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Reloads the key file. A key that is refused changes nothing, and open connections go
+    /// Reloads the key files. One that is refused changes nothing, and open connections go
     /// on in any case.
-    pub(crate) async fn reload_key(&self) {
+    pub(crate) async fn reload_keys(&self) {
+        if self.drain.has_begun() {
+            warn!("{NOT_RELOADED}: {DRAINING}");
+            return;
+        }
         match self.keys.reload().await {
-            Ok(replaced) => self.log_replaced(&replaced),
-            Err(KeyStays::File(error)) => {
+            Ok(reloaded) => self.log_reloaded(&reloaded),
+            Err(KeysStay::File(error)) => {
                 let hint = match (&error, &self.config.process.run_as) {
                     (KeyFileError::Read { .. }, Some(_)) => {
                         "after -u this user is not allowed to read it: use 'spiped rekey', or restart"
                     }
                     _ => error.hint(),
                 };
-                error!(hint, key_id = %self.key_id(), "key not reloaded: {error}");
+                error!(hint, "{NOT_RELOADED}: {error}");
             }
-            Err(error @ KeyStays::ReadOnce) => {
-                warn!(key_id = %self.key_id(), "key not reloaded: {error}");
-            }
-            Err(error @ KeyStays::Thread(_)) => {
-                error!(key_id = %self.key_id(), "key not reloaded: {error}");
-            }
+            Err(error @ KeysStay::ReadOnce) => warn!("{NOT_RELOADED}: {error}"),
+            Err(error @ KeysStay::Thread(_)) => error!("{NOT_RELOADED}: {error}"),
         }
     }
 
-    /// Puts another key in force. New connections use it from now on, and ready sessions
-    /// of the previous key are no longer used.
+    /// Puts other keys in force, all or none. New connections use them from now on, and ready
+    /// sessions of keys that are gone are no longer used.
     ///
     /// # Errors
-    /// The inner error when the key is refused; the outer one when there is no memory.
-    pub(crate) fn replace_key(
+    /// Why the keys are refused.
+    pub(crate) async fn replace_keys(
         &self,
-        content: &[u8],
-    ) -> std::io::Result<Result<KeyId, KeyLengthError>> {
-        let replaced = self.keys.replace_by(content)?;
-        match &replaced {
-            Ok(replaced) => self.log_replaced(replaced),
-            Err(error) => {
-                error!(key_id = %self.key_id(), "key not reloaded: {error}");
+        entries: Vec<KeyEntry>,
+    ) -> Result<Vec<KeyChange>, String> {
+        let refused = if self.drain.has_begun() {
+            DRAINING.to_owned()
+        } else if entries.is_empty() {
+            "the request has no keys that can be understood".to_owned()
+        } else {
+            match self.keys.replace_by(entries).await {
+                Ok(reloaded) => {
+                    self.log_reloaded(&reloaded);
+                    return Ok(reloaded.changes);
+                }
+                Err(error) => error.to_string(),
             }
-        }
-        Ok(replaced.map(|replaced| replaced.id))
+        };
+        error!("{NOT_RELOADED}: {refused}");
+        Err(refused)
     }
 
-    fn log_replaced(&self, Replaced { id, before, guessable }: &Replaced) {
-        if id == before {
-            info!(key_id = %id, "key reloaded: it is the same key");
-        } else {
-            info!(key_id = %id, %before, "key reloaded");
-            let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
-            replays.keep_only(|key| key == *id);
+    /// Takes the key of this name out of force and ends its connections.
+    ///
+    /// # Errors
+    /// Why no key was revoked.
+    pub(crate) fn revoke_key(&self, name: &str) -> Result<Vec<KeyChange>, String> {
+        let refused = match (self.config.role, name.parse()) {
+            (Role::Encrypt, _) => OF_SENDER,
+            (Role::Decrypt, Err(_)) => NO_KEY,
+            (Role::Decrypt, Ok(name)) => match self.keys.revoke(&name) {
+                None => NO_KEY,
+                Some(changes) => {
+                    for KeyChange { name, id, open, .. } in &changes {
+                        warn!(key = %name, key_id = %id, ended = open, "key revoked");
+                    }
+                    self.forget_replays();
+                    self.observer.status_changed();
+                    return Ok(changes);
+                }
+            },
+        };
+        warn!("key not revoked: {refused}");
+        Err(refused.to_owned())
+    }
+
+    fn log_reloaded(&self, Reloaded { changes, guessable }: &Reloaded) {
+        let mut counts = [0_usize; 3];
+        for KeyChange { what, name, id, open } in changes {
+            let count = match what {
+                Change::Added => {
+                    info!(key = %name, key_id = %id, "key added");
+                    0
+                }
+                Change::Removed | Change::Revoked => {
+                    info!(key = %name, key_id = %id, open, "key removed");
+                    1
+                }
+                Change::Kept => 2,
+            };
+            counts[count] += 1;
         }
-        if let Some(guessable) = guessable {
-            warn!(hint = GuessableKey::HINT, key_id = %id, "{guessable}");
+        let [added, removed, kept] = counts;
+        info!(added, removed, kept, "keys reloaded");
+        self.forget_replays();
+        for (key_id, guessable) in guessable {
+            warn!(hint = GuessableKey::HINT, %key_id, "{guessable}");
         }
         self.observer.status_changed();
     }
 
-    /// The id of the key in force.
-    pub(crate) fn key_id(&self) -> KeyId {
-        self.keys.in_force().id()
+    /// Forgets the first messages of keys that are not in force any more.
+    fn forget_replays(&self) {
+        let keys = self.keys.in_force();
+        let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+        replays.keep_only(|id| keys.find(id).is_some());
+    }
+
+    /// The key of a sender.
+    pub(crate) fn key_of_sender(&self) -> Arc<Key> {
+        self.keys.in_force().of_sender()
     }
 }

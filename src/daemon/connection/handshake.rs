@@ -1,7 +1,6 @@
 //! Drives the handshake over a socket. Reads, writes and time limits are here, everything
 //! else is in [`crate::protocol`].
 
-use std::borrow::Borrow;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use super::handshake_error::{NoSession, Part, PreAuthError};
 use crate::daemon::limits::pre_auth::PreAuthSlot;
 use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::sides::TunnelStream;
+use crate::keys::set::KeySet;
 use crate::protocol::{
     Accepted, Extensions, FIRST_RECORD_MAX, Greeting, HandshakeError, Initiator, LooksLike,
     MESSAGE_1_MAX, OVERHEAD, OpenError, Record, ReplaySet, Responder, Session, SharedKey, Suite,
@@ -75,7 +75,7 @@ pub(crate) async fn read_message_1(
 /// does not even cost a look at the keys.
 pub(crate) fn respond(
     message_1: Vec<u8>,
-    keys: &[impl Borrow<SharedKey>],
+    keys: &KeySet,
     accepted: Accepted,
     replays: &Mutex<ReplaySet>,
     slot: &PreAuthSlot,
@@ -84,7 +84,7 @@ pub(crate) fn respond(
     if replays().contains(&message_1) {
         return Err(PreAuthError::Replayed);
     }
-    let greeting = Greeting::read(&message_1, keys.iter().map(Borrow::borrow), accepted)?;
+    let greeting = Greeting::read(&message_1, keys.secrets(), accepted)?;
     if !replays().insert(&message_1, greeting.key_id(), &mut SysRng)? {
         return Err(PreAuthError::Replayed);
     }

@@ -1,6 +1,7 @@
 //! The log line that each connection has at its end.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::field::display;
@@ -12,12 +13,13 @@ use super::context::Context;
 use super::observer::OpenConnection;
 use crate::config::as_given;
 use crate::daemon::net::peer::Peer;
-use crate::protocol::{Client, ConnectionId, KeyId, Session, Suite};
+use crate::keys::set::Key;
+use crate::protocol::{Client, ConnectionId, Session, Suite};
 
 /// Fields of the log line that become known while the connection is made.
 #[derive(Default)]
 pub(super) struct ConnectionStats {
-    pub(super) key_id: Option<KeyId>,
+    pub(super) key: Option<Arc<Key>>,
     pub(super) session: Option<Agreed>,
     /// Who the sender says that its client is.
     pub(super) client: Option<Box<Client>>,
@@ -59,11 +61,13 @@ pub(super) fn log(
     let (sent, received) = context.observer.connection_closed(id, peer, reason);
     let Some(suppressed) = context.log_limits.allow(reason) else { return };
     let suppressed = (suppressed > 0).then_some(suppressed);
-    let ConnectionStats { key_id, session, client, address, .. } = stats;
+    let ConnectionStats { key, session, client, address, .. } = stats;
     let conn = session.map(|agreed| display(agreed.id));
     let kex = session.map(|agreed| display(agreed.suite.kex));
     let cipher = session.map(|agreed| display(agreed.suite.cipher));
-    let (key_id, client) = (key_id.map(display), client.as_deref().map(display));
+    let (key, key_id) =
+        (key.as_ref().map(|key| display(&key.name)), key.as_ref().map(|key| display(key.id())));
+    let client = client.as_deref().map(display);
     let address = address.map(display);
     let target = &context.config.tunnel.target;
     let hint = reason.hint().map(as_given);
@@ -75,7 +79,7 @@ pub(super) fn log(
     macro_rules! line {
         ($level:ident) => {
             $level!(
-                hint, reason = %reason.name(), id, conn, %peer, client, %target, address, key_id,
+                hint, reason = %reason.name(), id, conn, %peer, client, %target, address, key, key_id,
                 kex, cipher, sent, received, took, suppressed, "{message}"
             )
         };

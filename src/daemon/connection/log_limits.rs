@@ -64,6 +64,7 @@ const fn most(reason: &CloseReason) -> u32 {
         | CloseReason::Target(_)
         | CloseReason::Relay(_)
         | CloseReason::Finished
+        | CloseReason::KeyLimit(_)
         | CloseReason::KeyReplaced
         | CloseReason::Unused(_) => BY_KEY_HOLDERS,
     }

@@ -42,7 +42,7 @@ use crate::daemon::net::peer::Peer;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::daemon::net::stream::Stream;
 use crate::daemon::relay::error::RelayError;
-use crate::daemon::relay::{FirstRecord, Relay};
+use crate::daemon::relay::{Ending, FirstRecord, Relay};
 use crate::protocol::Extensions;
 
 pub(crate) use self::log_limits::LogLimits;
@@ -72,8 +72,9 @@ pub(crate) fn run(
         let reason = match begun {
             Err(reason) => reason,
             Ok(mut relay) => {
+                let ending = Ending { shutdown: &context.shutdown, key: stats.key.as_deref() };
                 let result = match relay.sockets.queue(first_record(&context.config, &peer)) {
-                    Ok(()) => relay.sockets.run(context.config.role, &context.shutdown).await,
+                    Ok(()) => relay.sockets.run(context.config.role, &ending).await,
                     Err(error) => Err(error),
                 };
                 // Boxed, so that the open connection's future does not reserve space for it.

@@ -35,7 +35,7 @@ use crate::config::as_given;
 use crate::daemon::net::resolver::Moves;
 use crate::daemon::relay::error::RelayError;
 use crate::daemon::runtime::workers::Workers;
-use crate::protocol::SharedKey;
+use crate::keys::set::KeySet;
 
 /// The most handshakes at once.
 const AT_ONCE: usize = 16;
@@ -69,7 +69,7 @@ pub(crate) async fn keep(context: &Arc<Context>, workers: &Workers) -> Infallibl
 struct Prewarmer<'a> {
     context: &'a Arc<Context>,
     workers: &'a Workers,
-    key: watch::Receiver<Arc<SharedKey>>,
+    key: watch::Receiver<Arc<KeySet>>,
     moves: Moves,
     handshakes: JoinSet<Result<ReadySession, CloseReason>>,
     /// A task for each ready session. Its result is why the session was lost, if it was
@@ -108,9 +108,9 @@ impl Prewarmer<'_> {
             Some(made) = self.handshakes.join_next() => {
                 match made.unwrap_or_else(|panic| Err(NoSession::Failed(panic.into()).into())) {
                     Ok(ready) => {
-                        let key_id = ready.key_id;
                         if self.put(ready) && self.outage.take().is_some() {
-                            info!(%key_id, "prewarming works again");
+                            let key = self.context.key_of_sender();
+                            info!(key = %key.name, key_id = %key.id(), "prewarming works again");
                         }
                     }
                     Err(close) => self.pause(&close).await,
@@ -126,7 +126,7 @@ impl Prewarmer<'_> {
 
     /// Puts a session into the pool. Returns whether it is of the key in force.
     fn put(&mut self, ready: ReadySession) -> bool {
-        if ready.key_id != self.context.key_id() {
+        if ready.key_id != self.context.key_of_sender().id() {
             ready.tunnel.stream.close();
             return false;
         }
@@ -143,11 +143,12 @@ impl Prewarmer<'_> {
     /// the begin of the outage.
     async fn pause(&mut self, reason: &CloseReason) {
         if self.outage.is_none() {
-            let key_id = self.context.key_id();
+            let key = self.context.key_of_sender();
+            let (key, key_id) = (&key.name, key.id());
             let target = &self.context.config.tunnel.target;
             let hint = reason.hint().map(as_given);
             let hint = hint.as_deref();
-            warn!(hint, %key_id, %target, "cannot prewarm sessions: {reason}");
+            warn!(hint, %key, %key_id, %target, "cannot prewarm sessions: {reason}");
         }
         // The other handshakes under way would fail for the same reason.
         while let Some(made) = self.handshakes.join_next().await {
@@ -177,8 +178,8 @@ impl Prewarmer<'_> {
 }
 
 async fn make(context: &Context) -> Result<ReadySession, CloseReason> {
-    let key = context.keys.in_force();
-    let mut tunnel = connect_observed(context, &key, &mut None).await?;
+    let key = context.key_of_sender();
+    let mut tunnel = connect_observed(context, key.secret(), &mut None).await?;
     let ready = tunnel.session.sealer.seal_ready().map_err(RelayError::Seal)?;
     tunnel.stream.write_all(&ready).await.map_err(NoSession::Failed)?;
     Ok(ReadySession { tunnel, key_id: key.id() })

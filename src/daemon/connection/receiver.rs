@@ -1,11 +1,9 @@
 //! The receiver: a peer proves the key, then the receiver connects to the target.
 
-use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::select;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::close_reason::{CloseReason, Unused};
@@ -21,7 +19,8 @@ use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::daemon::relay::Tunnel;
 use crate::daemon::relay::abort::abort;
 use crate::daemon::relay::error::RelayError;
-use crate::protocol::{Extensions, OpenError, Responder, Session, SharedKey};
+use crate::keys::set::{Key, OutOfForce};
+use crate::protocol::{Extensions, OpenError, Responder, Session};
 
 /// How long handshakes may take that are under way when the drain begins.
 const LAST_HANDSHAKES: Duration = Duration::from_secs(1);
@@ -29,8 +28,12 @@ const LAST_HANDSHAKES: Duration = Duration::from_secs(1);
 /// How long ready sessions can still be used once the next process takes over.
 const LAST_READY: Duration = Duration::from_secs(5);
 
-/// The key in force, and each that comes after it.
-type KeyWatch = watch::Receiver<Arc<SharedKey>>;
+/// A peer that has proved a key.
+struct Proved {
+    session: Session,
+    proof: Proof,
+    key: Arc<Key>,
+}
 
 /// From an accepted peer, a stranger until it proves the key, to a connection that is
 /// ready to be relayed.
@@ -40,12 +43,12 @@ pub(super) async fn receive(
     accepted_at: Instant,
     stats: &mut ConnectionStats,
 ) -> Result<Established, CloseReason> {
-    let mut key = context.keys.watch();
-    let (session, proof) = prove(context, &stranger, &mut key, accepted_at, stats).await?;
+    let Proved { session, proof, key } = prove(context, &stranger, accepted_at, stats).await?;
     let permit = match proof {
         Proof::NotUnderstood => Err(PreAuthError::Record(OpenError::NotUnderstood).into()),
         Proof::Withdrawn => return Err(PreAuthError::Withdrawn.into()),
-        Proof::Open(_) | Proof::Ready => ConnectionPermit::get(context),
+        Proof::Open(_) | Proof::Ready => ConnectionPermit::get(context)
+            .and_then(|mut permit| permit.count_for(&key).map(|()| permit)),
     };
     let permit = match permit {
         Ok(permit) => permit,
@@ -65,7 +68,7 @@ pub(super) async fn receive(
     let opened = match proof {
         Proof::Open(extensions) => Ok(extensions),
         Proof::Ready | Proof::Withdrawn | Proof::NotUnderstood => {
-            wait_for_open(context, &mut peer.sockets, &mut key).await
+            wait_for_open(context, &mut peer.sockets, &key).await
         }
     };
     match opened {
@@ -77,8 +80,11 @@ pub(super) async fn receive(
     }
     let connected = select! {
         biased;
-        // Before the connect: a key that was replaced already opens no target.
-        _ = key.changed() => Err(CloseReason::KeyReplaced),
+        // Before the connect: a key that is not in force any more opens no target.
+        how = key.out_of_force() => Err(match how {
+            OutOfForce::Revoked => RelayError::KeyRevoked.into(),
+            OutOfForce::Removed => CloseReason::KeyReplaced,
+        }),
         target = context.target.connect(&mut stats.address) => target.map_err(CloseReason::Target),
         () = context.shutdown.begun() => Err(RelayError::ShuttingDown.into()),
     };
@@ -95,20 +101,19 @@ pub(super) async fn receive(
 async fn prove(
     context: &Context,
     stranger: &Guarded<TunnelStream, PreAuthSlot>,
-    key: &mut KeyWatch,
     accepted_at: Instant,
     stats: &mut ConnectionStats,
-) -> Result<(Session, Proof), CloseReason> {
+) -> Result<Proved, CloseReason> {
     let proved = select! {
         biased;
         // First, so that nobody is answered who has no slot any more.
         () = stranger.guard.evicted() => Err(PreAuthError::Evicted),
-        proved = authenticate(context, stranger, key, accepted_at, stats) => proved,
+        proved = authenticate(context, stranger, accepted_at, stats) => proved,
         () = handshakes_are_over(context) => Err(PreAuthError::ShuttingDown),
     };
     context
         .observer
-        .handshake_ended(proved.as_ref().map(|_session| ()).map_err(PreAuthError::reason));
+        .handshake_ended(proved.as_ref().map(|_proved| ()).map_err(PreAuthError::reason));
     Ok(proved?)
 }
 
@@ -116,11 +121,14 @@ async fn prove(
 async fn wait_for_open(
     context: &Context,
     tunnel: &mut Tunnel,
-    key: &mut KeyWatch,
+    key: &Key,
 ) -> Result<Extensions, CloseReason> {
     select! {
         biased;
-        _ = key.changed() => Err(Unused::KeyReplaced.into()),
+        how = key.out_of_force() => Err(match how {
+            OutOfForce::Revoked => Unused::KeyRevoked.into(),
+            OutOfForce::Removed => Unused::KeyReplaced.into(),
+        }),
         proof = first_record(&tunnel.stream, &mut tunnel.session) => match proof {
             Ok(Proof::Open(extensions)) => Ok(extensions),
             Ok(Proof::Withdrawn) => Err(Unused::Closed.into()),
@@ -160,19 +168,20 @@ async fn handshakes_are_over(context: &Context) {
 async fn authenticate(
     context: &Context,
     Guarded { sockets: tunnel, guard: slot }: &Guarded<TunnelStream, PreAuthSlot>,
-    key: &mut KeyWatch,
     accepted_at: Instant,
     stats: &mut ConnectionStats,
-) -> Result<(Session, Proof), PreAuthError> {
+) -> Result<Proved, PreAuthError> {
     slot.mark_reading();
     let deadline = Deadline::after_since(accepted_at, context.config.tunnel.timeout.get());
     let message_1 = read_message_1(tunnel, deadline).await?;
     // Only now: a key that was replaced while the message came must not be used.
-    let key = Arc::clone(&key.borrow_and_update());
+    let keys = context.keys.in_force();
     let accepted = context.config.tunnel.accepted();
     let Responder { reply, key_id, mut session } =
-        respond(message_1, from_ref(&*key), accepted, &context.replays, slot)?;
-    stats.key_id = Some(key_id);
+        respond(message_1, &keys, accepted, &context.replays, slot)?;
+    let Some(key) = keys.find(key_id).cloned() else { unreachable!("one of these keys fits") };
+    drop(keys);
+    stats.key = Some(Arc::clone(&key));
     stats.session = Some(Agreed::of(&session));
     let proof = async {
         tunnel.write_all(&reply).await.map_err(PreAuthError::Failed)?;
@@ -181,7 +190,7 @@ async fn authenticate(
     };
     let proof = deadline.bound(proof).await.ok_or(PreAuthError::Unproved(deadline.limit))??;
     slot.mark_proved();
-    Ok((session, proof))
+    Ok(Proved { session, proof, key })
 }
 
 /// Sends ABORT to a peer that has proved the key, and closes the tunnel.

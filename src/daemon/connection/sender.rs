@@ -22,7 +22,7 @@ use crate::protocol::{Cipher, SharedKey, Suite};
 /// From an accepted client to a connection that is ready to be relayed.
 pub(super) async fn send(
     context: &Context,
-    client: Guarded<LocalStream, ConnectionPermit>,
+    mut client: Guarded<LocalStream, ConnectionPermit>,
     stats: &mut ConnectionStats,
 ) -> Result<Established, CloseReason> {
     let local = &client.sockets;
@@ -32,6 +32,9 @@ pub(super) async fn send(
         error = local.abandoned() => return Err(RelayError::Local(error).into()),
         () = context.shutdown.begun() => return Err(RelayError::ShuttingDown.into()),
     };
+    if let Some(key) = &stats.key {
+        client.guard.count_for(key)?;
+    }
     Ok(Guarded { sockets: (client.sockets, tunnel), guard: client.guard })
 }
 
@@ -43,12 +46,12 @@ async fn connect_to_receiver(
 ) -> Result<Tunnel, CloseReason> {
     let mut in_force = context.keys.watch();
     loop {
-        let key = Arc::clone(&in_force.borrow_and_update());
-        stats.key_id = Some(key.id());
+        let key = in_force.borrow_and_update().of_sender();
+        stats.key = Some(Arc::clone(&key));
         let connected = async {
             match context.prewarmed.take(key.id()) {
                 Some(ready) => Ok(ready),
-                None => connect_observed(context, &key, &mut stats.address).await,
+                None => connect_observed(context, key.secret(), &mut stats.address).await,
             }
         };
         select! {

@@ -1,4 +1,4 @@
-//! The client of the control socket: `spiped rekey`.
+//! The client of the control socket: `spiped rekey` and `spiped revoke`.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -6,14 +6,20 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
-use super::{ANSWER_MAX, Answer, LINE_MAX, Request, Verb, socket_file};
+use super::{ANSWER_MAX, Answer, LINE_MAX, Request, Verb, draining, socket_file};
+use crate::config::KeyName;
+use crate::daemon::connection::context::NO_KEY;
+use crate::keys::change::{Change, KeyChange};
+use crate::keys::entry::{self, KeyEntry};
 use crate::keys::error::KeyFileError;
-use crate::keys::file::{self, Owners};
+use crate::keys::file::Owners;
+use crate::keys::folder::{self, Folders};
 use crate::keys::guessable::GuessableKey;
-use crate::protocol::KeyId;
 use crate::report::{Report, exit};
 
 /// How long the running spiped may take to answer.
@@ -34,9 +40,12 @@ pub(crate) enum ControlError {
     /// What answered is no spiped, or of another version.
     #[error("what answers at {} is no spiped of this version", socket.display())]
     NotUnderstood { socket: PathBuf },
-    /// The running spiped says that another key is in force.
-    #[error("the spiped at {} has another key in force than this one", socket.display())]
+    /// The running spiped says that other keys are in force.
+    #[error("the spiped at {} has other keys in force than these", socket.display())]
     NotDone { socket: PathBuf },
+    /// No key in force has this name.
+    #[error("the spiped at {} has no key {name}", socket.display())]
+    NoKey { socket: PathBuf, name: KeyName },
     /// The running spiped does not look at the request.
     #[error("the spiped at {} does not serve this: {reason}", socket.display())]
     NotServed { socket: PathBuf, reason: String },
@@ -53,14 +62,15 @@ impl Report for ControlError {
                 "spiped must run with --control and this path; only root and its own user may connect"
             }
             Self::NoAnswer { .. } => {
-                "its log says why, and which key it has now; restart it if it is of another version"
+                "its log says why, and which keys it has now; restart it if it is of another version"
             }
             Self::NotServed { .. } => {
                 "try again if it is busy; only root and its own user may ask, and the two must be of one version"
             }
             Self::NotUnderstood { .. } => "restart it if it is of another version",
             Self::NotDone { .. } => "restart it: it does not do what it answers",
-            Self::Refused { .. } => "its log may say more; it goes on with the key it has",
+            Self::NoKey { .. } => "a key is named after its file, without .key",
+            Self::Refused { .. } => "its log may say more; it goes on with the keys it has",
         }
     }
 
@@ -72,49 +82,132 @@ impl Report for ControlError {
             | Self::NotUnderstood { .. }
             | Self::NotServed { .. }
             | Self::NotDone { .. } => exit::UNAVAILABLE,
+            Self::NoKey { .. } => exit::NO_USER,
             Self::Refused { .. } => exit::DATA,
         }
     }
 }
 
-/// Checks and reads the key file, and has the running spiped behind the socket put the key
-/// in force. Returns the id of the key that is in force there now, and the warning where it
-/// can be guessed.
+/// Reads and checks the keys at these paths, and has the running spiped behind the socket put
+/// them in force, all or none. Returns what has changed there, and the warnings about keys
+/// that can be guessed.
 ///
-/// The file may also belong to the user of that spiped, who gets nothing but its own file.
+/// The files may also belong to the user of that spiped, who gets nothing but its own files.
 ///
 /// # Errors
-/// When the key is refused, here or there, or the running spiped does not answer.
+/// When a key is refused, here or there, or the running spiped does not answer.
 pub(crate) fn rekey(
     path: &Path,
-    key: &Path,
-) -> Result<(KeyId, Option<GuessableKey>), ControlError> {
-    let unreached = |error| ControlError::Connect { socket: path.into(), error };
-    let (socket, user) = socket_file(path).map_err(unreached)?;
-    // The key is read first: standard input may be slow, and the server does not wait.
-    let (content, id) = file::read_content(key, Owners::OwnOr(user))?;
-    let stream = connect(&socket).map_err(unreached)?;
-    match ask(&stream, Verb::Rekey, &content) {
-        Ok(Answer::Ok(told)) if told == id.to_string() => {
-            Ok((id, GuessableKey::find(Some(key), &content)))
+    keys: &[PathBuf],
+) -> Result<(Vec<KeyChange>, Vec<GuessableKey>), ControlError> {
+    let (socket, user) = socket_file(path).map_err(|error| unreached(path, error))?;
+    // The keys are read first: standard input may be slow, and the server does not wait.
+    let entries = folder::read_all(keys, Owners::OwnOr(user), Folders::Allowed)?;
+    let sent = entry::check(&entries)?;
+    let body = entry::to_bytes(&entries).map_err(KeyFileError::Memory)?;
+    let changes = request(path, &socket, Verb::Rekey, &body)?;
+    let in_force = changes.iter().filter(|it| matches!(it.what, Change::Added | Change::Kept));
+    if !in_force
+        .map(|it| (it.name.clone(), it.id.clone()))
+        .eq(sent.into_iter().map(|(name, id)| (name, id.to_string())))
+    {
+        return Err(ControlError::NotDone { socket: path.into() });
+    }
+    Ok((changes, entries.iter().filter_map(KeyEntry::guessable).collect()))
+}
+
+/// Has the running spiped behind the socket take a key out of force and end its connections;
+/// so do the processes before it that only let their connections end. Returns what was
+/// revoked.
+///
+/// # Errors
+/// When no key has that name, or one of these does not answer.
+pub(crate) fn revoke(path: &Path, name: &KeyName) -> Result<Vec<KeyChange>, ControlError> {
+    let body = name.as_str().as_bytes();
+    let running = socket_file(path).map_err(|error| unreached(path, error));
+    let owner = running.as_ref().ok().map(|(_, owner)| *owner);
+    let first = running.and_then(|(socket, _)| request(path, &socket, Verb::Revoke, body));
+    let others = draining::all(path).into_iter().filter_map(|other| {
+        let stream = connect(&SockAddr::unix(format!("\0{other}")).ok()?);
+        // Anybody may have that name.
+        let is_its_own = |stream: &Socket| {
+            getsockopt(stream, PeerCredentials).is_ok_and(|it| Some(it.uid()) == owner)
+        };
+        match stream {
+            Ok(stream) => is_its_own(&stream).then(|| ask_for(path, &stream, Verb::Revoke, body)),
+            // It has ended meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => None,
+            Err(error) => Some(Err(unreached(path, error))),
         }
-        Ok(Answer::Ok(_other)) => Err(ControlError::NotDone { socket: path.into() }),
+    });
+    let mut revoked: Vec<KeyChange> = Vec::new();
+    let mut failed = None;
+    for answer in std::iter::once(first).chain(others) {
+        match answer {
+            Ok(changes) => {
+                for change in changes {
+                    match revoked.iter_mut().find(|same| same.id == change.id) {
+                        Some(same) => same.open += change.open,
+                        None => revoked.push(change),
+                    }
+                }
+            }
+            Err(ControlError::Refused { reason, .. }) if reason == NO_KEY => {}
+            Err(error) => failed = Some(error),
+        }
+    }
+    match failed {
+        Some(error) => Err(error),
+        None if revoked.is_empty() => {
+            Err(ControlError::NoKey { socket: path.into(), name: name.clone() })
+        }
+        None => Ok(revoked),
+    }
+}
+
+fn unreached(path: &Path, error: io::Error) -> ControlError {
+    ControlError::Connect { socket: path.into(), error }
+}
+
+/// Makes a request at the file of a socket.
+fn request(
+    path: &Path,
+    socket: &File,
+    verb: Verb,
+    body: &[u8],
+) -> Result<Vec<KeyChange>, ControlError> {
+    let address = SockAddr::unix(format!("/proc/self/fd/{}", socket.as_raw_fd()));
+    let stream = address.and_then(|address| connect(&address));
+    ask_for(path, &stream.map_err(|error| unreached(path, error))?, verb, body)
+}
+
+/// Makes a request, whose answer is a list of changes.
+fn ask_for(
+    path: &Path,
+    stream: &Socket,
+    verb: Verb,
+    body: &[u8],
+) -> Result<Vec<KeyChange>, ControlError> {
+    let not_understood = || ControlError::NotUnderstood { socket: path.into() };
+    match ask(stream, verb, body) {
+        Ok(Answer::Ok(told)) => {
+            let changes: Option<_> = told.lines().map(KeyChange::parse).collect();
+            changes.ok_or_else(not_understood)
+        }
         Ok(Answer::NotServed(reason)) => {
             Err(ControlError::NotServed { socket: path.into(), reason })
         }
         Ok(Answer::Refused(reason)) => Err(ControlError::Refused { socket: path.into(), reason }),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Err(ControlError::NotUnderstood { socket: path.into() })
-        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(not_understood()),
         Err(error) => Err(ControlError::NoAnswer { socket: path.into(), error }),
     }
 }
 
-fn connect(socket: &File) -> io::Result<Socket> {
+fn connect(address: &SockAddr) -> io::Result<Socket> {
     let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Also limits the connect, where the other process does not accept.
     stream.set_write_timeout(Some(PATIENCE))?;
-    stream.connect(&SockAddr::unix(format!("/proc/self/fd/{}", socket.as_raw_fd()))?)?;
+    stream.connect(address)?;
     Ok(stream)
 }
 
@@ -129,7 +222,7 @@ fn ask(mut stream: &Socket, verb: Verb, body: &[u8]) -> io::Result<Answer> {
         return Err(error);
     }
     let mut answer = Vec::new();
-    let mut part = [0; ANSWER_MAX];
+    let mut part = [0; 4096];
     while answer.len() < LINE_MAX + ANSWER_MAX {
         // One limit for the whole answer.
         let left = PATIENCE.saturating_sub(started.elapsed());

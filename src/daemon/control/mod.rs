@@ -1,17 +1,19 @@
 //! `--control`: a unix socket on which a running spiped takes requests:
 //!
 //! ```text
-//! request:  spiped/1 rekey 32\n      version, verb, bytes of the body; then the body
-//! answer:   ok rekey 20\n            result, verb, bytes of the body; then the body
-//!           3f9a-12bc-07de-5581\n
-//!      or:  refused rekey 38\n
-//!           the key has 3 bytes, fewer than 32\n
+//! request:  spiped/1 revoke 5\n      version, verb, bytes of the body; then the body
+//!           alice
+//! answer:   ok revoke 36\n           result, verb, bytes of the body; then the body
+//!           revoked alice 3f9a-12bc-07de-5581 1\n
+//!      or:  refused revoke 29\n
+//!           no key has the name 'alice'\n
 //!      or:  refused: REASON\n       the request cannot be understood
 //! ```
 //!
 //! Every version has the last form.
 
 pub(crate) mod client;
+mod draining;
 pub(crate) mod server;
 
 use std::fs::{File, OpenOptions};
@@ -23,6 +25,7 @@ use nix::libc::{O_NOFOLLOW, O_PATH};
 use thiserror::Error;
 
 use crate::daemon::accept::no_socket;
+use crate::keys::entry::ENTRIES_MAX;
 
 /// The version of the requests and answers above.
 const VERSION: &str = "spiped/1";
@@ -31,14 +34,17 @@ pub(crate) const LINE_MAX: usize = 64;
 /// The beginning of the answer to a request that cannot be understood.
 const NOT_SERVED: &str = "refused: ";
 /// The longest body of an answer.
-const ANSWER_MAX: usize = 1024;
+const ANSWER_MAX: usize = 1 << 18;
 
 /// The verb of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
-    /// Put a key in force. The request's body is the content of a key file, the answer's
-    /// body is the id of the key in force.
+    /// Put other keys in force, all or none. The request's body has the entries of a key
+    /// set, the answer's body a line for each key that was added, removed or kept.
     Rekey,
+    /// Take a key out of force, and end its connections. The request's body is the name, the
+    /// answer's body a line for each key that was revoked.
+    Revoke,
 }
 
 /// The first line of a request.
@@ -75,11 +81,20 @@ pub(crate) enum Answer {
 }
 
 impl Verb {
-    pub(crate) const ALL: [Self; 1] = [Self::Rekey];
+    pub(crate) const ALL: [Self; 2] = [Self::Rekey, Self::Revoke];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Rekey => "rekey",
+            Self::Revoke => "revoke",
+        }
+    }
+
+    /// The longest body of a request.
+    const fn body_max(self) -> usize {
+        match self {
+            Self::Rekey => ENTRIES_MAX,
+            Self::Revoke => 64,
         }
     }
 }
@@ -129,8 +144,8 @@ impl Answer {
         format!("{word} {} {}\n{body}\n", verb.name(), body.len() + 1).into_bytes()
     }
 
-    /// Parses a whole answer to a verb. Its body must be one printable line, since it goes
-    /// to root's terminal and to the log.
+    /// Parses a whole answer to a verb. Its body must be printable lines, since it goes to
+    /// root's terminal and to the log.
     pub(crate) fn parse(bytes: &[u8], verb: Verb) -> Option<Self> {
         let text = str::from_utf8(bytes).ok()?;
         let (line, body) = text.split_once('\n')?;
@@ -141,7 +156,8 @@ impl Answer {
         let words: Vec<_> = line.split(' ').collect();
         let [word, of, length] = words[..] else { return None };
         let body = body.strip_suffix('\n').filter(|body| length.parse() == Ok(body.len() + 1))?;
-        if body.contains(char::is_control) || of != verb.name() {
+        let is_printable = !body.contains(|c: char| c.is_control() && c != '\n');
+        if !is_printable || of != verb.name() {
             return None;
         }
         match word {
@@ -173,7 +189,7 @@ mod tests {
         assert_eq!(request.line(), "spiped/1 rekey 32\n");
         assert!(request.line().len() <= LINE_MAX);
         assert_eq!(Request::parse(b"spiped/1 rekey 32"), Ok(request));
-        assert_eq!(Request::parse(b"spiped/1 revoke 3"), Err(RequestError::Verb));
+        assert_eq!(Request::parse(b"spiped/1 revert 3"), Err(RequestError::Verb));
         assert_eq!(Request::parse(b"spiped/1 rekey -1"), Err(RequestError::Length));
         assert_eq!(Request::parse(b"spiped/1 rekey +1"), Err(RequestError::Length));
         assert_eq!(Request::parse(b"spiped/1 rekey 032"), Err(RequestError::Length));
@@ -189,7 +205,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_understood_as_a_whole_or_not_at_all() {
-        for answer in [Answer::Ok("3f9a-12bc".into()), Answer::Refused("so it is".into())] {
+        for answer in [Answer::Ok("a 1\nb 2".into()), Answer::Refused("so it is".into())] {
             let bytes = answer.bytes(Verb::Rekey);
             assert_eq!(Answer::parse(&bytes, Verb::Rekey), Some(answer));
             for length in 0..bytes.len() {
@@ -198,13 +214,9 @@ mod tests {
         }
         let refused = Answer::NotServed("another version".into());
         assert_eq!(Answer::parse(b"refused: another version\n", Verb::Rekey), Some(refused));
-        for other in [
-            "refused: \x1b[m\n",
-            "ok rekey 4\n\x1b[m\n",
-            "ok rekey 4\na\nb\n",
-            "ok status 2\na\n",
-            "no rekey 2\na\n",
-        ] {
+        for other in
+            ["refused: \x1b[m\n", "ok rekey 4\n\x1b[m\n", "ok status 2\na\n", "no rekey 2\na\n"]
+        {
             assert_eq!(Answer::parse(other.as_bytes(), Verb::Rekey), None, "{other:?}");
         }
     }

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::io::{self, Write};
 use std::path::Path;
+use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,15 +20,16 @@ use socket2::Socket;
 use tokio::task::{JoinSet, yield_now};
 use tracing::warn;
 
-use super::{Answer, LINE_MAX, Request, RequestError, Verb, socket_file};
+use super::{Answer, LINE_MAX, Request, RequestError, Verb, draining, socket_file};
 use crate::config::{Keepalive, unit_name};
-use crate::daemon::accept::{Listener, bind_unix};
+use crate::daemon::accept::{Listener, bind_abstract, bind_unix};
 use crate::daemon::connection::context::Context;
 use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::stream::Stream;
+use crate::keys::change::KeyChange;
+use crate::keys::entry;
 use crate::keys::memory::SecretBytes;
 use crate::logging::limit::LogLimit;
-use crate::protocol::{KEY_FILE_MAX, KeyLengthError};
 use crate::unit::notify::reloading;
 
 /// How long a client may take to send its request and to read the answer.
@@ -52,6 +54,12 @@ impl Control {
             give(path, user)?;
         }
         Ok(Self(listener))
+    }
+
+    /// Listens where a process is found that only lets its connections end, and that had the
+    /// socket at `path` before.
+    pub(crate) fn bind_draining(path: &Path) -> io::Result<Self> {
+        bind_abstract(&draining::name(path, process::id())).map(Self)
     }
 
     /// Serves requests, for ever.
@@ -126,33 +134,43 @@ async fn serve_request(socket: Socket, context: &Context) -> io::Result<()> {
             return Err(io::Error::other(error));
         }
     };
-    match request.verb {
-        Verb::Rekey => {
-            if request.length > KEY_FILE_MAX {
-                let error = KeyLengthError::TooLong;
-                answer(&stream, &Answer::Refused(error.to_string()).bytes(request.verb)).await;
-                return Err(io::Error::other(error));
-            }
-            let key = read_body(&stream, request.length).await?;
-            // Then the key in the request is not the one that was meant.
-            if matches!(stream.try_read(&mut [0]), Ok(Some(1..))) {
-                let error = "the request is longer than it says";
-                answer(&stream, &Answer::Refused(error.into()).bytes(request.verb)).await;
-                return Err(io::Error::other(error));
-            }
-            // A client that has given up has told its user that nothing is done.
-            if stream.is_closed_by_peer() {
-                return Err(io::ErrorKind::BrokenPipe.into());
-            }
-            let replaced = reloading(async { context.replace_key(&key) }).await?;
-            let done = replaced.map_or_else(
-                |error| Answer::Refused(error.to_string()),
-                |id| Answer::Ok(id.to_string()),
-            );
-            answer(&stream, &done.bytes(request.verb)).await;
-            Ok(())
+    let Request { verb, length } = request;
+    let refused = if length > verb.body_max() {
+        "the request is too long"
+    } else {
+        let body = read_body(&stream, length).await?;
+        // A client that has given up has told its user that nothing is done.
+        if stream.is_closed_by_peer() {
+            return Err(io::ErrorKind::BrokenPipe.into());
         }
-    }
+        // Otherwise the body is not the one that was meant.
+        if !matches!(stream.try_read(&mut [0]), Ok(Some(1..))) {
+            let done = carry_out(verb, &body, context).await?;
+            answer(&stream, &done.bytes(verb)).await;
+            return Ok(());
+        }
+        "the request is longer than it says"
+    };
+    answer(&stream, &Answer::Refused(refused.to_owned()).bytes(verb)).await;
+    Err(io::Error::other(refused))
+}
+
+/// Does what is asked, and logs it.
+async fn carry_out(verb: Verb, body: &[u8], context: &Context) -> io::Result<Answer> {
+    let done = match verb {
+        Verb::Rekey => {
+            let entries = entry::from_bytes(body)?.unwrap_or_default();
+            reloading(context.replace_keys(entries)).await
+        }
+        Verb::Revoke => context.revoke_key(str::from_utf8(body).unwrap_or_default()),
+    };
+    Ok(match done {
+        Ok(changes) => {
+            let lines: Vec<_> = changes.iter().map(KeyChange::line).collect();
+            Answer::Ok(lines.join("\n"))
+        }
+        Err(why) => Answer::Refused(why),
+    })
 }
 
 /// Reads the first line. Reads not a byte more, since a key may follow; and stops at the
@@ -173,13 +191,13 @@ pub(crate) async fn read_request(stream: &Stream) -> io::Result<Result<Request, 
     Ok(Err(Request::refusal(&line)))
 }
 
-/// Reads the whole content of a key file.
+/// Reads the whole body of a request.
 pub(crate) async fn read_body(stream: &Stream, length: usize) -> io::Result<SecretBytes> {
-    let mut content = SecretBytes::zeroed(length)?;
-    if stream.read_full(&mut content, &mut 0).await? < length {
+    let mut body = SecretBytes::zeroed(length)?;
+    if stream.read_full(&mut body, &mut 0).await? < length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(content)
+    Ok(body)
 }
 
 /// Answers, and waits for a moment until the client has closed: a socket that is closed

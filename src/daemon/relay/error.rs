@@ -34,6 +34,9 @@ pub(crate) enum RelayError {
     /// This process is ending.
     #[error("shutting down")]
     ShuttingDown,
+    /// The connection's key was revoked here.
+    #[error("the key was revoked")]
+    KeyRevoked,
 }
 
 impl RelayError {
@@ -61,6 +64,7 @@ impl RelayError {
             Self::Seal(_) => "records-exhausted",
             Self::Local(_) => "peer-reset",
             Self::ShuttingDown => "shutting-down",
+            Self::KeyRevoked => "key-revoked",
         }
     }
 
@@ -69,6 +73,7 @@ impl RelayError {
         match self {
             Self::Local(_)
             | Self::ShuttingDown
+            | Self::KeyRevoked
             | Self::Aborted(
                 AbortReason::LocalPeerReset | AbortReason::ShuttingDown | AbortReason::KeyReplaced,
             ) => Level::INFO,
@@ -91,7 +96,7 @@ impl RelayError {
             Self::Record(_) => Some("something between the two ends altered the stream"),
             Self::Unconfirmed => Some("the peer beyond the tunnel hangs, or reads very slowly"),
             Self::Local(_) => Some("a client that gave up or a server that restarted does this"),
-            Self::Seal(_) | Self::ShuttingDown => None,
+            Self::Seal(_) | Self::ShuttingDown | Self::KeyRevoked => None,
         }
     }
 
@@ -100,6 +105,7 @@ impl RelayError {
         match self {
             Self::Local(_) => Some(AbortReason::LocalPeerReset),
             Self::ShuttingDown => Some(AbortReason::ShuttingDown),
+            Self::KeyRevoked => Some(AbortReason::KeyRevoked),
             Self::Record(OpenError::NotUnderstood) => Some(AbortReason::NotUnderstood),
             Self::Aborted(_)
             | Self::Truncated

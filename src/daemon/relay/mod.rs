@@ -46,12 +46,13 @@ mod tests;
 pub(crate) mod traffic;
 mod write;
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::select;
 use tokio::task::unconstrained;
 use tokio::time::sleep;
 
@@ -68,6 +69,7 @@ use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::daemon::net::stream::CHECK;
 use crate::daemon::runtime::shutdown::Shutdown;
+use crate::keys::set::Key;
 use crate::protocol::{Extensions, OpenError, Session};
 
 /// How long a sender waits for its receiver to close first.
@@ -88,6 +90,35 @@ pub(crate) enum FirstRecord {
     Open(Extensions),
     /// A receiver's.
     Opened,
+}
+
+/// What ends an open connection from this side.
+pub(crate) struct Ending<'a> {
+    pub(crate) shutdown: &'a Shutdown,
+    /// The connection's key; `None` where nobody can revoke it.
+    pub(crate) key: Option<&'a Key>,
+}
+
+impl<'a> Ending<'a> {
+    /// Only the shutdown ends the connection.
+    pub(crate) const fn by(shutdown: &'a Shutdown) -> Self {
+        Self { shutdown, key: None }
+    }
+
+    /// Waits until the connection is to end, and says why.
+    async fn begun(&self) -> RelayError {
+        let Self { shutdown, key } = *self;
+        let revoked = async {
+            match key {
+                Some(key) => key.revoked().await,
+                None => pending().await,
+            }
+        };
+        select! {
+            () = shutdown.begun() => RelayError::ShuttingDown,
+            () = revoked => RelayError::KeyRevoked,
+        }
+    }
 }
 
 /// An open connection: two sockets, and a session on one of them.
@@ -131,10 +162,10 @@ impl Relay {
 
     /// Relays until both directions have ended cleanly and the other end has passed on all
     /// that it was sent, or until one has failed.
-    pub(crate) async fn run(&mut self, role: Role, shutdown: &Shutdown) -> Result<(), RelayError> {
-        match self.relay_both(shutdown).await {
+    pub(crate) async fn run(&mut self, role: Role, ending: &Ending<'_>) -> Result<(), RelayError> {
+        match self.relay_both(ending).await {
             Ok(()) => {
-                self.confirm(shutdown).await?;
+                self.confirm(ending).await?;
                 if role == Role::Encrypt {
                     // Whoever closes first keeps the port in TIME_WAIT for a minute. That must
                     // not use up the local ports of a sender.
@@ -152,11 +183,11 @@ impl Relay {
 
     /// Relays until END has gone both ways, all is passed on to the local peer, and DONE is
     /// queued.
-    async fn relay_both(&mut self, shutdown: &Shutdown) -> Result<(), RelayError> {
+    async fn relay_both(&mut self, ending: &Ending<'_>) -> Result<(), RelayError> {
         let Self { local, tunnel, outbound, inbound, poller, peer } = self;
         let (local, tunnel) = (open(local.as_ref()), &*tunnel);
         let mut failing = pin!(local.failed());
-        let mut ending = pin!(shutdown.begun());
+        let mut ending = pin!(ending.begun());
         let mut check = pin!(sleep(CHECK));
         let mut stalls = TunnelStalls::default();
         let (mut sent, mut received) = (false, false);
@@ -181,8 +212,8 @@ impl Relay {
                 // The other end cannot have passed on an END that was not sent.
                 return Poll::Ready(Err(OpenError::Violation.into()));
             }
-            if ending.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(RelayError::ShuttingDown));
+            if let Poll::Ready(why) = ending.as_mut().poll(cx) {
+                return Poll::Ready(Err(why));
             }
             while check.as_mut().poll(cx).is_ready() {
                 local.bound_unacknowledged().map_err(RelayError::Local)?;
@@ -205,10 +236,10 @@ impl Relay {
 
     /// Sends DONE, and waits for the other end's: only then it has passed on all that this
     /// end has sent. The local peer needs nothing any more.
-    async fn confirm(&mut self, shutdown: &Shutdown) -> Result<(), RelayError> {
+    async fn confirm(&mut self, ending: &Ending<'_>) -> Result<(), RelayError> {
         self.local = None;
         let Self { tunnel, outbound, inbound, .. } = self;
-        let mut ending = pin!(shutdown.begun());
+        let mut ending = pin!(ending.begun());
         let mut check = pin!(sleep(CHECK));
         let mut stalls = TunnelStalls::default();
         let (mut sent, mut received) = (false, false);
@@ -218,8 +249,8 @@ impl Relay {
             if sent && received {
                 return Poll::Ready(Ok(()));
             }
-            if ending.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(RelayError::ShuttingDown));
+            if let Poll::Ready(why) = ending.as_mut().poll(cx) {
+                return Poll::Ready(Err(why));
             }
             while check.as_mut().poll(cx).is_ready() {
                 tunnel.bound_unacknowledged().map_err(RelayError::Tunnel)?;
@@ -238,7 +269,7 @@ impl Relay {
         match error {
             RelayError::Local(_) => outbound.send_rest(local, tunnel).await,
             // ABORT can only follow whole records.
-            RelayError::ShuttingDown => outbound.write_held(tunnel).await,
+            RelayError::ShuttingDown | RelayError::KeyRevoked => outbound.write_held(tunnel).await,
             RelayError::Aborted(_) => inbound.write_rest(local).await,
             RelayError::Tunnel(_) | RelayError::Truncated if inbound.is_ended() => {
                 inbound.write_rest(local).await

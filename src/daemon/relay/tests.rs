@@ -89,7 +89,7 @@ fn relay(local: Stream, tunnel: Stream) -> (Relay, Session) {
 async fn run(mut relay: Relay) -> Result<(), RelayError> {
     let (_trigger, shutdown) = shutdown();
     relay.queue(FirstRecord::Opened).unwrap();
-    let result = timeout(PATIENCE, relay.run(Role::Decrypt, &shutdown)).await;
+    let result = timeout(PATIENCE, relay.run(Role::Decrypt, &Ending::by(&shutdown))).await;
     relay.close(result.expect("it does not end")).await
 }
 
@@ -343,7 +343,9 @@ async fn a_client_that_is_reset_before_open_is_told_as_such() {
     drop(client);
     let (_trigger, shutdown) = shutdown();
     let result = match relay.queue(FirstRecord::Open(Extensions::default())) {
-        Ok(()) => timeout(PATIENCE, relay.run(Role::Encrypt, &shutdown)).await.unwrap(),
+        Ok(()) => {
+            timeout(PATIENCE, relay.run(Role::Encrypt, &Ending::by(&shutdown))).await.unwrap()
+        }
         Err(error) => Err(error),
     };
     assert!(matches!(result, Err(RelayError::Local(_))), "{result:?}");

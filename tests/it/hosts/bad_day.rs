@@ -258,7 +258,7 @@ fn a_client_is_shut_out_at_once_by_the_signal_kill() {
         read_to_end(&mut open);
         let id = host.must("spiped keyid /etc/spiped/in.key");
         wait_until("it is started again with the new key", || {
-            show(host, RECEIVE, "StatusText").contains(&format!("key id {id}"))
+            show(host, RECEIVE, "StatusText").contains(&format!(" {id}: "))
         });
         assert_eq!(show(host, RECEIVE, "NRestarts"), "1");
         host.write_etc("out.key", noise(9, 32), 0o600);

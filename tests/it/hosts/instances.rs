@@ -171,7 +171,7 @@ fn status_says_what_is_wrong() {
 
 /// The status also shows what working units do.
 fn serves_as_its_status_says(host: &Host) {
-    let does = "Status: \"receiver on [127.0.0.1]:7000 to [127.0.0.1]:6379, kex auto, key id ";
+    let does = "Status: \"receiver on [127.0.0.1]:7000 to [127.0.0.1]:6379, kex auto, key ";
     // The status changes once a second at most.
     wait_until("the status tells the last failure", || {
         let status = host.status(RECEIVE);

@@ -33,7 +33,8 @@ fn sender() -> SocketAddr {
 
 fn key_id(host: &Host, unit: &str) -> String {
     let status = host.must(&format!("systemctl show -P StatusText {unit}"));
-    status.split("key id ").nth(1).expect(&status).split(':').next().unwrap().to_owned()
+    let key = status.split(", key ").nth(1).expect(&status).split(':').next().unwrap();
+    key.split(' ').nth(1).unwrap().to_owned()
 }
 
 #[test]
@@ -51,7 +52,7 @@ fn reload_puts_a_new_key_in_force_and_refuses_a_bad_one() {
             for unit in [RECEIVE, SEND] {
                 let wanted = host.must("spiped keyid /etc/spiped/redis.key");
                 host.must(&format!("systemctl reload {unit}"));
-                assert!(host.log(unit).contains(&format!("key reloaded key_id={wanted}")));
+                assert!(host.log(unit).contains(&format!("key added key=redis key_id={wanted}")));
             }
             round_trip(&mut connect(sender()), b"with the new key");
             round_trip(&mut before, b"as before");
@@ -94,7 +95,7 @@ fn an_encrypted_key_is_used_and_reloaded() {
     let printed = host.sh(another);
     let id = printed.lines().find(|line| line.len() == 19 && !line.contains(' ')).unwrap();
     host.must(&format!("systemctl reload {RECEIVE}"));
-    assert!(host.log(RECEIVE).contains(&format!("key reloaded key_id={id}")));
+    assert!(host.log(RECEIVE).contains(&format!("key added key=stdin key_id={id}")));
 
     // A key that was encrypted for another host, or cut off.
     host.sh("echo rubbish > /etc/spiped/redis.key.cred");

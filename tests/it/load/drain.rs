@@ -37,7 +37,7 @@ fn open_connections_go_on_while_it_drains() {
         wait_until("connects are refused", || TcpStream::connect(pipe.receiver.address).is_err());
         assert!(is_reset(pipe.sender.address));
         pipe.receiver.signal("HUP");
-        pipe.receiver.log.wait_for("key reloaded");
+        pipe.receiver.log.wait_for("keys reloaded");
         let after = turns.load(Ordering::Relaxed);
         wait_until("they all go on", || turns.load(Ordering::Relaxed) > after + 20 * CLIENTS);
         assert!(pipe.receiver.is_running());

@@ -16,11 +16,11 @@ fn a_new_key_is_for_new_connections() {
     while_clients_talk(&pipe, || {
         fs::copy(folder.key("new.key"), folder.shared_key()).unwrap();
         pipe.receiver.signal("HUP");
-        pipe.receiver.log.wait_for("key reloaded");
+        pipe.receiver.log.wait_for("keys reloaded");
         assert!(is_reset(pipe.sender.address), "the old key still fits");
         pipe.receiver.log.wait_for("reason=wrong-key");
         pipe.sender.signal("HUP");
-        pipe.sender.log.wait_for("key reloaded");
+        pipe.sender.log.wait_for("keys reloaded");
         round_trip(&mut pipe.connect(), b"with the new key");
     });
 }
@@ -33,7 +33,7 @@ fn a_bad_key_file_changes_nothing() {
     while_clients_talk(&pipe, || {
         fs::write(folder.shared_key(), "short").unwrap();
         pipe.receiver.signal("HUP");
-        let line = pipe.receiver.log.wait_for("key not reloaded");
+        let line = pipe.receiver.log.wait_for("keys not reloaded");
         assert!(line.contains("error") && line.contains("hint="), "{line}");
         round_trip(&mut pipe.connect(), b"with the old key");
     });

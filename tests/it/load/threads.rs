@@ -67,7 +67,7 @@ fn without_a_thread_to_be_had_connections_go_on_and_names_are_resolved() {
     round_trip(&mut open, b"goes on");
     round_trip(&mut sender.connect(), b"new");
     sender.signal("HUP");
-    sender.log.wait_for("key reloaded");
+    sender.log.wait_for("keys reloaded");
     round_trip(&mut sender.connect(), b"still");
     assert!(sender.is_running());
     assert_eq!(sender.log.count("does not resolve"), 0);

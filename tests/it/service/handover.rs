@@ -91,7 +91,7 @@ fn hup_reaches_the_worker() {
     let folder = Folder::new();
     let kept = Kept::receiver(&folder.shared_key(), Server::echo().address);
     kept.keeper.signal("HUP");
-    kept.keeper.log.wait_for("key reloaded");
+    kept.keeper.log.wait_for("keys reloaded");
 }
 
 /// Open connections go on, accepted ones are served, and no new ones come.

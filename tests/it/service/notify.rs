@@ -82,7 +82,7 @@ fn systemd_is_told_what_it_does_from_its_start_to_its_end() {
     let connections = |count: &str| {
         let (from, to) = (sender.address.port(), receiver.address.port());
         let pipe = format!("sender on [127.0.0.1]:{from} to [127.0.0.1]:{to}");
-        format!("STATUS={pipe}, kex x25519mlkem768, key id {}: {count}", key_id(&key))
+        format!("STATUS={pipe}, kex x25519mlkem768, key redis {}: {count}", key_id(&key))
     };
     manager.until(&connections("0 connections"));
     let mut clients: Vec<_> = (0..3).map(|_| sender.connect()).collect();
@@ -263,7 +263,7 @@ fn a_blocked_thread_delays_nothing() {
         }
         drop(stopped);
     }
-    wait_until("the key was read each time", || sender.log.count("key reloaded") == 3);
+    wait_until("the key was read each time", || sender.log.count("keys reloaded") == 3);
     let _stopped: Vec<_> = threads_named(&sender, 3, |name| !name.starts_with("spiped"))
         .into_iter()
         .map(Stopped::thread)
@@ -303,7 +303,7 @@ fn a_systemd_that_does_not_read_holds_up_nothing() {
         round_trip(&mut open, b"goes on");
         round_trip(&mut sender.connect(), b"new");
     }
-    wait_until("the key was read", || receiver.log.count("key reloaded") > 0);
+    wait_until("the key was read", || receiver.log.count("keys reloaded") > 0);
     while manager.next() != "READY=1" {}
     drop(open);
     sender.signal("TERM");
@@ -330,7 +330,7 @@ fn it_lives_while_it_waits_for_a_name() {
     let output = rekey.arg("rekey").arg(&control).arg(folder.key("new.key")).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     daemon.signal("HUP");
-    daemon.log.wait_for(&format!("before={}", key_id(&folder.path("new.key"))));
+    daemon.log.wait_for(&format!("key removed key=new key_id={}", key_id(&folder.path("new.key"))));
     daemon.signal("TERM");
     assert!(daemon.wait().success());
 }
@@ -358,7 +358,7 @@ fn without_systemd_nothing_is_missed() {
         drop(connect(daemon.address));
         daemon.signal("HUP");
     }
-    wait_until("the key was read", || daemon.log.count("key reloaded: it is the same key") > 0);
+    wait_until("the key was read", || daemon.log.count("keys reloaded added=0 removed=0") > 0);
     assert_eq!(daemon.log.count("cannot notify systemd"), 1);
     assert!(TcpStream::connect(daemon.address).is_ok());
 }

@@ -53,10 +53,14 @@ fn a_new_key_by_rekey_is_for_new_connections() {
     for (end, daemon) in [("receiver", &pipe.receiver), ("sender", &pipe.sender)] {
         let output = pipe.rekey(end, &new);
         assert!(output.status.success(), "{output:?}");
-        assert_eq!(said(&output).trim(), key_id(&new));
-        let line = daemon.log.wait_for("key reloaded");
-        assert!(line.contains(&format!("key_id={}", key_id(&new))), "{line}");
-        assert!(line.contains(&key_id(&pipe.folder.shared_key())), "{line}");
+        let (id, old) = (key_id(&new), key_id(&pipe.folder.shared_key()));
+        let open = format!("removed redis {old} (1 connection open)");
+        assert_eq!(said(&output), format!("added new {id}\n{open}\n"));
+        let line = daemon.log.wait_for("key added");
+        assert!(line.contains(&format!("key=new key_id={id}")), "{line}");
+        let line = daemon.log.wait_for("key removed");
+        assert!(line.contains(&format!("key=redis key_id={old} open=1")), "{line}");
+        daemon.log.wait_for("keys reloaded added=1 removed=1 kept=0");
     }
     round_trip(&mut pipe.sender.connect(), b"with the new key");
     round_trip(&mut before, b"as before");
@@ -69,7 +73,7 @@ fn a_new_key_by_rekey_is_for_new_connections() {
     let mut command = Command::new(SPIPED);
     command.arg("rekey").arg(pipe.folder.path("sender")).arg("-");
     let output = command.stdin(fs::File::open(&long).unwrap()).output().unwrap();
-    assert_eq!(said(&output).trim(), key_id(&long), "{output:?}");
+    assert!(said(&output).contains(&format!("added stdin {}\n", key_id(&long))), "{output:?}");
 }
 
 #[test]
@@ -79,15 +83,15 @@ fn a_silent_control_client_keeps_no_other_waiting() {
     let mut slow: Vec<_> = (0..3).map(|_| connect()).collect();
     let new = pipe.folder.key("new.key");
     let output = pipe.rekey("receiver", &new);
-    assert_eq!(said(&output).trim(), key_id(&new));
+    assert!(said(&output).starts_with(&format!("added new {}\n", key_id(&new))), "{output:?}");
     // No connection was cut for it.
     assert_eq!(pipe.receiver.log.count("control request"), 0);
     let key = fs::read(&new).unwrap();
     let first = slow.first_mut().unwrap();
-    first.write_all(&[b"spiped/1 rekey 32\n", &key[..]].concat()).unwrap();
+    first.write_all(&[b"spiped/1 rekey 41\nnew 32 0\n", &key[..]].concat()).unwrap();
     let mut answer = String::new();
     first.read_to_string(&mut answer).unwrap();
-    assert_eq!(answer, format!("ok rekey 20\n{}\n", key_id(&new)));
+    assert_eq!(answer, format!("ok rekey 31\nkept new {} 0\n", key_id(&new)));
 
     // The number of others is limited, too.
     slow.extend((0..10).map(|_| connect()));
@@ -120,10 +124,13 @@ fn a_key_that_rekey_refuses_changes_nothing() {
     // Anything else on the socket changes nothing, and each attempt is logged.
     let cases: [(&[u8], &str); 7] = [
         (
-            b"spiped/1 rekey 65537\nof which nothing is read",
-            "refused rekey 34\nthe key has more than 65536 bytes\n",
+            b"spiped/1 rekey 9000000\nof which nothing is read",
+            "refused rekey 24\nthe request is too long\n",
         ),
-        (b"spiped/1 rekey 3\nabc", "refused rekey 35\nthe key has 3 bytes, fewer than 32\n"),
+        (
+            b"spiped/1 rekey 10\na 3 0\nabc.",
+            "refused rekey 47\nthe request has no keys that can be understood\n",
+        ),
         (b"spiped/1 rekey 64\nonly a part of it", ""),
         (b"spiped/1 rekey many\n", "refused: the length of the request is not a number\n"),
         (b"spiped/1 5ec2e7 0\n", UNKNOWN_VERB),
@@ -141,7 +148,7 @@ fn a_key_that_rekey_refuses_changes_nothing() {
     }
     let failed = || pipe.receiver.log.count("control request failed");
     wait_until("all but a refused key are told of", || failed() == 6);
-    assert_eq!(pipe.receiver.log.count("key reloaded"), 0);
+    assert_eq!(pipe.receiver.log.count("keys reloaded"), 0);
     assert_eq!(pipe.receiver.log.count("5ec2e7"), 0, "it may be a part of a key");
     wait_until("many failures are counted", || {
         let _refused = UnixStream::connect(pipe.folder.path("receiver")).unwrap().write(b"\n");
@@ -185,7 +192,7 @@ fn nobody_but_root_and_its_own_user_may_rekey() {
     let output = as_nobody();
     assert_eq!(output.status.code(), Some(69), "{output:?}");
     pipe.receiver.log.wait_for("control request refused: user 65534 may not change anything");
-    assert_eq!(pipe.receiver.log.count("key reloaded"), 0);
+    assert_eq!(pipe.receiver.log.count("keys reloaded"), 0);
 }
 
 /// The folder may belong to the daemon: a link there must not lead root to another
@@ -221,7 +228,7 @@ fn the_control_socket_is_no_link_and_its_answer_is_one_line() {
     other.join().unwrap();
     assert_eq!(refused.status.code(), Some(69), "{refused:?}");
     assert!(!said(&refused).contains('\x1b'), "{refused:?}");
-    assert_eq!(pipe.receiver.log.count("key reloaded"), 0);
+    assert_eq!(pipe.receiver.log.count("keys reloaded"), 0);
 }
 
 /// A daemon that is stuck, or was taken over, must not keep root waiting.

@@ -165,7 +165,7 @@ async fn a_shutdown_ends_the_wait_for_done() {
         said
     });
     relay.queue(FirstRecord::Opened).unwrap();
-    let ended = timeout(PATIENCE, relay.run(Role::Decrypt, &shutdown)).await.unwrap();
+    let ended = timeout(PATIENCE, relay.run(Role::Decrypt, &Ending::by(&shutdown))).await.unwrap();
     let ended = relay.close(ended).await;
     assert!(matches!(ended, Err(RelayError::ShuttingDown)), "{ended:?}");
     assert_eq!(heard.join().unwrap(), [OPENED, Record::End, Record::Done]);
@@ -258,7 +258,7 @@ async fn both_ends_end_well_in_either_order() {
         let run_sender = async {
             let (_trigger, shutdown) = shutdown();
             sender.queue(FirstRecord::Open(Extensions::default())).unwrap();
-            let ended = sender.run(Role::Encrypt, &shutdown).await;
+            let ended = sender.run(Role::Encrypt, &Ending::by(&shutdown)).await;
             sender.close(ended).await
         };
         let run_receiver = async {

@@ -138,7 +138,7 @@ async fn the_bytes_of_both_streams_are_counted() {
     });
     let (_trigger, shutdown) = shutdown();
     relay.queue(FirstRecord::Opened).unwrap();
-    timeout(PATIENCE, relay.run(Role::Decrypt, &shutdown)).await.unwrap().unwrap();
+    timeout(PATIENCE, relay.run(Role::Decrypt, &Ending::by(&shutdown))).await.unwrap().unwrap();
     ends.join().unwrap();
     let traffic = relay.inbound.traffic();
     assert_eq!((traffic.sent(), traffic.received()), (3, 2));

@@ -28,7 +28,8 @@ async fn what_a_client_sends_before_open_is_part_of_its_stream() {
         });
         let (_trigger, shutdown) = shutdown();
         relay.queue(FirstRecord::Open(Extensions::default())).unwrap();
-        let result = timeout(PATIENCE, relay.run(Role::Encrypt, &shutdown)).await.unwrap();
+        let result =
+            timeout(PATIENCE, relay.run(Role::Encrypt, &Ending::by(&shutdown))).await.unwrap();
         assert!(relay.close(result).await.is_ok());
         let others = vec![OPEN, Record::End, Record::Done];
         assert_eq!(ends.join().unwrap(), (stream.to_vec(), others));

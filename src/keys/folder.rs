@@ -1,0 +1,189 @@
+//! Where keys come from: the files and folders after `-k`.
+//!
+//! In a folder, `NAME.key` is a key, and `NAME.conf` beside it its settings. In systemd's
+//! folder of credentials, `PIPE.keys_NAME.key` and `PIPE.keys_NAME.conf` are those of
+//! NAME, and `PIPE.key` is the key PIPE.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::entry::{KeyEntry, SETTINGS_MAX};
+use super::error::KeyFileError;
+use super::file::{Owners, content};
+use super::settings::KeySettings;
+use crate::config::KeyName;
+use crate::config::key_name::KEY_ENDING;
+
+/// What the name of a file of settings ends in.
+const SETTINGS_ENDING: &str = ".conf";
+/// What stands before the name in the credential of a key from a folder.
+const OF_FOLDER: &str = ".keys_";
+/// The content that a unit gives a credential for which there is no file.
+const MISSING: &[u8] = b"missing";
+
+/// Whether keys may come from folders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Folders {
+    /// Those of a receiver.
+    Allowed,
+    /// A sender has one key.
+    Refused,
+}
+
+/// How the files of a folder are named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Naming {
+    /// `NAME.key`, `NAME.conf`.
+    Plain,
+    /// As systemd names credentials.
+    Credentials,
+}
+
+/// A key file that was found.
+struct Found {
+    name: KeyName,
+    path: PathBuf,
+    settings: Option<PathBuf>,
+}
+
+/// Reads all keys, in the order of the paths, and in a folder in the order of the names.
+///
+/// # Errors
+/// When a file or folder cannot be read or is refused, or a folder has something else in it
+/// or no key.
+pub(crate) fn read_all(
+    paths: &[PathBuf],
+    owners: Owners,
+    folders: Folders,
+) -> Result<Vec<KeyEntry>, KeyFileError> {
+    let mut entries = Vec::new();
+    for path in paths {
+        if path != Path::new("-") && path.is_dir() {
+            if folders == Folders::Refused {
+                return Err(KeyFileError::FolderOfSender(path.clone()));
+            }
+            let before = entries.len();
+            let is_credentials = env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|it| it == *path);
+            let naming = if is_credentials { Naming::Credentials } else { Naming::Plain };
+            for found in find(path, owners, naming)? {
+                let entry = read(&found, owners)?;
+                if naming == Naming::Plain || *entry.content != *MISSING {
+                    entries.push(entry);
+                }
+            }
+            if entries.len() == before {
+                return Err(KeyFileError::NoKeys(path.clone()));
+            }
+        } else {
+            let content = content(path, owners)?;
+            let name = KeyName::of_file(path).ok_or_else(|| KeyFileError::Name(path.clone()))?;
+            let settings = KeySettings::default();
+            entries.push(KeyEntry { name, path: Some(path.clone()), content, settings });
+        }
+    }
+    Ok(entries)
+}
+
+fn read(found: &Found, owners: Owners) -> Result<KeyEntry, KeyFileError> {
+    let content = content(&found.path, owners)?;
+    let settings = found.settings.as_deref();
+    let settings =
+        settings.map_or(Ok(KeySettings::default()), |path| read_settings(path, owners))?;
+    Ok(KeyEntry { name: found.name.clone(), path: Some(found.path.clone()), content, settings })
+}
+
+/// The keys of a folder, by name.
+fn find(folder: &Path, owners: Owners, naming: Naming) -> Result<Vec<Found>, KeyFileError> {
+    check_folder(folder, owners)?;
+    let unread = |error| KeyFileError::Read { path: folder.into(), error };
+    let (mut keys, mut settings) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(folder).map_err(unread)? {
+        let entry = entry.map_err(unread)?;
+        let (file, path) = (entry.file_name(), entry.path());
+        let part = match naming {
+            Naming::Plain => file,
+            Naming::Credentials => of_credential(file),
+        };
+        if is_left_over(&part) {
+            continue;
+        }
+        let name = |ending| part.to_str()?.strip_suffix(ending)?.parse::<KeyName>().ok();
+        match (name(KEY_ENDING), name(SETTINGS_ENDING)) {
+            (Some(name), _) => keys.push(Found { name, path, settings: None }),
+            (None, Some(name)) => settings.push((name, path)),
+            (None, None) => return Err(KeyFileError::NoKeyOfFolder(path)),
+        }
+    }
+    keys.sort_by(|a, b| a.name.cmp(&b.name));
+    for (name, path) in settings {
+        match keys.iter_mut().find(|key| key.name == name) {
+            Some(key) => key.settings = Some(path),
+            None => return Err(KeyFileError::NoKeyOfSettings(path)),
+        }
+    }
+    Ok(keys)
+}
+
+/// The name of the file of which a credential is the copy. That of the credential in the
+/// place of a folder that is missing begins with a dot.
+fn of_credential(file: OsString) -> OsString {
+    let Some(name) = file.to_str() else { return file };
+    match name.rsplit_once(OF_FOLDER) {
+        Some((_pipe, of_folder)) => of_folder.into(),
+        None if name.rsplit_once('.').is_some_and(|(_, ending)| ending == "keys") => ".keys".into(),
+        None => file,
+    }
+}
+
+/// Whether an editor, a package or somebody has left the file there.
+fn is_left_over(file: &OsString) -> bool {
+    let name = file.to_string_lossy();
+    name.starts_with('.')
+        || name.ends_with('~')
+        || name.ends_with(".swp")
+        || name.contains(".dpkg-")
+}
+
+/// Refuses a folder in which another user could put a key.
+fn check_folder(folder: &Path, owners: Owners) -> Result<(), KeyFileError> {
+    let metadata =
+        fs::metadata(folder).map_err(|error| KeyFileError::Read { path: folder.into(), error })?;
+    let (owner, mode) = (metadata.uid(), metadata.permissions().mode() & 0o7777);
+    if !owners.include(owner) {
+        return Err(KeyFileError::Owner { path: folder.into(), owner });
+    }
+    if mode & 0o022 != 0 {
+        return Err(KeyFileError::FolderMode { path: folder.into(), mode });
+    }
+    Ok(())
+}
+
+fn read_settings(path: &Path, owners: Owners) -> Result<KeySettings, KeyFileError> {
+    let unread = |error| KeyFileError::Read { path: path.into(), error };
+    let metadata = fs::metadata(path).map_err(unread)?;
+    if !metadata.is_file() {
+        return Err(KeyFileError::NotRegular(path.into()));
+    }
+    if !owners.include(metadata.uid()) {
+        return Err(KeyFileError::Owner { path: path.into(), owner: metadata.uid() });
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return Err(KeyFileError::FolderMode { path: path.into(), mode: metadata.mode() & 0o7777 });
+    }
+    let wrong = |reason| KeyFileError::Settings { path: path.into(), reason };
+    if metadata.len() > u64::try_from(SETTINGS_MAX).unwrap_or(u64::MAX) {
+        return Err(wrong(format!("it has more than {SETTINGS_MAX} bytes")));
+    }
+    let text = fs::read_to_string(path).map_err(|error| {
+        if error.kind() == io::ErrorKind::InvalidData {
+            wrong("it is not UTF-8".to_owned())
+        } else {
+            unread(error)
+        }
+    })?;
+    text.parse().map_err(wrong)
+}

@@ -1,0 +1,143 @@
+//! A set of keys: those that are in force at once.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::watch;
+
+use super::settings::KeySettings;
+use crate::config::KeyName;
+use crate::protocol::{KeyId, SharedKey};
+
+/// Keys in the order in which they were given; a sender uses the first.
+#[derive(Default)]
+pub(crate) struct KeySet(pub(super) Vec<Arc<Key>>);
+
+/// A key that is in force, or was.
+pub(crate) struct Key {
+    pub(crate) name: KeyName,
+    pub(crate) settings: KeySettings,
+    pub(super) secret: Arc<SharedKey>,
+    /// Shared with a later set that has this key, too.
+    pub(super) standing: Arc<Standing>,
+}
+
+/// Whether a key is in force, and how many connections have it.
+pub(super) struct Standing {
+    out_of_force: watch::Sender<Option<OutOfForce>>,
+    connections: AtomicUsize,
+}
+
+/// How a key went out of force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OutOfForce {
+    /// A reload has taken the key away. Open connections go on.
+    Removed,
+    /// The key was revoked, and its connections end.
+    Revoked,
+}
+
+/// A connection of a key. Guard: it counts until this is dropped.
+pub(crate) struct KeyUse(Arc<Key>);
+
+impl KeySet {
+    /// The secrets, in the order of the keys.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &SharedKey> + Clone {
+        self.0.iter().map(|key| &*key.secret)
+    }
+
+    /// The key of this id.
+    pub(crate) fn find(&self, id: KeyId) -> Option<&Arc<Key>> {
+        self.0.iter().find(|key| key.id() == id)
+    }
+
+    /// The first key. Only a receiver whose last key was revoked has none.
+    pub(crate) fn first(&self) -> Option<&Arc<Key>> {
+        self.0.first()
+    }
+
+    /// The key that a sender uses.
+    pub(crate) fn of_sender(&self) -> Arc<Key> {
+        match self.first() {
+            Some(key) => Arc::clone(key),
+            None => unreachable!("a sender's key cannot be revoked at the sender"),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Key>> {
+        self.0.iter()
+    }
+}
+
+impl Key {
+    pub(crate) fn id(&self) -> KeyId {
+        self.secret.id()
+    }
+
+    pub(crate) fn secret(&self) -> &SharedKey {
+        &self.secret
+    }
+
+    /// How many connections have the key.
+    pub(crate) fn connections(&self) -> usize {
+        self.standing.connections.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection, unless there are `most` already, or as many as the key's own
+    /// settings say.
+    ///
+    /// # Errors
+    /// How many there may be.
+    pub(crate) fn count(self: &Arc<Self>, most: Option<NonZeroU32>) -> Result<KeyUse, u32> {
+        let most = self.settings.connections.or(most).map(NonZeroU32::get);
+        // Counted first: two threads may come at once.
+        let counted = KeyUse(Arc::clone(self));
+        let before = self.standing.connections.fetch_add(1, Ordering::Relaxed);
+        match most {
+            Some(most) if u32::try_from(before).is_ok_and(|before| before >= most) => Err(most),
+            _ => Ok(counted),
+        }
+    }
+
+    /// Waits until the key is out of force.
+    pub(crate) async fn out_of_force(&self) -> OutOfForce {
+        self.wait_for(|_| true).await
+    }
+
+    /// Waits until the key is revoked.
+    pub(crate) async fn revoked(&self) {
+        self.wait_for(|how| how == OutOfForce::Revoked).await;
+    }
+
+    async fn wait_for(&self, is_so: impl Fn(OutOfForce) -> bool) -> OutOfForce {
+        let mut watch = self.standing.out_of_force.subscribe();
+        match watch.wait_for(|how| how.is_some_and(&is_so)).await.as_deref() {
+            Ok(Some(how)) => *how,
+            Ok(None) | Err(_) => unreachable!("it is out of force, and the key has the sender"),
+        }
+    }
+}
+
+impl Standing {
+    pub(super) fn new() -> Arc<Self> {
+        let out_of_force = watch::Sender::new(None);
+        Arc::new(Self { out_of_force, connections: AtomicUsize::new(0) })
+    }
+
+    /// `None` puts the key in force again.
+    pub(super) fn set(&self, out_of_force: Option<OutOfForce>) {
+        self.out_of_force.send_replace(out_of_force);
+    }
+
+    #[cfg(test)]
+    pub(super) fn get(&self) -> Option<OutOfForce> {
+        *self.out_of_force.borrow()
+    }
+}
+
+impl Drop for KeyUse {
+    fn drop(&mut self) {
+        self.0.standing.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,295 @@
+//! A receiver with a key for each client: names in the logs, keys that come and go, keys that
+//! are revoked, and limits of one key.
+
+use std::fs::{self, Permissions};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use crate::support::{
+    Daemon, End, Folder, SPIPED, Server, noise, read_to_end, round_trip, wait_until,
+};
+
+/// A receiver with a folder of keys.
+struct Receiver {
+    folder: Folder,
+    daemon: Daemon,
+    _server: Server,
+}
+
+impl Receiver {
+    /// With a key for each of these names.
+    fn with(names: &[&str], more: &[&str]) -> Self {
+        let folder = Folder::new();
+        fs::create_dir(folder.path("keys")).unwrap();
+        for name in names {
+            make_key(&folder, name);
+        }
+        let server = Server::echo();
+        let control = folder.path("control");
+        let more = [&["--control", control.to_str().unwrap()], more].concat();
+        let daemon = Daemon::receiver(&folder.path("keys"), server.address, &more);
+        Self { folder, daemon, _server: server }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path(&format!("keys/{name}"))
+    }
+
+    fn sender(&self, name: &str) -> Daemon {
+        Daemon::sender(&self.file(&format!("{name}.key")), self.address(), &[])
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.daemon.address
+    }
+
+    /// Runs `spiped VERB` on the receiver's control socket.
+    fn ask(&self, verb: &str, arguments: &[&str]) -> Output {
+        let mut command = Command::new(SPIPED);
+        command.arg(verb).arg(self.folder.path("control")).args(arguments).output().unwrap()
+    }
+
+    fn rekey(&self) -> Output {
+        self.ask("rekey", &[self.folder.path("keys").to_str().unwrap()])
+    }
+}
+
+fn make_key(folder: &Folder, name: &str) {
+    let path = folder.path(&format!("keys/{name}.key"));
+    let made = Command::new(SPIPED).arg("keygen").arg(path).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+}
+
+/// A connection that has carried something.
+fn open(sender: &Daemon) -> TcpStream {
+    let mut client = sender.connect();
+    round_trip(&mut client, b"open");
+    client
+}
+
+fn printed(output: &Output) -> String {
+    String::from_utf8([&output.stdout[..], &output.stderr].concat()).unwrap()
+}
+
+fn is_refused(sender: &Daemon) -> bool {
+    matches!(read_to_end(&mut sender.connect()), (bytes, End::Reset) if bytes.is_empty())
+}
+
+#[test]
+fn each_connection_is_logged_with_the_name_of_its_key() {
+    let receiver = Receiver::with(&["alice", "bob", "carol-2.eu"], &[]);
+    let line = receiver.daemon.log.wait_for("receiver listening on");
+    assert!(line.contains(" keys=3 "), "{line}");
+    for name in ["carol-2.eu", "alice", "bob"] {
+        let sender = receiver.sender(name);
+        drop(open(&sender));
+        let line = receiver.daemon.log.wait_for(&format!(" key={name} key_id="));
+        let id = line.split(" key_id=").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+        let line = sender.log.wait_for(" reason=");
+        assert!(line.contains(&format!(" key={name} key_id={id} ")), "{line}");
+    }
+    let keys = receiver.folder.path("keys");
+    let told = Command::new(SPIPED).arg("keyid").arg(keys).output().unwrap();
+    let told = printed(&told);
+    let names: Vec<_> = told.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(names, ["alice", "bob", "carol-2.eu"]);
+}
+
+#[test]
+fn a_sender_uses_the_first_of_its_keys_and_takes_no_folder() {
+    let receiver = Receiver::with(&["alice", "bob"], &[]);
+    let [alice, bob] = ["alice.key", "bob.key"].map(|name| receiver.file(name));
+    let sender = Daemon::sender(&bob, receiver.address(), &["-k", alice.to_str().unwrap()]);
+    drop(open(&sender));
+    receiver.daemon.log.wait_for(" key=bob ");
+    let folder = receiver.folder.path("keys");
+    let mut command = Command::new(SPIPED);
+    command.args(["-F", "-e", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1", "-k"]);
+    let refused = command.arg(folder).output().unwrap();
+    assert_eq!(refused.status.code(), Some(64), "{refused:?}");
+    assert!(printed(&refused).contains("is a folder, and a sender has one key"), "{refused:?}");
+}
+
+#[test]
+fn the_variable_has_several_keys_with_colons_between_them() {
+    let receiver = Receiver::with(&["alice", "bob"], &[]);
+    let other = Folder::new();
+    let keys =
+        [receiver.folder.path("keys"), other.shared_key()].map(|it| it.display().to_string());
+    let mut command = Command::new(SPIPED);
+    command.args(["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1"]);
+    let daemon = Daemon::spawn({
+        command.env("SPIPED_KEY", keys.join(":"));
+        command
+    });
+    daemon.log.wait_for(" keys=3 ");
+}
+
+/// The three steps of a rotation, with a connection that is open all the time.
+#[test]
+fn a_key_is_changed_without_a_gap() {
+    let receiver = Receiver::with(&["old"], &[]);
+    let sender = receiver.folder.path("sender");
+    let old = receiver.file("old.key");
+    let sender = Daemon::sender(
+        &old,
+        receiver.address(),
+        &["--control", sender.to_str().unwrap(), "--prewarm", "2"],
+    );
+    let mut before = open(&sender);
+    make_key(&receiver.folder, "new");
+    let told = printed(&receiver.rekey());
+    assert!(told.starts_with("added new ") && told.contains("\nkept old "), "{told}");
+    drop(open(&sender));
+
+    let mut command = Command::new(SPIPED);
+    command.arg("rekey").arg(receiver.folder.path("sender")).arg(receiver.file("new.key"));
+    let told = printed(&command.output().unwrap());
+    assert!(told.contains("added new ") && told.contains("\nremoved old "), "{told}");
+    let mut after = open(&sender);
+
+    fs::remove_file(&old).unwrap();
+    let told = printed(&receiver.rekey());
+    assert!(told.contains("kept new ") && told.contains("\nremoved old "), "{told}");
+    assert!(told.contains(" (1 connection open)\n"), "{told}");
+    receiver.daemon.log.wait_for("key removed key=old ");
+    for client in [&mut before, &mut after, &mut open(&sender)] {
+        round_trip(client, b"never cut");
+    }
+}
+
+#[test]
+fn a_revoked_key_loses_its_connections_at_once_and_no_other_does() {
+    let receiver = Receiver::with(&["alice", "bob"], &[]);
+    let (alice, bob) = (receiver.sender("alice"), receiver.sender("bob"));
+    let mut thief = [open(&alice), open(&alice)];
+    let mut honest = open(&bob);
+    let told = receiver.ask("revoke", &["alice"]);
+    assert!(told.status.success(), "{told:?}");
+    assert!(printed(&told).starts_with("revoked alice "), "{told:?}");
+    assert!(printed(&told).ends_with(" (2 connections ended)\n"), "{told:?}");
+    for client in &mut thief {
+        assert!(matches!(read_to_end(client).1, End::Reset));
+    }
+    alice.log.wait_for("reason=aborted-key-revoked");
+    receiver.daemon.log.wait_for("reason=key-revoked");
+    assert!(is_refused(&alice));
+    round_trip(&mut honest, b"as before");
+    drop(open(&bob));
+
+    // Its file is still there: a reload must not bring the key back.
+    let refused = receiver.rekey();
+    assert_eq!(refused.status.code(), Some(65), "{refused:?}");
+    assert!(printed(&refused).contains("the key alice ("), "{refused:?}");
+    fs::remove_file(receiver.file("alice.key")).unwrap();
+    assert!(printed(&receiver.rekey()).starts_with("kept bob "));
+
+    let unknown = receiver.ask("revoke", &["alice"]);
+    assert_eq!(unknown.status.code(), Some(67), "{unknown:?}");
+    // The last key can be revoked, too: then nobody gets in.
+    assert!(receiver.ask("revoke", &["bob"]).status.success());
+    assert!(matches!(read_to_end(&mut honest).1, End::Reset));
+    assert!(is_refused(&bob));
+}
+
+/// A key that a reload has taken away has open connections, which a thief could have.
+#[test]
+fn a_key_is_revoked_that_was_removed_before() {
+    let receiver = Receiver::with(&["alice", "bob"], &[]);
+    let alice = receiver.sender("alice");
+    let mut thief = open(&alice);
+    fs::remove_file(receiver.file("alice.key")).unwrap();
+    receiver.daemon.signal("HUP");
+    receiver.daemon.log.wait_for("key removed key=alice ");
+    assert!(is_refused(&alice));
+    round_trip(&mut thief, b"a reload cuts nothing");
+    let told = printed(&receiver.ask("revoke", &["alice"]));
+    assert!(told.ends_with(" (1 connection ended)\n"), "{told}");
+    assert!(matches!(read_to_end(&mut thief).1, End::Reset));
+}
+
+/// As after a restart of a unit, whose next process has the control socket.
+#[test]
+fn a_key_is_revoked_while_the_connections_are_drained() {
+    let mut receiver = Receiver::with(&["alice", "bob"], &["--drain-timeout", "600"]);
+    let (alice, bob) = (receiver.sender("alice"), receiver.sender("bob"));
+    let (mut thief, mut honest) = (open(&alice), open(&bob));
+    receiver.daemon.signal("TERM");
+    receiver.daemon.log.wait_for("draining open connections");
+    wait_until("its socket is gone", || !receiver.folder.path("control").exists());
+    receiver.daemon.signal("HUP");
+    receiver.daemon.log.wait_for("keys not reloaded: this process only lets");
+
+    let keys = receiver.folder.path("keys");
+    let control = receiver.folder.path("control");
+    let next = ["--control", control.to_str().unwrap()];
+    let mut next = Daemon::receiver(&keys, receiver.address(), &next);
+    let again = Daemon::sender(&receiver.file("alice.key"), next.address, &[]);
+    let told = printed(&receiver.ask("revoke", &["alice"]));
+    assert!(told.starts_with("revoked alice ") && told.lines().count() == 1, "{told}");
+    assert!(told.ends_with(" (1 connection ended)\n"), "{told}");
+    assert!(matches!(read_to_end(&mut thief).1, End::Reset));
+    alice.log.wait_for("reason=aborted-key-revoked");
+    assert!(is_refused(&again));
+    round_trip(&mut honest, b"as before");
+    drop(honest);
+    assert!(receiver.daemon.wait().success());
+    next.signal("TERM");
+    next.wait();
+}
+
+#[test]
+fn one_bad_file_changes_nothing_and_is_named() {
+    let receiver = Receiver::with(&["alice"], &[]);
+    make_key(&receiver.folder, "bob");
+    for (name, content, mode, reason) in [
+        ("carol.key", noise(1, 31), 0o600, "the key has 31 bytes, fewer than 32"),
+        ("carol.key", noise(1, 32), 0o644, "is open to others (mode 0644)"),
+        ("carol", noise(1, 32), 0o600, "is neither a key nor the settings of one"),
+        ("alice.conf", b"CONNECTIONS=0".to_vec(), 0o600, "line 1 is not CONNECTIONS= and a number"),
+        ("carol.conf", vec![], 0o600, "beside the settings"),
+        ("alice2.key", fs::read(receiver.file("alice.key")).unwrap(), 0o600, "are the same key"),
+    ] {
+        fs::write(receiver.file(name), content).unwrap();
+        fs::set_permissions(receiver.file(name), Permissions::from_mode(mode)).unwrap();
+        receiver.daemon.signal("HUP");
+        let line = receiver.daemon.log.wait_for(reason);
+        assert!(
+            line.contains("keys not reloaded: ") && line.contains(name.split('.').next().unwrap()),
+            "{line}"
+        );
+        let refused = receiver.rekey();
+        assert!(matches!(refused.status.code(), Some(65 | 77)), "{refused:?}");
+        assert!(printed(&refused).contains(reason), "{refused:?}");
+        fs::remove_file(receiver.file(name)).unwrap();
+    }
+    assert!(is_refused(&receiver.sender("bob")));
+    drop(open(&receiver.sender("alice")));
+    assert_eq!(receiver.daemon.log.count("key added"), 0);
+}
+
+#[test]
+fn one_key_cannot_take_all_connections() {
+    let receiver = Receiver::with(&["alice", "bob"], &["--per-key", "2"]);
+    let (alice, bob) = (receiver.sender("alice"), receiver.sender("bob"));
+    let _open = [open(&alice), open(&alice)];
+    assert!(is_refused(&alice));
+    let line = receiver.daemon.log.wait_for("reason=key-connection-limit");
+    assert!(line.contains(" key=alice "), "{line}");
+    alice.log.wait_for("reason=aborted-connection-limit");
+    let _others = [open(&bob), open(&bob)];
+
+    // The key's own settings come first.
+    fs::write(receiver.file("alice.conf"), "# more\nCONNECTIONS=3\n").unwrap();
+    assert!(receiver.rekey().status.success());
+    let third = open(&alice);
+    assert!(is_refused(&alice));
+    drop(third);
+    wait_until("its place is free", || {
+        let mut client = alice.connect();
+        std::io::Write::write_all(&mut client, b"x").is_ok()
+            && std::io::Read::read(&mut client, &mut [0]).is_ok_and(|count| count == 1)
+    });
+}
