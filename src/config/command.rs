@@ -9,6 +9,7 @@ use clap::{Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::key_name::KeyName;
+use super::loopback_range::LoopbackRange;
 use super::setup::SetupCommand;
 use super::value::ValueError;
 
@@ -34,6 +35,9 @@ pub(crate) enum Command {
         /// Refuse a file that belongs to neither this user nor root; without it, anybody may own the file
         #[arg(short = 'u', long)]
         user: Option<String>,
+        /// Also print the address that each key has with this option of a receiver
+        #[arg(long, value_name = "RANGE")]
+        bind_per_key: Option<LoopbackRange>,
     },
     /// Give a running spiped other keys, and print what changes
     Rekey {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::builder::ArgPredicate;
 use clap::{ArgAction, Args};
 
+use super::loopback_range::LoopbackRange;
 use super::value::{ValueError, flag, seconds};
 
 /// How many connections there are, and to where. `spipe` has none of this.
@@ -21,6 +22,10 @@ pub(crate) struct ConnectionsConfig {
     /// With -d: at once of one key
     #[arg(long, value_name = "NUMBER", default_value_t, conflicts_with = "encrypt")]
     pub(crate) per_key: PerKey,
+
+    /// With -d: connect from an address of the key
+    #[arg(long, value_name = "RANGE", conflicts_with_all = ["encrypt", "bind"])]
+    pub(crate) bind_per_key: Option<LoopbackRange>,
 
     /// How often to resolve the target
     #[arg(

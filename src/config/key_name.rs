@@ -30,6 +30,11 @@ impl KeyName {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name without `.new`, by which a key is called that is to follow another one.
+    pub(crate) fn without_new(&self) -> &str {
+        self.0.strip_suffix(".new").unwrap_or(&self.0)
+    }
 }
 
 impl FromStr for KeyName {

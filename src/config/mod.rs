@@ -15,6 +15,7 @@ mod headings;
 pub(crate) mod key_name;
 mod line;
 pub(crate) mod log;
+mod loopback_range;
 pub(crate) mod process;
 mod role;
 pub(crate) mod setup;
@@ -37,6 +38,7 @@ pub(crate) use error::ConfigError;
 pub(crate) use key_name::KeyName;
 pub(crate) use line::CommandLine;
 pub(crate) use log::{LogConfig, LogFormat, LogSink};
+pub(crate) use loopback_range::LoopbackRange;
 pub(crate) use process::{Dns, DrainTimeout, ProcessConfig, RunMode, Threads};
 pub(crate) use role::Role;
 pub(crate) use tunnel::{BusyPoll, Keepalive, TunnelConfig};
@@ -47,6 +49,8 @@ pub(crate) use user::RunAs;
 pub(crate) use value::ValueError;
 
 pub(crate) use tunnel::bind;
+
+use std::net::SocketAddr;
 
 /// All that one end of a pipe needs to know, but the key itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +90,16 @@ impl TryFrom<Args> for Config {
         // What else leads back is seen when the source is bound.
         if source.as_ref() == Some(&tunnel.target) {
             return Err(ConfigError::leads_back(&tunnel.target, &tunnel.target.to_string()));
+        }
+        let is_loopback =
+            matches!(&tunnel.target, Address::Inet(SocketAddr::V4(v4)) if v4.ip().is_loopback());
+        if connections.bind_per_key.is_some() && !is_loopback {
+            let reason = format!("{} is no IPv4 address of loopback", tunnel.target);
+            let error = ValueError::new(
+                reason,
+                "keys have addresses for a target such as 127.0.0.1:6379 only",
+            );
+            return Err(ConfigError::Value { by: as_given("-t").into(), error });
         }
         if let Some(control) = process.control.clone().map(Address::Unix) {
             let both = [("-s", source.as_ref()), ("-t", Some(&tunnel.target))];

@@ -1,12 +1,13 @@
 //! Why a key file was not read or not made.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::config::KeyName;
 use crate::config::key_name::NAMES;
+use crate::config::{KeyName, LoopbackRange};
 use crate::protocol::{KeyId, KeyLengthError};
 use crate::report::{Report, exit};
 
@@ -63,6 +64,12 @@ pub(crate) enum KeyFileError {
     SameKey(KeyName, KeyName),
     #[error("there are more keys than one end can have")]
     TooMany,
+    #[error("the address {address} of the key {name} is not in {range}")]
+    OutOfRange { name: KeyName, address: Ipv4Addr, range: LoopbackRange },
+    #[error("the keys {0} and {1} have the same address, {2}")]
+    SameAddress(KeyName, KeyName, Ipv4Addr),
+    #[error("the key {0} has an address, and keys are not told apart by addresses here")]
+    NoRange(KeyName),
     /// Revoked since this process was started.
     #[error("the key {name} ({id}) was revoked")]
     Revoked { name: KeyName, id: KeyId },
@@ -108,6 +115,9 @@ impl Report for KeyFileError {
             Self::SameName(_) => "a key is named after its file: rename one of the two files",
             Self::SameKey(..) => "remove one of the two files, and make a key of its own for it",
             Self::TooMany => "one end has at most 1000 keys, of 3 MiB together",
+            Self::OutOfRange { .. } => "choose another ADDRESS= in NAME.conf",
+            Self::SameAddress(..) => "give one of them another ADDRESS= in its NAME.conf",
+            Self::NoRange(_) => "add --bind-per-key, or remove ADDRESS= from NAME.conf",
             Self::Revoked { .. } => {
                 "remove its file; if it is to be in force again, restart this spiped"
             }
@@ -125,6 +135,9 @@ impl Report for KeyFileError {
             | Self::SameName(_)
             | Self::SameKey(..)
             | Self::TooMany
+            | Self::OutOfRange { .. }
+            | Self::SameAddress(..)
+            | Self::NoRange(_)
             | Self::Revoked { .. } => exit::DATA,
             Self::NotRegular(_)
             | Self::Mode { .. }

@@ -119,11 +119,16 @@ fn find(folder: &Path, owners: Owners, naming: Naming) -> Result<Vec<Found>, Key
         }
     }
     keys.sort_by(|a, b| a.name.cmp(&b.name));
-    for (name, path) in settings {
-        match keys.iter_mut().find(|key| key.name == name) {
-            Some(key) => key.settings = Some(path),
-            None => return Err(KeyFileError::NoKeyOfSettings(path)),
+    for (name, path) in &settings {
+        match keys.iter_mut().find(|key| key.name == *name) {
+            Some(key) => key.settings = Some(path.clone()),
+            None => return Err(KeyFileError::NoKeyOfSettings(path.clone())),
         }
+    }
+    // A key that is to follow another one has the settings of that one.
+    for key in keys.iter_mut().filter(|key| key.settings.is_none()) {
+        let of_other = settings.iter().find(|(name, _)| name.as_str() == key.name.without_new());
+        key.settings = of_other.map(|(_, path)| path.clone());
     }
     Ok(keys)
 }

@@ -5,6 +5,7 @@
 //! -k ─▶ folder ─▶ file ─▶ entry ─▶ set ─▶ store      rekey: entry ─▶ control ─▶ entry
 //! ```
 
+pub(crate) mod address;
 pub(crate) mod change;
 pub(crate) mod entry;
 pub(crate) mod error;
@@ -33,7 +34,7 @@ use self::file::Owners;
 use self::folder::Folders;
 use self::guessable::GuessableKey;
 use self::set::{Key, KeySet, OutOfForce, Standing};
-use crate::config::KeyName;
+use crate::config::{KeyName, LoopbackRange};
 use crate::process::blocking::BlockingThread;
 use crate::protocol::{KeyId, SharedKey};
 use crate::report::{AnyError, SystemError};
@@ -42,6 +43,8 @@ use crate::report::{AnyError, SystemError};
 pub(crate) struct KeyStore {
     paths: Vec<PathBuf>,
     folders: Folders,
+    /// Of which each key has an address.
+    range: Option<LoopbackRange>,
     in_force: watch::Sender<Arc<KeySet>>,
     former: Mutex<Former>,
     /// Reads the key files, since a file system may be slow.
@@ -96,13 +99,14 @@ impl KeyStore {
         paths: &[PathBuf],
         owners: Owners,
         folders: Folders,
+        range: Option<LoopbackRange>,
     ) -> Result<(Self, Vec<(KeyId, GuessableKey)>), AnyError> {
         let derived = derive_all(folder::read_all(paths, owners, folders)?)?;
         let files =
             BlockingThread::start("files").map_err(SystemError::of("cannot start a thread"))?;
         let in_force = watch::Sender::default();
         let paths = paths.to_vec();
-        let store = Self { paths, folders, in_force, former: Mutex::default(), files };
+        let store = Self { paths, folders, range, in_force, former: Mutex::default(), files };
         let Reloaded { guessable, .. } = store.replace(derived)?;
         Ok((store, guessable))
     }
@@ -182,6 +186,8 @@ impl KeyStore {
                 return Err(KeyFileError::Revoked { name: name.clone(), id: secret.id() });
             }
         }
+        let named = derived.iter().map(|key| (&key.name, key.entry.settings));
+        let mut addresses = address::assign(self.range, named)?.into_iter();
         let mut guessable = Vec::new();
         let mut changes = Vec::new();
         self.in_force.send_if_modified(|in_force| {
@@ -189,7 +195,7 @@ impl KeyStore {
             let keys = derived.into_iter().map(|Derived { name, secret, entry }| {
                 let id = secret.id();
                 guessable.extend(entry.guessable().map(|warning| (id, warning)));
-                let settings = entry.settings;
+                let (settings, address) = (entry.settings, addresses.next().flatten());
                 let kept = before.find(id);
                 let what = if kept.is_some() { Change::Kept } else { Change::Added };
                 changes.push(KeyChange::new(what, &name, id, 0));
@@ -200,7 +206,7 @@ impl KeyStore {
                     None => (Arc::new(secret), Standing::new()),
                 };
                 standing.set(None);
-                Arc::new(Key { name, settings, secret, standing })
+                Arc::new(Key { name, settings, address, secret, standing })
             });
             let now = KeySet(keys.collect());
             former.removed.retain(|key| key.connections() > 0 && now.find(key.id()).is_none());
@@ -259,7 +265,7 @@ mod tests {
             write(&folder.path().join(format!("{name}.key")), *byte);
         }
         let paths = [folder.path().to_path_buf()];
-        let (store, _) = KeyStore::load(&paths, Owners::Own, Folders::Allowed).unwrap();
+        let (store, _) = KeyStore::load(&paths, Owners::Own, Folders::Allowed, None).unwrap();
         (folder, store)
     }
 
@@ -364,7 +370,7 @@ mod tests {
         // The key's own settings come before the option.
         fs::write(folder.path().join("a.conf"), "CONNECTIONS=1\n").unwrap();
         let (store, _) =
-            KeyStore::load(&[folder.path().into()], Owners::Own, Folders::Allowed).unwrap();
+            KeyStore::load(&[folder.path().into()], Owners::Own, Folders::Allowed, None).unwrap();
         let key = Arc::clone(&store.in_force().0[0]);
         let _first = key.count(two).unwrap();
         assert_eq!(key.count(two).err(), Some(1));
@@ -373,8 +379,9 @@ mod tests {
     #[test]
     fn what_packages_and_editors_leave_is_skipped_and_anything_else_is_refused() {
         let (folder, _store) = store(&[("a", 1)]);
-        let load =
-            |paths: &[PathBuf], folders| KeyStore::load(paths, Owners::Own, folders).map(|it| it.0);
+        let load = |paths: &[PathBuf], folders| {
+            KeyStore::load(paths, Owners::Own, folders, None).map(|it| it.0)
+        };
         let path = folder.path().to_path_buf();
         for name in [".hidden", "a.key~", ".a.key.swp", "a.key.swp", "a.key.dpkg-old"] {
             fs::write(path.join(name), "x").unwrap();
@@ -398,7 +405,8 @@ mod tests {
             Folders::Allowed,
             "users other than its owner can write",
         );
-        refused(&[path.join("a b.key")], Folders::Allowed, "has no name for a key");
+        write(&path.join("a b"), 7);
+        refused(&[path.join("a b")], Folders::Allowed, "has no name for a key");
         let empty = tempfile::tempdir().unwrap();
         refused(&[empty.path().into()], Folders::Allowed, "no key is in the folder");
     }

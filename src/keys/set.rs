@@ -1,5 +1,6 @@
 //! A set of keys: those that are in force at once.
 
+use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +19,8 @@ pub(crate) struct KeySet(pub(super) Vec<Arc<Key>>);
 pub(crate) struct Key {
     pub(crate) name: KeyName,
     pub(crate) settings: KeySettings,
+    /// Where its connections to the target come from, if the option says so.
+    pub(crate) address: Option<Ipv4Addr>,
     pub(super) secret: Arc<SharedKey>,
     /// Shared with a later set that has this key, too.
     pub(super) standing: Arc<Standing>,

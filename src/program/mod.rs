@@ -5,6 +5,7 @@ mod output;
 mod usage;
 
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,24 +21,25 @@ use self::output::print;
 use self::usage::usage;
 use crate::config::setup::{SetupCommand, Task};
 use crate::config::{
-    Args, Command, CommandLine, Config, KeyName, Program, Role, RunMode, SpipeArgs, TunnelConfig,
-    UnknownVariable, as_given, unit_name, variable_of,
+    Args, Command, CommandLine, Config, KeyName, LoopbackRange, Program, Role, RunMode, SpipeArgs,
+    TunnelConfig, UnknownVariable, as_given, unit_name, variable_of,
 };
 use crate::daemon::accept::Inherited;
 use crate::daemon::control::client;
 use crate::daemon::spipe::{self, PipeBroken, SpipeEnd};
 use crate::daemon::{self, Start};
-use crate::keys::KeyStore;
 use crate::keys::change::KeyChange;
 use crate::keys::entry::{self, KeyEntry};
 use crate::keys::file::{self, KeyFile, Owners};
 use crate::keys::folder::{self, Folders};
 use crate::keys::guessable::GuessableKey;
 use crate::keys::new_key::generate;
+use crate::keys::{KeyStore, address};
 use crate::process::background::{Announcement, Detached, PidFile, detach};
 use crate::process::inspection::forbid_inspection;
 use crate::process::stdio::Stdout;
 use crate::process::{privileges, signals};
+use crate::protocol::KeyId;
 use crate::report::{AnyError, Report, SystemError, WARNING, exit};
 use crate::unit::keeper::{Split, split};
 use crate::unit::notify::{Watchdog, tell_last_status, tell_ready};
@@ -64,7 +66,9 @@ pub fn main() -> ExitCode {
     };
     match line.command {
         Some(Command::Keygen { path }) => end(keygen(&path)),
-        Some(Command::Keyid { path, user }) => end(told(keyid(&path, user.as_deref()))),
+        Some(Command::Keyid { path, user, bind_per_key }) => {
+            end(told(keyid(&path, user.as_deref(), bind_per_key)))
+        }
         Some(Command::UnitCheck { configuration, key }) => {
             let checked = check::check(&configuration, &key).map_err(Into::into);
             end(told(checked.map(warn_of)))
@@ -177,7 +181,8 @@ fn serve(
         Role::Decrypt => Folders::Allowed,
         Role::Encrypt => Folders::Refused,
     };
-    let loaded = KeyStore::load(&config.tunnel.keys, owners, folders);
+    let loaded =
+        KeyStore::load(&config.tunnel.keys, owners, folders, config.connections.bind_per_key);
     let (keys, guessable) = loaded.map_err(caused_by("-k"))?;
     let _log = logging::start(config.log).map_err(SystemError::of("cannot start the log"))?;
     for unknown in unknown {
@@ -233,10 +238,10 @@ fn keygen(path: &Path) -> Result<(), AnyError> {
     print(&format_args!("{id}\n"))
 }
 
-fn keyid(path: &Path, user: Option<&str>) -> Result<(), AnyError> {
+fn keyid(path: &Path, user: Option<&str>, range: Option<LoopbackRange>) -> Result<(), AnyError> {
     let user = user.map(privileges::user_of_name).transpose()?;
     let owners = user.map_or(Owners::Anybody, Owners::User);
-    if path == Path::new("-") || !path.is_dir() {
+    if range.is_none() && (path == Path::new("-") || !path.is_dir()) {
         let KeyFile { key, guessable } = file::read(path, owners)?;
         warn_of(guessable);
         return print(&format_args!("{}\n", key.id()));
@@ -244,8 +249,15 @@ fn keyid(path: &Path, user: Option<&str>) -> Result<(), AnyError> {
     let entries = folder::read_all(&[path.into()], owners, Folders::Allowed)?;
     let keys = entry::check(&entries)?;
     warn_of(entries.iter().filter_map(KeyEntry::guessable));
-    let lines: Vec<_> = keys.iter().map(|(name, id)| format!("{name} {id}\n")).collect();
-    print(&lines.concat())
+    let addresses = match range {
+        Some(_) => address::assign(range, entries.iter().map(|it| (&it.name, it.settings)))?,
+        None => vec![None; keys.len()],
+    };
+    let line = |((name, id), address): (&(KeyName, KeyId), Option<Ipv4Addr>)| match address {
+        Some(address) => format!("{name} {id} {address}\n"),
+        None => format!("{name} {id}\n"),
+    };
+    print(&keys.iter().zip(addresses).map(line).collect::<Vec<_>>().concat())
 }
 
 /// The paths at which something is, or all if nothing is at any.

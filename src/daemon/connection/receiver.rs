@@ -85,7 +85,7 @@ pub(super) async fn receive(
             OutOfForce::Revoked => RelayError::KeyRevoked.into(),
             OutOfForce::Removed => CloseReason::KeyReplaced,
         }),
-        target = context.target.connect(&mut stats.address) => target.map_err(CloseReason::Target),
+        target = context.target.connect(key.address, &mut stats.address) => target.map_err(CloseReason::Target),
         () = context.shutdown.begun() => Err(RelayError::ShuttingDown.into()),
     };
     match connected {

@@ -85,7 +85,7 @@ pub(crate) async fn connect(
     config: &TunnelConfig,
     tried: &mut Option<SocketAddr>,
 ) -> Result<Tunnel, NoSession> {
-    let stream = TunnelStream(target.connect(tried).await.map_err(NoSession::Connect)?);
+    let stream = TunnelStream(target.connect(None, tried).await.map_err(NoSession::Connect)?);
     let kex = config.kex_of_sender();
     let cipher = config.cipher.0.unwrap_or_else(fastest_cipher);
     let suite = Suite { kex, cipher };

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::Poll;
@@ -68,19 +68,23 @@ impl Target {
     }
 
     /// Connects to the target within the timeout, which includes the look-up of its name.
-    /// For a name, `tried` becomes the address that the result is of.
+    /// For a name, `tried` becomes the address that the result is of. The connection comes
+    /// from `from`, or from the address that the options say.
     pub(crate) async fn connect(
         &self,
+        from: Option<Ipv4Addr>,
         tried: &mut Option<SocketAddr>,
     ) -> Result<Stream, ConnectError> {
         let deadline = Deadline::after(self.limit);
+        let bind = from.map(|ip| SocketAddr::from((ip, 0))).or(self.options.bind);
+        let options = Options { bind, ..self.options };
         let connected = match &self.to {
             Destination::Inet(address) => {
-                deadline.bound(connect_to((*address).into(), self.options)).await
+                deadline.bound(connect_to((*address).into(), options)).await
             }
             Destination::Unix(path) => {
                 let address = SockAddr::unix(path).map_err(ConnectError::Unreachable)?;
-                deadline.bound(connect_to(address, self.options)).await
+                deadline.bound(connect_to(address, options)).await
             }
             Destination::Host(name) => {
                 let unresolved = |why| ConnectError::Unresolved(name.host().to_owned(), why);
@@ -89,7 +93,7 @@ impl Target {
                     .await
                     .unwrap_or_else(|| Err(format!("no answer in {:?}", self.limit)))
                     .map_err(unresolved)?;
-                deadline.bound(connect_to_any(addresses, self.options, &self.spare, tried)).await
+                deadline.bound(connect_to_any(addresses, options, &self.spare, tried)).await
             }
         };
         let connected = connected.unwrap_or(Err(ConnectError::TimedOut(self.limit)));
