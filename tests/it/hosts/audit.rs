@@ -1,4 +1,5 @@
-//! man/spiped-audit.7: its commands, run word for word, get the answers that it shows.
+//! Pages of the manual with commands and answers: the commands, run word for word, get the
+//! answers that the page shows.
 
 use std::fs;
 
@@ -13,9 +14,9 @@ struct Question {
     answer: Vec<String>,
 }
 
-/// The blocks of the page. The commands of a block run one after the other in one shell.
-fn blocks() -> Vec<Vec<Question>> {
-    let page = fs::read_to_string(project("man/spiped-audit.7")).unwrap();
+/// The blocks of a page. The commands of a block run one after the other in one shell.
+fn blocks(page: &str) -> Vec<Vec<Question>> {
+    let page = fs::read_to_string(project(page)).unwrap();
     let blocks = page.split("\n.Bd -literal\n").skip(1);
     let blocks = blocks
         .map(|rest| rest.split("\n.Ed").next().unwrap().replace("\\e", "\\").replace("\\&", ""));
@@ -75,27 +76,45 @@ fn an_audit_gets_the_answers_that_the_manual_shows() {
     follow(&hosts, &recipe("A SERVER AND ITS CLIENTS"));
     // The log has connections with an older key, which the audit must not show.
     follow(&hosts, &recipe("A new key"));
-    let mut ids = Vec::new();
-    let mut asked = 0;
-    for block in blocks() {
+    let asked = asks(&hosts, "man/spiped-audit.7");
+    assert!(asked.len() > 15, "{asked:?}");
+    let of = |end: &str| asked.iter().filter(move |(command, _)| command.ends_with(end));
+    let ids: Vec<_> = of("/etc/spiped/redis.key").map(|(_, said)| said.trim()).collect();
+    assert!(ids.len() == 2 && ids[0] == ids[1], "{ids:?}");
+    assert!(of("cipher=").all(|(_, said)| said.contains(&format!("key_id={}", ids[0]))));
+    assert!(of("cipher=").count() > 0);
+}
+
+#[test]
+fn the_life_of_a_key_goes_as_the_manual_shows() {
+    if !hosts_can_be("the life of a key") {
+        return;
+    }
+    let hosts = Hosts::boot(&["a", "b"]);
+    hosts["a"].has_redis();
+    follow(&hosts, &recipe("A SERVER AND ITS CLIENTS"));
+    let asked = asks(&hosts, "man/spiped-keys.7");
+    let ids: Vec<_> = asked.iter().filter(|(command, _)| command.ends_with(".key")).collect();
+    let ids: Vec<_> = ids.iter().filter(|(command, _)| command.starts_with("spiped keyid")).collect();
+    assert!(ids.len() == 2 && ids[0].1 == ids[1].1, "{ids:?}");
+}
+
+/// Runs the commands of a page, and compares the answers with the page. Returns both.
+fn asks(hosts: &Hosts, page: &str) -> Vec<(String, String)> {
+    let mut asked = Vec::new();
+    for block in blocks(page) {
         for questions in block.chunk_by(|one, next| one.host == next.host) {
             let host = &questions[0].host;
-            let answers = ask(&hosts, host, questions);
+            let answers = ask(hosts, host, questions);
             assert_eq!(answers.len(), questions.len(), "{answers:?}");
-            for (Question { command, answer, .. }, said) in questions.iter().zip(&answers) {
+            for (Question { command, answer, .. }, said) in questions.iter().zip(answers) {
                 let lines: Vec<_> = said.lines().filter(|line| !line.is_empty()).collect();
                 let is_good = lines.len() == answer.len()
                     && lines.iter().zip(answer).all(|(line, good)| is_as_expected(line, good));
                 assert!(is_good, "{host}# {command}\n{said}\ninstead of\n{}", answer.join("\n"));
-                ids.extend(command.starts_with("spiped keyid").then(|| said.trim().to_owned()));
-                if command.ends_with("cipher=") {
-                    assert!(said.contains(&format!("key_id={}", ids[0])), "{ids:?}: {said}");
-                }
-                asked += 1;
+                asked.push((command.clone(), said));
             }
         }
     }
-    assert!(asked > 15, "{asked}");
-    assert_eq!(ids.len(), 2);
-    assert_eq!(ids[0], ids[1]);
+    asked
 }
