@@ -19,7 +19,7 @@ use super::relay::abort::abort;
 use super::relay::error::RelayError;
 use super::runtime::workers::one_thread_runtime;
 use crate::config::{Refresh, TunnelConfig};
-use crate::protocol::{AbortReason, Extensions, HEADER, KeyId, Opener, Record, SharedKey};
+use crate::protocol::{AbortReason, Client, Extensions, HEADER, KeyId, Opener, Record, SharedKey};
 use crate::report::{Report, exit};
 
 /// Descriptors for connects beside the first one, to a name with several addresses.
@@ -109,9 +109,10 @@ pub(crate) fn prove(config: &TunnelConfig, key: &SharedKey) -> Result<(), Fault>
     })
 }
 
-/// Sends OPEN, which has the receiver connect to its server, and reads the answer.
+/// Sends OPEN, which has the receiver connect to its server and tells that nobody is behind
+/// the connection, and reads the answer.
 async fn request_target(Tunnel { stream, session }: &mut Tunnel) -> Result<(), RelayError> {
-    let open = session.sealer.seal_open(Extensions::default())?;
+    let open = session.sealer.seal_open(Extensions { client: Some(Client::Nobody) })?;
     stream.write_all(&open).await.map_err(RelayError::Tunnel)?;
     // The opener lets only OPENED and ABORT come first.
     next_record(stream, &mut session.opener).await.map(|_opened| ())

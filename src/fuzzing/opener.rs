@@ -211,6 +211,12 @@ fn extensions(mut bytes: &[u8]) -> Result<Extensions, OpenError> {
                 _ => return Err(OpenError::Violation),
             });
         }
+        if *kind == 2 {
+            if !value.is_empty() {
+                return Err(OpenError::Violation);
+            }
+            extensions.client = Some(Client::Nobody);
+        }
         types.push(*kind);
         bytes = &rest[value.len()..];
     }
@@ -224,9 +230,10 @@ fn extensions(mut bytes: &[u8]) -> Result<Extensions, OpenError> {
 fn open(sealer: &mut Sealer, input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
     let bytes = input.stream(19);
     let ip: [u8; 16] = bytes[..16].try_into().unwrap();
-    let (client, extension) = match input.byte() % 3 {
+    let (client, extension) = match input.byte() % 4 {
         0 => (None, vec![]),
         1 => (Some(Client::Unix), vec![1, 1, 0]),
+        2 => (Some(Client::Nobody), vec![2, 0]),
         _ => {
             let port = u16::from_be_bytes([bytes[16], bytes[17]]);
             (Some(Client::Ip((ip, port).into())), [&[1, 19, 6], &bytes[..18]].concat())

@@ -15,22 +15,26 @@ pub(super) const CLIENT_MAX: usize = 2 + 1 + 16 + 2;
 const MUST_BE_UNDERSTOOD: u8 = 128;
 /// The type of the client's address.
 const CLIENT: u8 = 1;
+/// The type that says that there is no client.
+const NOBODY: u8 = 2;
 
 /// The extensions of an OPEN or OPENED.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extensions {
-    /// Type 1, in OPEN: the initiator's client. Whoever holds the key can claim any.
+    /// Types 1 and 2, in OPEN: the initiator's client. Whoever holds the key can claim any.
     pub client: Option<Client>,
 }
 
-/// Where an initiator's client is: `family(1) ‖ address ‖ port(2, big endian)`; the family
-/// is 4, 6, or 0 with nothing behind it.
+/// Where an initiator's client is. Type 1: `family(1) ‖ address ‖ port(2, big endian)`; the
+/// family is 4, 6, or 0 with nothing behind it. Type 2, without a value: there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
     /// It came from this address. IPv4 inside IPv6 is written as IPv4.
     Ip(SocketAddr),
     /// It came over a unix socket.
     Unix,
+    /// There is none: the initiator only tries whether its peer and the target answer.
+    Nobody,
 }
 
 /// Why extensions cannot be read.
@@ -63,6 +67,9 @@ impl Extensions {
                     let client = Client::parse(value).ok_or(ExtensionsError::Violation)?;
                     extensions.client = Some(client);
                 }
+                NOBODY if !value.is_empty() => return Err(ExtensionsError::Violation),
+                // Behind an address, it counts more.
+                NOBODY => extensions.client = Some(Client::Nobody),
                 MUST_BE_UNDERSTOOD.. => is_understood = false,
                 _ => {}
             }
@@ -83,15 +90,7 @@ impl Extensions {
 
     /// The bytes on the wire.
     pub(super) fn encode(self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        if let Some(client) = self.client {
-            let value = client.encode();
-            bytes.push(CLIENT);
-            // At most 19.
-            bytes.push(u8::try_from(value.len()).unwrap_or(u8::MAX));
-            bytes.extend(value);
-        }
-        bytes
+        self.client.map(Client::encode).unwrap_or_default()
     }
 }
 
@@ -116,19 +115,20 @@ impl Client {
 
     fn encode(self) -> Vec<u8> {
         match self {
-            Self::Unix => vec![0],
+            Self::Nobody => vec![NOBODY, 0],
+            Self::Unix => vec![CLIENT, 1, 0],
             Self::Ip(address) => {
                 let port = address.port().to_be_bytes();
                 match address.ip().to_canonical() {
-                    IpAddr::V4(ip) => [&[4][..], &ip.octets(), &port].concat(),
-                    IpAddr::V6(ip) => [&[6][..], &ip.octets(), &port].concat(),
+                    IpAddr::V4(ip) => [&[CLIENT, 7, 4][..], &ip.octets(), &port].concat(),
+                    IpAddr::V6(ip) => [&[CLIENT, 19, 6][..], &ip.octets(), &port].concat(),
                 }
             }
         }
     }
 }
 
-/// Such as `192.0.2.7:50000`, `[2001:db8::7]:50000` or `unix`.
+/// Such as `192.0.2.7:50000`, `[2001:db8::7]:50000`, `unix` or `nobody`.
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -136,6 +136,7 @@ impl fmt::Display for Client {
                 SocketAddr::new(address.ip().to_canonical(), address.port()).fmt(f)
             }
             Self::Unix => f.write_str("unix"),
+            Self::Nobody => f.write_str("nobody"),
         }
     }
 }
@@ -151,7 +152,7 @@ mod tests {
     #[test]
     fn x1_extensions_are_whole_ascending_and_at_most_255_bytes() {
         assert_eq!(parse(&[]), Ok(Extensions::default()));
-        assert_eq!(parse(&[2, 0, 3, 1, 9]), Ok(Extensions::default()));
+        assert_eq!(parse(&[3, 0, 4, 1, 9]), Ok(Extensions::default()));
         let wrong: [&[u8]; 8] = [
             &[2],            // a type alone
             &[2, 1],         // a value that is cut
@@ -165,9 +166,9 @@ mod tests {
         for bytes in wrong {
             assert_eq!(parse(bytes), Err(ExtensionsError::Violation), "{bytes:?}");
         }
-        let longest = [&[2, 253][..], &[7; 253]].concat();
+        let longest = [&[3, 253][..], &[7; 253]].concat();
         assert_eq!(parse(&longest), Ok(Extensions::default()));
-        let longer = [&[2, 252][..], &[7; 252], &[3, 0]].concat();
+        let longer = [&[3, 252][..], &[7; 252], &[4, 0]].concat();
         assert_eq!(parse(&longer), Err(ExtensionsError::Violation));
     }
 
@@ -175,7 +176,7 @@ mod tests {
     fn x2_unknown_types_are_passed_over_but_those_that_must_be_understood() {
         for kind in 0..=255 {
             let expected = match kind {
-                1 => Err(ExtensionsError::Violation),
+                1 | 2 => Err(ExtensionsError::Violation),
                 0..=127 => Ok(Extensions::default()),
                 128.. => Err(ExtensionsError::NotUnderstood),
             };
@@ -213,6 +214,15 @@ mod tests {
             assert!(Extensions { client }.length() <= CLIENT_MAX, "{address}");
         }
         assert!(Extensions { client: Some(Client::Unix) }.length() <= CLIENT_MAX);
+    }
+
+    #[test]
+    fn x3_nobody_is_said_without_a_value_and_counts_more_than_an_address() {
+        let nobody = Extensions { client: Some(Client::Nobody) };
+        assert_eq!((parse(&[2, 0]), nobody.encode()), (Ok(nobody), vec![2, 0]));
+        assert_eq!(parse(&[1, 1, 0, 2, 0]), Ok(nobody));
+        assert_eq!(parse(&[2, 1, 0]), Err(ExtensionsError::Violation));
+        assert_eq!(nobody.client.unwrap().to_string(), "nobody");
     }
 
     #[test]

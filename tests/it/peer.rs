@@ -110,6 +110,7 @@ fn the_peer_refuses_a_hostile_peer() {
         ("--flip=r0:2:0", "wrong tag"),
         ("--extension=200:", "abort 8 by us"),
         ("--extension=1:0400", "violation: an impossible client address"),
+        ("--extension=2:00", "violation: nobody, with a value"),
         ("--first=3:41", "violation: kind 3 in place of OPEN"),
         ("--first=77:", "abort 8 by us"),
         ("--first=7:", "abort 8 by us"),
@@ -148,6 +149,7 @@ fn the_receiver_serves_the_independent_peer_in_all_suites() {
             &["--prepare"],
             // An unknown extension that may be passed over, and the client's address.
             &["--extension", "1:06000000000000000000000000000000010050", "--extension", "5:ff"],
+            &["--extension", "2:"],
         ] {
             let initiated = stage.initiate(&[&["--suite", suite], more].concat(), &input);
             assert_eq!(initiated.end(), "clean", "suite {suite}, {more:?}");
@@ -300,6 +302,7 @@ fn the_receiver_connects_to_no_target_for_a_wrong_first_record() {
         ("--extension=1:", ""),
         ("--extension=1:0400", ""),
         ("--extension=1:0050", ""),
+        ("--extension=2:00", ""),
     ] {
         for prepare in [&[][..], &["--prepare"]] {
             let stage = Stage::new(&["-o", "1"]);

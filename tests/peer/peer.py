@@ -26,8 +26,8 @@ from command_line import command_line
 from keys import Failure, Key
 from noise import Faults, Initiator, Responder
 from stream import (
-    ABORT, CLIENT_ADDRESS, DATA, DATA_MAX, DONE, END, FIRST_MAX, NOT_UNDERSTOOD, OPEN, OPENED,
-    PADDED, Aborted, Tunnel, address, extensions, read_exact,
+    ABORT, CLIENT_ADDRESS, DATA, DATA_MAX, DONE, END, FIRST_MAX, NOBODY, NOT_UNDERSTOOD, OPEN,
+    OPENED, PADDED, Aborted, Tunnel, address, extensions, read_exact,
 )
 
 PATIENCE = 20
@@ -197,6 +197,8 @@ def take_open(tunnel, options, report):
     report["extensions"] = {kind: value.hex() for kind, value in found.items()}
     if CLIENT_ADDRESS in found:
         report["client"] = address(found[CLIENT_ADDRESS])
+    if NOBODY in found:
+        report["client"] = "nobody"
     if options.abort is not None:
         raise Aborted(options.abort, "us")
 

@@ -9,7 +9,7 @@ OPEN, OPENED, DATA, END, ABORT, PADDED = range(1, 7)
 DONE = 11
 NOT_UNDERSTOOD = 8
 DATA_MAX = 16384
-CLIENT_ADDRESS = 1
+CLIENT_ADDRESS, NOBODY = 1, 2
 # The longest ciphertext before the key is proved: a kind, extensions, the tag (rule R1).
 FIRST_MAX = 1 + 255 + 16
 
@@ -49,6 +49,8 @@ def extensions(body):
             raise Failure("violation: extensions are not in ascending order")
         if kind == CLIENT_ADDRESS:
             address(value)
+        elif kind == NOBODY and value:
+            raise Failure("violation: nobody, with a value")
         elif kind >= 128:
             raise Aborted(NOT_UNDERSTOOD, "us")
         found[kind], last, at = value, kind, at + 2 + len(value)

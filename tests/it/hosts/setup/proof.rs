@@ -38,6 +38,7 @@ fn a_receiver_is_proved_through_its_own_source() {
     assert_eq!(clients.lines().count(), 1, "{clients}");
     let log = host.log("spiped-receive@redis");
     assert!(log.contains("\nclosed reason=finished id="), "{log}");
+    assert!(log.contains(" client=nobody "), "{log}");
 
     // The unit accepts only what the proof would not choose by itself, whichever that is.
     for line in [
