@@ -50,6 +50,14 @@ pub(crate) struct ConnectionsConfig {
     #[arg(long, action = ArgAction::SetTrue, conflicts_with = "decrypt",
           value_parser = flag(TellClient::No, TellClient::Yes))]
     pub(crate) tell_client: TellClient,
+
+    /// With -d: tell the target whose connection it is
+    #[arg(long, conflicts_with = "encrypt")]
+    pub(crate) proxy_protocol: bool,
+
+    /// The same, the client's address alone
+    #[arg(long, conflicts_with_all = ["encrypt", "proxy_protocol"])]
+    pub(crate) proxy_protocol_address: bool,
 }
 
 /// `-n`: how many connections there may be at once; `None` for as many as the

@@ -18,7 +18,7 @@ fn command_lines_that_cannot_be_are_named() {
     let key = folder.shared_key();
     let key = key.to_str().unwrap();
     let (s, t) = ("127.0.0.1:0", "127.0.0.1:1");
-    let cases: [(&[&str], &str); 39] = [
+    let cases: [(&[&str], &str); 42] = [
         (&[], "neither -e nor -d is given"),
         (&["-s", s, "-t", t, "-k", key], "neither -e nor -d is given"),
         (&["-e", "-d", "-s", s, "-t", t, "-k", key], "-e and -d exclude each other"),
@@ -42,6 +42,12 @@ fn command_lines_that_cannot_be_are_named() {
         (&["-e", "-s", s, "-t", t, "-k", key, "--prewarm", "1001"], "--prewarm: '1001' is not a"),
         (&["-d", "-s", s, "-t", t, "-k", key, "--prewarm", "1"], "-d and --prewarm exclude"),
         (&["-d", "-s", s, "-t", t, "-k", key, "--tell-client"], "-d and --tell-client exclude"),
+        (&["-e", "-s", s, "-t", t, "-k", key, "--proxy-protocol"], "-e and --proxy-protocol excl"),
+        (&["-e", "-s", s, "-t", t, "-k", key, "--proxy-protocol-address"], "-e and --proxy-proto"),
+        (
+            &["-d", "-s", s, "-t", t, "-k", key, "--proxy-protocol", "--proxy-protocol-address"],
+            "--proxy-protocol and --proxy-protocol-address exclude",
+        ),
         (&["-e", "-s", s, "-t", t, "-k", key, "-u", "a:"], "-u: 'a:' is none of user, :group"),
         (&["-e", "-s", s, "-t", t, "-k", key, "-b", "x"], "-b: 'x' is no IP address"),
         (&["-e", "-s", s, "-t", t, "-k", key, "--nonsense"], "unexpected argument '--nonsense'"),

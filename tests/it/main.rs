@@ -37,6 +37,8 @@ mod prewarm;
 mod process;
 #[cfg(feature = "aws-lc")]
 mod proof;
+#[cfg(feature = "aws-lc")]
+mod proxy_protocol;
 mod readme;
 mod redis;
 mod service;

@@ -717,6 +717,7 @@ fn variables_are_checked_as_options_are() {
         ("CIPHER", "rot13", "SPIPED_CIPHER: 'rot13' is not"),
         ("KEX", "kyber", "SPIPED_KEX: 'kyber' is not a key exchange (auto, x25519mlkem768 or"),
         ("TELL_CLIENT", "1", "SPIPED_DECRYPT and SPIPED_TELL_CLIENT exclude each other"),
+        ("PROXY_PROTOCOL", "2", "SPIPED_PROXY_PROTOCOL: '2' is neither yes nor no"),
         ("PAD", "1", "SPIPED_PAD: '1' is not"),
         ("CONNECTIONS", "x", "SPIPED_CONNECTIONS: 'x' is not"),
         ("PIDFILE", "/none/pid", "cannot write the process id to /none/pid"),

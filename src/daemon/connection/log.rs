@@ -32,8 +32,8 @@ pub(super) struct ConnectionStats {
 /// What both ends have agreed on.
 #[derive(Clone, Copy)]
 pub(super) struct Agreed {
-    suite: Suite,
-    id: ConnectionId,
+    pub(super) suite: Suite,
+    pub(super) id: ConnectionId,
 }
 
 impl Agreed {

@@ -19,6 +19,7 @@ mod observer;
 pub(crate) mod permit;
 pub(crate) mod prewarm;
 pub(crate) mod prewarmed;
+mod proxy_header;
 mod receiver;
 pub(crate) mod sender;
 
@@ -33,6 +34,7 @@ use self::context::Context;
 use self::guarded::Guarded;
 use self::log::{ConnectionStats, log};
 use self::permit::ConnectionPermit;
+use self::proxy_header::proxy_header;
 use self::receiver::receive;
 use self::sender::send;
 use crate::config::{Config, Role, TellClient};
@@ -118,7 +120,12 @@ async fn begin(
         }
     };
     let open = stats.open.insert(context.observer.connection_opened(id));
-    let relay = Relay::new(local, tunnel, open.traffic(), &context.config.tunnel);
+    let traffic = open.traffic();
+    let header = proxy_header(context, (peer, tunnel.stream.local_address()), stats);
+    let mut relay = Relay::new(local, tunnel, traffic, &context.config.tunnel);
+    if let Some(header) = header {
+        relay.queue_header(&header);
+    }
     Ok(Box::new(Guarded { sockets: relay, guard: permit }))
 }
 

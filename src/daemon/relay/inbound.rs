@@ -1,6 +1,7 @@
 //! Inbound: from the tunnel to the local socket, records into bytes.
 
 use std::future::poll_fn;
+use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -19,6 +20,8 @@ pub(super) struct Inbound {
     size: Size,
     /// Whether END has come.
     is_ended: bool,
+    /// Whether a header is held that waits for what of the stream has already come.
+    is_header_new: bool,
     traffic: Arc<Traffic>,
     /// Held while received bytes are not all opened and written. What remains is the
     /// beginning of a record.
@@ -50,6 +53,7 @@ impl Inbound {
             opener,
             size: Size::Small,
             is_ended: false,
+            is_header_new: false,
             traffic,
             held: None,
             unopened: 0,
@@ -78,6 +82,16 @@ impl Inbound {
         self.held.as_ref().map_or(0, Buffer::capacity)
     }
 
+    /// Queues bytes that go before the stream and do not count as a part of it.
+    pub(super) fn queue_header(&mut self, header: &[u8]) {
+        // With room for a whole record behind the header.
+        let mut buffer = Buffer::lend(Size::Record);
+        buffer.append(header);
+        self.unopened = buffer.filled();
+        self.held = Some(buffer);
+        self.is_header_new = true;
+    }
+
     /// Moves the stream from `tunnel` to `local` until END, then ends the stream to
     /// `local`.
     pub(super) fn poll(
@@ -88,6 +102,9 @@ impl Inbound {
         poller: &mut BusyPoller,
     ) -> Poll<Result<(), RelayError>> {
         self.budget.begin();
+        if mem::take(&mut self.is_header_new) {
+            self.read_behind_header(tunnel)?;
+        }
         loop {
             ready!(self.poll_write(cx, local))?;
             if self.is_ended {
@@ -112,16 +129,30 @@ impl Inbound {
                     None => {}
                 }
             }
-            let opened = self.open_records(&mut buffer)?;
-            self.held = Some(buffer);
-            match opened {
-                Batch::More => {}
-                Batch::End => self.is_ended = true,
-                Batch::Abort(reason) => return Poll::Ready(Err(RelayError::Aborted(reason))),
-                // The opener refuses it before END.
-                Batch::Done => return Poll::Ready(Err(OpenError::Violation.into())),
-            }
+            self.open_held(buffer)?;
         }
+    }
+
+    /// Reads what of the stream has come, so that it goes in one write with the header. The
+    /// end of the tunnel is left to the next read.
+    fn read_behind_header(&mut self, tunnel: &TunnelStream) -> Result<(), RelayError> {
+        let Some(mut buffer) = self.held.take() else { return Ok(()) };
+        buffer.fill(|room| tunnel.try_read(room)).map_err(RelayError::Tunnel)?;
+        self.open_held(buffer)
+    }
+
+    /// Opens the records of a buffer, and holds it until they are written.
+    fn open_held(&mut self, mut buffer: Buffer) -> Result<(), RelayError> {
+        let opened = self.open_records(&mut buffer)?;
+        self.held = Some(buffer);
+        match opened {
+            Batch::More => {}
+            Batch::End => self.is_ended = true,
+            Batch::Abort(reason) => return Err(RelayError::Aborted(reason)),
+            // The opener refuses it before END.
+            Batch::Done => return Err(OpenError::Violation.into()),
+        }
+        Ok(())
     }
 
     /// Writes what was opened. Keeps the beginning of a record until the rest comes.

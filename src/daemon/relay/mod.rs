@@ -160,6 +160,11 @@ impl Relay {
         }
     }
 
+    /// Queues bytes for the local peer that go before the stream and do not belong to it.
+    pub(crate) fn queue_header(&mut self, header: &[u8]) {
+        self.inbound.queue_header(header);
+    }
+
     /// Relays until both directions have ended cleanly and the other end has passed on all
     /// that it was sent, or until one has failed.
     pub(crate) async fn run(&mut self, role: Role, ending: &Ending<'_>) -> Result<(), RelayError> {

@@ -11,7 +11,7 @@ mod tests;
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker, ready};
@@ -123,6 +123,11 @@ impl Stream {
             }
             Some(error) => Err(error),
         }
+    }
+
+    /// The address of this end, if that is TCP.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        self.fd.get_ref().local_addr().ok()?.as_socket()
     }
 
     /// Whether this process has connected to itself.

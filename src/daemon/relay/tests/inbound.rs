@@ -2,6 +2,8 @@
 
 use super::*;
 
+use socket2::{Domain, Type};
+
 /// The inbound direction of a receiver after OPEN, and the sender's sealer.
 fn inbound() -> (Inbound, Sealer) {
     let (mut initiator, mut responder) = sessions();
@@ -13,14 +15,9 @@ fn inbound() -> (Inbound, Sealer) {
 impl Inbound {
     /// Polls it until it has done all it can: one budget of small records in each poll.
     async fn settle(&mut self, tunnel: &TunnelStream, local: &LocalStream) {
-        let mut poller = BusyPoller::new(BusyPoll::Off);
         for _ in 0..20 {
             let before = self.traffic().received();
-            poll_fn(|cx| {
-                assert!(self.poll(cx, tunnel, local, &mut poller).is_pending());
-                Poll::Ready(())
-            })
-            .await;
+            self.poll_once(tunnel, local).await;
             let opened = usize::try_from(self.traffic().received() - before).unwrap();
             // The rest of the previous budget, and one read.
             assert!(
@@ -30,6 +27,15 @@ impl Inbound {
             );
             yield_now().await;
         }
+    }
+
+    async fn poll_once(&mut self, tunnel: &TunnelStream, local: &LocalStream) {
+        let mut poller = BusyPoller::new(BusyPoll::Off);
+        poll_fn(|cx| {
+            assert!(self.poll(cx, tunnel, local, &mut poller).is_pending());
+            Poll::Ready(())
+        })
+        .await;
     }
 }
 
@@ -162,4 +168,81 @@ async fn what_came_before_a_failure_is_still_written_and_so_is_its_end() {
     let reader = thread::spawn(move || assert_eq!(read_all(&mut server), heard));
     inbound.write_rest(&local).await.unwrap();
     reader.join().unwrap();
+}
+
+/// A stream whose every write comes as one packet, and its other end.
+fn packets() -> (Stream, Socket) {
+    let (ours, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+    theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+    (stream(ours), theirs)
+}
+
+/// The next packet.
+fn packet(from: &mut Socket) -> Vec<u8> {
+    let mut room = vec![0; 100_000];
+    let count = from.read(&mut room).unwrap();
+    room.truncate(count);
+    room
+}
+
+const HEADER: &[u8] = b"whose it is";
+
+#[tokio::test]
+async fn a_header_goes_in_one_write_with_what_has_come_and_is_no_part_of_the_stream() {
+    // Short parts are moved up to the header, long ones are not.
+    for sizes in [&[5][..], &[1, 2, 3], &[2000, 3, 2000], &[16_384]] {
+        let (mut inbound, mut sealer) = inbound();
+        let ((local, mut server), (tunnel, mut sender)) = (packets(), pair());
+        let records: Vec<u8> = sizes.iter().flat_map(|size| sealed(&mut sealer, *size)).collect();
+        sender.write_all(&records).unwrap();
+        inbound.queue_header(HEADER);
+        let (local, tunnel) = (LocalStream(local), TunnelStream(tunnel));
+        // The first poll only learns that there is room to write.
+        while inbound.held() > 0 {
+            inbound.poll_once(&tunnel, &local).await;
+            yield_now().await;
+        }
+        let stream = vec![7; sizes.iter().sum()];
+        let got = packet(&mut server);
+        assert!(got == [HEADER, &stream].concat(), "{sizes:?}: {} bytes", got.len());
+        assert_eq!(inbound.traffic().received(), u64::try_from(stream.len()).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_header_waits_for_nothing() {
+    let (mut inbound, mut sealer) = inbound();
+    let ((local, mut server), (tunnel, mut sender)) = (packets(), pair());
+    let (local, tunnel) = (LocalStream(local), TunnelStream(tunnel));
+    let record = sealed(&mut sealer, 5);
+    let (start, end) = record.split_at(7);
+    // A part of a record is nothing to send.
+    sender.write_all(start).unwrap();
+    inbound.queue_header(HEADER);
+    inbound.settle(&tunnel, &local).await;
+    assert_eq!(packet(&mut server), HEADER);
+    sender.write_all(end).unwrap();
+    inbound.settle(&tunnel, &local).await;
+    assert_eq!(packet(&mut server), [7; 5]);
+}
+
+/// Whatever the client did meanwhile, the server has the header and what came behind it.
+#[tokio::test]
+async fn a_header_arrives_though_the_client_is_gone() {
+    for is_clean in [true, false] {
+        let ((local, server), (tunnel, mut sender)) = (pair(), pair());
+        let (mut relay, mut session) = relay(local, tunnel);
+        sender.write_all(&data(&mut session, b'x')).unwrap();
+        if is_clean {
+            sender.write_all(&session.sealer.seal_end().unwrap()).unwrap();
+        } else {
+            let abort = session.sealer.seal_abort(AbortReason::LocalPeerReset).unwrap();
+            sender.write_all(&abort).unwrap();
+        }
+        sender.shutdown(Half::Write).unwrap();
+        relay.queue_header(HEADER);
+        let got = thread::spawn(move || read_all(server));
+        assert!(run(relay).await.is_err());
+        assert_eq!(got.join().unwrap(), [HEADER, b"x"].concat(), "{is_clean}");
+    }
 }
