@@ -1,6 +1,7 @@
 //! `--proxy-protocol`: what the target is told of each connection.
 
 mod header;
+mod servers;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};

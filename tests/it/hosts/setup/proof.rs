@@ -54,6 +54,32 @@ fn a_receiver_is_proved_through_its_own_source() {
     assert!(host.log("spiped-receive@redis").contains(" kex=x25519 "));
 }
 
+/// The header says LOCAL, and has no address.
+#[test]
+fn a_server_is_told_that_nobody_is_behind_a_proof() {
+    if !hosts_can_be("the header of the PROXY protocol for the proof of spiped setup") {
+        return;
+    }
+    let hosts = Hosts::boot(&["host"]);
+    let host = &hosts["host"];
+    host.sh("cat > /root/server.py <<'END'
+import socket
+server = socket.create_server((\"127.0.0.1\", 6379))
+while True:
+    client, _ = server.accept()
+    print(client.recv(999).hex(), flush=True)
+    client.close()
+END
+systemd-run --quiet --unit server /usr/bin/python3 /root/server.py");
+    let header = "0d0a0d0a000d0a515549540a20000000";
+    wait_until("it is proved", || host.run(RECEIVE).status.success());
+    assert!(!host.log("server").contains(header));
+    host.sh("echo SPIPED_PROXY_PROTOCOL=1 >> /etc/spiped/redis.conf");
+    host.must("systemctl restart spiped-receive@redis");
+    assert!(host.must(RECEIVE).contains(PROVED));
+    assert!(host.log("server").ends_with(header), "{}", host.log("server"));
+}
+
 /// Each fault is a run of its own, with a pipe of its own.
 #[test]
 fn a_sender_is_proved_as_far_as_the_server_behind_its_receiver() {
