@@ -4,6 +4,7 @@
 use clap::builder::Resettable;
 use clap::{ArgAction, ArgGroup, Args as ClapArgs, Parser};
 
+use super::access::AccessConfig;
 use super::address::Address;
 use super::command::Command;
 use super::connections::ConnectionsConfig;
@@ -80,6 +81,9 @@ pub(crate) struct Args {
 
     #[command(flatten, next_help_heading = CONNECTIONS)]
     pub(crate) connections: ConnectionsConfig,
+
+    #[command(flatten, next_help_heading = CONNECTIONS)]
+    pub(crate) access: AccessConfig,
 
     #[command(flatten, next_help_heading = LOG)]
     pub(crate) log: LogConfig,

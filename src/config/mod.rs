@@ -5,6 +5,7 @@
 //! bounds. clap makes the command line, `--help` and the completions of that,
 //! [`environment`] its variable, and the group is part of the [`Config`].
 
+pub(crate) mod access;
 pub(crate) mod address;
 mod args;
 mod command;
@@ -29,6 +30,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use access::{AccessConfig, SocketMode};
 pub(crate) use address::Address;
 pub(crate) use args::{Args, SpipeArgs};
 pub(crate) use command::{Command, Program};
@@ -63,6 +65,8 @@ pub(crate) struct Config {
     pub(crate) tunnel: TunnelConfig,
     /// How many connections there are.
     pub(crate) connections: ConnectionsConfig,
+    /// Who may connect to the source.
+    pub(crate) access: AccessConfig,
     /// How the process runs.
     pub(crate) process: ProcessConfig,
     /// What is logged, and where to.
@@ -85,7 +89,7 @@ impl TryFrom<Args> for Config {
         if args.of_spiped_1.fast {
             return Err(ConfigError::Fast);
         }
-        let Args { source, connections, mut process, mut log, .. } = args;
+        let Args { source, connections, access, mut process, mut log, .. } = args;
         let tunnel = args.tunnel.unless_bound_to_target()?;
         // What else leads back is seen when the source is bound.
         if source.as_ref() == Some(&tunnel.target) {
@@ -101,6 +105,7 @@ impl TryFrom<Args> for Config {
             );
             return Err(ConfigError::Value { by: as_given("-t").into(), error });
         }
+        let access = access.unless_of_no_socket(source.as_ref())?;
         if let Some(control) = process.control.clone().map(Address::Unix) {
             let both = [("-s", source.as_ref()), ("-t", Some(&tunnel.target))];
             if let Some((option, _)) = both.iter().find(|(_, other)| *other == Some(&control)) {
@@ -121,7 +126,7 @@ impl TryFrom<Args> for Config {
             }
         }
         let role = if args.encrypt { Role::Encrypt } else { Role::Decrypt };
-        Ok(Self { role, source, tunnel, connections, process, log })
+        Ok(Self { role, source, tunnel, connections, access, process, log })
     }
 }
 

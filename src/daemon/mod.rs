@@ -39,7 +39,8 @@ pub(crate) mod spipe;
 use rand::rngs::SysRng;
 use tokio::select;
 
-use self::accept::{Inherited, Source, SourceError};
+use self::accept::access::Access;
+use self::accept::{Inherited, Rights, Source, SourceError};
 use self::control::server::Control;
 use self::limits::Limits;
 use self::runtime::shutdown::Signals;
@@ -47,6 +48,7 @@ use self::runtime::workers::one_thread_runtime;
 use self::server::{Ingress, Server};
 use crate::config::{Address, Config, Dns};
 use crate::keys::KeyStore;
+use crate::process::access::AllowedClients;
 use crate::protocol::{Kex, warm_up};
 use crate::report::{AnyError, SystemError};
 use crate::unit::keeper::Listening;
@@ -62,6 +64,10 @@ pub(crate) struct Start {
     pub(crate) listening: Option<Listening>,
     /// The uid of the user after `-u`.
     pub(crate) user: Option<u32>,
+    /// Who may connect to a unix source.
+    pub(crate) rights: Rights,
+    /// Who may use a sender; `None`: everybody.
+    pub(crate) allowed: Option<AllowedClients>,
 }
 
 /// Runs one end of a pipe: binds the source and serves until TERM or INT. Calls
@@ -76,8 +82,9 @@ pub(crate) fn run(
     start: Start,
     on_ready: impl FnOnce() -> Result<(), AnyError>,
 ) -> Result<(), AnyError> {
-    let Start { sockets, watchdog, listening, user } = start;
-    let source = Source::of(config, sockets)?;
+    let Start { sockets, watchdog, listening, user, rights, allowed } = start;
+    let source = Source::of(config, sockets, rights)?;
+    let access = Access::of(allowed);
     let limits = Limits::from_descriptors(config, source.listeners())?;
     if config.tunnel.kex.0 != Some(Kex::X25519) {
         warm_up(&mut SysRng);
@@ -89,7 +96,7 @@ pub(crate) fn run(
         let control = bind_control(config, user)?;
         let source = match config.process.dns {
             Dns::AtStart => select! {
-                listeners = source.listen(&config.tunnel.target) => Source::Listening(listeners?),
+                listeners = source.listen(&config.tunnel.target, &access) => Source::Listening(listeners?),
                 _signal = signals.end.next() => return Ok(()),
                 () = signals.handover.received() => return Ok(()),
             },
@@ -98,7 +105,7 @@ pub(crate) fn run(
         // A server that cannot be made is an error before the process counts as ready.
         let server = Server::new(config, keys, limits)?;
         on_ready()?;
-        Ok(server.serve(Ingress { source, control, listening }, signals, watchdog).await?)
+        Ok(server.serve(Ingress { source, control, listening, access }, signals, watchdog).await?)
     })
 }
 

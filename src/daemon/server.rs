@@ -11,6 +11,7 @@ use tokio::{join, select};
 use tracing::field::display;
 use tracing::{info, warn};
 
+use super::accept::access::Access;
 use super::accept::admission::Admission;
 use super::accept::{
     Listener, Source, SourceError, accept_on_all, forget_stored, warn_of_plaintext,
@@ -46,6 +47,7 @@ pub(super) struct Ingress {
     pub(super) source: Source,
     pub(super) control: Option<Control>,
     pub(super) listening: Option<Listening>,
+    pub(super) access: Access,
 }
 
 /// The server of one end of a pipe.
@@ -101,17 +103,17 @@ impl Server {
         watchdog: Watchdog,
     ) -> Result<(), SourceError> {
         let serve = async {
-            let Ingress { source, control, listening } = ingress;
+            let Ingress { source, control, listening, access } = ingress;
             let target = &self.context.config.tunnel.target;
             let listeners = select! {
                 // A source that is bound already serves, and drains at a signal.
                 biased;
-                listeners = source.listen_once_resolved(target) => listeners?,
+                listeners = source.listen_once_resolved(target, &access) => listeners?,
                 result = self.serve_control(control.as_ref()) => return result,
                 _signal = end.next() => return Ok(()),
                 () = handover.received() => return Ok(()),
             };
-            self.serve_and_tell(listeners, (control, listening), (handover, end)).await
+            self.serve_and_tell(listeners, (control, listening, &access), (handover, end)).await
         };
         select! {
             result = serve => result,
@@ -125,7 +127,7 @@ impl Server {
     async fn serve_and_tell(
         &self,
         listeners: Vec<Listener>,
-        ingress: (Option<Control>, Option<Listening>),
+        ingress: (Option<Control>, Option<Listening>, &Access),
         signals: (HandoverSignal, EndSignals),
     ) -> Result<(), SourceError> {
         let names: Vec<_> = listeners.iter().map(Listener::name).collect();
@@ -143,11 +145,11 @@ impl Server {
     async fn serve_and_drain(
         &self,
         listeners: Vec<Listener>,
-        (control, listening): (Option<Control>, Option<Listening>),
+        (control, listening, access): (Option<Control>, Option<Listening>, &Access),
         (mut handover, mut end): (HandoverSignal, EndSignals),
     ) -> Result<(), SourceError> {
         let (alive, mut all_ended) = mpsc::channel::<()>(1);
-        let admission = Admission::new(&self.context, &self.workers, alive);
+        let admission = Admission::new(&self.context, &self.workers, access, alive);
         let take = async |socket: Socket, peer: Peer| admission.admit(socket, peer).await;
         select! {
             result = accept_on_all(&listeners, &take) => {

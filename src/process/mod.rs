@@ -1,5 +1,6 @@
 //! The process as the system sees it.
 
+pub(crate) mod access;
 pub(crate) mod background;
 pub(crate) mod blocking;
 pub(crate) mod inspection;

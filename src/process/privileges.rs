@@ -87,6 +87,14 @@ pub(crate) fn user_of_name(name: &str) -> Result<u32, PrivilegesError> {
     Ok(find_user(name)?.id.as_raw())
 }
 
+/// The gid of a group, which is given by name or number.
+///
+/// # Errors
+/// When there is no such group.
+pub(crate) fn group_of_name(name: &str) -> Result<u32, PrivilegesError> {
+    Ok(find_group(name)?.as_raw())
+}
+
 fn prove_no_way_back(gid: Option<Gid>, uid: Option<Uid>) -> Result<(), PrivilegesError> {
     if let Some(gid) = gid {
         let now = getresgid().map_err(refused("getresgid"))?;

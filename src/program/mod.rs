@@ -21,10 +21,10 @@ use self::output::print;
 use self::usage::usage;
 use crate::config::setup::{SetupCommand, Task};
 use crate::config::{
-    Args, Command, CommandLine, Config, KeyName, LoopbackRange, Program, Role, RunMode, SpipeArgs,
-    TunnelConfig, UnknownVariable, as_given, unit_name, variable_of,
+    AccessConfig, Args, Command, CommandLine, Config, KeyName, LoopbackRange, Program, Role,
+    RunMode, SpipeArgs, TunnelConfig, UnknownVariable, as_given, unit_name, variable_of,
 };
-use crate::daemon::accept::Inherited;
+use crate::daemon::accept::{Inherited, Rights};
 use crate::daemon::control::client;
 use crate::daemon::spipe::{self, PipeBroken, SpipeEnd};
 use crate::daemon::{self, Start};
@@ -35,6 +35,7 @@ use crate::keys::folder::{self, Folders};
 use crate::keys::guessable::GuessableKey;
 use crate::keys::new_key::generate;
 use crate::keys::{KeyStore, address};
+use crate::process::access::{self, AllowedClients, SocketOwner};
 use crate::process::background::{Announcement, Detached, PidFile, detach};
 use crate::process::inspection::forbid_inspection;
 use crate::process::stdio::Stdout;
@@ -192,7 +193,8 @@ fn serve(
         warn!(hint = GuessableKey::HINT, %key_id, "{guessable}");
     }
     let mut pid_file = None;
-    let start = Start { user, ..start };
+    let (rights, allowed) = access(&config.access)?;
+    let start = Start { user, rights, allowed, ..start };
     daemon::run(config, keys, start, || {
         pid_file = config.process.pid_file.as_deref().map(PidFile::write).transpose()?.flatten();
         if let Some(run_as) = run_as {
@@ -205,6 +207,17 @@ fn serve(
         tell_ready();
         Ok(())
     })
+}
+
+/// Looks up who may connect to the source.
+fn access(config: &AccessConfig) -> Result<(Rights, Option<AllowedClients>), AnyError> {
+    let user = access::socket_user(config).map_err(caused_by("--socket-owner"))?;
+    let group = access::socket_group(config).map_err(caused_by("--socket-group"))?;
+    let rights = Rights { mode: config.socket_mode, owner: SocketOwner { user, group } };
+    let uids = access::allowed_uids(config).map_err(caused_by("--allow-uid"))?;
+    let gids = access::allowed_gids(config).map_err(caused_by("--allow-gid"))?;
+    let is_for_all = uids.is_empty() && gids.is_empty();
+    Ok((rights, (!is_for_all).then_some(AllowedClients { uids, gids })))
 }
 
 /// Names the variable that has given the value of an option, where one has.

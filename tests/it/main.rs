@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests may")]
 #![allow(missing_docs, unreachable_pub, reason = "nobody else sees it")]
 
+mod access;
 mod architecture;
 mod bad_input;
 mod both_logs;

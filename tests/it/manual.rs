@@ -112,9 +112,10 @@ fn the_manual_explains_why_connections_end() {
 }
 
 /// The files that define the reasons for the end of a connection.
-const REASONS: [&str; 4] = [
+const REASONS: [&str; 5] = [
     "src/daemon/connection/close_reason.rs",
     "src/daemon/connection/handshake_error.rs",
+    "src/daemon/connection/not_allowed.rs",
     "src/daemon/net/connect_error.rs",
     "src/daemon/relay/error.rs",
 ];

@@ -1,7 +1,8 @@
 //! Admission: an accepted connection is admitted, waits for a slot, or is turned away.
 //!
 //! ```text
-//! sender:    ─ accepted ─┬ connection permit ─ connection
+//! sender:    ─ accepted ─┬ access ─ connection permit ─ connection
+//!                        ├ turned away: its user may not use the sender
 //!                        └ turned away: the connection limit is reached
 //!
 //! receiver:  ─ accepted ─┬ pre-auth slot ─ connection
@@ -22,6 +23,7 @@ use socket2::Socket;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
+use super::access::Access;
 use crate::config::Role;
 use crate::daemon::connection::accepted::Accepted;
 use crate::daemon::connection::context::Context;
@@ -37,6 +39,7 @@ use crate::daemon::runtime::workers::Workers;
 pub(crate) struct Admission<'a> {
     context: &'a Arc<Context>,
     workers: &'a Workers,
+    access: &'a Access,
     next_id: AtomicU64,
     /// Dropped with the last connection.
     alive: mpsc::Sender<()>,
@@ -46,9 +49,10 @@ impl<'a> Admission<'a> {
     pub(crate) fn new(
         context: &'a Arc<Context>,
         workers: &'a Workers,
+        access: &'a Access,
         alive: mpsc::Sender<()>,
     ) -> Self {
-        Self { context, workers, next_id: AtomicU64::new(1), alive }
+        Self { context, workers, access, next_id: AtomicU64::new(1), alive }
     }
 
     /// Admits, parks or turns away an accepted connection. Waits only while all slots are
@@ -63,6 +67,9 @@ impl<'a> Admission<'a> {
     }
 
     fn admit_client(&self, client: Accepted) {
+        if let Err(reason) = self.access.check(&client.socket, &client.peer) {
+            return turn_away(self.context, client, &reason.into());
+        }
         match ConnectionPermit::get(self.context) {
             Ok(permit) => self.serve(client, Admitted::Client(permit)),
             Err(reason) => turn_away(self.context, client, &reason),

@@ -1,11 +1,10 @@
 //! Listeners: the source is bound, connections are accepted.
 
-use std::fs::{self, FileType};
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::libc::{
@@ -19,6 +18,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
 use tracing::warn;
 
+use super::unix_file::{Rights, UnixFile, is_stale};
 use crate::config::Address;
 use crate::daemon::net::loops::leads_back;
 use crate::daemon::net::peer::{Peer, bound_name};
@@ -87,6 +87,20 @@ fn bind_inet(address: SocketAddr) -> io::Result<Listener> {
 /// Listens at a path, and replaces a stale socket there. The file has this mode, less the
 /// umask.
 pub(crate) fn bind_unix(path: &Path, mode: Mode) -> io::Result<Listener> {
+    let (socket, file) = bind_file(path, mode)?;
+    Listener::listen(socket, Some(file))
+}
+
+/// As [`bind_unix`], for a source. Nobody can connect before the rights are set, since the
+/// socket listens only then.
+pub(super) fn bind_unix_source(path: &Path, rights: Rights) -> io::Result<Listener> {
+    let mode = if rights.mode.is_some() { Mode::empty() } else { Mode::from_bits_truncate(0o777) };
+    let (socket, file) = bind_file(path, mode)?;
+    file.set(rights)?;
+    Listener::listen(socket, Some(file))
+}
+
+fn bind_file(path: &Path, mode: Mode) -> io::Result<(Socket, UnixFile)> {
     let address = SockAddr::unix(path)?;
     let socket = new_socket(&address)?;
     // Before the bind: on Linux, the file is created with the mode of its socket.
@@ -99,7 +113,7 @@ pub(crate) fn bind_unix(path: &Path, mode: Mode) -> io::Result<Listener> {
         result => result?,
     }
     let file = UnixFile::at(path)?;
-    Listener::listen(socket, Some(file))
+    Ok((socket, file))
 }
 
 /// Binds an abstract unix socket, which has no file.
@@ -110,53 +124,8 @@ pub(crate) fn bind_abstract(name: &str) -> io::Result<Listener> {
     Listener::listen(socket, None)
 }
 
-/// The error of a file that is in the place of a socket.
-pub(crate) fn no_socket(kind: FileType) -> io::Error {
-    io::Error::other(if kind.is_symlink() {
-        "the file there is a symbolic link, which is not followed"
-    } else {
-        "the file there is not a socket"
-    })
-}
-
 fn new_socket(address: &SockAddr) -> io::Result<Socket> {
     Socket::new(address.domain(), Type::STREAM.nonblocking(), None)
-}
-
-/// Whether the file is a stale socket, on which no process listens.
-fn is_stale(path: &Path, address: &SockAddr) -> io::Result<bool> {
-    let kind = fs::symlink_metadata(path)?.file_type();
-    if !kind.is_socket() {
-        return Err(no_socket(kind));
-    }
-    let probe = new_socket(address)?.connect(address);
-    Ok(probe.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))
-}
-
-/// The file of a bound unix socket. Guard: removes the file when dropped, unless another
-/// file has taken its path.
-struct UnixFile {
-    path: PathBuf,
-    identity: (u64, u64),
-}
-
-impl UnixFile {
-    fn at(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.into(), identity: identity(path)? })
-    }
-}
-
-impl Drop for UnixFile {
-    fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|now| now == self.identity) {
-            // At the end of the process nothing can be done about it.
-            let _still_there = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 impl Listener {
@@ -174,6 +143,15 @@ impl Listener {
     /// The address it listens on, with the port that the system chose for port 0.
     pub(crate) fn name(&self) -> String {
         bound_name(&self.address)
+    }
+
+    /// The address and port, unless it is a unix socket.
+    pub(super) fn inet(&self) -> Option<SocketAddr> {
+        self.address.as_socket()
+    }
+
+    pub(super) fn socket(&self) -> &Socket {
+        self.fd.get_ref()
     }
 
     /// Another descriptor of the same socket.

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! source ─ listener ─ admission
+//!   │                   └ access: which users may use a sender
 //!   └ inherited, fd_store: listening sockets from systemd
 //! ```
 
+pub(crate) mod access;
 pub(crate) mod admission;
 mod fd_store;
 mod inherited;
@@ -12,9 +14,11 @@ mod listener;
 mod patience;
 mod plaintext;
 mod source;
+mod unix_file;
 
 pub(crate) use self::fd_store::remove as forget_stored;
 pub(crate) use self::inherited::Inherited;
-pub(crate) use self::listener::{Listener, accept_on_all, bind_abstract, bind_unix, no_socket};
+pub(crate) use self::listener::{Listener, accept_on_all, bind_abstract, bind_unix};
 pub(crate) use self::plaintext::warn_of_plaintext;
 pub(crate) use self::source::{Source, SourceError};
+pub(crate) use self::unix_file::{Rights, no_socket};

@@ -7,16 +7,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::libc::{EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, ENOENT, EPERM};
-use nix::sys::stat::Mode;
 use socket2::Socket;
 use thiserror::Error;
 use tokio::time::sleep;
 use tracing::warn;
 
+use super::access::{Access, ListenerError};
 use super::fd_store::{Stored, store};
 use super::inherited::{Inherited, InheritedError};
-use super::listener::{Listener, bind_all, bind_unix, serve_inherited};
+use super::listener::{Listener, bind_all, bind_unix_source, serve_inherited};
 use super::patience;
+use super::unix_file::Rights;
 use crate::config::{Address, Config, ConfigError, RunMode};
 use crate::daemon::net::resolver::resolve;
 use crate::process::blocking::BlockingThread;
@@ -32,6 +33,8 @@ pub(crate) enum SourceError {
     #[error(transparent)]
     Inherited(#[from] InheritedError),
     #[error(transparent)]
+    Listener(#[from] ListenerError),
+    #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
     System(#[from] SystemError),
@@ -42,6 +45,7 @@ impl Report for SourceError {
         match self {
             Self::Listen { address, error } => listen_hint(address, error),
             Self::Inherited(error) => error.hint(),
+            Self::Listener(error) => error.hint(),
             Self::Config(error) => Report::hint(error),
             Self::System(error) => error.hint(),
         }
@@ -51,6 +55,7 @@ impl Report for SourceError {
         match self {
             Self::Listen { .. } => exit::UNAVAILABLE,
             Self::Inherited(error) => error.exit_code(),
+            Self::Listener(error) => error.exit_code(),
             Self::Config(error) => error.exit_code(),
             Self::System(error) => error.exit_code(),
         }
@@ -64,7 +69,7 @@ const UNRESOLVED: Duration = Duration::from_secs(1);
 pub(crate) enum Source {
     /// With `--handover`, also the sockets that the previous process has left.
     Inet(SocketAddr, Option<Stored>),
-    Unix(PathBuf),
+    Unix(PathBuf, Rights),
     Host(SourceName),
     /// All addresses of a name.
     Resolved(Address, Vec<SocketAddr>, Option<Stored>),
@@ -83,9 +88,14 @@ pub(crate) struct SourceName {
 }
 
 impl Source {
-    pub(crate) fn of(config: &Config, sockets: Inherited) -> Result<Self, SourceError> {
+    pub(crate) fn of(
+        config: &Config,
+        sockets: Inherited,
+        rights: Rights,
+    ) -> Result<Self, SourceError> {
         let (activated, stored) = sockets.into_sockets(config.source.as_ref())?;
         if !activated.is_empty() {
+            config.access.clone().unless_for_inherited()?;
             stored.give_up();
             return Ok(Self::Inherited(activated));
         }
@@ -102,7 +112,7 @@ impl Source {
                 if let Some(stored) = stored {
                     stored.give_up();
                 }
-                Self::Unix(path)
+                Self::Unix(path, rights)
             }
             Address::Host(host, port) => {
                 let resolver = BlockingThread::start("resolver")
@@ -115,16 +125,22 @@ impl Source {
     /// The number of listening sockets, as far as it is known.
     pub(crate) const fn listeners(&self) -> usize {
         match self {
-            Self::Inet(..) | Self::Unix(_) | Self::Host(_) => 1,
+            Self::Inet(..) | Self::Unix(..) | Self::Host(_) => 1,
             Self::Resolved(_, addresses, _) => addresses.len(),
             Self::Inherited(sockets) => sockets.len(),
             Self::Listening(listeners) => listeners.len(),
         }
     }
 
-    /// Listens on the source, unless connections to `target` would be accepted here.
-    pub(crate) async fn listen(mut self, target: &Address) -> Result<Vec<Listener>, SourceError> {
+    /// Listens on the source, unless connections to `target` would be accepted here, or
+    /// clients could not be told apart that `access` has to tell apart.
+    pub(crate) async fn listen(
+        mut self,
+        target: &Address,
+        access: &Access,
+    ) -> Result<Vec<Listener>, SourceError> {
         let listeners = patience::listen(async || self.try_to_listen().await, may_come).await?;
+        listeners.iter().try_for_each(|listener| access.can_tell_clients_of(listener))?;
         unless_led_back(listeners, target)
     }
 
@@ -139,7 +155,7 @@ impl Source {
             Self::Inet(address, stored) => {
                 bind(&[*address], stored).await.map_err(refused(Address::Inet(*address)))
             }
-            Self::Unix(path) => bind_unix(path, Mode::from_bits_truncate(0o777))
+            Self::Unix(path, rights) => bind_unix_source(path, *rights)
                 .map(|listener| vec![listener])
                 .map_err(refused(Address::Unix(path.clone()))),
             Self::Resolved(name, addresses, stored) => {
@@ -159,8 +175,9 @@ impl Source {
     pub(crate) async fn listen_once_resolved(
         self,
         target: &Address,
+        access: &Access,
     ) -> Result<Vec<Listener>, SourceError> {
-        let Self::Host(name) = self else { return self.listen(target).await };
+        let Self::Host(name) = self else { return self.listen(target, access).await };
         let mut is_said = false;
         let addresses = loop {
             match name.resolve().await {
@@ -171,7 +188,7 @@ impl Source {
             is_said = true;
             sleep(UNRESOLVED).await;
         };
-        Self::Resolved(name.address(), addresses, name.stored).listen(target).await
+        Self::Resolved(name.address(), addresses, name.stored).listen(target, access).await
     }
 }
 

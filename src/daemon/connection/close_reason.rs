@@ -7,6 +7,7 @@ use thiserror::Error;
 use tracing::Level;
 
 use super::handshake_error::{NoSession, PreAuthError};
+use super::not_allowed::NotAllowed;
 use crate::daemon::net::connect_error::ConnectError;
 use crate::daemon::net::loops::LOOP;
 use crate::daemon::net::{NO_ROOM, is_shortage};
@@ -19,6 +20,9 @@ pub(crate) enum CloseReason {
     /// Both directions ended cleanly.
     #[error("closed")]
     Finished,
+    /// The client may not use the sender.
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
     /// The peer of a receiver did not prove the key.
     #[error(transparent)]
     PreAuth(#[from] PreAuthError),
@@ -74,6 +78,7 @@ impl CloseReason {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Finished => "finished",
+            Self::NotAllowed(_) => "not-allowed",
             Self::PreAuth(error) => error.reason(),
             Self::NoSession(error) => error.reason(),
             Self::Target(error) => match error {
@@ -98,6 +103,11 @@ impl CloseReason {
         }
     }
 
+    /// The user and the process of a client that may not use the sender.
+    pub(crate) const fn who(&self) -> (Option<u32>, Option<u32>) {
+        if let Self::NotAllowed(error) = self { error.who() } else { (None, None) }
+    }
+
     /// Whether both directions ended cleanly.
     pub(crate) const fn is_clean(&self) -> bool {
         matches!(self, Self::Finished)
@@ -119,7 +129,8 @@ impl CloseReason {
                 Level::INFO
             }
             Self::Relay(error) => error.level(),
-            Self::PreAuth(_)
+            Self::NotAllowed(_)
+            | Self::PreAuth(_)
             | Self::NoSession(_)
             | Self::Target(_)
             | Self::Loop
@@ -132,6 +143,7 @@ impl CloseReason {
     /// What may help the operator.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::NotAllowed(error) => Some(error.hint()),
             Self::PreAuth(error) => error.hint(),
             Self::NoSession(error) => Some(error.hint()),
             Self::Target(error) => Some(error.hint()),
@@ -160,6 +172,7 @@ impl CloseReason {
             Self::KeyReplaced | Self::Unused(Unused::KeyReplaced) => Some(AbortReason::KeyReplaced),
             Self::Unused(Unused::KeyRevoked) => Some(AbortReason::KeyRevoked),
             Self::Finished
+            | Self::NotAllowed(_)
             | Self::PreAuth(_)
             | Self::NoSession(_)
             | Self::NoRoom(_)

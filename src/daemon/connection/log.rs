@@ -69,6 +69,7 @@ pub(super) fn log(
         (key.as_ref().map(|key| display(&key.name)), key.as_ref().map(|key| display(key.id())));
     let client = client.as_deref().map(display);
     let address = address.map(display);
+    let (uid, pid) = reason.who();
     let target = &context.config.tunnel.target;
     let hint = reason.hint().map(as_given);
     let hint = hint.as_deref();
@@ -79,7 +80,8 @@ pub(super) fn log(
     macro_rules! line {
         ($level:ident) => {
             $level!(
-                hint, reason = %reason.name(), id, conn, %peer, client, %target, address, key, key_id,
+                hint, reason = %reason.name(), id, conn, %peer, uid, pid, client, %target,
+                address, key, key_id,
                 kex, cipher, sent, received, took, suppressed, "{message}"
             )
         };

@@ -45,7 +45,8 @@ impl LogLimits {
 
 const fn most(reason: &CloseReason) -> u32 {
     match reason {
-        CloseReason::PreAuth(_)
+        CloseReason::NotAllowed(_)
+        | CloseReason::PreAuth(_)
         | CloseReason::Limit(_)
         | CloseReason::NoRoom(_)
         | CloseReason::Loop

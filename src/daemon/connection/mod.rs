@@ -15,6 +15,7 @@ mod handshake;
 pub(crate) mod handshake_error;
 pub(crate) mod log;
 mod log_limits;
+pub(crate) mod not_allowed;
 mod observer;
 pub(crate) mod permit;
 pub(crate) mod prewarm;

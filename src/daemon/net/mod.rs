@@ -6,8 +6,10 @@ pub(crate) mod loops;
 pub(crate) mod peer;
 pub(crate) mod resolver;
 pub(crate) mod sides;
+pub(crate) mod sock_diag;
 pub(crate) mod stream;
 pub(crate) mod target;
+pub(crate) mod unix_client;
 
 use std::io;
 

@@ -1,5 +1,6 @@
 //! The program on hosts like those of its users: real systemd, real Redis, a cable.
 
+mod access;
 mod audit;
 mod bad_day;
 mod guide;

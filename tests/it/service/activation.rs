@@ -14,7 +14,10 @@ use std::process::Command;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::said;
-use crate::support::{Daemon, Folder, PATIENCE, SPIPED, Server, connect, round_trip, wait_until};
+use crate::support::net::{Net, namespaces_can_be};
+use crate::support::{
+    Daemon, End, Folder, PATIENCE, SPIPED, Server, connect, read_to_end, round_trip, wait_until,
+};
 
 /// Runs a spiped with these sockets as its descriptors 3, 4, …, as systemd would.
 fn activated(sockets: &[BorrowedFd<'_>], arguments: &[&str]) -> Command {
@@ -152,4 +155,59 @@ fn sockets_that_do_not_fit_are_refused() {
     command.args(["-F", "-d", "-t", "127.0.0.1:1", "-k", key]);
     let output = command.envs([("LISTEN_FDS", "1"), ("LISTEN_PID", "1")]).output().unwrap();
     assert!(said(&output).contains("-s is not given"), "{output:?}");
+}
+
+/// What `--allow-uid` and its like do with sockets that this process has not made.
+#[test]
+fn only_allowed_users_use_inherited_sockets() {
+    if !namespaces_can_be("users at inherited sockets") {
+        return;
+    }
+    let folder = Folder::new();
+    let key = folder.shared_key();
+    let receiver = Daemon::receiver(&key, Server::echo().address, &[]);
+    let to = receiver.address.to_string();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let path = folder.path("source");
+    let unix = UnixListener::bind(&path).unwrap();
+    let both = [tcp.as_fd(), unix.as_fd()];
+    let end = ["-e", "-t", &to, "-k", key.to_str().unwrap()];
+    let start =
+        |sockets: &[BorrowedFd<'_>], more: &[&str]| activated(sockets, &[&end[..], more].concat());
+    let connect_to_both = || {
+        let unix = UnixStream::connect(&path).unwrap();
+        unix.set_read_timeout(Some(PATIENCE)).unwrap();
+        (connect(tcp.local_addr().unwrap()), unix)
+    };
+    let sender = Daemon::spawn(start(&both, &["--allow-uid", "0"]));
+    let (mut over_tcp, mut over_unix) = connect_to_both();
+    round_trip(&mut over_tcp, b"hello");
+    over_unix.write_all(b"hello").unwrap();
+    over_unix.read_exact(&mut [0; 5]).unwrap();
+    drop(sender);
+    let sender = Daemon::spawn(start(&both, &["--allow-uid", "65533"]));
+    let (mut over_tcp, mut over_unix) = connect_to_both();
+    assert_eq!(read_to_end(&mut over_tcp), (vec![], End::Reset));
+    assert_eq!(over_unix.read(&mut [0; 5]).unwrap(), 0);
+    assert!(sender.log.wait_for("reason=not-allowed").contains(" uid=0 "));
+    drop(sender);
+
+    let elsewhere = Net::new().enter(|| TcpListener::bind("127.0.0.1:0").unwrap());
+    let everywhere = TcpListener::bind("0.0.0.0:0").unwrap();
+    let cases: [(&[BorrowedFd<'_>], &[&str], i32, &str); 4] = [
+        (&[elsewhere.as_fd()], &["--allow-uid", "0"], 77, "which users connect to"),
+        (&[everywhere.as_fd()], &["--allow-uid", "0"], 64, "other hosts can connect to"),
+        (&both, &["--allow-gid", "0"], 64, "the groups of clients of [127.0.0.1]:"),
+        (&both, &["--socket-mode", "600"], 64, "--socket-mode: the socket is not made here"),
+    ];
+    for (sockets, more, code, text) in cases {
+        let output = start(sockets, more).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert!(said(&output).contains(text), "{output:?}");
+    }
+    // The path may be given, and the socket is systemd's nevertheless.
+    let at = path.to_str().unwrap();
+    let output = start(&[unix.as_fd()], &["-s", at, "--socket-mode", "600"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(64), "{output:?}");
+    assert!(said(&output).contains("--socket-mode: the socket is not made here"), "{output:?}");
 }
