@@ -78,7 +78,7 @@ fn an_audit_gets_the_answers_that_the_manual_shows() {
     follow(&hosts, &recipe("A new key"));
     let asked = asks(&hosts, "man/spiped-audit.7");
     assert!(asked.len() > 15, "{asked:?}");
-    let of = |end: &str| asked.iter().filter(move |(command, _)| command.ends_with(end));
+    let of = |end: &'static str| asked.iter().filter(move |(command, _)| command.ends_with(end));
     let ids: Vec<_> = of("/etc/spiped/redis.key").map(|(_, said)| said.trim()).collect();
     assert!(ids.len() == 2 && ids[0] == ids[1], "{ids:?}");
     assert!(of("cipher=").all(|(_, said)| said.contains(&format!("key_id={}", ids[0]))));
