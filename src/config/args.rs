@@ -50,13 +50,14 @@ The manual: man spipe";
     mut_args(with_variable),
     group(ArgGroup::new("role").required(true)),
     override_usage = "spiped setup receive|send|pair NAME -s ADDRESS -t ADDRESS [OPTIONS]\n       \
+        spiped setup client|revoke|rotate NAME --pipe PIPE [OPTIONS]\n       \
         spiped setup remove NAME [OPTIONS]\n       \
         spiped -e|-d -s ADDRESS -t ADDRESS -k FILE [OPTIONS]\n       \
         spiped keygen PATH\n       \
         spiped keyid PATH\n       \
         spiped rekey SOCKET KEY...\n       \
         spiped revoke SOCKET NAME\n       \
-        spiped unit-check CONF KEY\n       \
+        spiped unit-check CONF KEY...\n       \
         spiped handover UNIT\n       \
         spiped completions SHELL [NAME]"
 )]

@@ -58,13 +58,14 @@ pub(crate) enum Command {
         #[arg(value_name = "NAME")]
         key: KeyName,
     },
-    /// Check the configuration and key of a unit before it starts; print only what is wrong
+    /// Check the configuration and keys of a unit before it starts; print only what is wrong
     UnitCheck {
         /// The configuration file
         #[arg(value_name = "CONF")]
         configuration: PathBuf,
-        /// The key file, which belongs to root; a file with .cred behind its name may stand in for it
-        key: PathBuf,
+        /// Key files and folders of keys, which belong to root; of these one must exist, or a path with .cred behind its name
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<PathBuf>,
     },
     /// For ExecStop= of a unit: at a restart, leave open connections to the old process
     Handover {

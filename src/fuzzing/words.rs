@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::config::KeyName;
 use crate::config::address::AddressError;
 use crate::config::connections::{MaxConnections, Prewarm, Refresh};
 use crate::config::log::{LogFormat, LogLevel};
 use crate::config::process::{DrainTimeout, RunMode, Threads};
-use crate::config::setup::{PipeName, Task};
+use crate::config::setup::{KeyNames, KeyWork, PipeName, Task};
 use crate::config::tunnel::{Choice, Padding, Timeout, bind};
 use crate::config::{Address, Args, Command, Config, RunAs};
 use crate::protocol::{Cipher, Kex};
@@ -59,6 +60,9 @@ pub fn words(data: &[u8]) {
         let group = group.map(|group| format!(":{group}"));
         assert_eq!(user.unwrap_or_default() + &group.unwrap_or_default(), text);
     }
+    // Keys and pipes have names of one kind.
+    let of_key = read::<KeyName>(text).map(PipeName::from);
+    assert_eq!(of_key, read(text));
     if let Some(name) = shown::<PipeName>(text) {
         assert_eq!(name.to_string(), text);
         assert!(text.len() <= 64 && !text.starts_with(['-', '.']));
@@ -112,6 +116,13 @@ pub fn config(data: &[u8]) {
                     stable(&end.target);
                     assert_ne!(end.source, end.target);
                     assert!(![end.source.port(), end.target.port()].contains(&Some(0)));
+                }
+            }
+            Ok(Task::Keys(task)) => {
+                if let KeyWork::Rotate(KeyNames { name, new })
+                | KeyWork::Finish(KeyNames { name, new }) = task.work
+                {
+                    assert_eq!(read(&format!("{name}.new")), Some(new));
                 }
             }
             Ok(Task::Remove(removal)) => assert!(!removal.name.to_string().is_empty()),

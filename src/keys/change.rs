@@ -42,6 +42,10 @@ impl KeyChange {
         Self { what, name: name.clone(), id: id.to_string(), open }
     }
 
+    pub(crate) fn is_removed(&self) -> bool {
+        self.what == Change::Removed
+    }
+
     /// The line of an answer: `added alice 3f9a-12bc-07de-5581 0`.
     pub(crate) fn line(&self) -> String {
         format!("{} {} {} {}", self.what.word(), self.name, self.id, self.open)

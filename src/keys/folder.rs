@@ -88,6 +88,13 @@ pub(crate) fn read_all(
     Ok(entries)
 }
 
+/// The paths at which something is, or all if nothing is at any.
+pub(crate) fn existing(paths: &[PathBuf]) -> Vec<PathBuf> {
+    let is_there = |path: &&PathBuf| path.symlink_metadata().is_ok();
+    let there: Vec<_> = paths.iter().filter(is_there).cloned().collect();
+    if there.is_empty() { paths.to_vec() } else { there }
+}
+
 fn read(found: &Found, owners: Owners) -> Result<KeyEntry, KeyFileError> {
     let content = content(&found.path, owners)?;
     let settings = found.settings.as_deref();

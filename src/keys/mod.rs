@@ -198,9 +198,10 @@ impl KeyStore {
                 let (settings, address) = (entry.settings, addresses.next().flatten());
                 let kept = before.find(id);
                 let what = if kept.is_some() { Change::Kept } else { Change::Added };
-                changes.push(KeyChange::new(what, &name, id, 0));
                 // A key that comes back has the connections that it had.
                 let same = kept.or_else(|| former.removed.iter().find(|key| key.id() == id));
+                let open = same.map_or(0, |key| key.connections());
+                changes.push(KeyChange::new(what, &name, id, open));
                 let (secret, standing) = match same {
                     Some(key) => (Arc::clone(&key.secret), Arc::clone(&key.standing)),
                     None => (Arc::new(secret), Standing::new()),

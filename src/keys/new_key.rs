@@ -12,7 +12,7 @@ use super::guessable::GuessableKey;
 use super::memory::SecretBytes;
 use super::terminal;
 use crate::process::new_file;
-use crate::protocol::{KEY_FILE_MAX, KEY_FILE_MIN, KeyId};
+use crate::protocol::{KEY_FILE_MAX, KEY_FILE_MIN, KeyId, SharedKey};
 
 /// The prompt at a terminal.
 const PASTE: &str = "Paste the key, as 'sudo base64 FILE' prints it on the other host, and end with an empty line \
@@ -87,6 +87,23 @@ impl NewKey {
     /// The warning about the key file that is to be made, where the key can be guessed.
     pub(crate) fn guessable(&self, path: &Path) -> Option<GuessableKey> {
         GuessableKey::find(Some(path), &self.content)
+    }
+
+    /// The key itself.
+    ///
+    /// # Errors
+    /// When no memory is left.
+    pub(crate) fn derive(&self) -> Result<SharedKey, KeyFileError> {
+        derive(Path::new("-"), &self.content)
+    }
+
+    /// Puts the key in the place of another key file, mode 0600.
+    ///
+    /// # Errors
+    /// When the file cannot be written. The old one stays then.
+    pub(crate) fn replace(&self, path: &Path) -> Result<(), KeyFileError> {
+        new_file::replace(path, &self.content, 0o600)
+            .map_err(|error| KeyFileError::Write { path: path.into(), error })
     }
 
     /// Makes the key file, mode 0600.

@@ -1,9 +1,11 @@
-//! New files, which are written as a whole or not at all, and never replace another file.
+//! New files, which are written as a whole or not at all.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+
+use tempfile::NamedTempFile;
 
 /// Writes a new file. Neither a failure nor a power cut leaves a part of it at that path; a
 /// power cut may leave a file `.tmp…` beside it, with that mode.
@@ -12,6 +14,28 @@ use std::path::Path;
 /// When something is there already ([`io::ErrorKind::AlreadyExists`]), or the
 /// system refuses.
 pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let (file, entries) = beside(path, content, mode)?;
+    file.persist_noclobber(path).map_err(|error| error.error)?;
+    entries.sync_all().inspect_err(|_| {
+        // The file might not be there after a power cut. That it cannot be removed, either,
+        // adds nothing to the error.
+        drop(fs::remove_file(path));
+    })
+}
+
+/// Like [`write`], in the place of another file: after a failure or a power cut, either the
+/// old file or the new one is there.
+///
+/// # Errors
+/// When the system refuses.
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let (file, entries) = beside(path, content, mode)?;
+    file.persist(path).map_err(|error| error.error)?;
+    entries.sync_all()
+}
+
+/// Writes the content to a file `.tmp…` in the folder of the path. Returns the folder, too.
+fn beside(path: &Path, content: &[u8], mode: u32) -> io::Result<(NamedTempFile, File)> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     let entries = File::open(folder)?;
@@ -21,12 +45,7 @@ pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     file.as_file().set_permissions(mode)?;
     file.write_all(content)?;
     file.as_file().sync_all()?;
-    file.persist_noclobber(path).map_err(|error| error.error)?;
-    entries.sync_all().inspect_err(|_| {
-        // The file might not be there after a power cut. That it cannot be removed, either,
-        // adds nothing to the error.
-        drop(fs::remove_file(path));
-    })
+    Ok((file, entries))
 }
 
 #[cfg(test)]
@@ -34,6 +53,17 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+
+    #[test]
+    fn a_replaced_file_has_its_new_content_and_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("old");
+        fs::write(&path, b"first").unwrap();
+        replace(&path, b"second", 0o600).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn it_is_whole_has_its_mode_and_replaces_nothing() {

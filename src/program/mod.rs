@@ -70,12 +70,12 @@ pub fn main() -> ExitCode {
         Some(Command::Keyid { path, user, bind_per_key }) => {
             end(told(keyid(&path, user.as_deref(), bind_per_key)))
         }
-        Some(Command::UnitCheck { configuration, key }) => {
-            let checked = check::check(&configuration, &key).map_err(Into::into);
+        Some(Command::UnitCheck { configuration, keys }) => {
+            let checked = check::check(&configuration, &keys).map_err(Into::into);
             end(told(checked.map(warn_of)))
         }
         Some(Command::Rekey { socket, keys, if_exists }) => {
-            end(rekey(&socket, &if if_exists { existing(keys) } else { keys }))
+            end(rekey(&socket, &if if_exists { folder::existing(&keys) } else { keys }))
         }
         Some(Command::Revoke { socket, key }) => end(revoke(&socket, &key)),
         Some(Command::Handover { unit, adopt }) => end(hand_over(&unit, adopt)),
@@ -271,13 +271,6 @@ fn keyid(path: &Path, user: Option<&str>, range: Option<LoopbackRange>) -> Resul
         None => format!("{name} {id}\n"),
     };
     print(&keys.iter().zip(addresses).map(line).collect::<Vec<_>>().concat())
-}
-
-/// The paths at which something is, or all if nothing is at any.
-fn existing(paths: Vec<PathBuf>) -> Vec<PathBuf> {
-    let is_there = |path: &&PathBuf| path.symlink_metadata().is_ok();
-    let there: Vec<_> = paths.iter().filter(is_there).cloned().collect();
-    if there.is_empty() { paths } else { there }
 }
 
 fn rekey(socket: &Path, keys: &[PathBuf]) -> Result<(), AnyError> {

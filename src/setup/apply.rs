@@ -26,24 +26,27 @@ enum Undo {
     Stop(Unit),
 }
 
-/// Does all steps.
+/// Does all steps, and then the last one, which no signal interrupts.
 ///
 /// # Errors
 /// When a step fails or a signal comes. The steps that were done are undone then.
-pub(super) fn all(steps: Vec<Step>) -> Result<(), SetupError> {
+pub(super) fn all<T>(
+    steps: Vec<Step>,
+    last: impl FnOnce() -> Result<T, SetupError>,
+) -> Result<T, SetupError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(SetupError::System)?;
     let mut done = Vec::new();
     let result = runtime.block_on(async {
         let mut signals = Interrupts::watch().map_err(SetupError::System)?;
         select! {
-            // A signal counts if it comes before the last step is done.
+            // A signal counts if it comes before these steps are done.
             biased;
             number = signals.any() => Err(SetupError::Interrupted(number)),
             result = each(steps, &mut done) => result,
         }
     });
-    // From here on signals are ignored: undoing takes only a moment.
-    result.map_err(|error| undo(done, error))
+    // From here on signals are ignored: the rest takes only a moment.
+    result.and_then(|()| last()).map_err(|error| undo(done, error))
 }
 
 async fn each(steps: Vec<Step>, done: &mut Vec<Undo>) -> Result<(), SetupError> {

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::unit::{Failure, Unit};
+use crate::config::KeyName;
 use crate::config::setup::PipeName;
+use crate::daemon::control::client::ControlError;
 use crate::daemon::proof::Fault;
 use crate::keys::error::KeyFileError;
 use crate::protocol::KeyId;
@@ -15,7 +17,7 @@ use crate::report::{Report, exit};
 /// Why a pipe was not set up, not removed, or does not work.
 #[derive(Debug, Error)]
 pub(crate) enum SetupError {
-    #[error("only root can set up a pipe, or remove one")]
+    #[error("only root can set up, change or remove a pipe")]
     NotRoot,
     /// Another init system runs, or a container has none.
     #[error("systemd, which would run the pipe, is not running here")]
@@ -41,6 +43,33 @@ pub(crate) enum SetupError {
     /// There is nothing to remove.
     #[error("there is no pipe {name}")]
     NoPipe { name: PipeName, hint: String },
+    /// No key of the receiver has this name.
+    #[error("there is no key {name}")]
+    NoKey { name: KeyName, hint: String },
+    /// The name is taken by the key that the pipe was made with.
+    #[error("{0} is the name of the pipe, whose own key has it")]
+    NameOfPipe(KeyName),
+    /// Keys are made and revoked where the receiver is.
+    #[error("{0} is a sender here, and its receiver is on another host")]
+    SenderHere(PipeName),
+    /// The key of a sender is replaced where the sender is.
+    #[error("{0} is a receiver here, and its sender is on another host")]
+    ReceiverHere(PipeName),
+    /// The unit of the pipe decrypts its keys.
+    #[error("{} is encrypted, and a plain key beside it would not count", .0.display())]
+    Encrypted(PathBuf),
+    /// The configuration of a sender does not say where its receiver is.
+    #[error("{} lacks a line SPIPED_TARGET=ADDRESS", .0.display())]
+    NoTarget(PathBuf),
+    /// The receiver does not take the new key.
+    #[error("{name} keeps its key, since the pipe does not work with the new one: {fault}")]
+    KeyStays { name: PipeName, fault: Fault },
+    /// The running receiver was not reached, or refused.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// No boot has the key, but the running receiver may have it.
+    #[error("the key file is removed, but not the key of the running receiver: {0}")]
+    NotRevoked(ControlError),
     /// The pipe is set up with a socket unit, and now wanted without one, or the reverse.
     #[error("{0} is in use already")]
     OtherActivation(Unit),
@@ -83,7 +112,6 @@ impl Report for SetupError {
             Self::NoKeyCame => {
                 "the command before the | has printed no key. Where sudo asks for a password, run 'sudo base64 FILE' there, and this command here without what stands before the |: it asks for the key"
             }
-            Self::Unproved { fault, .. } => fault.hint(),
             Self::PipeAndPair(_) => {
                 "--alone removes the pipe and leaves the pair, whose halves have names of their own"
             }
@@ -91,7 +119,24 @@ impl Report for SetupError {
             Self::WritableFolder(_) => "run 'chown root' and 'chmod 700' on it",
             Self::OtherKey { hint, .. }
             | Self::OtherAddress { hint, .. }
+            | Self::NoKey { hint, .. }
             | Self::NoPipe { hint, .. } => hint,
+            Self::NameOfPipe(_) => "give the client another name",
+            Self::SenderHere(_) => {
+                "run it there; here, 'spiped setup rotate PIPE --key FILE' changes the sender's key"
+            }
+            Self::ReceiverHere(_) => {
+                "run it there; here, it is 'spiped setup rotate NAME --pipe PIPE'"
+            }
+            Self::Encrypted(_) => {
+                "spiped.conf(5), 'Encrypted keys', tells how to make and change such keys"
+            }
+            Self::NoTarget(_) => "write that line there",
+            Self::Unproved { fault, .. } | Self::KeyStays { fault, .. } => fault.hint(),
+            Self::Control(error) => error.hint(),
+            Self::NotRevoked(_) => {
+                "run it again; if it fails again, end all connections: KEYS in spiped.conf(5) has the command"
+            }
             Self::OtherActivation(_) => {
                 "'systemctl disable --now' it first; --socket is for pipes that were set up with it"
             }
@@ -109,17 +154,24 @@ impl Report for SetupError {
         match self {
             Self::NotRoot | Self::WritableFolder(_) => exit::NO_PERMISSION,
             Self::NoKeyCame | Self::NoPipe { .. } => exit::NO_INPUT,
+            Self::NoKey { .. } => exit::NO_USER,
+            Self::NoTarget(_) => exit::DATA,
             Self::Key(error) => error.exit_code(),
+            Self::Control(error) | Self::NotRevoked(error) => error.exit_code(),
             Self::OtherKey { .. }
             | Self::OtherAddress { .. }
             | Self::OtherActivation(_)
             | Self::PipeAndPair { .. }
+            | Self::NameOfPipe(_)
+            | Self::SenderHere(_)
+            | Self::ReceiverHere(_)
+            | Self::Encrypted(_)
             | Self::Running { .. }
             | Self::File { .. } => exit::CANNOT_CREATE,
             // The unit's own code, where it has one.
             Self::Start { failure, .. } => failure.code.unwrap_or(exit::UNAVAILABLE),
             Self::NoSystemd | Self::NotInstalled(_) | Self::Command { .. } => exit::UNAVAILABLE,
-            Self::Unproved { fault, .. } => fault.exit_code(),
+            Self::Unproved { fault, .. } | Self::KeyStays { fault, .. } => fault.exit_code(),
             Self::Interrupted(number) => u8::try_from(*number).map_or(exit::OS, exit::by_signal),
             Self::System(_) => exit::OS,
             Self::NotUndone { error, .. } => error.exit_code(),

@@ -22,10 +22,11 @@
 //! cut, is finished by the same command. A pipe whose proof fails stays, since the other
 //! host may come later.
 //!
-//! `remove` takes away what setup has made.
+//! `remove` takes away what setup has made; [`keys`] adds, changes and removes keys.
 
 mod apply;
 mod error;
+mod keys;
 mod listener;
 mod plan;
 mod prove;
@@ -68,6 +69,7 @@ pub(crate) struct SetupReport {
 pub(crate) fn run(task: &Task) -> Result<SetupReport, SetupError> {
     let run = match task {
         Task::Make(setup) => setup.run,
+        Task::Keys(task) => task.run,
         Task::Remove(removal) => removal.run,
     };
     if run == Run::Real {
@@ -80,6 +82,7 @@ pub(crate) fn run(task: &Task) -> Result<SetupReport, SetupError> {
     }
     match task {
         Task::Make(setup) => make(setup),
+        Task::Keys(task) => keys::run(task),
         Task::Remove(removal) => {
             let text = remove::remove(removal)?;
             Ok(SetupReport { text, guessable: vec![], unproved: None })
@@ -95,7 +98,7 @@ fn make(setup: &Setup) -> Result<SetupReport, SetupError> {
         return Ok(SetupReport { text, guessable: plan.guessable, unproved: None });
     }
     let Plan { steps, ends, guessable, .. } = plan;
-    apply::all(steps).map_err(|error| name_who_listens(error, &ends))?;
+    apply::all(steps, || Ok(())).map_err(|error| name_who_listens(error, &ends))?;
     // From here on nothing is undone, and signals may end the proof.
     signals::no_longer_handled().map_err(SetupError::System)?;
     let proofs: Vec<_> = ends.iter().map(|(end, _)| prove::works(end)).collect();

@@ -12,7 +12,9 @@ use super::systemd::{Activity, UnitState};
 use super::unit::Unit;
 use crate::config::setup::{Activation, End, PipeName, Setup};
 use crate::config::{Address, Role};
+use crate::keys::entry::{self, KeyEntry};
 use crate::keys::file::{self as keys, Owners};
+use crate::keys::folder::{self, Folders};
 use crate::keys::guessable::GuessableKey;
 use crate::keys::new_key::NewKey;
 use crate::protocol::KeyId;
@@ -149,6 +151,15 @@ impl Plan {
 
     fn key(&mut self, end: &End, given: Option<NewKey>) -> Result<KeyId, SetupError> {
         let path = file(&end.name, "key");
+        let folder = file(&end.name, "keys");
+        // Its clients have keys of their own, and the one that it was made with was revoked.
+        if end.role == Role::Decrypt && !self.is_there(&path) && self.is_there(&folder) {
+            let entries = folder::read_all(&[folder], Owners::Own, Folders::Allowed)?;
+            self.guessable.extend(entries.iter().filter_map(KeyEntry::guessable));
+            let keys = entry::check(&entries)?;
+            let Some((_, id)) = keys.first() else { unreachable!("no key is an error") };
+            return Ok(*id);
+        }
         if self.is_there(&path) {
             let keys::KeyFile { key, guessable } = keys::read(&path, Owners::Own)?;
             self.guessable.extend(guessable);
@@ -156,8 +167,9 @@ impl Plan {
             return match given.map(|key| key.id()) {
                 Some(given) if given != there => {
                     let hint = format!(
-                        "a key is never overwritten; if the given one is right, run \
-                         'spiped setup remove {} --keys', then this again",
+                        "if the given one is right, 'spiped setup rotate {0}' with that --key takes \
+                         it; where no receiver answers, run 'spiped setup remove {0} --keys', then \
+                         this again",
                         end.name
                     );
                     Err(SetupError::OtherKey { path, there, given, hint })

@@ -5,10 +5,12 @@ use std::str::FromStr;
 
 use super::error::SetupError;
 use super::plan::{file, read, value};
-use crate::config::setup::End;
+use crate::config::setup::{End, PipeName};
 use crate::config::{self, Address, Keepalive, Role, TunnelConfig};
-use crate::daemon::proof::prove;
-use crate::keys::file::{self as keys, Owners};
+use crate::daemon::proof::{Fault, prove};
+use crate::keys::file::Owners;
+use crate::keys::folder::{self, Folders};
+use crate::protocol::SharedKey;
 
 /// Proves an end: a sender by a connection to its receiver, a receiver by one to its own
 /// source.
@@ -16,22 +18,49 @@ use crate::keys::file::{self as keys, Owners};
 /// # Errors
 /// What does not work.
 pub(super) fn works(end: &End) -> Result<(), SetupError> {
-    let key = keys::read(&file(&end.name, "key"), Owners::Own)?.key;
+    let paths = folder::existing(&[file(&end.name, "key"), file(&end.name, "keys")]);
+    // Any key of a receiver will do.
+    let entries = folder::read_all(&paths, Owners::Own, Folders::Allowed)?;
+    let Some(entry) = entries.first() else { unreachable!("a folder without a key is an error") };
+    let key = entry.derive()?;
     // The daemon runs, so it has accepted the configuration.
     let conf = read(&file(&end.name, "conf"))?;
     let (target, bind) = match end.role {
         Role::Decrypt => (of_this_host(&end.source), None),
         Role::Encrypt => (end.target.clone(), value(&conf, "SPIPED_BIND")),
     };
+    let proof = with_key(target, bind, &conf, &key);
+    proof.map_err(|fault| SetupError::Unproved { name: end.name.clone(), fault })
+}
+
+/// Whether the receiver of a sender that is set up takes this key.
+///
+/// # Errors
+/// The outer error when the configuration cannot be read, the inner one when the key or the
+/// pipe does not work.
+pub(super) fn takes(pipe: &PipeName, key: &SharedKey) -> Result<Result<(), Fault>, SetupError> {
+    let path = file(pipe, "conf");
+    let conf = read(&path)?;
+    let target = value(&conf, "SPIPED_TARGET").and_then(|text| text.parse().ok());
+    let target = target.ok_or(SetupError::NoTarget(path))?;
+    Ok(with_key(target, value(&conf, "SPIPED_BIND"), &conf, key))
+}
+
+fn with_key(
+    target: Address,
+    bind: Option<String>,
+    conf: &str,
+    key: &SharedKey,
+) -> Result<(), Fault> {
     let tunnel = TunnelConfig {
         bind: bind.and_then(|text| config::bind(&text).ok()),
         keepalive: Keepalive::Off,
-        cipher: chosen(&conf, "SPIPED_CIPHER"),
-        kex: chosen(&conf, "SPIPED_KEX"),
-        // The path of the key is not used here.
+        cipher: chosen(conf, "SPIPED_CIPHER"),
+        kex: chosen(conf, "SPIPED_KEX"),
+        // The paths of the keys are not used here.
         ..TunnelConfig::to(target)
     };
-    prove(&tunnel, &key).map_err(|fault| SetupError::Unproved { name: end.name.clone(), fault })
+    prove(&tunnel, key)
 }
 
 /// What a configuration chooses by this variable, or the default.

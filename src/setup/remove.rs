@@ -3,7 +3,7 @@
 //! ```text
 //! disable  the services and sockets, so that no boot starts them
 //! stop     the sockets first, since they would start their services again
-//! files    listen.conf, NAME.conf; with --keys NAME.key
+//! files    listen.conf, NAME.conf; with --keys NAME.key, NAME.keys
 //! ```
 //!
 //! A run that was cut off is finished by the same command. A file that setup has made and
@@ -96,10 +96,12 @@ fn is_pair([receiver, sender]: &[PipeName; 2]) -> Result<bool, SetupError> {
 }
 
 /// The hint for a name that no pipe has: the names that pipes have.
-fn names_here() -> String {
+pub(super) fn names_here() -> String {
     let files = fs::read_dir(FOLDER).into_iter().flatten().flatten();
     let name = |path: PathBuf| {
-        let is_of_pipe = path.extension().is_some_and(|kind| kind == "conf" || kind == "key");
+        let is_of_pipe = path
+            .extension()
+            .is_some_and(|kind| ["conf", "key", "keys"].iter().any(|it| kind == *it));
         is_of_pipe.then(|| Some(path.file_stem()?.to_str()?.to_owned()))?
     };
     let names: BTreeSet<_> = files.filter_map(|file| name(file.path())).collect();
@@ -120,7 +122,7 @@ fn is_there(name: &PipeName) -> Result<bool, SetupError> {
             return Ok(true);
         }
     }
-    Ok(["conf", "key"].iter().any(|kind| file(name, kind).symlink_metadata().is_ok()))
+    Ok(["conf", "key", "keys"].iter().any(|kind| file(name, kind).symlink_metadata().is_ok()))
 }
 
 /// The state of a unit. A unit that is not installed does not run.
@@ -149,7 +151,7 @@ impl RemovalPlan {
         }
         for name in names {
             self.conf(name)?;
-            self.key(name, keys);
+            self.keys(name, keys);
         }
         Ok(())
     }
@@ -248,25 +250,45 @@ impl RemovalPlan {
         Ok(is_made_here)
     }
 
-    fn key(&mut self, name: &PipeName, keys: Keys) {
-        let encrypted = file(name, "key.cred");
-        if encrypted.exists() {
-            self.left.push(left(&encrypted, "setup has not made it"));
+    fn keys(&mut self, name: &PipeName, keys: Keys) {
+        for encrypted in ["key.cred", "keys.cred"].map(|kind| file(name, kind)) {
+            if encrypted.exists() {
+                self.left.push(left(&encrypted, "setup has not made it"));
+            }
         }
-        let path = file(name, "key");
-        if path.symlink_metadata().is_err() {
-            return;
+        let (key, folder) = (file(name, "key"), file(name, "keys"));
+        let is_of_plain_units = key == Path::new("/etc/spiped/redis.key");
+        for path in [key, folder.clone()] {
+            if path.symlink_metadata().is_err() {
+                continue;
+            }
+            if keys == Keys::Stay {
+                let why = format!("'spiped setup remove {name} --keys' removes it");
+                self.left.push(left(&path, &why));
+            } else if is_of_plain_units && Path::new(PLAIN_CONF).exists() {
+                let why = "spiped-receive.service and spiped-send.service use it, too";
+                self.left.push(left(&path, why));
+            } else if path == folder {
+                self.folder_of_keys(path);
+            } else {
+                self.steps.push(RemovalStep::File(path));
+            }
         }
-        let is_of_plain_units = path == Path::new("/etc/spiped/redis.key");
-        if keys == Keys::Stay {
-            let why = format!("'spiped setup remove {name} --keys' removes it");
-            self.left.push(left(&path, &why));
-        } else if is_of_plain_units && Path::new(PLAIN_CONF).exists() {
-            let why = "spiped-receive.service and spiped-send.service use it, too";
-            self.left.push(left(&path, why));
-        } else {
-            self.steps.push(RemovalStep::File(path));
+    }
+
+    /// The steps for the clients' keys, and their settings. Other files are the operator's.
+    fn folder_of_keys(&mut self, folder: PathBuf) {
+        let files = fs::read_dir(&folder).into_iter().flatten().flatten();
+        let mut files: Vec<_> = files.map(|file| file.path()).collect();
+        files.sort();
+        // Settings without a key would stop the start of a later pipe of this name.
+        let is_made_here = |path: &PathBuf| path.with_extension("key").is_file();
+        let (gone, others): (Vec<_>, Vec<_>) = files.into_iter().partition(is_made_here);
+        self.steps.extend(gone.into_iter().map(RemovalStep::File));
+        if others.is_empty() {
+            self.steps.push(RemovalStep::Folder(folder));
         }
+        self.left.extend(others.iter().map(|other| left(other, "setup has not made it")));
     }
 }
 

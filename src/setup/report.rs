@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use super::error::SetupError;
-use super::plan::{Plan, Sight, Step};
+use super::plan::{Plan, Sight, Step, file};
 use crate::config::setup::{Activation, End, Ends, GAP, Plaintext, Setup};
 use crate::config::{Address, Role};
 use crate::protocol::KeyId;
@@ -28,7 +29,7 @@ pub(super) fn what_would_be_done(plan: &Plan) -> String {
     text
 }
 
-fn line_of(step: &Step) -> String {
+pub(super) fn line_of(step: &Step) -> String {
     match step {
         Step::Folder { path, mode } => format!("would make {}, mode {mode:04o}\n", path.display()),
         Step::Key { path, key, role } => {
@@ -58,9 +59,13 @@ pub(super) fn what_runs(
     let mut text: String =
         ends.map(|((end, key), proof)| what_end_runs(end, *key, proof)).collect();
     let next = match &setup.ends {
+        Ends::Receive { .. } if !file(&setup.name, "key").exists() => format!(
+            "Its clients have keys of their own; 'spiped setup client NAME --pipe {}' makes one.\n",
+            setup.name
+        ),
         Ends::Receive { source, .. } => {
             let (name, line) = (&setup.name, line_for_sender(setup, source));
-            format!("Now, on the clients' host:\n  {line}\n{}", by_hand(&format!("{name}.key")))
+            format!("Now, on the clients' host:\n  {line}\n{}", by_hand(&file(name, "key")))
         }
         Ends::Send { .. } => String::new(),
         Ends::Pair { .. } => next_of_pair(setup),
@@ -70,10 +75,11 @@ pub(super) fn what_runs(
 }
 
 /// How to bring the key where sudo asks for a password.
-fn by_hand(key: &str) -> String {
+pub(super) fn by_hand(key: &Path) -> String {
     format!(
-        "Where sudo asks for a password: run 'sudo base64 /etc/spiped/{key}' on the host that ssh \
-         names,\nthen the line without what stands before the |; it asks for what was printed.\n"
+        "Where sudo asks for a password: run 'sudo base64 {}' on the host that ssh \
+         names,\nthen the line without what stands before the |; it asks for what was printed.\n",
+        key.display()
     )
 }
 
@@ -98,7 +104,7 @@ fn what_end_runs(end: &End, key: KeyId, proof: &Result<(), SetupError>) -> Strin
 }
 
 fn line_for_sender(setup: &Setup, source: &Address) -> String {
-    let Reach { host, address } = Reach::of(source);
+    let Reach { host, address } = Reach::of(Some(source));
     let name = &setup.name;
     format!(
         "ssh {host} sudo cat /etc/spiped/{name}.key | sudo spiped setup send {name} \
@@ -113,9 +119,9 @@ fn next_of_pair(setup: &Setup) -> String {
     let Ends::Pair { source, target, local, peer, key } = &setup.ends else {
         return String::new();
     };
-    let (here, there) = (Reach::of(source), Reach::of(peer));
+    let (here, there) = (Reach::of(Some(source)), Reach::of(Some(peer)));
     let (name, target, local) = (&setup.name, word(target), word(local));
-    let by_hand = by_hand(&format!("{name}-in.key"));
+    let by_hand = by_hand(&file(&name.half("in"), "key"));
     if key.is_some() {
         return format!(
             "Last, on {}: what was printed there for itself, unless {name}-out runs there already\n",
@@ -147,13 +153,16 @@ fn next_of_pair(setup: &Setup) -> String {
 }
 
 /// How the other host reaches an address of this host, as words for a shell.
-struct Reach {
-    host: String,
-    address: String,
+pub(super) struct Reach {
+    pub(super) host: String,
+    pub(super) address: String,
 }
 
 impl Reach {
-    fn of(address: &Address) -> Self {
+    pub(super) fn of(address: Option<&Address>) -> Self {
+        let Some(address) = address else {
+            return Self { host: "HOST".into(), address: "HOST:PORT".into() };
+        };
         let host = match address {
             Address::Inet(any) if any.ip().is_unspecified() => {
                 let host = host_name();
@@ -161,7 +170,7 @@ impl Reach {
             }
             Address::Inet(address) => address.ip().to_string(),
             Address::Host(name, _) => name.clone(),
-            Address::Unix(_) => return Self { host: "HOST".into(), address: "HOST:PORT".into() },
+            Address::Unix(_) => return Self::of(None),
         };
         Self { host, address: word(address) }
     }
@@ -202,7 +211,7 @@ mod tests {
         };
         match what.try_into().unwrap() {
             Task::Make(setup) => setup,
-            Task::Remove(removal) => panic!("{removal:?}"),
+            other @ (Task::Keys(_) | Task::Remove(_)) => panic!("{other:?}"),
         }
     }
 
@@ -219,7 +228,7 @@ mod tests {
             ("/run/x.socket", "HOST", "HOST:PORT"),
         ];
         for (text, host, address) in cases {
-            let reach = Reach::of(&text.parse().unwrap());
+            let reach = Reach::of(Some(&text.parse().unwrap()));
             assert_eq!((reach.host.as_str(), reach.address.as_str()), (host, address));
         }
     }

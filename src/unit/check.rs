@@ -12,8 +12,10 @@ use std::process::{Command, Output};
 use thiserror::Error;
 
 use crate::config::unit_name;
+use crate::keys::entry::{self, KeyEntry};
 use crate::keys::error::KeyFileError;
-use crate::keys::file::{self, Owners};
+use crate::keys::file::Owners;
+use crate::keys::folder::{self, Folders};
 use crate::keys::guessable::GuessableKey;
 use crate::report::{Report, exit};
 
@@ -27,6 +29,9 @@ pub(crate) enum UnitCheckError {
     WritableConfiguration(PathBuf),
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// systemd hands over the files of a folder, and silently leaves its links out.
+    #[error("{} is a link, and systemd hands the daemon no links of a folder", .0.display())]
+    Link(PathBuf),
 }
 
 impl Report for UnitCheckError {
@@ -35,6 +40,7 @@ impl Report for UnitCheckError {
             Self::Configuration { path, .. } => configuration_hint(path),
             Self::WritableConfiguration(_) => "run 'chown root' and 'chmod 644' on the file",
             Self::Key(error) => error.hint(),
+            Self::Link(_) => "put the file itself there",
         }
     }
 
@@ -42,6 +48,7 @@ impl Report for UnitCheckError {
         match self {
             Self::Configuration { .. } => exit::NO_INPUT,
             Self::WritableConfiguration(_) => exit::NO_PERMISSION,
+            Self::Link(_) => exit::DATA,
             Self::Key(error) => error.exit_code(),
         }
     }
@@ -59,16 +66,17 @@ fn configuration_hint(path: &Path) -> &'static str {
     }
 }
 
-/// Checks the files of a unit. Returns the warning where the key can be guessed.
+/// Checks the files of a unit: its configuration, and those of its key files and folders of
+/// keys that exist. Returns the warnings about keys that can be guessed.
 ///
 /// # Errors
 /// When the configuration cannot be read, or users other than root can write to it; or when
-/// the key file is missing or refused. The key file may be missing where systemd decrypts
-/// the file with `.cred` behind its name.
+/// there is no key, or one is refused. There may be no key where systemd decrypts the file or
+/// folder with `.cred` behind its name.
 pub(crate) fn check(
     configuration: &Path,
-    key: &Path,
-) -> Result<Option<GuessableKey>, UnitCheckError> {
+    keys: &[PathBuf],
+) -> Result<Vec<GuessableKey>, UnitCheckError> {
     let unread = |error| UnitCheckError::Configuration { path: configuration.into(), error };
     let metadata = fs::metadata(configuration).map_err(unread)?;
     if !metadata.is_file() {
@@ -77,13 +85,15 @@ pub(crate) fn check(
     if metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
         return Err(UnitCheckError::WritableConfiguration(configuration.into()));
     }
-    let guessable = match file::read(key, Owners::User(0)) {
+    let there = folder::existing(keys);
+    let guessable = match folder::read_all(&there, Owners::User(0), Folders::Allowed) {
         Err(KeyFileError::Read { error, .. })
-            if error.kind() == io::ErrorKind::NotFound && encrypted(key).exists() =>
+            if error.kind() == io::ErrorKind::NotFound
+                && keys.iter().any(|key| encrypted(key).exists()) =>
         {
-            None
+            vec![]
         }
-        result => result?.guessable,
+        entries => check_keys(&there, &entries?)?,
     };
     if let Some((note, unit)) = note().zip(unit_name())
         && is_restarted_by_systemd(&unit)
@@ -92,6 +102,20 @@ pub(crate) fn check(
         let _written = File::create_new(note);
     }
     Ok(guessable)
+}
+
+/// Checks keys together, and that systemd hands over each of them.
+fn check_keys(
+    paths: &[PathBuf],
+    entries: &[KeyEntry],
+) -> Result<Vec<GuessableKey>, UnitCheckError> {
+    entry::check(entries)?;
+    let files = entries.iter().filter_map(|entry| entry.path.as_deref());
+    let mut of_folders = files.filter(|file| paths.iter().all(|path| path != file));
+    match of_folders.find(|file| file.is_symlink()) {
+        Some(link) => Err(UnitCheckError::Link(link.into())),
+        None => Ok(entries.iter().filter_map(KeyEntry::guessable).collect()),
+    }
 }
 
 fn encrypted(key: &Path) -> PathBuf {

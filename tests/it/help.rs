@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::support::{Daemon, Folder, SPIPED, Server, round_trip};
 
 /// The commands that have a help of their own; the empty one is the program itself.
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 16] = [
     "",
     "keygen",
     "keyid",
@@ -18,6 +18,9 @@ const COMMANDS: [&str; 13] = [
     "setup receive",
     "setup send",
     "setup pair",
+    "setup client",
+    "setup revoke",
+    "setup rotate",
     "setup remove",
     "completions",
 ];

@@ -294,6 +294,47 @@ fn the_check_of_a_unit_warns_of_a_passphrase() {
     assert!(good.status.success() && good.stderr.is_empty(), "{good:?}");
 }
 
+/// Of a file and a folder one is enough; those of the one that is there are checked.
+#[test]
+fn the_check_of_a_unit_needs_a_file_or_a_folder() {
+    if !is_root("unit-check") {
+        return;
+    }
+    let folder = Folder::new();
+    let configuration = folder.path("x.conf");
+    fs::write(&configuration, "").unwrap();
+    let (file, keys) = (folder.path("x.key"), folder.path("x.keys"));
+    let check = || {
+        let mut command = Command::new(SPIPED);
+        let output = command.arg("unit-check").args([&configuration, &file, &keys]).output();
+        let output = output.unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = check();
+    assert_eq!(code, 66);
+    assert!(said.contains(&format!("cannot read the key file {}: No such", file.display())));
+    // What systemd decrypts is not here to be checked.
+    fs::create_dir(folder.path("x.keys.cred")).unwrap();
+    assert_eq!(check(), (0, String::new()));
+    fs::remove_dir(folder.path("x.keys.cred")).unwrap();
+
+    fs::create_dir(&keys).unwrap();
+    let (code, said) = check();
+    assert!(code != 0 && said.contains("no key is in the folder"), "{said}");
+    fs::copy(folder.shared_key(), keys.join("alice.key")).unwrap();
+    assert_eq!(check(), (0, String::new()));
+    fs::copy(folder.shared_key(), &file).unwrap();
+    let (code, said) = check();
+    assert!(code != 0 && said.contains("x and alice are the same key"), "{said}");
+    fs::write(&file, [9; 31]).unwrap();
+    let (code, said) = check();
+    assert!(code == 65 && said.contains("the key has 31 bytes, fewer than 32"), "{said}");
+    fs::remove_file(&file).unwrap();
+    symlink(&file, keys.join("bob.key")).unwrap();
+    let (code, said) = check();
+    assert!(code == 66 && said.contains("bob.key: No such file"), "{said}");
+}
+
 /// The warning names the key file that setup makes.
 #[test]
 fn setup_warns_of_a_passphrase() {

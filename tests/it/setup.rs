@@ -103,6 +103,25 @@ fn what_cannot_be_set_up_is_named() {
 }
 
 #[test]
+fn what_cannot_be_done_with_a_key_is_named() {
+    let long = format!("client {} --pipe x", "x".repeat(61));
+    let cases = [
+        (long.as_str(), "is no name for a key that is to be rotated"),
+        ("client a/b --pipe x", "'a/b' is no name for a key"),
+        ("client a --pipe a/b", "'a/b' is no name for a pipe"),
+        ("client a", "required arguments were not provided: --pipe"),
+        ("revoke a", "required arguments were not provided: --pipe"),
+        ("client a.new --pipe x", "'a.new' is no name for a key that is to be rotated"),
+        ("rotate a", "required arguments were not provided: <--pipe <PIPE>|--key <FILE>>"),
+        ("rotate a --pipe x --key y", "'--pipe <PIPE>' cannot be used with '--key <FILE>'"),
+        ("rotate a --key y --finish", "cannot be used with"),
+    ];
+    for (line, reason) in cases {
+        refused(&setup(line).output().unwrap(), 64, reason);
+    }
+}
+
+#[test]
 fn plaintext_stays_on_its_host_unless_that_is_asked_for() {
     let folder = Folder::new();
     let key = folder.shared_key();
@@ -292,8 +311,12 @@ fn without_root_there_is_only_the_dry_run() {
         command
     };
     let output = by_nobody(&line).output().unwrap();
-    refused(&output, 77, "only root can set up a pipe, or remove one");
-    refused(&by_nobody(&format!("remove {NAME}")).output().unwrap(), 77, "only root can set up");
+    refused(&output, 77, "only root can set up, change or remove a pipe");
+    for line in ["remove NAME", "client a --pipe NAME", "revoke a --pipe NAME", "rotate NAME -k -"]
+    {
+        let line = line.replace("NAME", NAME);
+        refused(&by_nobody(&line).output().unwrap(), 77, "only root can set up");
+    }
     // Only root sees whether there is such a pipe.
     let removal = by_nobody(&format!("remove {NAME} --dry-run")).output().unwrap();
     if Path::new("/etc/spiped").exists() {

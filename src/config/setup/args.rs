@@ -3,11 +3,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::address::findable;
 use super::name::PipeName;
 use crate::config::address::Address;
+use crate::config::key_name::KeyName;
 
 /// Which end, or ends, are set up.
 #[derive(Debug, Subcommand)]
@@ -59,6 +60,17 @@ pub(crate) enum SetupCommand {
         #[command(flatten)]
         how: HowArgs,
     },
+    /// The server's side: make a key for one more client, and print the line for
+    /// that client's host
+    #[command(after_help = CLIENT_EXAMPLE, override_usage = CLIENT_USAGE)]
+    Client(KeyArgs),
+    /// The server's side: shut the client of one key out at once
+    #[command(after_help = REVOKE_EXAMPLE, override_usage = REVOKE_USAGE)]
+    Revoke(KeyArgs),
+    /// Change a key while the pipe is in use, in three steps: --pipe, then --key
+    /// on the client's host, then --pipe with --finish
+    #[command(after_help = ROTATE_EXAMPLE, override_usage = ROTATE_USAGE)]
+    Rotate(RotateArgs),
     /// Stop and remove what setup has made: the pipe NAME, or the pair NAME-in
     /// and NAME-out
     #[command(after_help = REMOVE_EXAMPLE, override_usage = REMOVE_USAGE)]
@@ -78,6 +90,46 @@ pub(crate) enum SetupCommand {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+/// A key of a pipe.
+#[derive(Debug, Args)]
+pub(crate) struct KeyArgs {
+    /// The key's name: letters, digits, dots, - and _
+    pub(crate) name: KeyName,
+
+    /// The pipe whose receiver has the key
+    #[arg(long, value_name = "PIPE")]
+    pub(crate) pipe: PipeName,
+
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// A step of a rotation.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("side").required(true).args(["pipe", "key"])))]
+pub(crate) struct RotateArgs {
+    /// With --pipe the key's name; with --key the pipe's
+    pub(crate) name: KeyName,
+
+    /// The server's side: the pipe whose receiver has the key
+    #[arg(long, value_name = "PIPE")]
+    pub(crate) pipe: Option<PipeName>,
+
+    /// With --pipe, once the client has the new key: take the old one away
+    #[arg(long, conflicts_with = "key")]
+    pub(crate) finish: bool,
+
+    /// The client's side: the new key; - reads it from standard input, and asks
+    /// for it on a terminal
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// What all ends are told.
@@ -113,6 +165,10 @@ pub(crate) struct HowArgs {
 
 const RECEIVE_USAGE: &str = "spiped setup receive NAME -s ADDRESS -t ADDRESS [OPTIONS]";
 const SEND_USAGE: &str = "spiped setup send NAME -s ADDRESS -t ADDRESS -k FILE [OPTIONS]";
+const CLIENT_USAGE: &str = "spiped setup client NAME --pipe PIPE [OPTIONS]";
+const REVOKE_USAGE: &str = "spiped setup revoke NAME --pipe PIPE [OPTIONS]";
+const ROTATE_USAGE: &str = "spiped setup rotate NAME --pipe PIPE [--finish] [OPTIONS]\n       \
+     spiped setup rotate PIPE -k FILE [OPTIONS]";
 const REMOVE_USAGE: &str = "spiped setup remove NAME [OPTIONS]";
 const PAIR_USAGE: &str = "spiped setup pair NAME -s ADDRESS -t ADDRESS \
      --local ADDRESS\n                         --peer ADDRESS [-k FILE] [OPTIONS]";
@@ -140,6 +196,31 @@ other host; that line brings this host's key along.
 Example, on the first of the hosts 10.0.0.5 and 10.0.0.6:
   sudo spiped setup pair redis --source 10.0.0.5:6380 --target 127.0.0.1:6379 \\
     --local 127.0.0.1:8000 --peer 10.0.0.6:6380
+
+The manual: man spiped, SETUP; recipes for Redis: man spiped-redis";
+
+const CLIENT_EXAMPLE: &str = "\
+Each client has a key of its own, which can be revoked alone.
+
+Example, on the server of the pipe redis:
+  sudo spiped setup client alice --pipe redis
+
+The manual: man spiped, SETUP; recipes for Redis: man spiped-redis";
+
+const REVOKE_EXAMPLE: &str = "\
+The client's connections end at once; those of the other clients go on.
+
+Example, on the server of the pipe redis:
+  sudo spiped setup revoke alice --pipe redis
+
+The manual: man spiped, SETUP; recipes for Redis: man spiped-redis";
+
+const ROTATE_EXAMPLE: &str = "\
+No step ends or refuses a connection, and each prints the next one. A step that
+failed is run again. The key that a pipe was made with has the pipe's name.
+
+Example, on the server of the pipe redis:
+  sudo spiped setup rotate alice --pipe redis
 
 The manual: man spiped, SETUP; recipes for Redis: man spiped-redis";
 

@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use super::name::PipeName;
 use crate::config::address::Address;
+use crate::config::key_name::KeyName;
 use crate::report::{Report, exit};
 
 /// What is wrong with a command line of `spiped setup`.
@@ -38,6 +39,9 @@ pub(crate) enum SetupConfigError {
     /// The names of the two halves would be too long.
     #[error("NAME: '{0}' is too long for a pair, whose halves are {0}-in and {0}-out")]
     LongNameOfPair(PipeName),
+    /// There is no room for `.new`, or it is there already.
+    #[error("NAME: '{0}' is no name for a key that is to be rotated")]
+    NoNameToRotate(KeyName),
     /// A unix socket for a service, which can make no file.
     #[error("{0}: the service cannot make a unix socket, systemd can")]
     UnixOfService(&'static str),
@@ -52,6 +56,9 @@ impl Report for SetupConfigError {
             }
             Self::NameOfSocket { .. } => "write [1.2.3.4]:port or [::1]:port",
             Self::LongNameOfPair(_) => "a pair's name has up to 60 characters",
+            Self::NoNameToRotate(_) => {
+                "it has up to 60 characters, and does not end in .new as a new key does"
+            }
             Self::UnixOfService(_) => "add --socket",
         }
     }

@@ -3,14 +3,18 @@
 mod address;
 mod args;
 mod error;
+mod keys;
 mod name;
+mod run;
 
 use std::path::{Path, PathBuf};
 
 pub(crate) use address::GAP;
 pub(crate) use args::{EndArgs, SetupCommand};
 pub(crate) use error::SetupConfigError;
+pub(crate) use keys::{KeyNames, KeyTask, KeyWork};
 pub(crate) use name::PipeName;
+pub(crate) use run::Run;
 
 use crate::config::address::Address;
 use crate::config::role::Role;
@@ -20,6 +24,8 @@ use crate::config::role::Role;
 pub(crate) enum Task {
     /// Make the ends of a pipe.
     Make(Setup),
+    /// Add, change or remove a key of a pipe.
+    Keys(KeyTask),
     /// Take the ends of a pipe away again.
     Remove(Removal),
 }
@@ -135,15 +141,6 @@ pub(crate) enum Plaintext {
     Anywhere,
 }
 
-/// Whether anything is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Run {
-    /// Each step is done.
-    Real,
-    /// `--dry-run`: each step is printed only.
-    Dry,
-}
-
 impl Setup {
     /// The ends that are set up: all but the sender of a pair whose key is not here
     /// yet.
@@ -193,9 +190,12 @@ impl TryFrom<SetupCommand> for Task {
                     name,
                     pair: if alone { Pair::Stays } else { Pair::Goes },
                     keys: if keys { Keys::Go } else { Keys::Stay },
-                    run: if dry_run { Run::Dry } else { Run::Real },
+                    run: dry_run.into(),
                 }));
             }
+            SetupCommand::Client(args) => return KeyTask::add(args).map(Self::Keys),
+            SetupCommand::Revoke(args) => return Ok(Self::Keys(KeyTask::revoke(args))),
+            SetupCommand::Rotate(args) => return KeyTask::rotate(args).map(Self::Keys),
             SetupCommand::Receive { end, how } => {
                 let EndArgs { name, source, target } = end;
                 (name, how, Ends::Receive { source, target })
@@ -217,7 +217,7 @@ impl TryFrom<SetupCommand> for Task {
             ends,
             activation: if how.socket { Activation::Socket } else { Activation::Service },
             plaintext: if how.expose_plaintext { Plaintext::Anywhere } else { Plaintext::Here },
-            run: if how.dry_run { Run::Dry } else { Run::Real },
+            run: how.dry_run.into(),
         };
         setup.lead_nowhere_back()?;
         setup.keep_plaintext_here()?;

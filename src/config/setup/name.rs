@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::config::key_name::KeyName;
 use crate::config::value::ValueError;
 
 /// The longest name with which unit names (255 bytes) and the paths of unix sockets
@@ -20,10 +21,31 @@ impl PipeName {
         self.half("out").0.len() <= NAME_MAX
     }
 
+    /// The name that the sender to this receiver has on another host: that of the other half,
+    /// if this is half of a pair.
+    #[must_use]
+    pub(crate) fn of_sender(&self) -> Self {
+        self.0.strip_suffix("-in").map_or_else(|| self.clone(), |pair| Self(format!("{pair}-out")))
+    }
+
     /// The name of a pair's half, such as `redis-in`.
     #[must_use]
     pub(crate) fn half(&self, half: &str) -> Self {
         Self(format!("{self}-{half}"))
+    }
+}
+
+/// Keys and pipes have names of one kind.
+impl From<KeyName> for PipeName {
+    fn from(name: KeyName) -> Self {
+        Self(name.to_string())
+    }
+}
+
+/// The key with which a pipe was made has the pipe's name.
+impl PartialEq<KeyName> for PipeName {
+    fn eq(&self, name: &KeyName) -> bool {
+        self.0 == name.as_str()
     }
 }
 

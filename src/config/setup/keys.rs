@@ -1,0 +1,81 @@
+//! The words of `spiped setup client`, `revoke` and `rotate` become a [`KeyTask`].
+
+use std::path::PathBuf;
+
+use super::args::{KeyArgs, RotateArgs};
+use super::error::SetupConfigError;
+use super::name::PipeName;
+use super::run::Run;
+use crate::config::key_name::KeyName;
+
+/// What is to be done with the keys of a pipe that is set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeyTask {
+    pub(crate) pipe: PipeName,
+    pub(crate) work: KeyWork,
+    /// Whether anything is done.
+    pub(crate) run: Run,
+}
+
+/// What is to be done with a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KeyWork {
+    /// On the receiver's host: make a key for a client.
+    Add(KeyName),
+    /// On the receiver's host: shut out the client of this key.
+    Revoke(KeyName),
+    /// On the receiver's host: put a new key in force beside the one of this name.
+    Rotate(KeyNames),
+    /// On the receiver's host: take the old key out of force, once the client has the new one.
+    Finish(KeyNames),
+    /// On the sender's host: put this key in the place of the one that the sender has.
+    Switch(PathBuf),
+}
+
+/// The name of a key's file, and that of the new key's while the key is rotated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeyNames {
+    pub(crate) name: KeyName,
+    pub(crate) new: KeyName,
+}
+
+/// What the name of a new key's file ends in, before `.key`.
+const NEW: &str = ".new";
+
+impl TryFrom<KeyName> for KeyNames {
+    type Error = SetupConfigError;
+
+    fn try_from(name: KeyName) -> Result<Self, SetupConfigError> {
+        let new = format!("{name}{NEW}").parse();
+        match new {
+            Ok(new) if !name.as_str().ends_with(NEW) => Ok(Self { name, new }),
+            _ => Err(SetupConfigError::NoNameToRotate(name)),
+        }
+    }
+}
+
+impl KeyTask {
+    /// The task of `setup client`.
+    pub(super) fn add(KeyArgs { name, pipe, dry_run }: KeyArgs) -> Result<Self, SetupConfigError> {
+        // Its key is to be rotated one day.
+        let KeyNames { name, .. } = name.try_into()?;
+        Ok(Self { pipe, work: KeyWork::Add(name), run: dry_run.into() })
+    }
+
+    /// The task of `setup revoke`.
+    pub(super) fn revoke(KeyArgs { name, pipe, dry_run }: KeyArgs) -> Self {
+        Self { pipe, work: KeyWork::Revoke(name), run: dry_run.into() }
+    }
+
+    /// The task of `setup rotate`.
+    pub(super) fn rotate(args: RotateArgs) -> Result<Self, SetupConfigError> {
+        let RotateArgs { name, pipe, finish, key, dry_run } = args;
+        let (pipe, work) = match (pipe, key) {
+            (Some(pipe), _) if finish => (pipe, KeyWork::Finish(name.try_into()?)),
+            (Some(pipe), _) => (pipe, KeyWork::Rotate(name.try_into()?)),
+            (None, Some(key)) => (name.into(), KeyWork::Switch(key)),
+            (None, None) => unreachable!("clap demands one of the two"),
+        };
+        Ok(Self { pipe, work, run: dry_run.into() })
+    }
+}
