@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::support::hosts::{Host, Hosts, commands_of, hosts_can_be};
+use crate::support::hosts::{Host, Hosts, commands_of, hosts_can_be, said};
 use crate::support::{Server, connect, noise, round_trip};
 
 const RECEIVE: &str = "spiped-receive@redis.service";
@@ -29,12 +29,6 @@ fn boot(more: &str) -> (Hosts, Server) {
 
 fn sender() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 8000))
-}
-
-fn key_id(host: &Host, unit: &str) -> String {
-    let status = host.must(&format!("systemctl show -P StatusText {unit}"));
-    let key = status.split(", key ").nth(1).expect(&status).split(':').next().unwrap();
-    key.split(' ').nth(1).unwrap().to_owned()
 }
 
 #[test]
@@ -76,30 +70,60 @@ fn is_refused(host: &Host, reason: &str) {
     assert_eq!(host.must(&format!("systemctl is-active {RECEIVE}")), "active");
 }
 
-/// Follows the manual's own text.
+/// Follows the manual's own text, for the key, the folder, and both.
 #[test]
-fn an_encrypted_key_is_used_and_reloaded() {
+fn encrypted_keys_are_used_and_reloaded() {
     if !hosts_can_be("encrypted keys") {
         return;
     }
     let (hosts, _server) = boot("");
     let host = &hosts["one"];
-    let id = key_id(host, RECEIVE);
-    host.sh(&commands_of("Encrypted keys")[0]);
-    assert!(!host.etc("redis.key").exists());
-    assert_eq!(key_id(host, RECEIVE), id);
+    let recipe = commands_of("Encrypted keys");
+    let [encrypt_the_key, encrypt_the_folder, configure] = recipe.as_slice() else {
+        panic!("{recipe:?}")
+    };
+    host.sh("mkdir -m 700 /etc/spiped/redis.keys
+             spiped keygen /etc/spiped/redis.keys/alice.key
+             echo CONNECTIONS=20 > /etc/spiped/redis.keys/alice.conf");
+    // The sender goes on with its own copy of the plain key.
+    host.sh(&format!("cp -p /etc/spiped/redis.key /etc/spiped/sender.key
+        cp -p /etc/spiped/redis.keys/alice.key /root
+        mkdir -p /etc/systemd/system/{SEND}.d
+        printf '[Service]\nExecStartPre=\nLoadCredential=redis.key:/etc/spiped/sender.key\nExecReload=\n\
+            ExecReload=+spiped rekey $SPIPED_CONTROL /etc/spiped/sender.key\n' \
+            > /etc/systemd/system/{SEND}.d/key.conf"));
+    host.sh(encrypt_the_key);
+    host.sh(encrypt_the_folder);
+    host.sh(configure);
+    let left = host.sh("cd /etc/spiped; echo *");
+    assert_eq!(left, "redis.conf redis.key.cred redis.keys.cred sender sender.key");
     host.net().enter(|| round_trip(&mut connect(sender()), b"with the encrypted key"));
+    host.sh(&format!("mv /root/alice.key /etc/spiped/sender.key; systemctl reload {SEND}"));
+    host.net().enter(|| round_trip(&mut connect(sender()), b"with one of the folder"));
 
-    let another = "head --bytes 32 /dev/zero > /run/new; chmod 600 /run/new; systemd-creds encrypt \
-                   --name=key /run/new /etc/spiped/redis.key.cred; spiped keyid /run/new";
-    let printed = host.sh(another);
-    let id = printed.lines().find(|line| line.len() == 19 && !line.contains(' ')).unwrap();
-    host.must(&format!("systemctl reload {RECEIVE}"));
-    assert!(host.log(RECEIVE).contains(&format!("key added key=stdin key_id={id}")));
+    // Another key, and one more.
+    for (name, file) in
+        [("redis.key", "redis.key.cred"), ("redis.keys_bob.key", "redis.keys.cred/bob.key")]
+    {
+        host.sh(&format!(
+            "cd /etc/spiped; rm -f /run/new {file}; spiped keygen /run/new
+                          systemd-creds encrypt --name={name} /run/new {file}"
+        ));
+        host.must(&format!("systemctl reload {RECEIVE}"));
+        host.sh(&format!("mv /run/new /etc/spiped/sender.key; systemctl reload {SEND}"));
+        host.net().enter(|| round_trip(&mut connect(sender()), b"with the new one"));
+    }
+    assert_eq!(host.sh("cd /run; echo tmp.*"), "tmp.*");
+    let revoked = host.sh("spiped setup revoke bob --pipe redis");
+    assert!(revoked.starts_with("removed /etc/spiped/redis.keys.cred/bob.key\nrevoked bob "));
+    host.net().enter(|| assert!(connect(sender()).read(&mut [0]).is_err()));
+    let refused = host.run("spiped setup client carol --pipe redis");
+    assert!(said(&refused).contains("redis.key.cred is encrypted"), "{}", said(&refused));
 
     // A key that was encrypted for another host, or cut off.
-    host.sh("echo rubbish > /etc/spiped/redis.key.cred");
-    is_refused(host, "no key on standard input");
+    host.sh("echo rubbish > /etc/spiped/redis.keys.cred/alice.key");
+    is_refused(host, "Failed to read encrypted credential data");
+    assert_eq!(host.sh("cd /run; echo tmp.*"), "tmp.*");
 }
 
 /// The unit asks systemd for the time that it needs if that exceeds the unit's own; but
