@@ -1,5 +1,6 @@
 //! The recipes of man/spiped-redis.7, followed word for word, and their promises.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::recipe::{follow, recipe, recipe_of_the_readme};
@@ -12,6 +13,7 @@ const KEY_FOR_EACH: &str = "A key for each client";
 const NEW_KEY: &str = "A new key";
 const REPLICATION: &str = "TWO SERVERS THAT REPLICATE";
 const NEW_KEYS: &str = "New keys for a pair";
+const THIRD: &str = "A third server";
 const SWAP: &str = "Swapping the roles";
 const SENTINEL: &str = "SENTINEL";
 /// Sentinels check each other and the servers every few seconds.
@@ -32,8 +34,9 @@ fn a_server_has_clients_and_gets_a_new_key() {
     listening.lines.wait_for("subscribe");
     let key_id = || hosts["a"].must("spiped keyid /etc/spiped/redis.key");
     let before = key_id();
-    follow(&hosts, &recipe(NEW_KEY));
+    let printed = follow(&hosts, &recipe(NEW_KEY));
     assert_ne!(key_id(), before);
+    assert!(printed.contains(&format!("removed redis {before} (1 connection open)")), "{printed}");
     assert_eq!(hosts["b"].redis("ping"), "PONG");
     // Open connections go on.
     redis(&hosts["a"], "publish news still-here");
@@ -47,25 +50,67 @@ fn a_client_with_a_key_of_its_own_is_shut_out_alone() {
     }
     let hosts = Hosts::boot(&["a", "b", "c"]);
     hosts["a"].has_redis();
+    follow(&hosts, &recipe(SERVER_AND_CLIENTS));
     let steps = recipe(KEY_FOR_EACH);
     let (shut_b_out, set_up) = steps.split_last().unwrap();
     follow(&hosts, set_up);
-    let ping = |client: &str| redis(&hosts[client], "-p 8001 ping");
+    let key_id =
+        |host: &str, file: &str| hosts[host].must(&format!("spiped keyid /etc/spiped/{file}"));
     for client in ["b", "c"] {
-        assert_eq!(ping(client), "PONG");
+        assert_eq!(hosts[client].redis("ping"), "PONG");
+        let made = key_id("a", &format!("redis.keys/{client}.key"));
+        assert_eq!(key_id(client, "redis.key"), made);
     }
-    let key_id = |client| hosts["a"].must(&format!("spiped keyid /etc/spiped/client-{client}.key"));
-    assert_ne!(key_id("b"), key_id("c"));
+    assert_eq!(hosts["a"].must("ls /etc/spiped"), "redis.conf\nredis.keys");
 
-    let listening = hosts["c"].spawn("redis-cli -p 8001 subscribe news");
+    let listening = hosts["c"].spawn("redis-cli -p 8000 subscribe news");
     listening.lines.wait_for("subscribe");
     shut_b_out.follow(&hosts);
-    assert_ne!(ping("b"), "PONG");
-    assert_eq!(ping("c"), "PONG");
-    let left = hosts["a"].must("ls /etc/spiped");
-    assert_eq!(left, "client-c.conf\nclient-c.key");
+    assert_ne!(hosts["b"].redis("ping"), "PONG");
+    assert_eq!(hosts["c"].redis("ping"), "PONG");
+    assert_eq!(hosts["a"].must("ls /etc/spiped/redis.keys"), "c.key");
     redis(&hosts["a"], "publish news still-here");
     listening.lines.wait_for("still-here");
+    let log = hosts["a"].log("spiped-receive@redis.service");
+    assert!(log.contains(" key=c ") && log.contains(" key=b "), "{log}");
+}
+
+#[test]
+fn a_third_server_has_a_key_of_its_own_for_each_of_the_others() {
+    if !hosts_can_be("the recipe for a third server") {
+        return;
+    }
+    let hosts = Hosts::boot(&["a", "b", "c"]);
+    for host in ["a", "b", "c"] {
+        hosts[host].has_redis();
+    }
+    follow(&hosts, &recipe(REPLICATION));
+    let steps = recipe(THIRD);
+    let (shut_c_out, set_up) = steps.split_last().unwrap();
+    follow(&hosts, set_up);
+    let (a, b, c) = (&hosts["a"], &hosts["b"], &hosts["c"]);
+    let is_up = |host: &Host| info(host, "replication", "master_link_status") == "up";
+    wait_until("both replicate", || is_up(b) && is_up(c));
+    write(a, 0..100);
+    assert_caught_up(a, b);
+    assert_caught_up(a, c);
+    // Each reaches each, by the same names everywhere.
+    for host in [a, b, c] {
+        for name in ["127.0.0.11", "127.0.0.12", "127.0.0.13"] {
+            assert_eq!(redis(host, &format!("-h {name} ping")), "PONG", "{name}");
+        }
+    }
+    let ids = |host: &Host| {
+        let told = host.must("spiped keyid /etc/spiped/replica-in.keys");
+        told.lines().map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let keys: BTreeSet<_> = [a, b, c].into_iter().flat_map(ids).collect();
+    assert_eq!(keys.len(), 4, "{keys:?}");
+
+    shut_c_out.follow(&hosts);
+    wait_until("c is shut out", || !is_up(c));
+    assert!(is_up(b));
+    assert_ne!(redis(c, "-h 127.0.0.12 ping"), "PONG");
 }
 
 #[test]
@@ -158,7 +203,7 @@ fn sentinel_makes_the_replica_master_when_the_masters_host_is_gone() {
         hosts[host].has_sentinel();
     }
     // All recipes of the page, in order, except the swap of the roles.
-    for section in [SERVER_AND_CLIENTS, KEY_FOR_EACH, NEW_KEY, REPLICATION] {
+    for section in [SERVER_AND_CLIENTS, NEW_KEY, KEY_FOR_EACH, REPLICATION] {
         follow(&hosts, &recipe(section));
     }
     wait_until("b replicates", || info(&hosts["b"], "replication", "master_link_status") == "up");
