@@ -79,7 +79,7 @@ fn an_audit_gets_the_answers_that_the_manual_shows() {
     let asked = asks(&hosts, "man/spiped-audit.7");
     assert!(asked.len() > 15, "{asked:?}");
     let of = |end: &'static str| asked.iter().filter(move |(command, _)| command.ends_with(end));
-    let ids: Vec<_> = of("/etc/spiped/redis.key").map(|(_, said)| said.trim()).collect();
+    let ids: Vec<_> = of("keyid /etc/spiped/redis.key").map(|(_, said)| said.trim()).collect();
     assert!(ids.len() == 2 && ids[0] == ids[1], "{ids:?}");
     assert!(of("cipher=").all(|(_, said)| said.contains(&format!("key_id={}", ids[0]))));
     assert!(of("cipher=").count() > 0);
