@@ -29,6 +29,7 @@ mod loops;
 mod man_in_the_middle;
 mod manual;
 mod many_keys;
+mod mariadb;
 mod memory;
 mod network;
 #[cfg(feature = "aws-lc")]

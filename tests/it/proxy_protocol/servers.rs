@@ -4,15 +4,16 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 
 use socket2::{Domain, Socket, Type};
 
 use super::field;
+use crate::support::maria::{Maria, ask};
+use crate::support::program::{Program, is_there};
 use crate::support::redis::Redis;
 use crate::support::{
-    Daemon, End, Folder, Lines, PATIENCE, Server, connect, nobody, read_to_end, round_trip, skip,
-    wait_until,
+    Daemon, End, Folder, PATIENCE, Server, connect, nobody, read_to_end, round_trip,
 };
 
 /// The address that clients of these tests come from.
@@ -32,47 +33,6 @@ fn manual(section: &str, block: usize, ports: &[(u16, SocketAddr)]) -> String {
         text = text.replace(&shown, &address.to_string());
     }
     text
-}
-
-/// Whether a program, or a file of it, is there; if not, prints what is not tested.
-fn is_there(program: &str, tested: &str) -> bool {
-    let search = format!("PATH=$PATH:/usr/sbin:/sbin; command -v {program} || test -e {program}");
-    let is_there = Command::new("sh").args(["-c", &search]).output().unwrap().status.success();
-    if !is_there {
-        skip(&format!("needs {program}"), tested);
-    }
-    is_there
-}
-
-/// A server of a test's own; ended by its process id when dropped.
-struct Program {
-    child: Child,
-    log: Lines,
-}
-
-impl Program {
-    /// Starts a server that writes its log to standard output, and waits until it listens.
-    fn start(command: &str, arguments: &[&str], address: SocketAddr) -> Self {
-        let mut program = Command::new("sh");
-        let script = format!("PATH=$PATH:/usr/sbin:/sbin; exec {command} \"$@\" 2>&1");
-        program.args(["-c", &script, "sh"]).args(arguments);
-        let mut child = program.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-        let log = Lines::collect(child.stdout.take().unwrap());
-        let program = Self { child, log };
-        wait_until(command, || TcpStream::connect(address).is_ok());
-        program
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // TERM, so that what it started ends with it.
-        crate::support::signal(&self.child, "TERM");
-        let _status = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- log of {}:\n{}", self.child.id(), self.log.all().join("\n"));
-        }
-    }
 }
 
 /// A pipe to a server that reads the header, and clients that come from another address.
@@ -255,53 +215,6 @@ fn varnish_has_the_name_of_the_key_and_the_cipher() {
     assert!(said.contains(&format!("\r\nby: spiped-2 {cipher}\r\n")), "{said}");
 }
 
-/// A `MariaDB` of the test's own, without a password for root on its unix socket.
-struct Maria {
-    _server: Program,
-    socket: String,
-}
-
-impl Maria {
-    fn start(folder: &Folder, conf: &str, address: SocketAddr) -> Self {
-        let (data, socket) = (folder.path("data"), folder.path("maria.socket"));
-        let (data, socket) = (data.display(), socket.display().to_string());
-        let user = if nix::unistd::geteuid().is_root() { "--user=root" } else { "" };
-        let install = format!(
-            "mariadb-install-db --no-defaults --auth-root-authentication-method=normal \
-             --skip-test-db --datadir={data} {user}"
-        );
-        let made = Command::new("sh").args(["-c", &install]).output().unwrap();
-        assert!(made.status.success(), "{made:?}");
-        let path = folder.path("maria.cnf");
-        // No names: the server would look each client up.
-        fs::write(&path, format!("{conf}\nskip_name_resolve\n")).unwrap();
-        let (conf, pid) = (path.display(), folder.path("maria.pid"));
-        let server = Program::start(
-            &format!("mariadbd --defaults-file={conf} {user} --datadir={data}"),
-            &[
-                &format!("--socket={socket}"),
-                &format!("--port={}", address.port()),
-                &format!("--pid-file={}", pid.display()),
-            ],
-            address,
-        );
-        Self { _server: server, socket }
-    }
-
-    /// Has root run statements.
-    fn root(&self, statements: &str) {
-        let done = ask(&["--socket", &self.socket, "-u", "root"], statements);
-        assert!(done.status.success(), "{done:?}");
-    }
-}
-
-/// The real client of `MariaDB`.
-fn ask(how: &[&str], statements: &str) -> Output {
-    let mut client = Command::new("mariadb");
-    client.args(["--no-defaults", "--skip-column-names", "-B"]).args(how);
-    client.args(["-e", statements]).output().unwrap()
-}
-
 /// `MariaDB` speaks first, and gives each address an account of its own.
 #[test]
 fn mariadb_knows_its_user_by_the_clients_address() {
@@ -309,7 +222,9 @@ fn mariadb_knows_its_user_by_the_clients_address() {
         return;
     }
     let (folder, address) = (Folder::new(), nobody());
-    let server = Maria::start(&folder, &manual("MariaDB", 0, &[]), address);
+    // No names: the server would look each client up.
+    let conf = manual("MariaDB", 0, &[]) + "\nskip_name_resolve";
+    let server = Maria::start(&folder, &conf, address);
     server.root("CREATE USER app@'127.0.0.7' IDENTIFIED BY 'secret'");
     let pipe = Pipe::to(&folder, address, "--proxy-protocol");
     // The client of MariaDB cannot choose the address that it comes from.

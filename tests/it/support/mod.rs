@@ -1,12 +1,14 @@
 //! Shared by the tests of the program: real daemons on ports that the system chose, a
-//! key, sockets that do not hang, a hop between the two ends, a redis-server, and
-//! networks of a test's own.
+//! key, sockets that do not hang, a hop between the two ends, a redis-server and
+//! other servers, and networks of a test's own.
 
 pub mod hop;
 #[cfg(feature = "aws-lc")]
 pub mod hosts;
+pub mod maria;
 pub mod net;
 pub mod peer;
+pub mod program;
 pub mod redis;
 
 use std::io::{BufRead, BufReader, Read, Write};
