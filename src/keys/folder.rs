@@ -144,7 +144,7 @@ fn find(folder: &Path, owners: Owners, naming: Naming) -> Result<Vec<Found>, Key
 /// place of a folder that is missing begins with a dot.
 fn of_credential(file: OsString) -> OsString {
     let Some(name) = file.to_str() else { return file };
-    match name.rsplit_once(OF_FOLDER) {
+    match name.split_once(OF_FOLDER) {
         Some((_pipe, of_folder)) => of_folder.into(),
         None if name.rsplit_once('.').is_some_and(|(_, ending)| ending == "keys") => ".keys".into(),
         None => file,

@@ -55,7 +55,9 @@ impl FromStr for PipeName {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let is_good = (1..=NAME_MAX).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-            && !text.starts_with(['-', '.']);
+            && !text.starts_with(['-', '.'])
+            // It stands between the name of a pipe and that of a key, in credentials.
+            && !text.contains(".keys_");
         if is_good {
             Ok(Self(text.to_owned()))
         } else {
