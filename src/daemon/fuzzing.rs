@@ -72,7 +72,10 @@ async fn run_relay(mut input: Input<'_>) {
     let mut config = TunnelConfig::to(Address::Unix("/".into()));
     config.padding = input.number().to_string().parse().unwrap_or_default();
     let tunnel = Tunnel { stream: TunnelStream(tunnel), session };
-    let relay = Relay::new(LocalStream(local), tunnel, Arc::default(), &config);
+    let mut relay = Relay::new(LocalStream(local), tunnel, Arc::default(), &config);
+    if role == Role::Decrypt && answer.len() % 2 == 1 {
+        sent.stand_behind_header(&mut relay);
+    }
     let pieces = RefCell::new(input);
     let (end, ended) = oneshot::channel();
     let say = async {
@@ -102,6 +105,9 @@ async fn run_relay(mut input: Input<'_>) {
     }
 }
 
+/// What stands before the stream.
+const HEADER: &[u8] = &[7; 200];
+
 /// What the other end sends.
 #[derive(Default)]
 struct Sent {
@@ -116,6 +122,12 @@ struct Sent {
 }
 
 impl Sent {
+    /// Has a receiver's relay say something to the server before the stream.
+    fn stand_behind_header(&mut self, relay: &mut Relay) {
+        relay.queue_header(HEADER);
+        self.stream.splice(0..0, HEADER.iter().copied());
+    }
+
     fn say(&mut self, sealer: &mut Sealer, input: &mut Input<'_>) {
         const MAX: usize = RECORD_MAX - OVERHEAD - PADDED_COUNT;
         for _ in 0..input.byte() % 32 {

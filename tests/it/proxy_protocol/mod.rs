@@ -10,9 +10,14 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 
+use rand::rngs::SysRng;
+use spiped::protocol::{Extensions, Initiator, KEY_SECRETS, PREFIX, SUFFIX, SharedKey};
+
 use self::header::{Header, LOCAL, PROXY};
 use crate::support::peer::{initiate, is_installed};
-use crate::support::{Daemon, End, Folder, PATIENCE, Server, read_to_end, reset, round_trip};
+use crate::support::{
+    Daemon, End, Folder, PATIENCE, SUITE, Server, connect, read_to_end, reset, round_trip,
+};
 
 /// A server that sends everything back but the headers.
 fn server() -> (Server, Receiver<Header>) {
@@ -221,6 +226,39 @@ fn the_stream_stands_whole_behind_the_header() {
             round_trip(&mut sender.connect(), &crate::support::noise(3, size));
             assert_eq!(next(&headers).command, PROXY);
         }
+    }
+}
+
+/// The first write of a sender has OPEN and the client's first bytes. The server gets all
+/// that was written at once by one read.
+#[test]
+fn the_clients_first_bytes_come_in_one_write_with_the_header() {
+    let folder = Folder::new();
+    let (told, reads) = channel();
+    let told = Mutex::new(told);
+    let server = Server::start(move |mut stream| {
+        let mut room = [0; 1000];
+        let count = stream.read(&mut room).unwrap();
+        told.lock().unwrap().send(room[..count].to_vec()).unwrap();
+    });
+    let receiver = Daemon::receiver(&folder.shared_key(), server.address, &["--proxy-protocol"]);
+    let content = std::fs::read(folder.shared_key()).unwrap();
+    let key = SharedKey::from_key_file(&content, Box::new([0; KEY_SECRETS])).unwrap();
+    for _ in 0..20 {
+        let (initiator, message_1) = Initiator::start(SUITE, &key, &mut SysRng).unwrap();
+        let mut tunnel = connect(receiver.address);
+        tunnel.write_all(&message_1).unwrap();
+        let mut message_2 = vec![0; SUITE.message_2()];
+        tunnel.read_exact(&mut message_2).unwrap();
+        let mut session = initiator.finish(&message_2).unwrap();
+        let open = session.sealer.seal_open(Extensions::default()).unwrap();
+        let mut data = [[0; PREFIX].as_slice(), b"at once", &[0; SUFFIX]].concat();
+        session.sealer.seal_data(&mut data).unwrap();
+        tunnel.write_all(&[open, data].concat()).unwrap();
+        let read = reads.recv_timeout(PATIENCE).unwrap();
+        let mut rest = &read[..];
+        assert_eq!(Header::read(&mut rest).command, PROXY);
+        assert_eq!(rest, b"at once");
     }
 }
 
