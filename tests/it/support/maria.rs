@@ -4,8 +4,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::process::{Command, Output};
 
-use super::Folder;
 use super::program::Program;
+use super::{Folder, wait_until};
 
 /// A `MariaDB` of the test's own, without a password for root on its unix socket.
 pub struct Maria {
@@ -40,6 +40,8 @@ impl Maria {
             ],
             address,
         );
+        // It listens on its port before it does on the unix socket.
+        wait_until("MariaDB", || ask(&["--socket", &socket, "-u", "root"], "").status.success());
         Self { _server: server, socket }
     }
 
