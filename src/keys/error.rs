@@ -23,7 +23,7 @@ pub(crate) enum KeyFileError {
     #[error("the key file {} is open to others (mode {mode:04o})", path.display())]
     Mode { path: PathBuf, mode: u32 },
     /// Another user could replace its content.
-    #[error("the key file {} belongs to user {owner}, who could replace the key", path.display())]
+    #[error("{} belongs to user {owner}, who could replace the key", path.display())]
     Owner { path: PathBuf, owner: u32 },
     /// It is too short or too long.
     #[error("the key file {} is refused: {error}", path.display())]
@@ -88,7 +88,7 @@ impl Report for KeyFileError {
                 "chmod 600 the file, or mount it as root's with mode 0440; if others could read it, make a new key"
             }
             Self::Owner { .. } => {
-                "chown the file to root or to the user that runs spiped, or run spiped as its owner"
+                "chown it to root or to the user that runs spiped, or run spiped as its owner"
             }
             Self::Length { .. } => {
                 "make a key with 'spiped keygen PATH'; if this is a key, it was not copied unchanged"

@@ -26,12 +26,15 @@ impl FromStr for KeySettings {
                 continue;
             }
             let wrong = |wanted| Err(format!("line {number} is not {wanted}"));
+            let again = || Err(format!("line {number} sets again what is set already"));
             match line.split_once('=') {
                 Some(("CONNECTIONS", value)) => match value.parse() {
+                    Ok(_) if settings.connections.is_some() => return again(),
                     Ok(most) => settings.connections = Some(most),
                     Err(_) => return wrong("CONNECTIONS= and a number from 1"),
                 },
                 Some(("ADDRESS", value)) => match value.parse() {
+                    Ok(_) if settings.address.is_some() => return again(),
                     Ok(address) => settings.address = Some(address),
                     Err(_) => return wrong("ADDRESS= and an IPv4 address"),
                 },
@@ -67,6 +70,10 @@ mod tests {
         for wrong in ["CONNECTIONS=0", "CONNECTIONS=x", "ADDRESS=::1", "connections=3", "word"] {
             let error = format!("CONNECTIONS=1\n{wrong}").parse::<KeySettings>().unwrap_err();
             assert!(error.starts_with("line 2 is not "), "{error}");
+        }
+        for again in ["CONNECTIONS=2", "ADDRESS=127.1.1.1"] {
+            let error = format!("{again}\n#\n{again}").parse::<KeySettings>().unwrap_err();
+            assert_eq!(error, "line 3 sets again what is set already");
         }
     }
 }

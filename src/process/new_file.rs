@@ -23,7 +23,7 @@ pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     })
 }
 
-/// Like [`write`], in the place of another file: after a failure or a power cut, either the
+/// Like [`write()`], in the place of another file: after a failure or a power cut, either the
 /// old file or the new one is there.
 ///
 /// # Errors

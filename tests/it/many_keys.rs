@@ -240,6 +240,40 @@ fn a_key_is_revoked_while_the_connections_are_drained() {
     next.wait();
 }
 
+/// Where no process has taken over, there is nobody at the path.
+#[test]
+fn a_key_is_revoked_while_the_last_process_drains() {
+    let mut receiver = Receiver::with(&["alice", "bob"], &["--drain-timeout", "600"]);
+    let (alice, bob) = (receiver.sender("alice"), receiver.sender("bob"));
+    let (mut thief, mut honest) = (open(&alice), open(&bob));
+    receiver.daemon.signal("TERM");
+    receiver.daemon.log.wait_for("draining open connections");
+    wait_until("its socket is gone", || !receiver.folder.path("control").exists());
+    let told = printed(&receiver.ask("revoke", &["alice"]));
+    assert!(told.ends_with(" (1 connection ended)\n"), "{told}");
+    assert!(matches!(read_to_end(&mut thief).1, End::Reset));
+    assert_eq!(receiver.ask("revoke", &["alice"]).status.code(), Some(67));
+    round_trip(&mut honest, b"as before");
+    drop(honest);
+    assert!(receiver.daemon.wait().success());
+    assert_eq!(receiver.ask("revoke", &["bob"]).status.code(), Some(69));
+}
+
+#[test]
+fn a_sender_takes_no_set_of_keys() {
+    let receiver = Receiver::with(&["alice", "bob"], &[]);
+    let control = receiver.folder.path("sender");
+    let more = ["--control", control.to_str().unwrap()];
+    let sender = Daemon::sender(&receiver.file("alice.key"), receiver.address(), &more);
+    let mut command = Command::new(SPIPED);
+    let refused =
+        command.arg("rekey").arg(&control).arg(receiver.folder.path("keys")).output().unwrap();
+    assert_eq!(refused.status.code(), Some(65), "{refused:?}");
+    assert!(printed(&refused).contains("a sender has one key, and several came"), "{refused:?}");
+    drop(open(&sender));
+    receiver.daemon.log.wait_for(" key=alice ");
+}
+
 #[test]
 fn one_bad_file_changes_nothing_and_is_named() {
     let receiver = Receiver::with(&["alice"], &[]);

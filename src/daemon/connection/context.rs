@@ -24,6 +24,8 @@ use crate::protocol::ReplaySet;
 use crate::report::Report;
 
 const NOT_RELOADED: &str = "keys not reloaded";
+/// Why a sender takes no set of keys.
+const SEVERAL: &str = "a sender has one key, and several came";
 /// Why a sender revokes nothing.
 const OF_SENDER: &str = "a sender has one key: give it another by 'spiped rekey', or stop it";
 /// Why nothing is revoked.
@@ -90,6 +92,8 @@ impl Context {
             DRAINING.to_owned()
         } else if entries.is_empty() {
             "the request has no keys that can be understood".to_owned()
+        } else if self.config.role == Role::Encrypt && entries.len() > 1 {
+            SEVERAL.to_owned()
         } else {
             match self.keys.replace_by(entries).await {
                 Ok(reloaded) => {

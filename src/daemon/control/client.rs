@@ -127,11 +127,15 @@ pub(crate) fn revoke(path: &Path, name: &KeyName) -> Result<Vec<KeyChange>, Cont
     let running = socket_file(path).map_err(|error| unreached(path, error));
     let owner = running.as_ref().ok().map(|(_, owner)| *owner);
     let first = running.and_then(|(socket, _)| request(path, &socket, Verb::Revoke, body));
-    let others = draining::all(path).into_iter().filter_map(|other| {
+    let draining = draining::all(path);
+    // Where no process has taken over, there are only those that drain.
+    let is_gone = owner.is_none() && !draining.is_empty();
+    let others = draining.into_iter().filter_map(|other| {
         let stream = connect(&SockAddr::unix(format!("\0{other}")).ok()?);
         // Anybody may have that name.
         let is_its_own = |stream: &Socket| {
-            getsockopt(stream, PeerCredentials).is_ok_and(|it| Some(it.uid()) == owner)
+            let uid = getsockopt(stream, PeerCredentials).map(|it| it.uid());
+            owner.is_none_or(|owner| uid == Ok(owner))
         };
         match stream {
             Ok(stream) => is_its_own(&stream).then(|| ask_for(path, &stream, Verb::Revoke, body)),
@@ -142,7 +146,7 @@ pub(crate) fn revoke(path: &Path, name: &KeyName) -> Result<Vec<KeyChange>, Cont
     });
     let mut revoked: Vec<KeyChange> = Vec::new();
     let mut failed = None;
-    for answer in std::iter::once(first).chain(others) {
+    for answer in Some(first).filter(|_| !is_gone).into_iter().chain(others) {
         match answer {
             Ok(changes) => {
                 for change in changes {

@@ -1,15 +1,23 @@
 //! Where a process takes requests that only lets its open connections end, as after a
 //! restart: at an abstract unix socket, since the next process has the path after
-//! `--control`. Its name tells that path and the process.
+//! `--control`. Its name tells that path, and is random besides: any user can listen at an
+//! abstract name, and must not be there first.
 
 use std::fs;
+use std::io;
 use std::path::{self, Path};
 
+use rand::TryRng;
+use rand::rngs::SysRng;
 use sha2::{Digest, Sha256};
 
-/// The name of the socket of the process `pid`.
-pub(super) fn name(control: &Path, pid: u32) -> String {
-    format!("{}{pid}", prefix(control))
+/// A name for such a socket.
+///
+/// # Errors
+/// When the system has no randomness.
+pub(super) fn new_name(control: &Path) -> io::Result<String> {
+    let random = SysRng.try_next_u64().map_err(io::Error::other)?;
+    Ok(format!("{}{random:016x}", prefix(control)))
 }
 
 /// The names of all such sockets on this host.
@@ -39,10 +47,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_has_one_name_and_another_path_has_another() {
+    fn the_names_of_a_path_begin_alike_and_cannot_be_guessed() {
         let relative = std::env::current_dir().unwrap().join("control");
-        assert_eq!(name(Path::new("control"), 7), name(&relative, 7));
-        assert_ne!(name(Path::new("/a"), 7), name(Path::new("/b"), 7));
-        assert!(name(Path::new(&"/a".repeat(99)), u32::MAX).len() < 107);
+        assert_eq!(prefix(Path::new("control")), prefix(&relative));
+        assert_ne!(prefix(Path::new("/a")), prefix(Path::new("/b")));
+        let name = || new_name(Path::new(&"/a".repeat(99))).unwrap();
+        assert!(name().len() < 107 && name() != name());
     }
 }

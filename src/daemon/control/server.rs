@@ -7,7 +7,6 @@
 use std::cell::RefCell;
 use std::io::{self, Write};
 use std::path::Path;
-use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +58,7 @@ impl Control {
     /// Listens where a process is found that only lets its connections end, and that had the
     /// socket at `path` before.
     pub(crate) fn bind_draining(path: &Path) -> io::Result<Self> {
-        bind_abstract(&draining::name(path, process::id())).map(Self)
+        bind_abstract(&draining::new_name(path)?).map(Self)
     }
 
     /// Serves requests, for ever.

@@ -136,7 +136,9 @@ const fn abort_hint(reason: AbortReason) -> Option<&'static str> {
         AbortReason::TargetUnreachable => {
             Some("check the receiver's -t and -b, its resolver and its route; its log says more")
         }
-        AbortReason::ConnectionLimit => Some("raise -n at the receiver"),
+        AbortReason::ConnectionLimit => {
+            Some("raise -n, or the limit of this key, at the receiver; its log says which")
+        }
         AbortReason::KeyReplaced => {
             Some("a client that connects again gets a session of the new key")
         }
