@@ -165,7 +165,7 @@ impl KeyStore {
             let (gone, stay) = in_force.iter().cloned().partition(|key| key.name == *name);
             revoked = gone;
             if !revoked.is_empty() {
-                *in_force = Arc::new(KeySet(stay));
+                *in_force = Arc::new(KeySet::new(stay));
             }
             false
         });
@@ -211,7 +211,7 @@ impl KeyStore {
                 standing.set(None);
                 Arc::new(Key { name, settings, address, secret, standing })
             });
-            let now = KeySet(keys.collect());
+            let now = KeySet::new(keys.collect());
             former.removed.retain(|key| key.connections() > 0 && now.find(key.id()).is_none());
             for gone in before.iter().filter(|key| now.find(key.id()).is_none()) {
                 gone.standing.set(Some(OutOfForce::Removed));

@@ -7,13 +7,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::watch;
 
+use super::memory::SecretBytes;
 use super::settings::KeySettings;
 use crate::config::KeyName;
-use crate::protocol::{KeyId, SharedKey};
+use crate::protocol::{Accepted, Greeting, HINT_KEY, HandshakeError, HintKeys, KeyId, SharedKey};
 
 /// Keys in the order in which they were given; a sender uses the first.
-#[derive(Default)]
-pub(crate) struct KeySet(pub(super) Vec<Arc<Key>>);
+pub(crate) struct KeySet {
+    pub(super) keys: Vec<Arc<Key>>,
+    hint_keys: HintKeys,
+}
 
 /// A key that is in force, or was.
 pub(crate) struct Key {
@@ -45,19 +48,44 @@ pub(crate) enum OutOfForce {
 pub(crate) struct KeyUse(Arc<Key>);
 
 impl KeySet {
-    /// The secrets, in the order of the keys.
-    pub(crate) fn secrets(&self) -> impl Iterator<Item = &SharedKey> + Clone {
-        self.0.iter().map(|key| &*key.secret)
+    pub(super) fn new(keys: Vec<Arc<Key>>) -> Self {
+        let secrets = keys.iter().map(|key| &*key.secret);
+        let length = keys.len() * HINT_KEY;
+        let hint_keys = match SecretBytes::zeroed(length) {
+            Ok(memory) => HintKeys::of(secrets, memory),
+            // Memory that may be swapped is no reason to keep a key that is revoked.
+            Err(_) => HintKeys::of(secrets, vec![0; length]),
+        };
+        Self { keys, hint_keys }
+    }
+
+    /// Reads message 1, and finds its key.
+    ///
+    /// # Errors
+    /// As [`Greeting::read_among`].
+    pub(crate) fn read(
+        &self,
+        message_1: &[u8],
+        accepted: Accepted,
+    ) -> Result<(Greeting, Arc<Key>), HandshakeError> {
+        let mut found = None;
+        let key = |number: usize| {
+            found = self.keys.get(number);
+            found.map(|key| key.secret())
+        };
+        let greeting = Greeting::read_among(message_1, &self.hint_keys, key, accepted)?;
+        let Some(key) = found else { unreachable!("one of these keys fits") };
+        Ok((greeting, Arc::clone(key)))
     }
 
     /// The key of this id.
     pub(crate) fn find(&self, id: KeyId) -> Option<&Arc<Key>> {
-        self.0.iter().find(|key| key.id() == id)
+        self.keys.iter().find(|key| key.id() == id)
     }
 
     /// The first key. Only a receiver whose last key was revoked has none.
     pub(crate) fn first(&self) -> Option<&Arc<Key>> {
-        self.0.first()
+        self.keys.first()
     }
 
     /// The key that a sender uses.
@@ -69,7 +97,13 @@ impl KeySet {
     }
 
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Key>> {
-        self.0.iter()
+        self.keys.iter()
+    }
+}
+
+impl Default for KeySet {
+    fn default() -> Self {
+        Self::new(vec![])
     }
 }
 

@@ -37,7 +37,7 @@ fn names(store: &KeyStore) -> Vec<String> {
 #[tokio::test]
 async fn a_reload_says_what_was_added_removed_and_kept() {
     let (folder, store) = store(&[("a", 1), ("b", 2)]);
-    let b = Arc::clone(&store.in_force().0[1]);
+    let b = Arc::clone(&store.in_force().keys[1]);
     let _open = b.count(None).unwrap();
     fs::remove_file(folder.path().join("b.key")).unwrap();
     write(&folder.path().join("c.key"), 3);
@@ -48,7 +48,7 @@ async fn a_reload_says_what_was_added_removed_and_kept() {
     // It comes back with the connections that it has.
     write(&folder.path().join("b.key"), 2);
     store.reload().await.unwrap();
-    assert_eq!((b.standing.get(), store.in_force().0[1].connections()), (None, 1));
+    assert_eq!((b.standing.get(), store.in_force().keys[1].connections()), (None, 1));
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn one_bad_file_leaves_all_keys_as_they_are() {
 #[tokio::test]
 async fn a_revoked_key_is_out_of_force_for_ever_also_if_a_reload_removed_it_before() {
     let (folder, store) = store(&[("a", 1), ("b", 2)]);
-    let keys = store.in_force().0.clone();
+    let keys = store.in_force().keys.clone();
     let _open = keys.iter().map(|key| key.count(None).unwrap()).collect::<Vec<_>>();
     fs::remove_file(folder.path().join("b.key")).unwrap();
     store.reload().await.unwrap();
@@ -110,7 +110,7 @@ async fn a_revoked_key_is_out_of_force_for_ever_also_if_a_reload_removed_it_befo
 #[test]
 fn a_key_has_no_more_connections_than_it_may_have() {
     let (folder, store) = store(&[("a", 1)]);
-    let key = Arc::clone(&store.in_force().0[0]);
+    let key = Arc::clone(&store.in_force().keys[0]);
     let two = std::num::NonZeroU32::new(2);
     let _first = key.count(two).unwrap();
     let second = key.count(two).unwrap();
@@ -122,7 +122,7 @@ fn a_key_has_no_more_connections_than_it_may_have() {
     fs::write(folder.path().join("a.conf"), "CONNECTIONS=1\n").unwrap();
     let (store, _) =
         KeyStore::load(&[folder.path().into()], Owners::Own, Folders::Allowed, None).unwrap();
-    let key = Arc::clone(&store.in_force().0[0]);
+    let key = Arc::clone(&store.in_force().keys[0]);
     let _first = key.count(two).unwrap();
     assert_eq!(key.count(two).err(), Some(1));
 }

@@ -26,7 +26,7 @@ pub const KEY_SECRETS: usize = PSK + HINT_KEY;
 /// Bytes of Noise's pre-shared key.
 const PSK: usize = 32;
 /// Bytes of the key that makes hints.
-const HINT_KEY: usize = 16;
+pub const HINT_KEY: usize = 16;
 
 /// The key that both ends share: Noise's 32-byte pre-shared key, the key that makes hints,
 /// and the key's id.
@@ -93,12 +93,9 @@ impl SharedKey {
     }
 
     /// The hint in message 1, by which a responder of many keys finds the key of the
-    /// initiator, and which tells others nothing: SipHash-2-4(hint key, suite ‖ e), little
-    /// endian.
+    /// initiator, and which tells others nothing.
     pub(super) fn hint(&self, suite: Suite, e: &[u8; 32]) -> [u8; HINT] {
-        let mut message = [suite.byte(); 33];
-        message.split_at_mut(1).1.copy_from_slice(e);
-        SipHasher24::new_with_key(self.secrets().1).hash(&message).to_le_bytes()
+        hint(self.secrets().1, suite, e)
     }
 
     fn secrets(&self) -> (&[u8; PSK], &[u8; HINT_KEY]) {
@@ -109,6 +106,44 @@ impl SharedKey {
             },
             None => unreachable!("the secrets have {KEY_SECRETS} bytes"),
         }
+    }
+}
+
+/// SipHash-2-4(hint key, suite ‖ e), little endian.
+pub(super) fn hint(hint_key: &[u8; HINT_KEY], suite: Suite, e: &[u8; 32]) -> [u8; HINT] {
+    let mut message = [suite.byte(); 33];
+    message.split_at_mut(1).1.copy_from_slice(e);
+    SipHasher24::new_with_key(hint_key).hash(&message).to_le_bytes()
+}
+
+/// The keys that make hints, of all keys of a responder: side by side, so that the search for
+/// the key of a first message reads few lines of memory, and in order. With a thousand keys,
+/// each where it happens to be, the search would take twice as long.
+///
+/// They are wiped when dropped.
+pub struct HintKeys(Box<dyn DerefMut<Target = [u8]> + Send + Sync>);
+
+impl HintKeys {
+    /// Copies them into `memory`, [`HINT_KEY`] bytes for each key.
+    pub fn of<'k>(
+        keys: impl IntoIterator<Item = &'k SharedKey>,
+        memory: impl DerefMut<Target = [u8]> + Send + Sync + 'static,
+    ) -> Self {
+        let mut copies = Self(Box::new(memory));
+        for (copy, key) in copies.0.as_chunks_mut().0.iter_mut().zip(keys) {
+            *copy = *key.secrets().1;
+        }
+        copies
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8; HINT_KEY]> {
+        self.0.as_chunks().0.iter()
+    }
+}
+
+impl Drop for HintKeys {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

@@ -73,7 +73,9 @@ pub use extensions::{Client, Extensions};
 pub use handshake::{Greeting, HandshakeError, Initiator, MESSAGE_1_MAX, Responder, Session};
 pub use ids::{ConnectionId, KeyId};
 pub use kem::warm_up;
-pub use keys::{KEY_FILE_MAX, KEY_FILE_MIN, KEY_SECRETS, KeyLengthError, SharedKey};
+pub use keys::{
+    HINT_KEY, HintKeys, KEY_FILE_MAX, KEY_FILE_MIN, KEY_SECRETS, KeyLengthError, SharedKey,
+};
 pub use opener::{OpenError, Opener, Record};
 pub use record::{
     AbortReason, FIRST_RECORD_MAX, HEADER, OPEN_MAX, OVERHEAD, PADDED_COUNT, PREFIX, Padding,

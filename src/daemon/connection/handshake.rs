@@ -2,7 +2,7 @@
 //! else is in [`crate::protocol`].
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::rngs::SysRng;
@@ -11,10 +11,10 @@ use super::handshake_error::{NoSession, Part, PreAuthError};
 use crate::daemon::limits::pre_auth::PreAuthSlot;
 use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::sides::TunnelStream;
-use crate::keys::set::KeySet;
+use crate::keys::set::{Key, KeySet};
 use crate::protocol::{
-    Accepted, Extensions, FIRST_RECORD_MAX, Greeting, HandshakeError, Initiator, LooksLike,
-    MESSAGE_1_MAX, OVERHEAD, OpenError, Record, ReplaySet, Responder, Session, SharedKey, Suite,
+    Accepted, Extensions, FIRST_RECORD_MAX, HandshakeError, Initiator, LooksLike, MESSAGE_1_MAX,
+    OVERHEAD, OpenError, Record, ReplaySet, Responder, Session, SharedKey, Suite,
 };
 
 /// The sender's side of the handshake: both messages within `limit`.
@@ -79,12 +79,12 @@ pub(crate) fn respond(
     accepted: Accepted,
     replays: &Mutex<ReplaySet>,
     slot: &PreAuthSlot,
-) -> Result<Responder, PreAuthError> {
+) -> Result<(Responder, Arc<Key>), PreAuthError> {
     let replays = || replays.lock().unwrap_or_else(PoisonError::into_inner);
     if replays().contains(&message_1) {
         return Err(PreAuthError::Replayed);
     }
-    let greeting = Greeting::read(&message_1, keys.secrets(), accepted)?;
+    let (greeting, key) = keys.read(&message_1, accepted)?;
     if !replays().insert(&message_1, greeting.key_id(), &mut SysRng)? {
         return Err(PreAuthError::Replayed);
     }
@@ -93,7 +93,7 @@ pub(crate) fn respond(
     }
     // What lasts as long as the connection is allocated in its place.
     drop(message_1);
-    Ok(greeting.answer(&mut SysRng)?)
+    Ok((greeting.answer(&mut SysRng)?, key))
 }
 
 async fn read_all(tunnel: &TunnelStream, message: &mut Vec<u8>) -> Result<(), PreAuthError> {

@@ -177,9 +177,8 @@ async fn authenticate(
     // Only now: a key that was replaced while the message came must not be used.
     let keys = context.keys.in_force();
     let accepted = context.config.tunnel.accepted();
-    let Responder { reply, key_id, mut session } =
+    let (Responder { reply, mut session, .. }, key) =
         respond(message_1, &keys, accepted, &context.replays, slot)?;
-    let Some(key) = keys.find(key_id).cloned() else { unreachable!("one of these keys fits") };
     drop(keys);
     stats.key = Some(Arc::clone(&key));
     stats.session = Some(Agreed::of(&session));

@@ -12,7 +12,7 @@ use super::session::Session;
 use crate::protocol::hkdf::wipe_stack;
 use crate::protocol::ids::{ConnectionId, KeyId};
 use crate::protocol::kem::{ENCAPSULATION_KEY, EncapsulationKey, encapsulate};
-use crate::protocol::keys::SharedKey;
+use crate::protocol::keys::{HINT, HintKeys, SharedKey, hint};
 use crate::protocol::opener::Opener;
 use crate::protocol::sealer::Sealer;
 use crate::protocol::suite::{Accepted, Suite};
@@ -56,12 +56,28 @@ impl Greeting {
         let message = Message1::parse(message)?;
         accepted.check(message.suite)?;
         let keys = keys.into_iter();
-        let fitting = find(&message, keys.clone());
-        // The keys that make hints.
-        wipe_stack();
-        let fitting = usize::try_from(fitting).map_err(|_| HandshakeError::WrongKey)?;
+        let hint = |key: K| key.borrow().hint(message.suite, message.e);
+        let fitting = find(&message, keys.clone().map(hint))?;
         let key = { keys }.nth(fitting).ok_or(HandshakeError::WrongKey)?;
         Self::with_key(&message, key.borrow())
+    }
+
+    /// As [`Greeting::read`], for many keys: `key` is told the number of the key that fits,
+    /// in the order of `hint_keys`.
+    ///
+    /// # Errors
+    /// As [`Greeting::read`].
+    pub fn read_among<'k>(
+        message: &[u8],
+        hint_keys: &HintKeys,
+        key: impl FnOnce(usize) -> Option<&'k SharedKey>,
+        accepted: Accepted,
+    ) -> Result<Self, HandshakeError> {
+        let message = Message1::parse(message)?;
+        accepted.check(message.suite)?;
+        let hint = |hint_key| hint(hint_key, message.suite, message.e);
+        let fitting = find(&message, hint_keys.iter().map(hint))?;
+        Self::with_key(&message, key(fitting).ok_or(HandshakeError::WrongKey)?)
     }
 
     /// Reads message 1 with a key.
@@ -140,14 +156,24 @@ impl Accepted {
     }
 }
 
-/// The number of the key whose hint fits, in a stack frame of its own; no key has the
-/// greatest number.
+/// The number of the key whose hint fits.
+fn find(
+    message: &Message1<'_>,
+    hints: impl Iterator<Item = [u8; HINT]>,
+) -> Result<usize, HandshakeError> {
+    let fitting = compare(message, hints);
+    // The keys that make hints.
+    wipe_stack();
+    usize::try_from(fitting).map_err(|_| HandshakeError::WrongKey)
+}
+
+/// In a stack frame of its own; no key has the greatest number.
 #[inline(never)]
-fn find<K: Borrow<SharedKey>>(message: &Message1<'_>, keys: impl Iterator<Item = K>) -> u64 {
+fn compare(message: &Message1<'_>, hints: impl Iterator<Item = [u8; HINT]>) -> u64 {
     let wanted = u64::from_le_bytes(message.hint);
     let mut fitting = u64::MAX;
-    for (number, key) in (0_u64..).zip(keys) {
-        let hint = u64::from_le_bytes(key.borrow().hint(message.suite, message.e));
+    for (number, hint) in (0_u64..).zip(hints) {
+        let hint = u64::from_le_bytes(hint);
         fitting.conditional_assign(&number, hint.ct_eq(&wanted));
     }
     fitting

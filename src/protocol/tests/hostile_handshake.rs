@@ -123,15 +123,21 @@ fn a_key_that_differs_in_one_byte_does_not_fit() {
 #[test]
 fn h2_the_key_of_a_message_is_found_among_many() {
     let keys: Vec<_> = (0..100).map(key).collect();
+    let hint_keys = HintKeys::of(&keys, vec![0; keys.len() * HINT_KEY]);
+    let among = |message: &[u8]| {
+        Greeting::read_among(message, &hint_keys, |number| keys.get(number), Accepted::default())
+    };
     for suite in [GCM, HYBRID] {
         for at in [0, 1, 50, 99] {
             let (_, message) = Initiator::start(suite, &keys[at], &mut SysRng).unwrap();
             let found = Responder::accept(&message, &keys, Accepted::default(), &mut SysRng);
             assert_eq!(found.unwrap().key_id, keys[at].id());
+            assert_eq!(among(&message).unwrap().key_id(), keys[at].id());
         }
         let (_, message) = Initiator::start(suite, &key(100), &mut SysRng).unwrap();
         let refused = Responder::accept(&message, &keys, Accepted::default(), &mut SysRng).err();
         assert_eq!(refused, Some(HandshakeError::WrongKey));
+        assert_eq!(among(&message).err(), Some(HandshakeError::WrongKey));
     }
 }
 

@@ -42,6 +42,36 @@ impl Drop for Watched {
     }
 }
 
+/// The same memory, of any length.
+struct Slice(Watched);
+
+impl Deref for Slice {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &*self.0
+    }
+}
+
+impl DerefMut for Slice {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut *self.0
+    }
+}
+
+#[test]
+fn hint_keys_lie_side_by_side_and_are_wiped_when_dropped() {
+    let left = Arc::new(Mutex::new(None));
+    let keys = [1, 2, 3].map(key);
+    let memory = Slice(Watched([0; KEY_SECRETS], Arc::clone(&left)));
+    let hint_keys = HintKeys::of(&keys, memory);
+    let copies: Vec<_> = hint_keys.iter().copied().collect();
+    assert_eq!(copies.len(), keys.len());
+    assert!(copies.iter().all(|copy| *copy != [0; HINT_KEY]));
+    drop(hint_keys);
+    assert_eq!(*left.lock().unwrap(), Some([0; KEY_SECRETS]));
+}
+
 #[test]
 fn a_key_that_is_dropped_is_wiped() {
     let left = Arc::new(Mutex::new(None));
