@@ -1,14 +1,19 @@
-//! Shared by `instructions`, `timing` and the bench `protocol`: two ends that stream, and
-//! handshakes. A failure here ends the measurement.
+//! Shared by the programs and the bench `protocol`: two ends that stream, handshakes, and
+//! processes. A failure here ends the measurement.
 #![allow(
     clippy::unwrap_used,
+    clippy::missing_errors_doc,
     clippy::missing_panics_doc,
     reason = "a measurement may end that way"
 )]
 #![allow(clippy::must_use_candidate, reason = "what is measured may be dropped")]
 
-use std::convert::Infallible;
+pub mod process;
 
+use std::convert::Infallible;
+use std::ops::{Deref, DerefMut};
+
+use memmap2::MmapMut;
 use rand::{TryCryptoRng, TryRng};
 use spiped::protocol::{
     Accepted, Extensions, Initiator, KEY_SECRETS, PREFIX, Responder, SUFFIX, Session, SharedKey,
@@ -30,11 +35,40 @@ pub fn room(size: usize) -> Vec<u8> {
 /// A key file's content.
 pub const KEY_FILE: [u8; 32] = [1; 32];
 
-/// This many different keys.
+/// The content of this many different key files.
+pub fn key_files(count: usize) -> Vec<Vec<u8>> {
+    (0..count).map(|number| [&KEY_FILE[..], &number.to_be_bytes()].concat()).collect()
+}
+
+/// This many different keys, each in a page of its own, as the program holds them.
 pub fn keys(count: usize) -> Vec<SharedKey> {
-    let content = |number: usize| [&KEY_FILE[..], &number.to_be_bytes()].concat();
-    let key = |number| SharedKey::from_key_file(&content(number), Box::new([0; KEY_SECRETS]));
-    (0..count).map(|number| key(number).unwrap()).collect()
+    let key = |content: &Vec<u8>| SharedKey::from_key_file(content, Page::new());
+    key_files(count).iter().map(|content| key(content).unwrap()).collect()
+}
+
+/// A page for the secrets of a key.
+struct Page(MmapMut);
+
+impl Page {
+    fn new() -> Self {
+        let page = MmapMut::map_anon(KEY_SECRETS).unwrap();
+        page.lock().unwrap();
+        Self(page)
+    }
+}
+
+impl Deref for Page {
+    type Target = [u8; KEY_SECRETS];
+
+    fn deref(&self) -> &Self::Target {
+        self.0.first_chunk().unwrap()
+    }
+}
+
+impl DerefMut for Page {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.0.first_chunk_mut().unwrap()
+    }
 }
 
 /// Message 1 of the initiator that has this source of randomness.

@@ -38,7 +38,7 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use spiped::protocol::{Accepted, Greeting, SharedKey, Suite};
+use spiped::protocol::{Accepted, Greeting, HINT_KEY, HintKeys, SharedKey, Suite};
 use spiped_dev::{BUILD, first_message, keys};
 
 /// The numbers of keys.
@@ -58,13 +58,19 @@ const BOUND: f64 = 4.5;
 /// A pair of classes of messages.
 struct Pair<'k> {
     name: String,
-    /// All keys twice: those from one on are all keys, in another order.
-    ring: Vec<&'k SharedKey>,
+    /// All keys, each of them first in one of these.
+    orders: Vec<Order<'k>>,
     /// First messages of the first keys.
     right: Vec<Vec<u8>>,
     classes: [Class; 2],
     /// What is done with a message and the one that it was before a byte became wrong.
-    read: fn(&[u8], &[u8], &[&SharedKey]),
+    read: fn(&[u8], &[u8], &Order<'_>),
+}
+
+/// All keys in an order, as a receiver has them.
+struct Order<'k> {
+    keys: Vec<&'k SharedKey>,
+    hint_keys: HintKeys,
 }
 
 /// A class of messages.
@@ -127,8 +133,8 @@ fn pairs(all: &[SharedKey]) -> Vec<Pair<'_>> {
             let right: Vec<_> = (0..MESSAGES).map(right).collect();
             let mut add = |kind: &str, read, classes| {
                 let name = format!("{kind:<8}{suite}, {count} keys");
-                let ring = keys.iter().chain(keys).collect();
-                pairs.push(Pair { name, ring, right: right.clone(), classes, read });
+                let orders = (0..count).map(|first| Order::new(keys, first)).collect();
+                pairs.push(Pair { name, orders, right: right.clone(), classes, read });
             };
             let length = suite.message_1();
             let wrong_at = |wrong| Class { wrong, key: Place::First };
@@ -146,14 +152,25 @@ fn pairs(all: &[SharedKey]) -> Vec<Pair<'_>> {
     pairs
 }
 
-fn read(message: &[u8], _right: &[u8], keys: &[&SharedKey]) {
-    let keys = keys.iter().copied();
-    assert!(Greeting::read(black_box(message), keys, Accepted::default()).is_err());
+impl<'k> Order<'k> {
+    fn new(keys: &'k [SharedKey], first: usize) -> Self {
+        let (after, from) = keys.split_at(first);
+        let keys: Vec<_> = from.iter().chain(after).collect();
+        let memory = vec![0; keys.len() * HINT_KEY];
+        let hint_keys = HintKeys::of(keys.iter().copied(), memory);
+        Self { keys, hint_keys }
+    }
+}
+
+fn read(message: &[u8], _right: &[u8], Order { keys, hint_keys }: &Order<'_>) {
+    let key = |number: usize| keys.get(number).copied();
+    let accepted = Accepted::default();
+    assert!(Greeting::read_among(black_box(message), hint_keys, key, accepted).is_err());
 }
 
 /// As [`read`], and leaks how much of the last tag fits.
-fn read_leaking(message: &[u8], right: &[u8], keys: &[&SharedKey]) {
-    read(message, right, keys);
+fn read_leaking(message: &[u8], right: &[u8], order: &Order<'_>) {
+    read(message, right, order);
     let last = message.len() - TAG;
     for (byte, fits) in message[last..].iter().zip(&right[last..]) {
         if black_box(*byte) != black_box(*fits) {
@@ -169,7 +186,7 @@ struct Drawn<'p> {
     message: Vec<u8>,
     /// The message before a byte became wrong.
     right: &'p [u8],
-    keys: &'p [&'p SharedKey],
+    order: &'p Order<'p>,
 }
 
 impl Pair<'_> {
@@ -214,13 +231,11 @@ impl Pair<'_> {
         let right = &self.right[number];
         let mut message = right.clone();
         message[wrong] ^= 1 << (number % 8);
-        let count = self.ring.len() / 2;
-        let from = number % count
-            + match key {
-                Place::First => 0,
-                Place::Last => 1,
-            };
-        Drawn { class, message, right, keys: &self.ring[from..from + count] }
+        let first = match key {
+            Place::First => number,
+            Place::Last => number + 1,
+        };
+        Drawn { class, message, right, order: &self.orders[first % self.orders.len()] }
     }
 
     /// How long the read of a message takes. `place` is where every message is when it is
@@ -228,7 +243,7 @@ impl Pair<'_> {
     fn time(&self, drawn: &Drawn<'_>, place: &mut [u8]) -> f64 {
         place.copy_from_slice(&drawn.message);
         let begin = Instant::now();
-        (self.read)(black_box(place), black_box(drawn.right), black_box(drawn.keys));
+        (self.read)(black_box(place), black_box(drawn.right), black_box(drawn.order));
         begin.elapsed().as_nanos() as f64
     }
 }

@@ -30,10 +30,8 @@ mod materials;
 mod measure;
 mod pattern;
 mod peers;
-mod process;
 mod report;
 
-use std::error::Error;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -43,15 +41,11 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use serde_json::Value;
+use spiped_dev::process::{self, PATIENCE, Result};
 
 use measure::{Load, MEASURES, Measure};
 use peers::{Build, Peer};
 use report::{Output, Samples};
-
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
-
-/// How long nothing may arrive before a peer is given up.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// With `--quick`, no round begins that would not end by then.
 const QUICK: Duration = Duration::from_secs(280);

@@ -1,5 +1,6 @@
-//! A process of a peer: started, watched, and ended by its id.
+//! A process that is measured: started, watched, and ended by its id.
 
+use std::error::Error;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -12,9 +13,13 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::ClockId;
 use nix::unistd::Pid;
 
-use crate::{PATIENCE, Result};
+/// Whatever ends a measurement.
+pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// A running process, which ends when this is dropped, and when the bench is killed.
+/// How long nothing may happen before a process is given up.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A running process, which ends when this is dropped, and when this program is killed.
 pub struct Process {
     child: Child,
     log: PathBuf,
@@ -24,7 +29,7 @@ impl Process {
     /// Starts the process; its output goes to `log`.
     pub fn start(command: &[String], log: &Path) -> Result<Self> {
         let output = File::create(log)?;
-        // The system ends the process when the bench is gone, for whatever reason.
+        // The system ends the process when this program is gone, for whatever reason.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
             .args(command)
