@@ -13,6 +13,7 @@
 mod crowd;
 mod descriptors;
 mod drain;
+mod hostile;
 mod leaks;
 mod reload;
 mod scenarios;
