@@ -58,19 +58,22 @@ const BOUND: f64 = 4.5;
 /// A pair of classes of messages.
 struct Pair<'k> {
     name: String,
-    /// All keys, each of them first in one of these.
-    orders: Vec<Order<'k>>,
+    /// All keys twice: those from one on are all keys, in another order.
+    ring: Vec<&'k SharedKey>,
+    /// What makes their hints, in each of these orders.
+    hint_keys: Vec<HintKeys>,
     /// First messages of the first keys.
     right: Vec<Vec<u8>>,
     classes: [Class; 2],
     /// What is done with a message and the one that it was before a byte became wrong.
-    read: fn(&[u8], &[u8], &Order<'_>),
+    read: fn(&[u8], &[u8], Order<'_>),
 }
 
 /// All keys in an order, as a receiver has them.
-struct Order<'k> {
-    keys: Vec<&'k SharedKey>,
-    hint_keys: HintKeys,
+#[derive(Clone, Copy)]
+struct Order<'p> {
+    keys: &'p [&'p SharedKey],
+    hint_keys: &'p HintKeys,
 }
 
 /// A class of messages.
@@ -133,8 +136,12 @@ fn pairs(all: &[SharedKey]) -> Vec<Pair<'_>> {
             let right: Vec<_> = (0..MESSAGES).map(right).collect();
             let mut add = |kind: &str, read, classes| {
                 let name = format!("{kind:<8}{suite}, {count} keys");
-                let orders = (0..count).map(|first| Order::new(keys, first)).collect();
-                pairs.push(Pair { name, orders, right: right.clone(), classes, read });
+                let ring: Vec<_> = keys.iter().chain(keys).collect();
+                let hint_keys = ring.windows(count).take(count);
+                let hint_keys = hint_keys
+                    .map(|keys| HintKeys::of(keys.iter().copied(), vec![0; count * HINT_KEY]));
+                let hint_keys = hint_keys.collect();
+                pairs.push(Pair { name, ring, hint_keys, right: right.clone(), classes, read });
             };
             let length = suite.message_1();
             let wrong_at = |wrong| Class { wrong, key: Place::First };
@@ -152,24 +159,14 @@ fn pairs(all: &[SharedKey]) -> Vec<Pair<'_>> {
     pairs
 }
 
-impl<'k> Order<'k> {
-    fn new(keys: &'k [SharedKey], first: usize) -> Self {
-        let (after, from) = keys.split_at(first);
-        let keys: Vec<_> = from.iter().chain(after).collect();
-        let memory = vec![0; keys.len() * HINT_KEY];
-        let hint_keys = HintKeys::of(keys.iter().copied(), memory);
-        Self { keys, hint_keys }
-    }
-}
-
-fn read(message: &[u8], _right: &[u8], Order { keys, hint_keys }: &Order<'_>) {
+fn read(message: &[u8], _right: &[u8], Order { keys, hint_keys }: Order<'_>) {
     let key = |number: usize| keys.get(number).copied();
     let accepted = Accepted::default();
     assert!(Greeting::read_among(black_box(message), hint_keys, key, accepted).is_err());
 }
 
 /// As [`read`], and leaks how much of the last tag fits.
-fn read_leaking(message: &[u8], right: &[u8], order: &Order<'_>) {
+fn read_leaking(message: &[u8], right: &[u8], order: Order<'_>) {
     read(message, right, order);
     let last = message.len() - TAG;
     for (byte, fits) in message[last..].iter().zip(&right[last..]) {
@@ -186,7 +183,7 @@ struct Drawn<'p> {
     message: Vec<u8>,
     /// The message before a byte became wrong.
     right: &'p [u8],
-    order: &'p Order<'p>,
+    order: Order<'p>,
 }
 
 impl Pair<'_> {
@@ -231,11 +228,15 @@ impl Pair<'_> {
         let right = &self.right[number];
         let mut message = right.clone();
         message[wrong] ^= 1 << (number % 8);
-        let first = match key {
-            Place::First => number,
-            Place::Last => number + 1,
-        };
-        Drawn { class, message, right, order: &self.orders[first % self.orders.len()] }
+        let count = self.hint_keys.len();
+        let first = number % count
+            + match key {
+                Place::First => 0,
+                Place::Last => 1,
+            };
+        let keys = &self.ring[first..first + count];
+        let order = Order { keys, hint_keys: &self.hint_keys[first % count] };
+        Drawn { class, message, right, order }
     }
 
     /// How long the read of a message takes. `place` is where every message is when it is
