@@ -344,7 +344,7 @@ fn a_unit_takes_a_file_a_folder_or_both() {
     ] {
         host.sh(&format!("cd /etc/spiped/redis.keys; {script}"));
         assert!(!host.run(&restart).status.success(), "{script}");
-        assert!(keys().contains(reason), "{reason:?} is not in {}", keys());
+        wait_until(reason, || keys().contains(reason));
         host.sh("cd /etc/spiped/redis.keys; rm -rf bob*; chmod 700 .
                  [ ! -e ../alice.key ] || mv ../alice.key .");
     }
