@@ -139,20 +139,16 @@ impl Key {
 
     /// Waits until the key is out of force.
     pub(crate) async fn out_of_force(&self) -> OutOfForce {
-        self.wait_for(|_| true).await
-    }
-
-    /// Waits until the key is revoked.
-    pub(crate) async fn revoked(&self) {
-        self.wait_for(|how| how == OutOfForce::Revoked).await;
-    }
-
-    async fn wait_for(&self, is_so: impl Fn(OutOfForce) -> bool) -> OutOfForce {
         let mut watch = self.standing.out_of_force.subscribe();
-        match watch.wait_for(|how| how.is_some_and(&is_so)).await.as_deref() {
+        match watch.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(how)) => *how,
             Ok(None) | Err(_) => unreachable!("it is out of force, and the key has the sender"),
         }
+    }
+
+    /// Whether the key is revoked.
+    pub(crate) fn is_revoked(&self) -> bool {
+        *self.standing.out_of_force.borrow() == Some(OutOfForce::Revoked)
     }
 }
 

@@ -118,6 +118,7 @@ impl Context {
             (Role::Decrypt, Ok(name)) => match self.keys.revoke(&name) {
                 None => NO_KEY,
                 Some(changes) => {
+                    self.shutdown.ask_again();
                     for KeyChange { name, id, open, .. } in &changes {
                         warn!(key = %name, key_id = %id, ended = open, "key revoked");
                     }

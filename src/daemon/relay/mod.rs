@@ -46,13 +46,12 @@ mod tests;
 pub(crate) mod traffic;
 mod write;
 
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::select;
 use tokio::task::unconstrained;
 use tokio::time::sleep;
 
@@ -107,17 +106,9 @@ impl<'a> Ending<'a> {
 
     /// Waits until the connection is to end, and says why.
     async fn begun(&self) -> RelayError {
-        let Self { shutdown, key } = *self;
-        let revoked = async {
-            match key {
-                Some(key) => key.revoked().await,
-                None => pending().await,
-            }
-        };
-        select! {
-            () = shutdown.begun() => RelayError::ShuttingDown,
-            () = revoked => RelayError::KeyRevoked,
-        }
+        let is_revoked = || self.key.is_some_and(Key::is_revoked);
+        self.shutdown.begun_or(is_revoked).await;
+        if is_revoked() { RelayError::KeyRevoked } else { RelayError::ShuttingDown }
     }
 }
 
@@ -197,6 +188,10 @@ impl Relay {
         let mut stalls = TunnelStalls::default();
         let (mut sent, mut received) = (false, false);
         let both = poll_fn(|cx| {
+            // First: nothing that arrives after a revocation is passed on.
+            if let Poll::Ready(why) = ending.as_mut().poll(cx) {
+                return Poll::Ready(Err(why));
+            }
             received = received || inbound.poll(cx, tunnel, local, poller)?.is_ready();
             outbound.is_done_due = received && !peer.has_failed();
             sent = sent || outbound.poll(cx, local, tunnel, poller)?.is_ready();
@@ -216,9 +211,6 @@ impl Relay {
             if received && inbound.poll_done(cx, tunnel)?.is_ready() {
                 // The other end cannot have passed on an END that was not sent.
                 return Poll::Ready(Err(OpenError::Violation.into()));
-            }
-            if let Poll::Ready(why) = ending.as_mut().poll(cx) {
-                return Poll::Ready(Err(why));
             }
             while check.as_mut().poll(cx).is_ready() {
                 local.bound_unacknowledged().map_err(RelayError::Local)?;

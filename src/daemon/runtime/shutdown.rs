@@ -13,15 +13,15 @@ use crate::process::signals::{next, unblock, unless_ignored};
 
 /// A phase of the process's end, such as the drain, as connections see it.
 #[derive(Clone)]
-pub(crate) struct Shutdown(watch::Receiver<bool>);
+pub(crate) struct Shutdown(watch::Sender<bool>);
 
 /// Begins a [`Shutdown`].
 pub(crate) struct Trigger(watch::Sender<bool>);
 
 /// A shutdown that has not begun.
 pub(crate) fn shutdown() -> (Trigger, Shutdown) {
-    let (sender, receiver) = watch::channel(false);
-    (Trigger(sender), Shutdown(receiver))
+    let sender = watch::Sender::new(false);
+    (Trigger(sender.clone()), Shutdown(sender))
 }
 
 impl Trigger {
@@ -37,9 +37,19 @@ impl Shutdown {
 
     /// Waits until the shutdown has begun.
     pub(crate) async fn begun(&self) {
-        // A dropped trigger counts as well.
-        let mut receiver = self.0.clone();
-        let _ended = receiver.wait_for(|begun| *begun).await;
+        self.begun_or(|| false).await;
+    }
+
+    /// Waits until the shutdown has begun or `is_so`, which is asked again at each
+    /// [`Self::ask_again`]. A connection has one place to wait at for both.
+    pub(crate) async fn begun_or(&self, is_so: impl Fn() -> bool) {
+        let waited = self.0.subscribe().wait_for(|begun| *begun || is_so()).await.map(drop);
+        assert!(waited.is_ok(), "this has a sender");
+    }
+
+    /// Has all that wait look again whether it is so.
+    pub(crate) fn ask_again(&self) {
+        self.0.send_modify(|_begun| {});
     }
 }
 
