@@ -12,6 +12,7 @@
 //! program    reads the command line, runs a command or a pipe, prints an error
 //! setup      has systemd run an end of a pipe, by one command
 //! daemon     sockets and time: accept ─ connection ─ relay ─ net
+//! status     what a running spiped tells of itself
 //! unit       what the systemd units need: check, keeper, handover, notifications
 //! keys       key files, and the key in force
 //! logging    the log, for which no connection waits
@@ -40,6 +41,7 @@ mod program;
 pub mod protocol;
 mod report;
 mod setup;
+mod status;
 mod unit;
 
 pub use program::main;

@@ -1,5 +1,6 @@
 //! The server: serves connections until a signal, then drains.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,10 +17,12 @@ use super::accept::admission::Admission;
 use super::accept::{
     Listener, Source, SourceError, accept_on_all, forget_stored, warn_of_plaintext,
 };
+use super::connection::close_reason::CloseReason;
 use super::connection::context::Context;
+use super::connection::observer::{INTERVAL, Told};
 use super::connection::prewarm;
 use super::connection::prewarmed::Prewarmed;
-use super::connection::{LogLimits, Observer, Totals};
+use super::connection::{LogLimits, Observer};
 use super::control::server::Control;
 use super::limits::Limits;
 use super::limits::fd_budget::FdBudget;
@@ -30,8 +33,9 @@ use super::runtime::shutdown::{
     EndSignals, HandoverSignal, ReloadSignal, Signals, Trigger, shutdown,
 };
 use super::runtime::workers::Workers;
-use crate::config::{Config, Role, RunMode};
+use crate::config::{Config, RunMode};
 use crate::keys::KeyStore;
+use crate::process::blocking::BlockingThread;
 use crate::report::SystemError;
 use crate::unit::keeper::Listening;
 use crate::unit::notify::{self, Notifier, Watchdog};
@@ -74,6 +78,7 @@ impl Server {
             config: config.clone(),
             keys,
             target: Target::new(&config.tunnel, limits.spare).map_err(no_thread)?,
+            status_thread: BlockingThread::start("status").map_err(no_thread)?,
             limits,
             fd_budget: FdBudget::new(limits.connections, limits.descriptors),
             prewarmed: Prewarmed::default(),
@@ -120,6 +125,7 @@ impl Server {
             never = watchdog.feed(async || self.workers.all_answer().await) => match never {},
             never = notify::keep_telling_late() => match never {},
             never = self.context.reload_at(&mut reload) => match never {},
+            never = self.context.keep_sampling() => match never {},
             never = self.context.target.keep_resolved(self.context.config.connections.refresh) => match never {},
         }
     }
@@ -131,6 +137,7 @@ impl Server {
         signals: (HandoverSignal, EndSignals),
     ) -> Result<(), SourceError> {
         let names: Vec<_> = listeners.iter().map(Listener::name).collect();
+        self.context.observer.listening_on(&names);
         self.log_start(&names);
         let config = &self.context.config;
         warn_of_plaintext(config, &listeners);
@@ -168,7 +175,8 @@ impl Server {
         }
         // From here on a connect is refused, and the socket's file is gone. In a socket
         // that systemd keeps, new clients wait for the next process.
-        drop((listeners, control, listening));
+        drop((listeners, listening));
+        self.context.observer.listening_on(&[]);
         self.context.prewarmed.clear();
         self.drain.begin();
         let is_handed_over = self.context.handover.has_begun();
@@ -192,10 +200,10 @@ impl Server {
             drop(admission);
         };
         let ended = async { join!(admit_last, self.drain(&mut all_ended, &mut end)) };
-        let control = self.control_of_drain();
         select! {
             _ended = ended => {}
-            // Without it, the connections end all the same.
+            // A key can be revoked as long as connections are open. Without that, they end all
+            // the same.
             Err(error) = self.serve_control(control.as_ref()) => warn!("{error}"),
         }
         self.context.log_limits.log_rest();
@@ -209,14 +217,6 @@ impl Server {
             None => std::future::pending().await,
         };
         Ok(result.map_err(SystemError::of("the control socket is broken"))?)
-    }
-
-    /// A key can be revoked as long as connections are open.
-    fn control_of_drain(&self) -> Option<Control> {
-        let path = self.context.config.process.control.as_deref()?;
-        Control::bind_draining(path)
-            .inspect_err(|error| warn!("no key can be revoked during the drain: {error}"))
-            .ok()
     }
 
     fn log_start(&self, names: &[String]) {
@@ -275,18 +275,21 @@ impl Context {
         }
     }
 
+    /// Takes a sample every few seconds.
+    async fn keep_sampling(&self) -> Infallible {
+        loop {
+            sleep(INTERVAL).await;
+            self.observer.sample(self.fd_budget.connections());
+        }
+    }
+
     /// The line that `systemctl status` shows.
     fn status(&self, pipe: &str) -> String {
         if self.drain.has_begun() {
             return self.draining();
         }
         let open = connections(self.fd_budget.connections());
-        let tunnel = &self.config.tunnel;
-        let kex = match self.config.role {
-            Role::Encrypt => tunnel.kex_of_sender().to_string(),
-            // auto: whichever the sender has.
-            Role::Decrypt => tunnel.kex.to_string(),
-        };
+        let kex = self.kex();
         let keys = self.keys.in_force();
         let keys = match keys.first() {
             Some(key) if keys.iter().len() == 1 => format!("key {} {}", key.name, key.id()),
@@ -305,8 +308,17 @@ impl Context {
     }
 
     fn log_totals(&self) {
-        let Totals { handshakes, served, sent, received } = self.observer.totals();
-        info!(handshakes, served, sent, received, "ended");
+        let Told { handshakes, totals, .. } = self.observer.told(String::new(), 0);
+        let count = |counts: &BTreeMap<String, u64>, name| counts.get(name).copied().unwrap_or(0);
+        let handshakes = count(&handshakes, "ok");
+        let served = count(&totals.closed, CloseReason::Finished.name());
+        info!(
+            handshakes,
+            served,
+            sent = totals.sent_bytes,
+            received = totals.received_bytes,
+            "ended"
+        );
     }
 
     fn draining(&self) -> String {

@@ -118,6 +118,13 @@ impl KeyStore {
         Arc::clone(&self.in_force.borrow())
     }
 
+    /// The keys in force, and those out of force that have connections.
+    pub(crate) fn with_connections(&self) -> (Arc<KeySet>, Vec<Arc<Key>>) {
+        let former = self.former();
+        let removed = former.removed.iter().filter(|key| key.connections() > 0);
+        (self.in_force(), removed.cloned().collect())
+    }
+
     /// A receiver of the keys in force. It is told when the first key, which a sender uses,
     /// is another.
     pub(crate) fn watch(&self) -> watch::Receiver<Arc<KeySet>> {

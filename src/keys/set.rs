@@ -108,6 +108,20 @@ impl Default for KeySet {
 }
 
 impl Key {
+    /// A key of this name, in force.
+    #[cfg(test)]
+    pub(crate) fn for_tests(name: &str) -> Arc<Self> {
+        let memory = super::memory::KeyMemory::new().unwrap();
+        let secret = SharedKey::from_key_file(name.repeat(32).as_bytes(), memory).unwrap();
+        Arc::new(Self {
+            name: name.parse().unwrap(),
+            settings: KeySettings::default(),
+            address: None,
+            secret: Arc::new(secret),
+            standing: Standing::new(),
+        })
+    }
+
     pub(crate) fn id(&self) -> KeyId {
         self.secret.id()
     }

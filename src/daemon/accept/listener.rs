@@ -116,14 +116,6 @@ fn bind_file(path: &Path, mode: Mode) -> io::Result<(Socket, UnixFile)> {
     Ok((socket, file))
 }
 
-/// Binds an abstract unix socket, which has no file.
-pub(crate) fn bind_abstract(name: &str) -> io::Result<Listener> {
-    let address = SockAddr::unix(format!("\0{name}"))?;
-    let socket = new_socket(&address)?;
-    socket.bind(&address)?;
-    Listener::listen(socket, None)
-}
-
 fn new_socket(address: &SockAddr) -> io::Result<Socket> {
     Socket::new(address.domain(), Type::STREAM.nonblocking(), None)
 }

@@ -1,4 +1,5 @@
-//! The file of a unix socket: whether it is stale, who may connect, and its removal.
+//! The file of a unix socket: whether it is stale, who may connect, where it is once another
+//! process has its path, and its removal.
 
 use std::fs::{self, FileType, OpenOptions, Permissions};
 use std::io;
@@ -41,8 +42,16 @@ pub(super) fn is_stale(path: &Path, address: &SockAddr) -> io::Result<bool> {
     Ok(probe.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))
 }
 
-/// The file of a bound unix socket. Guard: removes the file when dropped, unless another
-/// file has taken its path.
+/// Where the file of a socket is that has made room for the socket of another process. The
+/// inode's number tells several apart.
+pub(crate) fn aside(path: &Path, inode: u64) -> PathBuf {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".draining-{inode}"));
+    aside.into()
+}
+
+/// The file of a bound unix socket. Guard: removes the file when dropped, also where it was
+/// moved [`aside`].
 pub(super) struct UnixFile {
     path: PathBuf,
     identity: (u64, u64),
@@ -82,9 +91,12 @@ impl UnixFile {
 
 impl Drop for UnixFile {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|now| now == self.identity) {
-            // At the end of the process nothing can be done about it.
-            let _still_there = fs::remove_file(&self.path);
+        let aside = aside(&self.path, self.identity.1);
+        for path in [&self.path, &aside] {
+            if identity(path).is_ok_and(|now| now == self.identity) {
+                // At the end of the process nothing can be done about it.
+                let _still_there = fs::remove_file(path);
+            }
         }
     }
 }

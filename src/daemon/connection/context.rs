@@ -20,6 +20,7 @@ use crate::keys::error::KeyFileError;
 use crate::keys::guessable::GuessableKey;
 use crate::keys::set::Key;
 use crate::keys::{KeyStore, KeysStay, Reloaded};
+use crate::process::blocking::BlockingThread;
 use crate::protocol::ReplaySet;
 use crate::report::Report;
 
@@ -46,6 +47,8 @@ pub(crate) struct Context {
     pub(crate) replays: Mutex<ReplaySet>,
     pub(crate) log_limits: LogLimits,
     pub(crate) observer: Observer,
+    /// Makes the status, which may take milliseconds.
+    pub(crate) status_thread: BlockingThread,
     /// Begins when the next process of the unit takes over. Connections that were accepted
     /// here are still served here.
     pub(crate) handover: Shutdown,
@@ -64,7 +67,7 @@ impl Context {
             return;
         }
         match self.keys.reload().await {
-            Ok(reloaded) => self.log_reloaded(&reloaded),
+            Ok(reloaded) => return self.log_reloaded(&reloaded),
             Err(KeysStay::File(error)) => {
                 let hint = match (&error, &self.config.process.run_as) {
                     (KeyFileError::Read { .. }, Some(_)) => {
@@ -77,6 +80,7 @@ impl Context {
             Err(error @ KeysStay::ReadOnce) => warn!("{NOT_RELOADED}: {error}"),
             Err(error @ KeysStay::Thread(_)) => error!("{NOT_RELOADED}: {error}"),
         }
+        self.observer.keys_not_reloaded();
     }
 
     /// Puts other keys in force, all or none. New connections use them from now on, and ready
@@ -104,6 +108,7 @@ impl Context {
             }
         };
         error!("{NOT_RELOADED}: {refused}");
+        self.observer.keys_not_reloaded();
         Err(refused)
     }
 
@@ -151,6 +156,8 @@ impl Context {
         let [added, removed, kept] = counts;
         info!(added, removed, kept, "keys reloaded");
         self.forget_replays();
+        let in_force = self.keys.in_force();
+        self.observer.keys_reloaded(|id| in_force.find(id).is_some());
         for (key_id, guessable) in guessable {
             warn!(hint = GuessableKey::HINT, %key_id, "{guessable}");
         }

@@ -10,11 +10,11 @@ use tracing::{Level, debug, info, warn};
 use super::accepted::Accepted;
 use super::close_reason::CloseReason;
 use super::context::Context;
-use super::observer::OpenConnection;
+use super::observer::{Agreed, OpenGuard};
 use crate::config::as_given;
 use crate::daemon::net::peer::Peer;
 use crate::keys::set::Key;
-use crate::protocol::{Client, ConnectionId, Session, Suite};
+use crate::protocol::Client;
 
 /// Fields of the log line that become known while the connection is made.
 #[derive(Default)]
@@ -26,20 +26,7 @@ pub(super) struct ConnectionStats {
     /// The last address of the target's name that was tried.
     pub(super) address: Option<SocketAddr>,
     /// Once the relay has begun.
-    pub(super) open: Option<OpenConnection>,
-}
-
-/// What both ends have agreed on.
-#[derive(Clone, Copy)]
-pub(super) struct Agreed {
-    pub(super) suite: Suite,
-    pub(super) id: ConnectionId,
-}
-
-impl Agreed {
-    pub(super) const fn of(session: &Session) -> Self {
-        Self { suite: session.suite, id: session.connection_id }
-    }
+    pub(super) open: Option<OpenGuard>,
 }
 
 /// Resets a connection that is not admitted, and logs it.
@@ -58,7 +45,8 @@ pub(super) fn log(
     (reason, stats): (&CloseReason, &ConnectionStats),
     took: Duration,
 ) {
-    let (sent, received) = context.observer.connection_closed(id, peer, reason);
+    let (sent, received) =
+        context.observer.connection_closed(id, (peer, stats.key.as_ref()), reason);
     let Some(suppressed) = context.log_limits.allow(reason) else { return };
     let suppressed = (suppressed > 0).then_some(suppressed);
     let ConnectionStats { key, session, client, address, .. } = stats;

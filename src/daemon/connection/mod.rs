@@ -16,13 +16,14 @@ pub(crate) mod handshake_error;
 pub(crate) mod log;
 mod log_limits;
 pub(crate) mod not_allowed;
-mod observer;
+pub(crate) mod observer;
 pub(crate) mod permit;
 pub(crate) mod prewarm;
 pub(crate) mod prewarmed;
 mod proxy_header;
 mod receiver;
 pub(crate) mod sender;
+mod snapshot;
 
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ use self::close_reason::CloseReason;
 use self::context::Context;
 use self::guarded::Guarded;
 use self::log::{ConnectionStats, log};
+use self::observer::Who;
 use self::permit::ConnectionPermit;
 use self::proxy_header::proxy_header;
 use self::receiver::receive;
@@ -45,11 +47,12 @@ use crate::daemon::net::peer::Peer;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::daemon::net::stream::Stream;
 use crate::daemon::relay::error::RelayError;
+use crate::daemon::relay::traffic::Traffic;
 use crate::daemon::relay::{Ending, FirstRecord, Relay};
 use crate::protocol::Extensions;
 
 pub(crate) use self::log_limits::LogLimits;
-pub(crate) use self::observer::{Observer, Totals};
+pub(crate) use self::observer::Observer;
 
 /// What a connection was admitted with.
 pub(crate) enum Admitted {
@@ -120,14 +123,25 @@ async fn begin(
             receive(context, Guarded { sockets: TunnelStream(stream), guard }, at, stats).await?
         }
     };
-    let open = stats.open.insert(context.observer.connection_opened(id));
-    let traffic = open.traffic();
+    let traffic = open(context, (id, peer), stats);
     let header = proxy_header(context, (peer, tunnel.stream.local_address()), stats);
     let mut relay = Relay::new(local, tunnel, traffic, &context.config.tunnel);
     if let Some(header) = header {
         relay.queue_header(&header);
     }
     Ok(Box::new(Guarded { sockets: relay, guard: permit }))
+}
+
+/// Notes that the relay of a connection begins.
+#[expect(clippy::expect_used, reason = "a connection is opened with a key and a session")]
+fn open(context: &Context, (id, peer): (u64, &Peer), stats: &mut ConnectionStats) -> Arc<Traffic> {
+    let who = Who {
+        key: stats.key.clone().expect("the handshake had a key"),
+        agreed: stats.session.expect("the handshake is over"),
+        peer: peer.clone(),
+        client: stats.client.clone(),
+    };
+    stats.open.insert(context.observer.connection_opened(id, who)).traffic()
 }
 
 fn accept(context: &Context, socket: Socket, peer: &Peer) -> Result<Stream, CloseReason> {

@@ -12,7 +12,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::context::Context;
-use super::log::{Agreed, ConnectionStats};
+use super::log::ConnectionStats;
+use super::observer::Agreed;
 use crate::daemon::net::peer::Peer;
 use crate::protocol::{Client, ConnectionId, KeyId, Suite};
 

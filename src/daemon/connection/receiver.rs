@@ -1,5 +1,6 @@
 //! The receiver: a peer proves the key, then the receiver connects to the target.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +12,14 @@ use super::context::Context;
 use super::guarded::Guarded;
 use super::handshake::{Proof, first_record, read_message_1, respond};
 use super::handshake_error::PreAuthError;
-use super::log::{Agreed, ConnectionStats};
+use super::log::ConnectionStats;
+use super::observer::Agreed;
 use super::permit::{ConnectionPermit, Established};
 use crate::daemon::limits::pre_auth::PreAuthSlot;
+use crate::daemon::net::connect_error::ConnectError;
 use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
+use crate::daemon::net::stream::Stream;
 use crate::daemon::relay::Tunnel;
 use crate::daemon::relay::abort::abort;
 use crate::daemon::relay::error::RelayError;
@@ -85,7 +89,7 @@ pub(super) async fn receive(
             OutOfForce::Revoked => RelayError::KeyRevoked.into(),
             OutOfForce::Removed => CloseReason::KeyReplaced,
         }),
-        target = context.target.connect(key.address, &mut stats.address) => target.map_err(CloseReason::Target),
+        target = connect_observed(context, key.address, &mut stats.address) => target.map_err(CloseReason::Target),
         () = context.shutdown.begun() => Err(RelayError::ShuttingDown.into()),
     };
     match connected {
@@ -95,6 +99,19 @@ pub(super) async fn receive(
             Err(reason)
         }
     }
+}
+
+/// Connects to the target; the observer counts it.
+async fn connect_observed(
+    context: &Context,
+    from: Option<Ipv4Addr>,
+    tried: &mut Option<SocketAddr>,
+) -> Result<Stream, ConnectError> {
+    let began = Instant::now();
+    let connected = context.target.connect(from, tried).await;
+    let reached = connected.as_ref().map(|_stream| ()).map_err(ToString::to_string);
+    context.observer.target_tried(reached, began.elapsed());
+    connected
 }
 
 /// The handshake and the record that proves the peer live, unless the peer is evicted.
@@ -111,9 +128,8 @@ async fn prove(
         proved = authenticate(context, stranger, accepted_at, stats) => proved,
         () = handshakes_are_over(context) => Err(PreAuthError::ShuttingDown),
     };
-    context
-        .observer
-        .handshake_ended(proved.as_ref().map(|_proved| ()).map_err(PreAuthError::reason));
+    let agreed = proved.as_ref().map(|proved| (proved.key.id(), proved.session.suite));
+    context.observer.handshake_ended(agreed.map_err(PreAuthError::reason), accepted_at.elapsed());
     Ok(proved?)
 }
 

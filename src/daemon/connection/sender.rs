@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::select;
+use tokio::time::Instant;
 
 use super::close_reason::CloseReason;
 use super::context::Context;
 use super::guarded::Guarded;
 use super::handshake::initiate;
 use super::handshake_error::NoSession;
-use super::log::{Agreed, ConnectionStats};
+use super::log::ConnectionStats;
+use super::observer::Agreed;
 use super::permit::{ConnectionPermit, Established};
 use crate::config::TunnelConfig;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
@@ -66,14 +68,23 @@ async fn connect_to_receiver(
     }
 }
 
-/// As [`connect`]; the observer counts the handshake.
+/// As [`connect`]; the observer counts the connect and the handshake.
 pub(super) async fn connect_observed(
     context: &Context,
     key: &SharedKey,
     tried: &mut Option<SocketAddr>,
 ) -> Result<Tunnel, NoSession> {
-    let result = connect(&context.target, key, &context.config.tunnel, tried).await;
-    context.observer.handshake_ended(result.as_ref().map(|_tunnel| ()).map_err(NoSession::reason));
+    let began = Instant::now();
+    let stream = context.target.connect(None, tried).await;
+    let reached = stream.as_ref().map(|_stream| ()).map_err(ToString::to_string);
+    context.observer.target_tried(reached, began.elapsed());
+    let began = Instant::now();
+    let result = match stream {
+        Ok(stream) => agree(TunnelStream(stream), key, &context.config.tunnel).await,
+        Err(error) => Err(NoSession::Connect(error)),
+    };
+    let agreed = result.as_ref().map(|tunnel| (key.id(), tunnel.session.suite));
+    context.observer.handshake_ended(agreed.map_err(NoSession::reason), began.elapsed());
     result
 }
 
@@ -85,7 +96,16 @@ pub(crate) async fn connect(
     config: &TunnelConfig,
     tried: &mut Option<SocketAddr>,
 ) -> Result<Tunnel, NoSession> {
-    let stream = TunnelStream(target.connect(None, tried).await.map_err(NoSession::Connect)?);
+    let stream = target.connect(None, tried).await.map_err(NoSession::Connect)?;
+    agree(TunnelStream(stream), key, config).await
+}
+
+/// Agrees on a session with a receiver.
+async fn agree(
+    stream: TunnelStream,
+    key: &SharedKey,
+    config: &TunnelConfig,
+) -> Result<Tunnel, NoSession> {
     let kex = config.kex_of_sender();
     let cipher = config.cipher.0.unwrap_or_else(fastest_cipher);
     let suite = Suite { kex, cipher };

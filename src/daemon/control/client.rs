@@ -6,12 +6,10 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::getsockopt;
-use nix::sys::socket::sockopt::PeerCredentials;
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
-use super::{ANSWER_MAX, Answer, LINE_MAX, Request, Verb, draining, socket_file};
+use super::{Answer, LINE_MAX, Request, Verb, WITH_OPEN, draining, socket_file};
 use crate::config::KeyName;
 use crate::daemon::connection::context::NO_KEY;
 use crate::keys::change::{Change, KeyChange};
@@ -21,9 +19,12 @@ use crate::keys::file::Owners;
 use crate::keys::folder::{self, Folders};
 use crate::keys::guessable::GuessableKey;
 use crate::report::{Report, exit};
+use crate::status::{Detail, Status};
 
 /// How long the running spiped may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often processes may take each other's place while they are asked.
+const ROUNDS: usize = 8;
 
 /// Why a request to a running spiped failed.
 #[derive(Debug, Error)]
@@ -52,6 +53,14 @@ pub(crate) enum ControlError {
     /// The running spiped refused the request.
     #[error("the spiped at {} refuses the request: {reason}", socket.display())]
     Refused { socket: PathBuf, reason: String },
+}
+
+impl ControlError {
+    /// Whether the socket has no process: it has ended.
+    fn is_of_nobody(&self) -> bool {
+        let Self::Connect { error, .. } = self else { return false };
+        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    }
 }
 
 impl Report for ControlError {
@@ -100,12 +109,12 @@ pub(crate) fn rekey(
     path: &Path,
     keys: &[PathBuf],
 ) -> Result<(Vec<KeyChange>, Vec<GuessableKey>), ControlError> {
-    let (socket, user) = socket_file(path).map_err(|error| unreached(path, error))?;
+    let socket = socket_file(path).map_err(|error| unreached(path, error))?;
     // The keys are read first: standard input may be slow, and the server does not wait.
-    let entries = folder::read_all(keys, Owners::OwnOr(user), Folders::Allowed)?;
+    let entries = folder::read_all(keys, Owners::OwnOr(socket.owner), Folders::Allowed)?;
     let sent = entry::check(&entries)?;
     let body = entry::to_bytes(&entries).map_err(KeyFileError::Memory)?;
-    let changes = request(path, &socket, Verb::Rekey, &body)?;
+    let changes = ask_at(path, &socket.file, Verb::Rekey, &body)?;
     let in_force = changes.iter().filter(|it| matches!(it.what, Change::Added | Change::Kept));
     if !in_force
         .map(|it| (it.name.clone(), it.id.clone()))
@@ -124,48 +133,82 @@ pub(crate) fn rekey(
 /// When no key has that name, or one of these does not answer.
 pub(crate) fn revoke(path: &Path, name: &KeyName) -> Result<Vec<KeyChange>, ControlError> {
     let body = name.as_str().as_bytes();
-    let running = socket_file(path).map_err(|error| unreached(path, error));
-    let owner = running.as_ref().ok().map(|(_, owner)| *owner);
-    let first = running.and_then(|(socket, _)| request(path, &socket, Verb::Revoke, body));
-    let draining = draining::all(path);
-    // Where no process has taken over, there are only those that drain.
-    let is_gone = owner.is_none() && !draining.is_empty();
-    let others = draining.into_iter().filter_map(|other| {
-        let stream = connect(&SockAddr::unix(format!("\0{other}")).ok()?);
-        // Anybody may have that name.
-        let is_its_own = |stream: &Socket| {
-            let uid = getsockopt(stream, PeerCredentials).map(|it| it.uid());
-            owner.is_none_or(|owner| uid == Ok(owner))
+    let mut told = Told::default();
+    for _ in 0..ROUNDS {
+        let (first, inode) = match socket_file(path) {
+            Ok(socket) => (ask_at(path, &socket.file, Verb::Revoke, body), Some(socket.inode)),
+            Err(error) => (Err(unreached(path, error)), None),
         };
-        match stream {
-            Ok(stream) => is_its_own(&stream).then(|| ask_for(path, &stream, Verb::Revoke, body)),
-            // It has ended meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => None,
-            Err(error) => Some(Err(unreached(path, error))),
+        told.add(path, name, first);
+        // Listed only now: a process that has answered may have been moved aside since.
+        for aside in draining::all(path).map_err(|error| unreached(path, error))? {
+            let socket = socket_file(&aside).map_err(|error| unreached(&aside, error));
+            let answer = socket.and_then(|it| ask_at(&aside, &it.file, Verb::Revoke, body));
+            told.add(&aside, name, answer);
         }
-    });
-    let mut revoked: Vec<KeyChange> = Vec::new();
-    let mut failed = None;
-    for answer in Some(first).filter(|_| !is_gone).into_iter().chain(others) {
+        // Another process may have come meanwhile, with the key.
+        if socket_file(path).map(|socket| socket.inode).ok() == inode {
+            return told.result(path, name);
+        }
+    }
+    let error = io::Error::other("again and again, another process takes its place");
+    Err(unreached(path, error))
+}
+
+/// Asks the running spiped behind the socket for its status.
+///
+/// # Errors
+/// When it does not answer.
+pub(crate) fn status(path: &Path, detail: Detail) -> Result<Status, ControlError> {
+    let socket = socket_file(path).map_err(|error| unreached(path, error))?;
+    let body = match detail {
+        Detail::Summary => "",
+        Detail::Connections => WITH_OPEN,
+    };
+    let told = told_at(path, &socket.file, Verb::Status, body.as_bytes())?;
+    Status::from_json(&told).map_err(|_| ControlError::NotUnderstood { socket: path.into() })
+}
+
+/// What processes have answered that were to revoke a key.
+#[derive(Default)]
+struct Told {
+    revoked: Vec<KeyChange>,
+    /// Whether one was there.
+    is_any: bool,
+    /// At a socket where no process listens, or where none is any more.
+    nobody: Option<ControlError>,
+    failed: Option<ControlError>,
+}
+
+impl Told {
+    fn add(&mut self, path: &Path, name: &KeyName, answer: Result<Vec<KeyChange>, ControlError>) {
+        let is_of_key = |it: &KeyChange| it.what == Change::Revoked && it.name == *name;
         match answer {
-            Ok(changes) => {
+            Ok(changes) if changes.iter().all(is_of_key) => {
+                self.is_any = true;
                 for change in changes {
-                    match revoked.iter_mut().find(|same| same.id == change.id) {
-                        Some(same) => same.open += change.open,
-                        None => revoked.push(change),
+                    match self.revoked.iter_mut().find(|same| same.id == change.id) {
+                        Some(same) => same.open = same.open.saturating_add(change.open),
+                        None => self.revoked.push(change),
                     }
                 }
             }
-            Err(ControlError::Refused { reason, .. }) if reason == NO_KEY => {}
-            Err(error) => failed = Some(error),
+            Ok(_) => self.failed = Some(ControlError::NotUnderstood { socket: path.into() }),
+            Err(ControlError::Refused { reason, .. }) if reason == NO_KEY => self.is_any = true,
+            Err(error) if error.is_of_nobody() => self.nobody = Some(error),
+            Err(error) => self.failed = Some(error),
         }
     }
-    match failed {
-        Some(error) => Err(error),
-        None if revoked.is_empty() => {
-            Err(ControlError::NoKey { socket: path.into(), name: name.clone() })
+
+    fn result(self, path: &Path, name: &KeyName) -> Result<Vec<KeyChange>, ControlError> {
+        let Self { revoked, is_any, nobody, failed } = self;
+        match failed.or(nobody.filter(|_| !is_any)) {
+            Some(error) => Err(error),
+            None if revoked.is_empty() => {
+                Err(ControlError::NoKey { socket: path.into(), name: name.clone() })
+            }
+            None => Ok(revoked),
         }
-        None => Ok(revoked),
     }
 }
 
@@ -173,36 +216,32 @@ fn unreached(path: &Path, error: io::Error) -> ControlError {
     ControlError::Connect { socket: path.into(), error }
 }
 
-/// Makes a request at the file of a socket.
-fn request(
+/// Makes a request at the file of a socket, whose answer is a list of changes.
+fn ask_at(
     path: &Path,
     socket: &File,
     verb: Verb,
     body: &[u8],
 ) -> Result<Vec<KeyChange>, ControlError> {
-    let address = SockAddr::unix(format!("/proc/self/fd/{}", socket.as_raw_fd()));
-    let stream = address.and_then(|address| connect(&address));
-    ask_for(path, &stream.map_err(|error| unreached(path, error))?, verb, body)
+    let told = told_at(path, socket, verb, body)?;
+    let changes: Option<_> = told.lines().map(KeyChange::parse).collect();
+    changes.ok_or_else(|| ControlError::NotUnderstood { socket: path.into() })
 }
 
-/// Makes a request, whose answer is a list of changes.
-fn ask_for(
-    path: &Path,
-    stream: &Socket,
-    verb: Verb,
-    body: &[u8],
-) -> Result<Vec<KeyChange>, ControlError> {
-    let not_understood = || ControlError::NotUnderstood { socket: path.into() };
-    match ask(stream, verb, body) {
-        Ok(Answer::Ok(told)) => {
-            let changes: Option<_> = told.lines().map(KeyChange::parse).collect();
-            changes.ok_or_else(not_understood)
-        }
+/// Makes a request at the file of a socket.
+fn told_at(path: &Path, socket: &File, verb: Verb, body: &[u8]) -> Result<String, ControlError> {
+    let address = SockAddr::unix(format!("/proc/self/fd/{}", socket.as_raw_fd()));
+    let stream = address.and_then(|address| connect(&address));
+    let stream = stream.map_err(|error| unreached(path, error))?;
+    match ask(&stream, verb, body) {
+        Ok(Answer::Ok(told)) => Ok(told),
         Ok(Answer::NotServed(reason)) => {
             Err(ControlError::NotServed { socket: path.into(), reason })
         }
         Ok(Answer::Refused(reason)) => Err(ControlError::Refused { socket: path.into(), reason }),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(not_understood()),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(ControlError::NotUnderstood { socket: path.into() })
+        }
         Err(error) => Err(ControlError::NoAnswer { socket: path.into(), error }),
     }
 }
@@ -226,8 +265,8 @@ fn ask(mut stream: &Socket, verb: Verb, body: &[u8]) -> io::Result<Answer> {
         return Err(error);
     }
     let mut answer = Vec::new();
-    let mut part = [0; 4096];
-    while answer.len() < LINE_MAX + ANSWER_MAX {
+    let mut part = vec![0; 1 << 16];
+    while answer.len() < LINE_MAX + verb.answer_max() {
         // One limit for the whole answer.
         let left = PATIENCE.saturating_sub(started.elapsed());
         if left.is_zero() {

@@ -1,57 +1,60 @@
-//! Where a process takes requests that only lets its open connections end, as after a
-//! restart: at an abstract unix socket, since the next process has the path after
-//! `--control`. Its name tells that path, and is random besides: any user can listen at an
-//! abstract name, and must not be there first.
+//! Where a process takes requests that only lets its open connections end: where it took
+//! them before, until the next process takes its path. That one moves the socket's file
+//! aside first, in the same folder:
+//!
+//! ```text
+//! control                 the process that serves
+//! control.draining-4711   one before it, by the number of its socket's inode
+//! ```
+//!
+//! Who may write to that folder decides who is asked, as with the control socket itself.
 
 use std::fs;
 use std::io;
-use std::path::{self, Path};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
-use rand::TryRng;
-use rand::rngs::SysRng;
-use sha2::{Digest, Sha256};
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-/// A name for such a socket.
+use crate::config::unit_name;
+use crate::daemon::accept::aside;
+
+/// Moves the socket at `control` aside if it belongs to a process that drains, which is
+/// asked. Returns whether the path is free now.
 ///
 /// # Errors
-/// When the system has no randomness.
-pub(super) fn new_name(control: &Path) -> io::Result<String> {
-    let random = SysRng.try_next_u64().map_err(io::Error::other)?;
-    Ok(format!("{}{random:016x}", prefix(control)))
-}
-
-/// The names of all such sockets on this host.
-pub(super) fn all(control: &Path) -> Vec<String> {
-    let prefix = prefix(control);
-    // Where there is no /proc, nothing can be found.
-    let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    let names = sockets.lines().filter_map(|line| line.rsplit_once(" @")).map(|(_, name)| name);
-    let mut names: Vec<_> =
-        names.filter(|name| name.starts_with(&prefix)).map(str::to_owned).collect();
-    // An accepted connection has the name of its listener.
-    names.sort_unstable();
-    names.dedup();
-    names
-}
-
-/// A path may be too long for a name.
-fn prefix(control: &Path) -> String {
-    let path = path::absolute(control).unwrap_or_else(|_| control.to_path_buf());
-    let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
-    let short = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>();
-    format!("spiped.draining.{}.", short.concat())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_names_of_a_path_begin_alike_and_cannot_be_guessed() {
-        let relative = std::env::current_dir().unwrap().join("control");
-        assert_eq!(prefix(Path::new("control")), prefix(&relative));
-        assert_ne!(prefix(Path::new("/a")), prefix(Path::new("/b")));
-        let name = || new_name(Path::new(&"/a".repeat(99))).unwrap();
-        assert!(name().len() < 107 && name() != name());
+/// When the folder cannot be written to.
+pub(super) fn move_aside(control: &Path, drains: impl FnOnce(&Path) -> bool) -> io::Result<bool> {
+    let inode = match fs::symlink_metadata(control) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        metadata => metadata?.ino(),
+    };
+    // systemd starts a unit only when its main process is gone. There, only root may ask.
+    if unit_name().is_none() && !drains(control) {
+        return Ok(false);
     }
+    // Never over the file of another socket.
+    let flags = RenameFlags::RENAME_NOREPLACE;
+    Ok(renameat2(AT_FDCWD, control, AT_FDCWD, &aside(control, inode), flags).map(|()| true)?)
+}
+
+/// The files that were moved aside, of processes that drain or have ended.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub(super) fn all(control: &Path) -> io::Result<Vec<PathBuf>> {
+    let (Some(folder), Some(name)) = (control.parent(), control.file_name()) else {
+        return Ok(vec![]);
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let files = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        files => files?,
+    };
+    let of_this = |path: &PathBuf| {
+        let inode = fs::symlink_metadata(path).map(|metadata| metadata.ino());
+        inode.is_ok_and(|inode| aside(&folder.join(name), inode) == *path)
+    };
+    let paths: io::Result<Vec<_>> = files.map(|file| Ok(file?.path())).collect();
+    Ok(paths?.into_iter().filter(of_this).collect())
 }

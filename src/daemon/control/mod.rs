@@ -33,8 +33,6 @@ const VERSION: &str = "spiped/1";
 pub(crate) const LINE_MAX: usize = 64;
 /// The beginning of the answer to a request that cannot be understood.
 const NOT_SERVED: &str = "refused: ";
-/// The longest body of an answer.
-const ANSWER_MAX: usize = 1 << 18;
 
 /// The verb of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +43,13 @@ pub(crate) enum Verb {
     /// Take a key out of force, and end its connections. The request's body is the name, the
     /// answer's body a line for each key that was revoked.
     Revoke,
+    /// Tell the status. The request's body is empty, or [`WITH_OPEN`] for one with each open
+    /// connection; the answer's body is JSON.
+    Status,
 }
+
+/// The body of a request for the status with each open connection.
+const WITH_OPEN: &str = "connections";
 
 /// The first line of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,12 +85,13 @@ pub(crate) enum Answer {
 }
 
 impl Verb {
-    pub(crate) const ALL: [Self; 2] = [Self::Rekey, Self::Revoke];
+    pub(crate) const ALL: [Self; 3] = [Self::Rekey, Self::Revoke, Self::Status];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Rekey => "rekey",
             Self::Revoke => "revoke",
+            Self::Status => "status",
         }
     }
 
@@ -95,6 +100,16 @@ impl Verb {
         match self {
             Self::Rekey => ENTRIES_MAX,
             Self::Revoke => 64,
+            Self::Status => WITH_OPEN.len(),
+        }
+    }
+
+    /// The longest body of an answer.
+    const fn answer_max(self) -> usize {
+        match self {
+            Self::Rekey | Self::Revoke => 1 << 18,
+            // 1,000 keys, and 20,000 open connections.
+            Self::Status => 1 << 24,
         }
     }
 }
@@ -144,20 +159,19 @@ impl Answer {
         format!("{word} {} {}\n{body}\n", verb.name(), body.len() + 1).into_bytes()
     }
 
-    /// Parses a whole answer to a verb. Its body must be printable lines, since it goes to
-    /// root's terminal and to the log.
+    /// Parses a whole answer to a verb. Its body must be printable lines of ASCII, since it
+    /// goes to root's terminal and to the log.
     pub(crate) fn parse(bytes: &[u8], verb: Verb) -> Option<Self> {
         let text = str::from_utf8(bytes).ok()?;
         let (line, body) = text.split_once('\n')?;
         if let Some(reason) = line.strip_prefix(NOT_SERVED) {
-            let is_one_line = body.is_empty() && !reason.contains(char::is_control);
+            let is_one_line = body.is_empty() && !reason.contains(is_unprintable);
             return is_one_line.then(|| Self::NotServed(reason.to_owned()));
         }
         let words: Vec<_> = line.split(' ').collect();
         let [word, of, length] = words[..] else { return None };
         let body = body.strip_suffix('\n').filter(|body| length.parse() == Ok(body.len() + 1))?;
-        let is_printable = !body.contains(|c: char| c.is_control() && c != '\n');
-        if !is_printable || of != verb.name() {
+        if body.contains(|c| is_unprintable(c) && c != '\n') || of != verb.name() {
             return None;
         }
         match word {
@@ -168,15 +182,27 @@ impl Answer {
     }
 }
 
-/// The file of a unix socket, and its owner. Links are not followed: the folder may belong
-/// to another user, who could make a link to somebody else's socket.
-fn socket_file(path: &Path) -> io::Result<(File, u32)> {
+/// Letters can be unprintable, too, such as those that turn the direction of a text.
+const fn is_unprintable(c: char) -> bool {
+    !c.is_ascii() || c.is_ascii_control()
+}
+
+/// The file of a unix socket.
+struct SocketFile {
+    file: File,
+    owner: u32,
+    inode: u64,
+}
+
+/// Opens the file of a unix socket. Links are not followed: the folder may belong to another
+/// user, who could make a link to somebody else's socket.
+fn socket_file(path: &Path) -> io::Result<SocketFile> {
     let file = OpenOptions::new().read(true).custom_flags(O_PATH | O_NOFOLLOW).open(path)?;
     let metadata = file.metadata()?;
     if !metadata.file_type().is_socket() {
         return Err(no_socket(metadata.file_type()));
     }
-    Ok((file, metadata.uid()))
+    Ok(SocketFile { file, owner: metadata.uid(), inode: metadata.ino() })
 }
 
 #[cfg(test)]

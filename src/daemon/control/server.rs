@@ -19,9 +19,12 @@ use socket2::Socket;
 use tokio::task::{JoinSet, yield_now};
 use tracing::warn;
 
-use super::{Answer, LINE_MAX, Request, RequestError, Verb, draining, socket_file};
+use super::{
+    Answer, LINE_MAX, Request, RequestError, SocketFile, Verb, WITH_OPEN, client, draining,
+    socket_file,
+};
 use crate::config::{Keepalive, unit_name};
-use crate::daemon::accept::{Listener, bind_abstract, bind_unix};
+use crate::daemon::accept::{Listener, bind_unix};
 use crate::daemon::connection::context::Context;
 use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::stream::Stream;
@@ -29,6 +32,7 @@ use crate::keys::change::KeyChange;
 use crate::keys::entry;
 use crate::keys::memory::SecretBytes;
 use crate::logging::limit::LogLimit;
+use crate::status::{Detail, State};
 use crate::unit::notify::reloading;
 
 /// How long a client may take to send its request and to read the answer.
@@ -44,21 +48,29 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub(crate) struct Control(Listener);
 
 impl Control {
-    /// Listens at `path`. The socket's file is for its owner alone: this user, or the user
-    /// that this process is going to become.
+    /// Listens at `path`, from which the socket of a process that drains is moved aside. The
+    /// socket's file is for its owner alone: this user, or the user that this process is
+    /// going to become.
     pub(crate) fn bind(path: &Path, user: Option<u32>) -> io::Result<Self> {
-        let listener = bind_unix(path, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        let bind = || bind_unix(path, Mode::S_IRUSR | Mode::S_IWUSR);
+        let drains = |path: &Path| {
+            client::status(path, Detail::Summary)
+                .is_ok_and(|status| status.state == State::Draining)
+        };
+        let listener = match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                if !draining::move_aside(path, drains)? {
+                    return Err(error);
+                }
+                bind()?
+            }
+            listener => listener?,
+        };
         // Only root can become another user; otherwise the start fails later.
         if let Some(user) = user.filter(|_| geteuid().is_root()) {
             give(path, user)?;
         }
         Ok(Self(listener))
-    }
-
-    /// Listens where a process is found that only lets its connections end, and that had the
-    /// socket at `path` before.
-    pub(crate) fn bind_draining(path: &Path) -> io::Result<Self> {
-        bind_abstract(&draining::new_name(path)?).map(Self)
     }
 
     /// Serves requests, for ever.
@@ -99,7 +111,7 @@ impl Control {
 /// Gives the socket's file to the user. Follows no link, and gives away nothing but a
 /// socket.
 fn give(path: &Path, user: u32) -> io::Result<()> {
-    let (file, _) = socket_file(path)?;
+    let SocketFile { file, .. } = socket_file(path)?;
     Ok(fchownat(file, c"", Some(Uid::from_raw(user)), None, AtFlags::AT_EMPTY_PATH)?)
 }
 
@@ -123,7 +135,7 @@ async fn serve_within_limit(socket: Socket, context: Arc<Context>, failures: Arc
 }
 
 /// Serves one request.
-async fn serve_request(socket: Socket, context: &Context) -> io::Result<()> {
+async fn serve_request(socket: Socket, context: &Arc<Context>) -> io::Result<()> {
     let stream = Stream::accepted(socket, Keepalive::Off)?;
     let request = match read_request(&stream).await? {
         Ok(request) => request,
@@ -155,13 +167,14 @@ async fn serve_request(socket: Socket, context: &Context) -> io::Result<()> {
 }
 
 /// Does what is asked, and logs it.
-async fn carry_out(verb: Verb, body: &[u8], context: &Context) -> io::Result<Answer> {
+async fn carry_out(verb: Verb, body: &[u8], context: &Arc<Context>) -> io::Result<Answer> {
     let done = match verb {
         Verb::Rekey => {
             let entries = entry::from_bytes(body)?.unwrap_or_default();
             reloading(context.replace_keys(entries)).await
         }
         Verb::Revoke => context.revoke_key(str::from_utf8(body).unwrap_or_default()),
+        Verb::Status => return tell_status(body, context).await,
     };
     Ok(match done {
         Ok(changes) => {
@@ -170,6 +183,18 @@ async fn carry_out(verb: Verb, body: &[u8], context: &Context) -> io::Result<Ans
         }
         Err(why) => Answer::Refused(why),
     })
+}
+
+/// Tells the status.
+async fn tell_status(body: &[u8], context: &Arc<Context>) -> io::Result<Answer> {
+    let detail = match str::from_utf8(body) {
+        Ok("") => Detail::Summary,
+        Ok(WITH_OPEN) => Detail::Connections,
+        _ => return Ok(Answer::Refused("a status with something unknown is asked for".to_owned())),
+    };
+    let shared = Arc::clone(context);
+    let status = move || Ok(shared.snapshot(detail).to_json());
+    context.status_thread.run(status).await.map(Answer::Ok)
 }
 
 /// Reads the first line. Reads not a byte more, since a key may follow; and stops at the

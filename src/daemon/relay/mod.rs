@@ -61,7 +61,7 @@ use self::error::RelayError;
 use self::inbound::Inbound;
 use self::local_peer::{LocalPeer, is_broken_pipe};
 use self::outbound::Outbound;
-use self::stall::TunnelStalls;
+use self::stall::{TunnelStalls, WaitingBytes};
 use self::traffic::Traffic;
 use crate::config::{Role, TunnelConfig};
 use crate::daemon::net::deadline::Deadline;
@@ -185,7 +185,7 @@ impl Relay {
         let mut failing = pin!(local.failed());
         let mut ending = pin!(ending.begun());
         let mut check = pin!(sleep(CHECK));
-        let mut stalls = TunnelStalls::default();
+        let (mut stalls, mut waiting) = (TunnelStalls::default(), WaitingBytes::default());
         let (mut sent, mut received) = (false, false);
         let both = poll_fn(|cx| {
             // First: nothing that arrives after a revocation is passed on.
@@ -215,6 +215,7 @@ impl Relay {
             while check.as_mut().poll(cx).is_ready() {
                 local.bound_unacknowledged().map_err(RelayError::Local)?;
                 tunnel.bound_unacknowledged().map_err(RelayError::Tunnel)?;
+                waiting.check((local, tunnel), (outbound, inbound))?;
                 peer.check((!received).then_some(local), outbound.progress())?;
                 stalls.check_gone(tunnel, inbound, outbound)?;
                 // A peer that has had all and has said all waits for nothing.

@@ -62,6 +62,11 @@ impl Outbound {
         self.held.is_some()
     }
 
+    /// What this direction, and the other one, count.
+    pub(super) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
     /// How many bytes were read, and how many are still to be written.
     pub(super) fn progress(&self) -> Progress {
         (self.traffic.sent(), self.held.as_ref().map_or(0, Buffer::unwritten))

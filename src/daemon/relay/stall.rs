@@ -6,7 +6,7 @@ use super::error::RelayError;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
 use super::traffic::Progress;
-use crate::daemon::net::sides::TunnelStream;
+use crate::daemon::net::sides::{LocalStream, TunnelStream};
 
 /// For how many checks, ten minutes in all, nothing may move where nobody would notice it:
 /// once the local peer has had and has ended all, and once the tunnel has failed while the
@@ -27,6 +27,33 @@ impl Stall {
         let has_moved = self.progress.replace(progress).is_some_and(|before| before != progress);
         self.checks = if has_moved { 0 } else { self.checks.saturating_add(1) };
         self.checks
+    }
+}
+
+/// What waits on either side, as the status tells it.
+#[derive(Default)]
+pub(super) struct WaitingBytes(Stall);
+
+impl WaitingBytes {
+    /// Notes what waits now. To be called in every check.
+    pub(super) fn check(
+        &mut self,
+        (local, tunnel): (&LocalStream, &TunnelStream),
+        (outbound, inbound): (&Outbound, &Inbound),
+    ) -> Result<(), RelayError> {
+        let ((sent, unwritten), (received, unpassed)) = (outbound.progress(), inbound.progress());
+        let for_tunnel = unwritten + tunnel.unacknowledged().map_err(RelayError::Tunnel)?;
+        let for_local = unpassed + local.unacknowledged().map_err(RelayError::Local)?;
+        let stuck = match for_tunnel + for_local {
+            0 => {
+                self.0 = Stall::default();
+                0
+            }
+            // The bytes may have come just before the first check that sees them.
+            waiting => self.0.checks((sent + received, waiting)) - 1,
+        };
+        outbound.traffic().set_waiting(for_tunnel, for_local, stuck);
+        Ok(())
     }
 }
 

@@ -121,6 +121,12 @@ impl PreAuthPool {
         Arc::new(Self { pool: pool.into(), max, max_per_source, max_leaving })
     }
 
+    /// How many peers have not proved a key yet, those included that are leaving.
+    pub(crate) fn strangers(&self) -> usize {
+        let pool = self.lock();
+        pool.occupants.len().saturating_add(pool.leaving)
+    }
+
     /// Takes a slot; evicts another stranger if need be. A peer without a source address
     /// counts for no source.
     pub(crate) fn try_enter(
