@@ -4,7 +4,8 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use nix::unistd::geteuid;
 
@@ -12,6 +13,10 @@ use super::error::SetupError;
 use super::unit::{Failure, Unit};
 use crate::report::{WARNING, exit};
 use crate::unit::handover::scope_prefix;
+
+/// How long systemd may take to start or to stop a unit. A unit that takes longer waits for
+/// an address, and can be told something.
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// Whether systemd runs this host.
 pub(super) fn is_running() -> bool {
@@ -27,6 +32,45 @@ pub(super) fn scopes_of(unit: &Unit) -> Vec<String> {
     let units = listed.lines().filter_map(|line| line.split_whitespace().next());
     let is_own = |unit: &&str| unit.strip_prefix(&begin).is_some_and(|rest| !rest.contains('-'));
     units.filter(is_own).map(str::to_owned).collect()
+}
+
+/// One start of a unit, and the main process of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct UnitStart {
+    invocation: String,
+    main_process: String,
+}
+
+impl UnitStart {
+    /// The start that a unit is in. Waits for a while until systemd has ended what it does
+    /// with the unit: a process that is being started has its keys already, and cannot be
+    /// told anything yet.
+    pub(super) fn settled(unit: &Unit) -> Self {
+        let began = Instant::now();
+        loop {
+            let properties = "InvocationID,MainPID,ActiveState,SubState,Job";
+            let said = ask("systemctl", &["show", "-p", properties, &unit.0]);
+            let value = |name: &str| {
+                let is_it =
+                    |line: &str| Some(line.strip_prefix(name)?.strip_prefix('=')?.to_owned());
+                said.lines().find_map(is_it).unwrap_or_default()
+            };
+            let is_changing = matches!(
+                (&*value("ActiveState"), &*value("SubState")),
+                ("activating" | "deactivating" | "reloading", state) if state != "auto-restart"
+            );
+            let has_job = !matches!(&*value("Job"), "" | "0");
+            if !is_changing && !has_job || began.elapsed() >= SETTLING {
+                let (invocation, main_process) = (value("InvocationID"), value("MainPID"));
+                return Self { invocation, main_process };
+            }
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub(super) fn has_process(&self) -> bool {
+        self.main_process != "0"
+    }
 }
 
 /// The state of a unit.

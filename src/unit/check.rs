@@ -95,11 +95,13 @@ pub(crate) fn check(
         }
         entries => check_keys(&there, &entries?)?,
     };
-    if let Some((note, unit)) = note().zip(unit_name())
-        && is_restarted_by_systemd(&unit)
-    {
-        // Follows no link. Without the note, the daemon fails where it could wait.
-        let _written = File::create_new(note);
+    if let Some((note, unit)) = note().zip(unit_name()) {
+        // That of an earlier start.
+        let _gone = fs::remove_file(&note);
+        if is_restarted_by_systemd(&unit) {
+            // Follows no link. Without the note, the daemon fails where it could wait.
+            let _written = File::create_new(note);
+        }
     }
     Ok(guessable)
 }
@@ -132,7 +134,7 @@ pub(crate) fn is_restarted() -> bool {
 }
 
 /// The file by which a check tells the daemon that systemd has started the unit again. It
-/// is in the runtime directory, which is new at each start.
+/// is in the runtime directory, and new at each start.
 fn note() -> Option<PathBuf> {
     let _unit = unit_name()?;
     Some(PathBuf::from(env::var_os("RUNTIME_DIRECTORY")?).join("restarted"))

@@ -19,7 +19,7 @@ use crate::setup::error::SetupError;
 use crate::setup::plan::{Step, file, read, value};
 use crate::setup::remove::names_here;
 use crate::setup::report::line_of;
-use crate::setup::systemd::{Activity, UnitState, ask, scopes_of};
+use crate::setup::systemd::{Activity, UnitStart, UnitState, scopes_of};
 use crate::setup::unit::Unit;
 
 /// A receiver on this host.
@@ -131,14 +131,22 @@ impl<'a> Receiver<'a> {
     /// Has the receiver take this key out of force, and end its connections, also those
     /// from before a restart. Nothing where no process has a key of this name.
     pub(super) fn revoke(&self, name: &KeyName) -> Result<Vec<KeyChange>, ControlError> {
-        // A unit that is being stopped has a process for as long as its connections last.
-        let main = ask("systemctl", &["show", "-P", "MainPID", &self.unit.0]);
-        if main.trim() == "0" && scopes_of(&self.unit).is_empty() {
-            return Ok(vec![]);
-        }
-        match client::revoke(&control(&self.unit), name) {
-            Err(ControlError::NoKey { .. }) => Ok(vec![]),
-            revoked => revoked,
+        let mut revoked = Vec::new();
+        let mut start = UnitStart::settled(&self.unit);
+        loop {
+            if !start.has_process() && scopes_of(&self.unit).is_empty() {
+                return Ok(revoked);
+            }
+            match client::revoke(&control(&self.unit), name) {
+                Err(ControlError::NoKey { .. }) => {}
+                changes => revoked.extend(changes?),
+            }
+            // The process of a start that had begun before the files were removed has the key.
+            let now = UnitStart::settled(&self.unit);
+            if now == start {
+                return Ok(revoked);
+            }
+            start = now;
         }
     }
 

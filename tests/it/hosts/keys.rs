@@ -254,6 +254,53 @@ fn a_rotation_that_was_cut_off_goes_on() {
     assert_eq!(host.must("ls /etc/spiped"), "out.conf\nout.key\nredis.conf\nredis.key");
 }
 
+/// A process that only lets its connections end is found, also where the next one never came;
+/// and one that systemd is just starting, with the files as they were, is waited for.
+#[test]
+fn a_revoked_key_has_no_process_left_whatever_restarts() {
+    if !hosts_can_be("revocations beside restarts") {
+        return;
+    }
+    let hosts = one_host();
+    let host = &hosts["one"];
+    let give = |name: &str| {
+        host.sh(&format!("spiped setup client {name} --pipe redis"));
+        let key = format!("/etc/spiped/redis.keys/{name}.key");
+        host.sh(&format!("cat {key} | spiped setup rotate out --key -"));
+        assert!(answers(host), "{name}");
+        let open = host.spawn("redis-cli -p 8000 subscribe news");
+        open.lines.wait_for("subscribe");
+        open
+    };
+    let open = give("alice");
+    let source = fs::read_to_string(host.etc("redis.conf")).unwrap();
+    host.write_etc("redis.conf", "nonsense\n", 0o600);
+    assert!(!host.run(&format!("systemctl restart {RECEIVE}")).status.success());
+    host.write_etc("redis.conf", source, 0o600);
+    let printed = host.sh("spiped setup revoke alice --pipe redis");
+    assert!(printed.contains("(1 connection ended)"), "{printed}");
+    wait_until("the client is cut", || !host.sh("ss -Htn state established").contains(":8000"));
+    drop(open);
+    host.must(&format!("systemctl restart {RECEIVE}"));
+
+    for round in 0..6 {
+        let name = format!("c{round}");
+        let _open = give(&name);
+        // At another moment of the restart each time.
+        let printed = host.sh(&format!(
+            "systemctl restart --no-block {RECEIVE}; sleep 0.{:02}; \
+             spiped setup revoke {name} --pipe redis",
+            round * 4
+        ));
+        assert!(printed.contains(&format!("revoked {name} ")), "{printed}");
+        assert!(printed.contains("(1 connection ended)"), "{printed}");
+        wait_until("it runs again", || {
+            host.run(&format!("systemctl is-active {RECEIVE}")).status.success()
+        });
+        assert!(!answers(host), "{name}");
+    }
+}
+
 /// The files go, whatever the running process does, and the last key can go, too.
 #[test]
 fn a_revocation_is_finished_by_another_run() {
