@@ -112,13 +112,14 @@ pub(crate) fn to_bytes(entries: &[KeyEntry]) -> io::Result<SecretBytes> {
     Ok(bytes)
 }
 
-/// The entries that [`to_bytes`] has made.
+/// The entries that [`to_bytes`] has made. Of too many, one more than there may be: each
+/// takes memory.
 ///
 /// # Errors
 /// The inner error where the bytes are no entries; the outer one when no memory is left.
 pub(crate) fn from_bytes(mut bytes: &[u8]) -> io::Result<Option<Vec<KeyEntry>>> {
     let mut entries = Vec::new();
-    while !bytes.is_empty() {
+    while !bytes.is_empty() && entries.len() <= KEYS_MAX {
         let Some((entry, rest)) = first_entry(bytes) else { return Ok(None) };
         let (name, key, settings) = entry;
         let content = SecretBytes::copy_of(key)?;
@@ -182,6 +183,14 @@ mod tests {
         for wrong in ["a 1\nx", "a 1 0 0\nx", "- 1 0\nx", "a 99999 0\n", "a 0 5\nwords", "a"] {
             assert!(from_bytes(wrong.as_bytes()).unwrap().is_none(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn of_too_many_entries_only_one_more_is_read() {
+        let bytes = b"a 0 0\n".repeat(KEYS_MAX + 9);
+        let entries = from_bytes(&bytes).unwrap().unwrap();
+        assert_eq!(entries.len(), KEYS_MAX + 1);
+        assert!(matches!(check_size(&entries), Err(KeyFileError::TooMany)));
     }
 
     #[test]
