@@ -10,6 +10,8 @@ use super::value::ValueError;
 const NAME_MAX: usize = 64;
 /// What the name of a key file may end in.
 pub(crate) const KEY_ENDING: &str = ".key";
+/// What the name of a key that is to follow another one ends in.
+pub(crate) const NEW: &str = ".new";
 
 /// The name of a key: 1 to 64 letters, digits, `.`, `_` and `-`, so that a name stands in
 /// logs, paths and shells as it is.
@@ -33,7 +35,7 @@ impl KeyName {
 
     /// The name without `.new`, by which a key is called that is to follow another one.
     pub(crate) fn without_new(&self) -> &str {
-        self.0.strip_suffix(".new").unwrap_or(&self.0)
+        self.0.strip_suffix(NEW).unwrap_or(&self.0)
     }
 }
 

@@ -54,8 +54,8 @@ pub(crate) enum KeyFileError {
     FolderMode { path: PathBuf, mode: u32 },
     #[error("{} is neither a key nor the settings of one", .0.display())]
     NoKeyOfFolder(PathBuf),
-    #[error("beside the settings {} is no key", .0.display())]
-    NoKeyOfSettings(PathBuf),
+    #[error("{} is a folder, and a folder of keys has none", .0.display())]
+    FolderInFolder(PathBuf),
     #[error("the settings {} are refused: {reason}", path.display())]
     Settings { path: PathBuf, reason: String },
     #[error("two keys have the name {0}")]
@@ -105,11 +105,8 @@ impl Report for KeyFileError {
             Self::FolderMode { .. } => {
                 "run 'chmod go-w' on it; if others could write, look at each key"
             }
-            Self::NoKeyOfFolder(_) => {
+            Self::NoKeyOfFolder(_) | Self::FolderInFolder(_) => {
                 "a folder of keys has only NAME.key and NAME.conf: move anything else elsewhere"
-            }
-            Self::NoKeyOfSettings(_) => {
-                "NAME.conf belongs to NAME.key; remove it if that key is gone"
             }
             Self::Settings { .. } => "see KEYS in spiped(1)",
             Self::SameName(_) => "a key is named after its file: rename one of the two files",
@@ -130,7 +127,7 @@ impl Report for KeyFileError {
             Self::Length { .. }
             | Self::NotBase64
             | Self::NoKeyOfFolder(_)
-            | Self::NoKeyOfSettings(_)
+            | Self::FolderInFolder(_)
             | Self::Settings { .. }
             | Self::SameName(_)
             | Self::SameKey(..)

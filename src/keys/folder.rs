@@ -6,17 +6,18 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::entry::{KeyEntry, SETTINGS_MAX};
+use super::entry::{KEYS_MAX, KeyEntry, SETTINGS_MAX};
 use super::error::KeyFileError;
 use super::file::{Owners, content};
 use super::settings::KeySettings;
 use crate::config::KeyName;
-use crate::config::key_name::KEY_ENDING;
+use crate::config::key_name::{KEY_ENDING, NEW};
 
 /// What the name of a file of settings ends in.
 const SETTINGS_ENDING: &str = ".conf";
@@ -50,11 +51,27 @@ struct Found {
     settings: Option<PathBuf>,
 }
 
+/// A warning: settings that no key has. They stop nothing, so that a key can be removed before
+/// its settings, and is never in force without them.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct UnusedSettings(PathBuf);
+
+impl UnusedSettings {
+    /// What the operator can do.
+    pub(crate) const HINT: &str = "NAME.conf belongs to NAME.key; remove it if that key is gone";
+}
+
+impl fmt::Display for UnusedSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "beside the settings {} is no key", self.0.display())
+    }
+}
+
 /// Reads all keys, in the order of the paths, and in a folder in the order of the names.
 ///
 /// # Errors
-/// When a file or folder cannot be read or is refused, or a folder has something else in it
-/// or no key.
+/// When a file or folder cannot be read or is refused, a folder has something else in it, or
+/// there is no key.
 pub(crate) fn read_all(
     paths: &[PathBuf],
     owners: Owners,
@@ -66,7 +83,6 @@ pub(crate) fn read_all(
             if folders == Folders::Refused {
                 return Err(KeyFileError::FolderOfSender(path.clone()));
             }
-            let before = entries.len();
             let is_credentials = env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|it| it == *path);
             let naming = if is_credentials { Naming::Credentials } else { Naming::Plain };
             for found in find(path, owners, naming)? {
@@ -74,9 +90,10 @@ pub(crate) fn read_all(
                 if naming == Naming::Plain || *entry.content != *MISSING {
                     entries.push(entry);
                 }
-            }
-            if entries.len() == before {
-                return Err(KeyFileError::NoKeys(path.clone()));
+                // Each takes memory.
+                if entries.len() > KEYS_MAX {
+                    return Err(KeyFileError::TooMany);
+                }
             }
         } else {
             let content = content(path, owners)?;
@@ -85,7 +102,27 @@ pub(crate) fn read_all(
             entries.push(KeyEntry { name, path: Some(path.clone()), content, settings });
         }
     }
-    Ok(entries)
+    match paths.first() {
+        Some(folder) if entries.is_empty() => Err(KeyFileError::NoKeys(folder.clone())),
+        _ => Ok(entries),
+    }
+}
+
+/// The settings in these folders that no key has.
+pub(crate) fn unused_settings(paths: &[PathBuf]) -> Vec<UnusedSettings> {
+    let files = paths.iter().flat_map(fs::read_dir).flatten().flatten();
+    let is_unused = |file: &PathBuf| {
+        let Some(name) = file.to_str().and_then(|it| it.strip_suffix(SETTINGS_ENDING)) else {
+            return false;
+        };
+        let has = |ending: &str| Path::new(&format!("{name}{ending}{KEY_ENDING}")).exists();
+        !(has("") || has(NEW))
+    };
+    let is_seen = |file: &fs::DirEntry| !is_left_over(&file.file_name());
+    let mut unused: Vec<_> =
+        files.filter(is_seen).map(|file| file.path()).filter(is_unused).collect();
+    unused.sort();
+    unused.into_iter().map(UnusedSettings).collect()
 }
 
 /// The paths at which something is, or all if nothing is at any.
@@ -115,8 +152,14 @@ fn find(folder: &Path, owners: Owners, naming: Naming) -> Result<Vec<Found>, Key
             Naming::Plain => file,
             Naming::Credentials => of_credential(file),
         };
-        if is_left_over(&part) {
+        let is_folder = entry.file_type().map_err(unread)?.is_dir();
+        // The volumes of Kubernetes have such folders.
+        let is_hidden = part.to_string_lossy().starts_with("..");
+        if is_hidden || !is_folder && is_left_over(&part) {
             continue;
+        }
+        if is_folder {
+            return Err(KeyFileError::FolderInFolder(path));
         }
         let name = |ending| part.to_str()?.strip_suffix(ending)?.parse::<KeyName>().ok();
         match (name(KEY_ENDING), name(SETTINGS_ENDING)) {
@@ -126,16 +169,11 @@ fn find(folder: &Path, owners: Owners, naming: Naming) -> Result<Vec<Found>, Key
         }
     }
     keys.sort_by(|a, b| a.name.cmp(&b.name));
-    for (name, path) in &settings {
-        match keys.iter_mut().find(|key| key.name == *name) {
-            Some(key) => key.settings = Some(path.clone()),
-            None => return Err(KeyFileError::NoKeyOfSettings(path.clone())),
-        }
-    }
-    // A key that is to follow another one has the settings of that one.
-    for key in keys.iter_mut().filter(|key| key.settings.is_none()) {
-        let of_other = settings.iter().find(|(name, _)| name.as_str() == key.name.without_new());
-        key.settings = of_other.map(|(_, path)| path.clone());
+    for key in &mut keys {
+        let of = |wanted: &str| settings.iter().find(|(name, _)| name.as_str() == wanted);
+        // A key that is to follow another one has the settings of that one.
+        let its_own = of(key.name.as_str()).or_else(|| of(key.name.without_new()));
+        key.settings = its_own.map(|(_, path)| path.clone());
     }
     Ok(keys)
 }
@@ -152,7 +190,7 @@ fn of_credential(file: OsString) -> OsString {
 }
 
 /// Whether an editor, a package or somebody has left the file there.
-fn is_left_over(file: &OsString) -> bool {
+pub(crate) fn is_left_over(file: &OsString) -> bool {
     let name = file.to_string_lossy();
     name.starts_with('.')
         || name.ends_with('~')

@@ -69,7 +69,7 @@ async fn those_who_watch_are_told_of_another_first_key_and_of_nothing_else() {
 async fn one_bad_file_leaves_all_keys_as_they_are() {
     let (folder, store) = store(&[("a", 1), ("b", 2)]);
     write(&folder.path().join("c.key"), 3);
-    for (file, content) in [("d.key", &b"short"[..]), ("readme", b""), ("e.conf", b"")] {
+    for (file, content) in [("d.key", &b"short"[..]), ("readme", b""), ("a.conf", b"x")] {
         let path = folder.path().join(file);
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
@@ -141,13 +141,65 @@ fn what_packages_and_editors_leave_is_skipped_and_anything_else_is_refused() {
         assert!(error.contains(part), "{error}");
     };
     refused(std::slice::from_ref(&path), Folders::Refused, "is a folder, and a sender has one key");
-    fs::create_dir(path.join("more")).unwrap();
+    fs::write(path.join("more"), "x").unwrap();
     refused(std::slice::from_ref(&path), Folders::Allowed, "is neither a key nor");
-    fs::remove_dir(path.join("more")).unwrap();
+    fs::remove_file(path.join("more")).unwrap();
+    for name in ["more", "old.swp", ".x", "b.key"] {
+        fs::create_dir(path.join(name)).unwrap();
+        let reason = format!("{name} is a folder, and a folder of keys has none");
+        refused(std::slice::from_ref(&path), Folders::Allowed, &reason);
+        fs::remove_dir(path.join(name)).unwrap();
+    }
+    // As in a volume of Kubernetes.
+    fs::create_dir(path.join("..2026_11")).unwrap();
+    assert_eq!(names(&load(std::slice::from_ref(&path), Folders::Allowed).unwrap()), ["a"]);
     fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o770)).unwrap();
     refused(std::slice::from_ref(&path), Folders::Allowed, "users other than its owner can write");
     write(&path.join("a b"), 7);
     refused(&[path.join("a b")], Folders::Allowed, "has no name for a key");
+}
+
+#[test]
+fn an_empty_folder_stops_nothing_where_there_is_another_key() {
+    let (folder, _store) = store(&[("a", 1)]);
     let empty = tempfile::tempdir().unwrap();
-    refused(&[empty.path().into()], Folders::Allowed, "no key is in the folder");
+    let load = |paths: &[PathBuf]| KeyStore::load(paths, Owners::Own, Folders::Allowed, None);
+    let error = load(&[empty.path().into()]).err().unwrap().to_string();
+    assert!(error.contains("no key is in the folder"), "{error}");
+    let (store, _) = load(&[empty.path().into(), folder.path().join("a.key")]).unwrap();
+    assert_eq!(names(&store), ["a"]);
+}
+
+#[test]
+fn settings_without_a_key_are_told_of_and_stop_nothing() {
+    let (folder, _store) = store(&[("a", 1), ("b.new", 2)]);
+    for name in ["a", "b", "c", ".d"] {
+        fs::write(folder.path().join(format!("{name}.conf")), "CONNECTIONS=1\n").unwrap();
+    }
+    let unused = folder::unused_settings(&[folder.path().into(), folder.path().join("a.key")]);
+    let unused: Vec<_> = unused.iter().map(ToString::to_string).collect();
+    let of_c = folder.path().join("c.conf");
+    assert_eq!(unused, [format!("beside the settings {} is no key", of_c.display())]);
+    // A key that is to follow another one has that one's settings, also where that is gone.
+    let paths = [folder.path().to_path_buf()];
+    let (store, _) = KeyStore::load(&paths, Owners::Own, Folders::Allowed, None).unwrap();
+    let limits = |key: &Arc<Key>| key.settings.connections.map(std::num::NonZeroU32::get);
+    assert_eq!(store.in_force().iter().map(limits).collect::<Vec<_>>(), [Some(1); 2]);
+}
+
+#[test]
+fn a_folder_with_too_many_keys_is_not_read_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..=1001 {
+        write(&folder.path().join(format!("{number:04}.key")), 1);
+    }
+    // The last one, which is not reached, could not be read.
+    fs::write(folder.path().join("1001.key"), "").unwrap();
+    fs::set_permissions(
+        folder.path().join("1001.key"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o777),
+    )
+    .unwrap();
+    let read = folder::read_all(&[folder.path().into()], Owners::Own, Folders::Allowed);
+    assert!(matches!(read, Err(KeyFileError::TooMany)));
 }

@@ -31,7 +31,7 @@ use crate::daemon::{self, Start};
 use crate::keys::change::KeyChange;
 use crate::keys::entry::{self, KeyEntry};
 use crate::keys::file::{self, KeyFile, Owners};
-use crate::keys::folder::{self, Folders};
+use crate::keys::folder::{self, Folders, UnusedSettings};
 use crate::keys::guessable::GuessableKey;
 use crate::keys::new_key::generate;
 use crate::keys::{KeyStore, address};
@@ -72,7 +72,10 @@ pub fn main() -> ExitCode {
         }
         Some(Command::UnitCheck { configuration, keys }) => {
             let checked = check::check(&configuration, &keys).map_err(Into::into);
-            end(told(checked.map(warn_of)))
+            end(told(checked.map(|guessable| {
+                warn_of(guessable);
+                warn_of_settings(&keys);
+            })))
         }
         Some(Command::Rekey { socket, keys, if_exists }) => {
             end(rekey(&socket, &if if_exists { folder::existing(&keys) } else { keys }))
@@ -192,6 +195,12 @@ fn serve(
     for (key_id, guessable) in guessable {
         warn!(hint = GuessableKey::HINT, %key_id, "{guessable}");
     }
+    // The check of a unit has warned of these.
+    if unit_name().is_none() {
+        for unused in folder::unused_settings(&config.tunnel.keys) {
+            warn!(hint = UnusedSettings::HINT, "{unused}");
+        }
+    }
     let mut pid_file = None;
     let (rights, allowed) = access(&config.access)?;
     let start = Start { user, rights, allowed, ..start };
@@ -275,6 +284,7 @@ fn keyid(path: &Path, user: Option<&str>, range: Option<LoopbackRange>) -> Resul
 
 fn rekey(socket: &Path, keys: &[PathBuf]) -> Result<(), AnyError> {
     let (changes, guessable) = client::rekey(socket, keys)?;
+    warn_of_settings(keys);
     // In a unit, the daemon has logged both in the log of the unit.
     if unit_name().is_some() {
         return Ok(());
@@ -353,6 +363,13 @@ fn end(result: Result<(), AnyError>) -> ExitCode {
 fn warn_of(guessable: impl IntoIterator<Item = GuessableKey>) {
     for guessable in guessable {
         say(&format!("{WARNING}{guessable}"), GuessableKey::HINT);
+    }
+}
+
+/// Warns of settings that no key has.
+fn warn_of_settings(paths: &[PathBuf]) {
+    for unused in folder::unused_settings(paths) {
+        say(&format!("{WARNING}{unused}"), UnusedSettings::HINT);
     }
 }
 

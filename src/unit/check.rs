@@ -3,7 +3,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, FileType};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -86,14 +86,16 @@ pub(crate) fn check(
         return Err(UnitCheckError::WritableConfiguration(configuration.into()));
     }
     let there = folder::existing(keys);
+    there.iter().try_for_each(|path| check_folder(path))?;
     let guessable = match folder::read_all(&there, Owners::User(0), Folders::Allowed) {
-        Err(KeyFileError::Read { error, .. })
-            if error.kind() == io::ErrorKind::NotFound
-                && keys.iter().any(|key| encrypted(key).exists()) =>
-        {
+        Err(error) if is_none(&error) && keys.iter().any(|key| encrypted(key).exists()) => {
             vec![]
         }
-        entries => check_keys(&there, &entries?)?,
+        entries => {
+            let entries = entries?;
+            entry::check(&entries)?;
+            entries.iter().filter_map(KeyEntry::guessable).collect()
+        }
     };
     if let Some((note, unit)) = note().zip(unit_name()) {
         // That of an earlier start.
@@ -106,17 +108,26 @@ pub(crate) fn check(
     Ok(guessable)
 }
 
-/// Checks keys together, and that systemd hands over each of them.
-fn check_keys(
-    paths: &[PathBuf],
-    entries: &[KeyEntry],
-) -> Result<Vec<GuessableKey>, UnitCheckError> {
-    entry::check(entries)?;
-    let files = entries.iter().filter_map(|entry| entry.path.as_deref());
-    let mut of_folders = files.filter(|file| paths.iter().all(|path| path != file));
-    match of_folders.find(|file| file.is_symlink()) {
-        Some(link) => Err(UnitCheckError::Link(link.into())),
-        None => Ok(entries.iter().filter_map(KeyEntry::guessable).collect()),
+/// Checks that systemd hands over what is in a folder of keys, and nothing else. What cannot be
+/// read is an error where the keys are read.
+fn check_folder(folder: &Path) -> Result<(), UnitCheckError> {
+    for file in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (kind, path) = (file.file_type(), file.path());
+        if kind.as_ref().is_ok_and(FileType::is_dir) {
+            return Err(KeyFileError::FolderInFolder(path).into());
+        }
+        if kind.is_ok_and(|kind| kind.is_symlink()) && !folder::is_left_over(&file.file_name()) {
+            return Err(UnitCheckError::Link(path));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the error is that there is no key.
+fn is_none(error: &KeyFileError) -> bool {
+    match error {
+        KeyFileError::Read { error, .. } => error.kind() == io::ErrorKind::NotFound,
+        error => matches!(error, KeyFileError::NoKeys(_)),
     }
 }
 

@@ -321,6 +321,9 @@ fn the_check_of_a_unit_needs_a_file_or_a_folder() {
     fs::create_dir(&keys).unwrap();
     let (code, said) = check();
     assert!(code != 0 && said.contains("no key is in the folder"), "{said}");
+    fs::write(folder.path("x.key.cred"), "").unwrap();
+    assert_eq!(check(), (0, String::new()));
+    fs::remove_file(folder.path("x.key.cred")).unwrap();
     fs::copy(folder.shared_key(), keys.join("alice.key")).unwrap();
     assert_eq!(check(), (0, String::new()));
     fs::copy(folder.shared_key(), &file).unwrap();
@@ -332,7 +335,7 @@ fn the_check_of_a_unit_needs_a_file_or_a_folder() {
     fs::remove_file(&file).unwrap();
     symlink(&file, keys.join("bob.key")).unwrap();
     let (code, said) = check();
-    assert!(code == 66 && said.contains("bob.key: No such file"), "{said}");
+    assert!(code == 65 && said.contains("bob.key is a link, and systemd hands"), "{said}");
 }
 
 /// The warning names the key file that setup makes.

@@ -281,7 +281,6 @@ fn one_bad_file_changes_nothing_and_is_named() {
         ("carol.key", noise(1, 32), 0o644, "is open to others (mode 0644)"),
         ("carol", noise(1, 32), 0o600, "is neither a key nor the settings of one"),
         ("alice.conf", b"CONNECTIONS=0".to_vec(), 0o600, "line 1 is not CONNECTIONS= and a number"),
-        ("carol.conf", vec![], 0o600, "beside the settings"),
         ("alice2.key", fs::read(receiver.file("alice.key")).unwrap(), 0o600, "are the same key"),
     ] {
         fs::write(receiver.file(name), content).unwrap();
@@ -300,6 +299,23 @@ fn one_bad_file_changes_nothing_and_is_named() {
     assert!(is_refused(&receiver.sender("bob")));
     drop(open(&receiver.sender("alice")));
     assert_eq!(receiver.daemon.log.count("key added"), 0);
+}
+
+/// As while a key is removed: its settings go after it.
+#[test]
+fn settings_without_a_key_stop_nothing_and_are_warned_of() {
+    let receiver = Receiver::with(&["alice"], &[]);
+    fs::write(receiver.file("bob.conf"), "CONNECTIONS=20\n").unwrap();
+    let told = receiver.rekey();
+    assert!(told.status.success(), "{told:?}");
+    let warning = format!(
+        "spiped: warning: beside the settings {} is no key\nhint: ",
+        receiver.file("bob.conf").display()
+    );
+    assert!(printed(&told).contains(&warning), "{told:?}");
+    let keys = receiver.folder.path("keys");
+    let next = Daemon::receiver(&keys, receiver.address(), &[]);
+    next.log.wait_for(" warn beside the settings ");
 }
 
 #[test]

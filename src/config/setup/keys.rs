@@ -6,7 +6,7 @@ use super::args::{KeyArgs, RotateArgs};
 use super::error::SetupConfigError;
 use super::name::PipeName;
 use super::run::Run;
-use crate::config::key_name::KeyName;
+use crate::config::key_name::{KeyName, NEW};
 
 /// What is to be done with the keys of a pipe that is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +38,6 @@ pub(crate) struct KeyNames {
     pub(crate) name: KeyName,
     pub(crate) new: KeyName,
 }
-
-/// What the name of a new key's file ends in, before `.key`.
-const NEW: &str = ".new";
 
 impl TryFrom<KeyName> for KeyNames {
     type Error = SetupConfigError;

@@ -381,22 +381,36 @@ fn a_unit_takes_a_file_a_folder_or_both() {
 
     for (script, reason) in [
         ("ln -s ../away bob.key", "bob.key is a link, and systemd hands the daemon no links"),
+        ("ln -s ../away alice.conf", "alice.conf is a link, and systemd hands the daemon no links"),
         ("cp -p alice.key bob.key", "alice and bob are the same key"),
         ("install -m 644 alice.key bob.key", "bob.key is open to others (mode 0644)"),
-        ("mkdir bob.key", "the key file /etc/spiped/redis.keys/bob.key is not a regular file"),
-        ("mkdir bob", "/etc/spiped/redis.keys/bob is neither a key nor the settings of one"),
-        ("echo X=1 > bob.conf", "beside the settings /etc/spiped/redis.keys/bob.conf is no key"),
+        ("mkdir bob.key", "/etc/spiped/redis.keys/bob.key is a folder, and a folder of keys has"),
+        // systemd would hand over what is in it.
+        ("mkdir bob.swp", "/etc/spiped/redis.keys/bob.swp is a folder, and a folder of keys has"),
+        ("mkdir ..bob", "/etc/spiped/redis.keys/..bob is a folder, and a folder of keys has none"),
+        ("touch bob", "/etc/spiped/redis.keys/bob is neither a key nor the settings of one"),
         ("mv alice.key ..", "no key is in the folder /etc/spiped/redis.keys"),
         ("chmod 770 .", "can write to /etc/spiped/redis.keys (mode 0770)"),
     ] {
         host.sh(&format!("cd /etc/spiped/redis.keys; {script}"));
         assert!(!host.run(&restart).status.success(), "{script}");
         wait_until(reason, || keys().contains(reason));
-        host.sh("cd /etc/spiped/redis.keys; rm -rf bob*; chmod 700 .
+        host.sh("cd /etc/spiped/redis.keys; rm -rf bob* ..bob alice.conf; chmod 700 .
                  [ ! -e ../alice.key ] || mv ../alice.key .");
     }
     host.must(&restart);
     wait_until("it serves again", || answers(host));
+
+    // Settings whose key is gone stop nothing, nor does an empty folder beside the file.
+    host.write_etc("redis.keys/bob.conf", "CONNECTIONS=20\n", 0o600);
+    host.must(&restart);
+    wait_until("it serves with unused settings", || answers(host));
+    assert!(keys().contains("beside the settings /etc/spiped/redis.keys/bob.conf is no key"));
+    host.sh("cd /etc/spiped; rm redis.keys/bob.conf; mv redis.keys/alice.key redis.key
+             rm -f redis.keys/.hidden redis.keys/alice.key~");
+    assert_eq!(host.must("find /etc/spiped/redis.keys"), "/etc/spiped/redis.keys");
+    host.must(&restart);
+    wait_until("it serves with an empty folder", || answers(host));
 }
 
 /// As many as one receiver can have, with the longest names and with settings for some.
