@@ -25,6 +25,9 @@ pub(crate) enum KeyFileError {
     /// Another user could replace its content.
     #[error("{} belongs to user {owner}, who could replace the key", path.display())]
     Owner { path: PathBuf, owner: u32 },
+    /// That user could have it lead to a file that only root can read.
+    #[error("the path {} leads over a link of user {owner}", path.display())]
+    Link { path: PathBuf, owner: u32 },
     /// It is too short or too long.
     #[error("the key file {} is refused: {error}", path.display())]
     Length { path: PathBuf, error: KeyLengthError },
@@ -90,6 +93,9 @@ impl Report for KeyFileError {
             Self::Owner { .. } => {
                 "chown it to root or to the user that runs spiped, or run spiped as its owner"
             }
+            Self::Link { .. } => {
+                "links there must be root's: put the file itself there, or name the file it leads to"
+            }
             Self::Length { .. } => {
                 "make a key with 'spiped keygen PATH'; if this is a key, it was not copied unchanged"
             }
@@ -139,6 +145,7 @@ impl Report for KeyFileError {
             Self::NotRegular(_)
             | Self::Mode { .. }
             | Self::Owner { .. }
+            | Self::Link { .. }
             | Self::FolderMode { .. } => exit::NO_PERMISSION,
             Self::Name(_) | Self::FolderOfSender(_) => exit::USAGE,
             Self::Exists(_) | Self::Write { .. } => exit::CANNOT_CREATE,

@@ -1,16 +1,16 @@
 //! Key files: checking and reading them.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use nix::libc::O_NONBLOCK;
 use nix::unistd::geteuid;
 
 use super::error::KeyFileError;
 use super::guessable::GuessableKey;
 use super::memory::{KeyMemory, SecretBytes};
+use super::open::open;
 use crate::process::stdio::Stdin;
 use crate::protocol::{KEY_FILE_MAX, SharedKey};
 
@@ -66,12 +66,7 @@ pub(crate) fn content(path: &Path, owners: Owners) -> Result<SecretBytes, KeyFil
         let content = read_all(path, Stdin)?;
         return if content.is_empty() { Err(KeyFileError::NoneCame) } else { Ok(content) };
     }
-    // Without O_NONBLOCK, to open a named pipe would wait for its writer.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(O_NONBLOCK)
-        .open(path)
-        .map_err(|error| KeyFileError::Read { path: path.into(), error })?;
+    let file = open(path, owners)?;
     check_owner_and_mode(path, &file, owners)?;
     read_all(path, file)
 }

@@ -8,13 +8,14 @@ use std::env;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::entry::{KEYS_MAX, KeyEntry, SETTINGS_MAX};
 use super::error::KeyFileError;
 use super::file::{Owners, content};
+use super::open::open;
 use super::settings::KeySettings;
 use crate::config::KeyName;
 use crate::config::key_name::{KEY_ENDING, NEW};
@@ -200,8 +201,9 @@ pub(crate) fn is_left_over(file: &OsString) -> bool {
 
 /// Refuses a folder in which another user could put a key.
 fn check_folder(folder: &Path, owners: Owners) -> Result<(), KeyFileError> {
-    let metadata =
-        fs::metadata(folder).map_err(|error| KeyFileError::Read { path: folder.into(), error })?;
+    let opened = open(folder, owners)?;
+    let unread = |error| KeyFileError::Read { path: folder.into(), error };
+    let metadata = opened.metadata().map_err(unread)?;
     let (owner, mode) = (metadata.uid(), metadata.permissions().mode() & 0o7777);
     if !owners.include(owner) {
         return Err(KeyFileError::Owner { path: folder.into(), owner });
@@ -214,7 +216,8 @@ fn check_folder(folder: &Path, owners: Owners) -> Result<(), KeyFileError> {
 
 fn read_settings(path: &Path, owners: Owners) -> Result<KeySettings, KeyFileError> {
     let unread = |error| KeyFileError::Read { path: path.into(), error };
-    let metadata = fs::metadata(path).map_err(unread)?;
+    let mut file = open(path, owners)?;
+    let metadata = file.metadata().map_err(unread)?;
     if !metadata.is_file() {
         return Err(KeyFileError::NotRegular(path.into()));
     }
@@ -228,7 +231,8 @@ fn read_settings(path: &Path, owners: Owners) -> Result<KeySettings, KeyFileErro
     if metadata.len() > u64::try_from(SETTINGS_MAX).unwrap_or(u64::MAX) {
         return Err(wrong(format!("it has more than {SETTINGS_MAX} bytes")));
     }
-    let text = fs::read_to_string(path).map_err(|error| {
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(|error| {
         if error.kind() == io::ErrorKind::InvalidData {
             wrong("it is not UTF-8".to_owned())
         } else {

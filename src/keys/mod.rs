@@ -14,6 +14,7 @@ pub(crate) mod folder;
 pub(crate) mod guessable;
 pub(crate) mod memory;
 pub(crate) mod new_key;
+mod open;
 pub(crate) mod set;
 pub(crate) mod settings;
 pub(crate) mod terminal;

@@ -1,7 +1,7 @@
 //! Whose key file is taken, and with what mode; and which keys are warned of.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -143,6 +143,22 @@ fn the_user_of_a_daemon_and_root_rekey_it() {
     assert!(by_root.status.success(), "{by_root:?}");
     assert!(rekey(Command::new(SPIPED), &folder.shared_key()).status.success());
     wait_until("all three are told of", || daemon.log.count("keys reloaded") == 3);
+
+    // Its user must not get a file that only root can read.
+    let its_keys = folder.path("its.keys");
+    fs::create_dir(&its_keys).unwrap();
+    for (file, link) in [("its.keys", "linked.keys"), ("redis.key", "its.keys/a.key")] {
+        symlink(folder.path(file), folder.path(link)).unwrap();
+        lchown(folder.path(link), Some(NOBODY), Some(NOBODY)).unwrap();
+        let linked = rekey(Command::new(SPIPED), &folder.path(link));
+        refused(&linked, "leads over a link of user 65534", "links there must be root's");
+    }
+    refused(&rekey(Command::new(SPIPED), &its_keys), "a.key leads over a link", "root's");
+    fs::remove_file(its_keys.join("a.key")).unwrap();
+    let settings = key(&folder, "its.keys/b.key", (NOBODY, NOBODY), 0o600);
+    symlink("/etc/shadow", settings.with_extension("conf")).unwrap();
+    lchown(settings.with_extension("conf"), Some(NOBODY), Some(NOBODY)).unwrap();
+    refused(&rekey(Command::new(SPIPED), &its_keys), "b.conf leads over a link", "root's");
 
     let anothers = rekey(Command::new(SPIPED), &others_key);
     refused(&anothers, "belongs to user 12345", "hint: chown");
