@@ -26,15 +26,15 @@ const LINKS_MAX: usize = 40;
 /// # Errors
 /// When it cannot be opened, or the path leads over such a link.
 pub(super) fn open(path: &Path, owners: Owners) -> Result<File, KeyFileError> {
-    match owners {
-        Owners::OwnOr(user) if !owns_links(user) => open_by_links_of_own(path),
-        _ => {
-            // Without O_NONBLOCK, to open a named pipe would wait for its writer.
-            let flags = OFlag::O_NONBLOCK.bits();
-            let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-            opened.map_err(|error| KeyFileError::Read { path: path.into(), error })
-        }
+    if let Owners::OwnOr(user) = owners
+        && !owns_links(user)
+    {
+        return open_by_links_of_own(path);
     }
+    // Without O_NONBLOCK, to open a named pipe would wait for its writer.
+    let flags = OFlag::O_NONBLOCK.bits();
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    opened.map_err(|error| KeyFileError::Read { path: path.into(), error })
 }
 
 /// Whether links of this user are followed.

@@ -125,10 +125,9 @@ fn check_folder(folder: &Path) -> Result<(), UnitCheckError> {
 
 /// Whether the error is that there is no key.
 fn is_none(error: &KeyFileError) -> bool {
-    match error {
-        KeyFileError::Read { error, .. } => error.kind() == io::ErrorKind::NotFound,
-        error => matches!(error, KeyFileError::NoKeys(_)),
-    }
+    let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    matches!(error, KeyFileError::Read { error, .. } if is_missing(error))
+        || matches!(error, KeyFileError::NoKeys(_))
 }
 
 fn encrypted(key: &Path) -> PathBuf {
