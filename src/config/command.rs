@@ -5,11 +5,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
-use clap::{Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use super::key_name::KeyName;
 use super::loopback_range::LoopbackRange;
+use super::process::control;
 use super::setup::SetupCommand;
 use super::value::ValueError;
 
@@ -42,6 +43,7 @@ pub(crate) enum Command {
     /// Give a running spiped other keys, and print what changes
     Rekey {
         /// The path that was given to that spiped by --control
+        #[arg(value_parser = control, value_hint = ValueHint::FilePath)]
         socket: PathBuf,
         /// Key files, for a receiver also folders of keys; - reads a key from standard input
         #[arg(required = true, value_name = "KEY")]
@@ -53,6 +55,7 @@ pub(crate) enum Command {
     /// Shut a key out of a running receiver at once
     Revoke {
         /// The path that was given to that spiped by --control
+        #[arg(value_parser = control, value_hint = ValueHint::FilePath)]
         socket: PathBuf,
         /// The name of the key: its file's, without .key
         #[arg(value_name = "NAME")]

@@ -158,8 +158,9 @@ impl FromStr for Threads {
     }
 }
 
-/// Reads the path of `--control`.
-fn control(text: &str) -> Result<PathBuf, ValueError> {
+/// Reads the path of `--control`, for the commands that use it, too: they look for the processes
+/// that have had it, by this name.
+pub(super) fn control(text: &str) -> Result<PathBuf, ValueError> {
     match text.parse() {
         Ok(Address::Unix(path)) => Ok(path),
         Err(error @ (AddressError::PathTooLong(_) | AddressError::Scheme { .. })) => {

@@ -2,13 +2,15 @@
 //! session.
 #![allow(clippy::doc_markdown, rustdoc::broken_intra_doc_links, reason = "--help is no Markdown")]
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{ArgAction, Args};
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{ArgAction, Args, ValueHint};
 
 use super::address::{Address, AddressError};
 use super::environment::as_given;
@@ -26,7 +28,8 @@ pub(crate) struct TunnelConfig {
 
     /// Key file that both ends share, -d: or folder of them
     #[arg(short, long = "key", value_name = "FILE", action = ArgAction::Append,
-          value_delimiter = ':', required = true)]
+          value_delimiter = ':', required = true, value_hint = ValueHint::AnyPath,
+          value_parser = OsStringValueParser::new().try_map(key))]
     pub(crate) keys: Vec<PathBuf>,
 
     /// Time limit of connect and handshake
@@ -229,6 +232,15 @@ pub(crate) enum BusyPoll {
     Off,
     /// The thread stays awake for a moment, where that pays, and sleeps then.
     On,
+}
+
+/// Reads a path of `-k`.
+fn key(path: OsString) -> Result<PathBuf, ValueError> {
+    if path.is_empty() {
+        let hint = "a path stands before and after each colon, such as /etc/a.key:/etc/b.key";
+        return Err(ValueError::new("the path of a key is empty".to_owned(), hint));
+    }
+    Ok(path.into())
 }
 
 /// Reads the address of `-t`.

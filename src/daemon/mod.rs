@@ -95,12 +95,13 @@ pub(crate) fn run(
             .map_err(SystemError::of("cannot handle signals"))?;
         let control = bind_control(config, user)?;
         let source = match config.process.dns {
-            Dns::AtStart => select! {
+            // Any other source is there now, and this user may be the only one who can make it.
+            Dns::Wait if source.has_name() => source,
+            Dns::AtStart | Dns::Wait => select! {
                 listeners = source.listen(&config.tunnel.target, &access) => Source::Listening(listeners?),
                 _signal = signals.end.next() => return Ok(()),
                 () = signals.handover.received() => return Ok(()),
             },
-            Dns::Wait => source,
         };
         // A server that cannot be made is an error before the process counts as ready.
         let server = Server::new(config, keys, limits)?;

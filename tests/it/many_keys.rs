@@ -125,6 +125,14 @@ fn the_variable_has_several_keys_with_colons_between_them() {
         command
     });
     daemon.log.wait_for(" keys=3 ");
+    for list in ["a.key::b.key", "a.key:", ":"] {
+        let mut command = Command::new(SPIPED);
+        command.args(["-F", "-d", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1"]);
+        let refused = command.env("SPIPED_KEY", list).output().unwrap();
+        assert_eq!(refused.status.code(), Some(64), "{refused:?}");
+        let error = "spiped: SPIPED_KEY: the path of a key is empty\nhint: a path stands before";
+        assert!(printed(&refused).starts_with(error), "{refused:?}");
+    }
 }
 
 /// The three steps of a rotation, with a connection that is open all the time.
@@ -186,8 +194,12 @@ fn a_revoked_key_loses_its_connections_at_once_and_no_other_does() {
     fs::remove_file(receiver.file("alice.key")).unwrap();
     assert!(printed(&receiver.rekey()).starts_with("kept bob "));
 
-    let unknown = receiver.ask("revoke", &["alice"]);
-    assert_eq!(unknown.status.code(), Some(67), "{unknown:?}");
+    for unknown in ["alice", "bob.key"] {
+        let refused = receiver.ask("revoke", &[unknown]);
+        assert_eq!(refused.status.code(), Some(67), "{refused:?}");
+        let hint = "hint: a key is named after its file, without .key\n";
+        assert!(printed(&refused).ends_with(hint), "{refused:?}");
+    }
     // The last key can be revoked, too: then nobody gets in.
     assert!(receiver.ask("revoke", &["bob"]).status.success());
     assert!(matches!(read_to_end(&mut honest).1, End::Reset));

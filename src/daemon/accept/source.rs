@@ -122,6 +122,11 @@ impl Source {
         })
     }
 
+    /// Whether it has a name, which may not resolve yet.
+    pub(crate) const fn has_name(&self) -> bool {
+        matches!(self, Self::Host(_))
+    }
+
     /// The number of listening sockets, as far as it is known.
     pub(crate) const fn listeners(&self) -> usize {
         match self {
@@ -251,6 +256,9 @@ fn listen_hint(address: &Address, error: &io::Error) -> &'static str {
             "this user is not allowed to use ports below 1024 and folders of others; a socket unit of systemd can"
         }
         Some(ENOENT) => "the folder of that path does not exist: make it first",
+        None if error.kind() == io::ErrorKind::PermissionDenied => {
+            "only root can give a socket away, to another user or to a group without this user"
+        }
         None if matches!(address, Address::Host(..)) => {
             "check the name after -s and the resolver; with -D spiped waits until it resolves"
         }

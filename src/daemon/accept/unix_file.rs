@@ -78,7 +78,12 @@ impl UnixFile {
             return Err(io::Error::other("another file has taken the place of the socket"));
         }
         if owner != SocketOwner::default() {
-            fchownat(&file, c"", owner.user, owner.group, AtFlags::AT_EMPTY_PATH)?;
+            let given = fchownat(&file, c"", owner.user, owner.group, AtFlags::AT_EMPTY_PATH);
+            given.map_err(|error| {
+                let error = io::Error::from(error);
+                let why = format!("it cannot be given to that owner or group: {error}");
+                io::Error::new(error.kind(), why)
+            })?;
         }
         if let Some(mode) = mode {
             // fchmod(2) does not take such a descriptor.

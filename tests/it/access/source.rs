@@ -1,7 +1,7 @@
 //! Sources that are refused, and the files of unix sources.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -74,7 +74,8 @@ fn a_unix_source_has_the_mode_and_owner_that_are_asked_for() {
         assert!(file.file_type().is_socket());
         (file.mode() & 0o7777, file.uid(), file.gid())
     };
-    let cases: [(&str, &[&str], Rights); 6] = [
+    let cases: [(&str, &[&str], Rights); 7] = [
+        ("077", &["--socket-owner", "1", "-u", "nobody", "-D"], (0o700, 1, 0)),
         ("022", &[], (0o755, 0, 0)),
         ("077", &["--socket-mode", "0666"], (0o666, 0, 0)),
         ("000", &["--socket-mode", "0"], (0, 0, 0)),
@@ -93,6 +94,22 @@ fn a_unix_source_has_the_mode_and_owner_that_are_asked_for() {
             fs::remove_file(&path).unwrap();
         }
     }
+    // Who cannot give it away is told so.
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]);
+    let program = folder.path("spiped");
+    fs::copy(SPIPED, &program).unwrap();
+    let key = folder.key("its.key");
+    chown(&key, Some(65534), None).unwrap();
+    fs::create_dir(folder.path("its")).unwrap();
+    chown(folder.path("its"), Some(65534), None).unwrap();
+    command.arg(&program).args(["-F", "-e", "-t", "127.0.0.1:1", "-k"]).arg(&key);
+    command.arg("-s").arg(folder.path("its/source")).args(["--socket-owner", "1"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(69), "{output:?}");
+    let reason = "it cannot be given to that owner or group: Operation not permitted";
+    assert!(said(&output).contains(reason), "{output:?}");
+    assert!(said(&output).contains("hint: only root can give a socket away"), "{output:?}");
     // A stale socket is replaced, and no link is followed.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let daemon = Daemon::spawn(start("-e", "077", &["--socket-mode", "666"]));

@@ -117,6 +117,13 @@ fn a_key_that_rekey_refuses_changes_nothing() {
         assert_eq!(output.status.code(), Some(code), "{output:?}");
         assert!(said(&output).contains(reason) && said(&output).contains("\nhint: "), "{output:?}");
     }
+    // The daemon's own option takes no such path, either.
+    for words in [["rekey", "./control", "key"], ["revoke", "control", "alice"]] {
+        let refused = Command::new(SPIPED).args(words).output().unwrap();
+        assert_eq!(refused.status.code(), Some(64), "{refused:?}");
+        let reason = format!("'{}' is not the path of a unix socket", words[1]);
+        assert!(said(&refused).contains(&reason), "{refused:?}");
+    }
     let nowhere = pipe.rekey("nowhere", &pipe.folder.shared_key());
     assert_eq!(nowhere.status.code(), Some(69), "{nowhere:?}");
     assert!(said(&nowhere).contains("cannot reach a spiped at"), "{nowhere:?}");
