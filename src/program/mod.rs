@@ -314,7 +314,7 @@ fn set_up(what: SetupCommand) -> Result<(), AnyError> {
     let report = setup::run(&Task::try_from(what)?)?;
     warn_of(report.guessable);
     print(&report.text)?;
-    report.unproved.map_or(Ok(()), |error| Err(error.into()))
+    report.failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
 fn completions(shell: Shell, name: Program) -> Result<(), AnyError> {

@@ -29,7 +29,8 @@ enum Undo {
 /// Does all steps, and then the last one, which no signal interrupts.
 ///
 /// # Errors
-/// When a step fails or a signal comes. The steps that were done are undone then.
+/// When a step fails or a signal comes. The steps that were done are undone then, unless it is
+/// not known whether the last one was done.
 pub(super) fn all<T>(
     steps: Vec<Step>,
     last: impl FnOnce() -> Result<T, SetupError>,
@@ -46,7 +47,9 @@ pub(super) fn all<T>(
         }
     });
     // From here on signals are ignored: the rest takes only a moment.
-    result.and_then(|()| last()).map_err(|error| undo(done, error))
+    result
+        .and_then(|()| last())
+        .map_err(|error| if error.leaves_keys_unknown() { error } else { undo(done, error) })
 }
 
 async fn each(steps: Vec<Step>, done: &mut Vec<Undo>) -> Result<(), SetupError> {

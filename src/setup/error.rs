@@ -67,9 +67,15 @@ pub(crate) enum SetupError {
     /// The running receiver was not reached, or refused.
     #[error(transparent)]
     Control(#[from] ControlError),
-    /// No boot has the key, but the running receiver may have it.
-    #[error("the key file is removed, but not the key of the running receiver: {0}")]
+    /// The running process may have the keys, or not. The files stay.
+    #[error("the files are in place, but it is not known whether {unit} has the keys: {error}")]
+    Unanswered { unit: Unit, error: ControlError, hint: String },
+    /// The running receiver may have the key, whatever has become of its files.
+    #[error("the running receiver may still have the key: {0}")]
     NotRevoked(ControlError),
+    /// A start may have the key again. Which files are left is in the text.
+    #[error("not all files of the key {0} are removed")]
+    FilesLeft(KeyName),
     /// The pipe is set up with a socket unit, and now wanted without one, or the reverse.
     #[error("{0} is in use already")]
     OtherActivation(Unit),
@@ -101,6 +107,31 @@ pub(crate) enum SetupError {
     NotUndone { error: Box<SetupError>, left: String },
 }
 
+impl SetupError {
+    /// The error of a running process that should have taken new keys.
+    pub(super) fn of_rekey(unit: &Unit, error: ControlError) -> Self {
+        let is_known = !matches!(
+            error,
+            ControlError::NoAnswer { .. }
+                | ControlError::NotUnderstood { .. }
+                | ControlError::NotDone { .. }
+        );
+        if is_known {
+            return error.into();
+        }
+        let hint = format!(
+            "'systemctl reload {unit}' has it take the files as they are, 'systemctl restart' \
+             helps where it hangs; then run this again"
+        );
+        Self::Unanswered { unit: unit.clone(), error, hint }
+    }
+
+    /// Whether the running process may have taken the new keys.
+    pub(super) const fn leaves_keys_unknown(&self) -> bool {
+        matches!(self, Self::Unanswered { .. })
+    }
+}
+
 impl Report for SetupError {
     fn hint(&self) -> &str {
         match self {
@@ -120,6 +151,7 @@ impl Report for SetupError {
             Self::OtherKey { hint, .. }
             | Self::OtherAddress { hint, .. }
             | Self::NoKey { hint, .. }
+            | Self::Unanswered { hint, .. }
             | Self::NoPipe { hint, .. } => hint,
             Self::NameOfPipe(_) => "give the client another name",
             Self::SenderHere(_) => {
@@ -136,6 +168,9 @@ impl Report for SetupError {
             Self::Control(error) => error.hint(),
             Self::NotRevoked(_) => {
                 "run it again; if it fails again, end all connections: KEYS in spiped.conf(5) has the command"
+            }
+            Self::FilesLeft(_) => {
+                "remove them by hand, or mend what the line says, then run it again: a start has the keys that are there"
             }
             Self::OtherActivation(_) => {
                 "'systemctl disable --now' it first; --socket is for pipes that were set up with it"
@@ -157,7 +192,9 @@ impl Report for SetupError {
             Self::NoKey { .. } => exit::NO_USER,
             Self::NoTarget(_) => exit::DATA,
             Self::Key(error) => error.exit_code(),
-            Self::Control(error) | Self::NotRevoked(error) => error.exit_code(),
+            Self::Control(error) | Self::NotRevoked(error) | Self::Unanswered { error, .. } => {
+                error.exit_code()
+            }
             Self::OtherKey { .. }
             | Self::OtherAddress { .. }
             | Self::OtherActivation(_)
@@ -166,6 +203,7 @@ impl Report for SetupError {
             | Self::SenderHere(_)
             | Self::ReceiverHere(_)
             | Self::Encrypted(_)
+            | Self::FilesLeft(_)
             | Self::Running { .. }
             | Self::File { .. } => exit::CANNOT_CREATE,
             // The unit's own code, where it has one.

@@ -58,8 +58,14 @@ pub(crate) struct SetupReport {
     pub(crate) text: String,
     /// Warnings about the keys.
     pub(crate) guessable: Vec<GuessableKey>,
-    /// The first failed proof.
-    pub(crate) unproved: Option<SetupError>,
+    /// What is not as it should be in spite of that: a proof has failed, for instance.
+    pub(crate) failed: Option<SetupError>,
+}
+
+impl SetupReport {
+    fn of(text: String) -> Self {
+        Self { text, guessable: vec![], failed: None }
+    }
 }
 
 /// Sets a pipe up, or removes it; with `--dry-run` only looks.
@@ -83,10 +89,7 @@ pub(crate) fn run(task: &Task) -> Result<SetupReport, SetupError> {
     match task {
         Task::Make(setup) => make(setup),
         Task::Keys(task) => keys::run(task),
-        Task::Remove(removal) => {
-            let text = remove::remove(removal)?;
-            Ok(SetupReport { text, guessable: vec![], unproved: None })
-        }
+        Task::Remove(removal) => remove::remove(removal),
     }
 }
 
@@ -95,7 +98,7 @@ fn make(setup: &Setup) -> Result<SetupReport, SetupError> {
     let plan = plan::make(setup, given)?;
     if setup.run == Run::Dry {
         let text = report::what_would_be_done(&plan);
-        return Ok(SetupReport { text, guessable: plan.guessable, unproved: None });
+        return Ok(SetupReport { text, guessable: plan.guessable, failed: None });
     }
     let Plan { steps, ends, guessable, .. } = plan;
     apply::all(steps, || Ok(())).map_err(|error| name_who_listens(error, &ends))?;
@@ -103,7 +106,7 @@ fn make(setup: &Setup) -> Result<SetupReport, SetupError> {
     signals::no_longer_handled().map_err(SetupError::System)?;
     let proofs: Vec<_> = ends.iter().map(|(end, _)| prove::works(end)).collect();
     let text = report::what_runs(setup, &ends, &proofs);
-    Ok(SetupReport { text, guessable, unproved: proofs.into_iter().find_map(Result::err) })
+    Ok(SetupReport { text, guessable, failed: proofs.into_iter().find_map(Result::err) })
 }
 
 /// Replaces the hint of a unit whose address is in use: the unit, in its sandbox, cannot see

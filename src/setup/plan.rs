@@ -13,6 +13,7 @@ use super::unit::Unit;
 use crate::config::setup::{Activation, End, PipeName, Setup};
 use crate::config::{Address, Role};
 use crate::keys::entry::{self, KeyEntry};
+use crate::keys::error::KeyFileError;
 use crate::keys::file::{self as keys, Owners};
 use crate::keys::folder::{self, Folders};
 use crate::keys::guessable::GuessableKey;
@@ -154,11 +155,14 @@ impl Plan {
         let folder = file(&end.name, "keys");
         // Its clients have keys of their own, and the one that it was made with was revoked.
         if end.role == Role::Decrypt && !self.is_there(&path) && self.is_there(&folder) {
-            let entries = folder::read_all(&[folder], Owners::Own, Folders::Allowed)?;
+            let entries = match folder::read_all(&[folder], Owners::Own, Folders::Allowed) {
+                Err(KeyFileError::NoKeys(_)) => vec![],
+                entries => entries?,
+            };
             self.guessable.extend(entries.iter().filter_map(KeyEntry::guessable));
-            let keys = entry::check(&entries)?;
-            let Some((_, id)) = keys.first() else { unreachable!("no key is an error") };
-            return Ok(*id);
+            if let Some((_, id)) = entry::check(&entries)?.first() {
+                return Ok(*id);
+            }
         }
         if self.is_there(&path) {
             let keys::KeyFile { key, guessable } = keys::read(&path, Owners::Own)?;

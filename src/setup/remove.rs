@@ -15,12 +15,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::slice;
 
+use super::SetupReport;
 use super::error::SetupError;
 use super::plan::{FOLDER, PLAIN_CONF, conf_text, drop_in, drop_in_text, file, is_barred, value};
+use super::report::left;
 use super::systemd::{Activity, UnitState, command, run, scopes_of};
 use super::unit::Unit;
 use crate::config::setup::{Keys, Pair, PipeName, Removal, Run};
 use crate::config::{Address, Role};
+use crate::process::new_file;
 
 /// One change.
 enum RemovalStep {
@@ -41,11 +44,12 @@ struct RemovalPlan {
     units: Vec<String>,
 }
 
-/// Removes a pipe, or with `--dry-run` only looks. Returns what the operator is told.
+/// Removes a pipe, or with `--dry-run` only looks. A file that cannot be removed keeps no other
+/// one there.
 ///
 /// # Errors
-/// When a step fails; the steps before it stay done.
-pub(super) fn remove(removal: &Removal) -> Result<String, SetupError> {
+/// When a step of systemd fails; the steps before it stay done.
+pub(super) fn remove(removal: &Removal) -> Result<SetupReport, SetupError> {
     let name = &removal.name;
     let mut plan = RemovalPlan::default();
     let halves = [name.half("in"), name.half("out")];
@@ -65,13 +69,21 @@ pub(super) fn remove(removal: &Removal) -> Result<String, SetupError> {
         told.push(format!("nothing to do: only what is named below is left of {name}"));
     }
     let is_changed = removal.run == Run::Real && !plan.steps.is_empty();
+    let mut failed = None;
     for step in plan.steps {
-        if removal.run == Run::Real {
-            step.take()?;
-            told.push(step.says("ran", "removed"));
-        } else {
+        if removal.run == Run::Dry {
             told.push(format!("would {}", step.says("run", "remove")));
+            continue;
         }
+        told.push(match step.take() {
+            Ok(()) => step.says("ran", "removed"),
+            Err(SetupError::File { what, path, error }) => {
+                let line = left(&path, &error.to_string());
+                failed = Some(SetupError::File { what, path, error });
+                line
+            }
+            Err(error) => return Err(error),
+        });
     }
     if is_changed {
         // Fails where no unit has failed.
@@ -79,7 +91,7 @@ pub(super) fn remove(removal: &Removal) -> Result<String, SetupError> {
         let _nothing = run(&mut command("systemctl", &[&["reset-failed"], &*units].concat()));
     }
     told.extend(plan.left);
-    Ok(told.join("\n") + "\n")
+    Ok(SetupReport { failed, ..SetupReport::of(told.join("\n") + "\n") })
 }
 
 /// Whether one of them is a half of a pair, whose first half receives and whose second half
@@ -279,21 +291,20 @@ impl RemovalPlan {
     /// The steps for the clients' keys, and their settings. Other files are the operator's.
     fn folder_of_keys(&mut self, folder: PathBuf) {
         let files = fs::read_dir(&folder).into_iter().flatten().flatten();
-        let mut files: Vec<_> = files.map(|file| file.path()).collect();
+        let files = files.map(|file| file.path());
+        let mut files: Vec<_> = files.filter(|file| !new_file::is_unfinished(file)).collect();
         files.sort();
-        // Settings without a key would stop the start of a later pipe of this name.
-        let is_made_here = |path: &PathBuf| path.with_extension("key").is_file();
-        let (gone, others): (Vec<_>, Vec<_>) = files.into_iter().partition(is_made_here);
+        let has_kind = |path: &Path, kind: &str| path.extension().is_some_and(|it| it == kind);
+        let is_of_key = |path: &PathBuf| has_kind(path, "key") || has_kind(path, "conf");
+        let (mut gone, others): (Vec<_>, Vec<_>) = files.into_iter().partition(is_of_key);
+        // A run that is cut off leaves no key without its settings.
+        gone.sort_by_key(|path| has_kind(path, "conf"));
         self.steps.extend(gone.into_iter().map(RemovalStep::File));
         if others.is_empty() {
             self.steps.push(RemovalStep::Folder(folder));
         }
         self.left.extend(others.iter().map(|other| left(other, "setup has not made it")));
     }
-}
-
-fn left(path: &Path, why: &str) -> String {
-    format!("left {}: {why}", path.display())
 }
 
 impl RemovalStep {
@@ -328,7 +339,10 @@ impl RemovalStep {
                 Ok(())
             }
             Self::File(path) => removed(path, fs::remove_file(path)),
-            Self::Folder(path) => removed(path, fs::remove_dir(path)),
+            Self::Folder(path) => {
+                new_file::remove_unfinished(path);
+                removed(path, fs::remove_dir(path))
+            }
         }
     }
 }

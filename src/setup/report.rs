@@ -49,6 +49,11 @@ pub(super) fn line_of(step: &Step) -> String {
     }
 }
 
+/// The line of a file or folder that stays.
+pub(super) fn left(path: &Path, why: &str) -> String {
+    format!("left {}: {why}", path.display())
+}
+
 /// The report of a real run, which does not depend on how much was done already.
 pub(super) fn what_runs(
     setup: &Setup,

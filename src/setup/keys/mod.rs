@@ -33,16 +33,18 @@ use crate::config::setup::{KeyTask, KeyWork};
 /// When it is not done, or not to its end.
 pub(super) fn run(task: &KeyTask) -> Result<SetupReport, SetupError> {
     if is_barred() {
-        let text = "only root sees which keys there are\n".to_owned();
-        return Ok(SetupReport { text, guessable: vec![], unproved: None });
+        return Ok(SetupReport::of("only root sees which keys there are\n".to_owned()));
     }
-    let receiver = || Receiver::find(&task.pipe);
+    if let KeyWork::Switch(key) = &task.work {
+        return switch::switch(&task.pipe, key, task.run);
+    }
+    let receiver = Receiver::find(&task.pipe)?;
     let text = match &task.work {
-        KeyWork::Add(name) => client::add(&receiver()?, name, task.run),
-        KeyWork::Revoke(name) => revoke::revoke(&receiver()?, name, task.run),
-        KeyWork::Rotate(names) => rotate::begin(&receiver()?, names, task.run),
-        KeyWork::Finish(names) => rotate::finish(&receiver()?, names, task.run),
-        KeyWork::Switch(key) => return switch::switch(&task.pipe, key, task.run),
+        KeyWork::Revoke(name) => return revoke::revoke(&receiver, name, task.run),
+        KeyWork::Add(name) => client::add(&receiver, name, task.run),
+        KeyWork::Rotate(names) => rotate::begin(&receiver, names, task.run),
+        KeyWork::Finish(names) => rotate::finish(&receiver, names, task.run),
+        KeyWork::Switch(_) => unreachable!("it was done before"),
     };
-    Ok(SetupReport { text: text?, guessable: vec![], unproved: None })
+    text.map(SetupReport::of)
 }

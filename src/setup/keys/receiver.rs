@@ -125,7 +125,10 @@ impl<'a> Receiver<'a> {
             return Ok(vec![]);
         }
         let paths = existing(&[file(self.pipe, "key"), self.folder()]);
-        Ok(client::rekey(&control(&self.unit), &paths)?.0)
+        match client::rekey(&control(&self.unit), &paths) {
+            Ok((changes, _)) => Ok(changes),
+            Err(error) => Err(SetupError::of_rekey(&self.unit, error)),
+        }
     }
 
     /// Has the receiver take this key out of force, and end its connections, also those

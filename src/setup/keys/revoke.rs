@@ -7,16 +7,20 @@ use std::path::{Path, PathBuf};
 use super::receiver::Receiver;
 use crate::config::KeyName;
 use crate::config::setup::{KeyNames, Run};
+use crate::process::new_file;
+use crate::setup::SetupReport;
 use crate::setup::error::SetupError;
 use crate::setup::plan::{FOLDER, file};
+use crate::setup::report::left;
 
 /// Removes the files of a key, and of the new key in a rotation, then ends the connections
-/// that have them. The files go first: whatever happens then, no boot has the key.
+/// that have them. The files go first: whatever happens then, no boot has the key. But files
+/// that cannot be removed keep no connection alive.
 pub(super) fn revoke(
     receiver: &Receiver<'_>,
     name: &KeyName,
     run: Run,
-) -> Result<String, SetupError> {
+) -> Result<SetupReport, SetupError> {
     let new = KeyNames::try_from(name.clone()).ok().map(|names| names.new);
     let names: Vec<_> = [Some(name.clone()), new].into_iter().flatten().collect();
     let files: Vec<_> = names.iter().flat_map(|name| files_of(receiver, name)).collect();
@@ -29,17 +33,25 @@ pub(super) fn revoke(
         if files.is_empty() && !receiver.is_running {
             return Err(receiver.no_key(name));
         }
-        return Ok(told.join("\n") + "\n");
+        return Ok(SetupReport::of(told.join("\n") + "\n"));
     }
+    let mut failed = None;
     for file in &files {
-        remove(file)?;
-        told.push(format!("removed {}", file.display()));
+        told.push(match remove(file) {
+            Ok(()) => format!("removed {}", file.display()),
+            Err(error) => {
+                failed = Some(SetupError::FilesLeft(name.clone()));
+                left(file, &error.to_string())
+            }
+        });
     }
     for name in &names {
-        let revoked = receiver.revoke(name).map_err(|error| {
-            if files.is_empty() { error.into() } else { SetupError::NotRevoked(error) }
-        })?;
-        told.extend(revoked.iter().map(ToString::to_string));
+        match receiver.revoke(name) {
+            Ok(revoked) => told.extend(revoked.iter().map(ToString::to_string)),
+            Err(error) if files.is_empty() => return Err(error.into()),
+            // Whoever is connected is the greater harm.
+            Err(error) => failed = Some(SetupError::NotRevoked(error)),
+        }
     }
     if told.is_empty() {
         return Err(receiver.no_key(name));
@@ -54,41 +66,48 @@ pub(super) fn revoke(
              only with a key; 'spiped setup client NAME --pipe {pipe}' makes one"
         ));
     }
-    Ok(told.join("\n") + "\n")
+    for kind in ["keys", "keys.cred"] {
+        remove_folder(&file(receiver.pipe, kind));
+    }
+    Ok(SetupReport { failed, ..SetupReport::of(told.join("\n") + "\n") })
 }
 
-/// The files of a key that are there. Its settings come before it, since settings without
-/// a key stop a start.
+/// The files of a key that are there. Its settings come after it: they stop nothing, and a
+/// key must not be in force without them.
 fn files_of(receiver: &Receiver<'_>, name: &KeyName) -> Vec<PathBuf> {
     let own = receiver.key_file(name);
     let encrypted = file(receiver.pipe, "keys.cred");
     let files = if *receiver.pipe == *name {
         vec![own, file(receiver.pipe, "key.cred")]
     } else {
-        let of = |folder: &Path| ["conf", "key"].map(|kind| folder.join(format!("{name}.{kind}")));
-        [of(&receiver.folder()), of(&encrypted)].concat()
+        let folders = [receiver.folder(), encrypted];
+        let of = |kind: &str| folders.each_ref().map(|it| it.join(format!("{name}.{kind}")));
+        [of("key"), of("conf")].concat()
     };
     files.into_iter().filter(|path| path.symlink_metadata().is_ok()).collect()
 }
 
-/// Removes a file, and its folder if that is empty then: a folder without a key stops a
-/// start.
-fn remove(path: &Path) -> Result<(), SetupError> {
-    let failed = |path: &Path, error| SetupError::File { what: "remove", path: path.into(), error };
+/// Removes a file, for good.
+fn remove(path: &Path) -> io::Result<()> {
+    if path.extension().is_some_and(|kind| kind == "conf") && path.with_extension("key").exists() {
+        return Err(io::Error::other("its key is still there"));
+    }
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(path, error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let Some(folder) = path.parent() else { return Ok(()) };
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|error| failed(path, error))?;
-    if folder == Path::new(FOLDER) {
-        return Ok(());
-    }
-    match fs::remove_dir(folder) {
-        Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => {
-            Err(failed(folder, error))
-        }
-        _ => Ok(()),
+    let folder = path.parent().unwrap_or(Path::new(FOLDER));
+    File::open(folder)?.sync_all().map_err(|error| {
+        io::Error::new(error.kind(), format!("it may come back at a power cut: {error}"))
+    })
+}
+
+/// Removes a folder of keys in which none is any more, if nothing else is there. It may stay,
+/// since it stops no start: it may be a link, or a file system of its own.
+fn remove_folder(folder: &Path) {
+    let mut files = fs::read_dir(folder).into_iter().flatten().flatten();
+    if files.all(|file| file.path().extension().is_none_or(|kind| kind != "key")) {
+        new_file::remove_unfinished(folder);
+        let _others = fs::remove_dir(folder);
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn switch(pipe: &PipeName, given: &Path, run: Run) -> Result<SetupRep
             path.display(),
             reload.unwrap_or_default()
         );
-        return Ok(SetupReport { text, guessable, unproved: None });
+        return Ok(SetupReport { text, guessable, failed: None });
     }
     let unproved = match prove::takes(pipe, &new.derive()?)? {
         Ok(()) => None,
@@ -68,7 +68,7 @@ pub(super) fn switch(pipe: &PipeName, given: &Path, run: Run) -> Result<SetupRep
          The receiver takes the key.\n{runs}\
          Finish the rotation on the receiver's host.\n"
     );
-    Ok(SetupReport { text, guessable, unproved })
+    Ok(SetupReport { text, guessable, failed: unproved })
 }
 
 /// Replaces the key file, and has the running sender take it. Where the sender refuses, the
@@ -77,12 +77,13 @@ fn replace(path: &Path, new: &NewKey, running: Option<&Unit>) -> Result<(), Setu
     let old = keys::content(path, Owners::Own)?;
     new.replace(path)?;
     let Some(unit) = running else { return Ok(()) };
-    match client::rekey(&control(unit), &[path.into()]) {
-        Ok(_) => Ok(()),
-        Err(refused) => {
-            let back = new_file::replace(path, &old, 0o600);
-            back.map_err(|error| SetupError::File { what: "put back", path: path.into(), error })?;
-            Err(refused.into())
-        }
+    let rekeyed = client::rekey(&control(unit), &[path.into()]);
+    let Err(error) = rekeyed.map_err(|error| SetupError::of_rekey(unit, error)) else {
+        return Ok(());
+    };
+    if !error.leaves_keys_unknown() {
+        let back = new_file::replace(path, &old, 0o600);
+        back.map_err(|error| SetupError::File { what: "put back", path: path.into(), error })?;
     }
+    Err(error)
 }

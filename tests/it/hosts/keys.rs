@@ -6,7 +6,7 @@ use std::fs;
 use crate::support::hosts::{Host, Hosts, hosts_can_be, said};
 use crate::support::{need, wait_until};
 
-const RECEIVE: &str = "spiped-receive@redis.service";
+pub(super) const RECEIVE: &str = "spiped-receive@redis.service";
 const SET_UP: &str = "spiped setup receive redis --source 192.0.2.1:6379 --target 127.0.0.1:6379";
 /// Each on a host of its own.
 const CLIENTS: [&str; 10] = ["c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9"];
@@ -22,13 +22,13 @@ fn then_here(printed: &str) -> &str {
 }
 
 #[track_caller]
-fn refused(host: &Host, line: &str, code: i32, reason: &str) {
+pub(super) fn refused(host: &Host, line: &str, code: i32, reason: &str) {
     let output = host.shell(line).output().unwrap();
     assert_eq!(output.status.code(), Some(code), "{line}: {}", said(&output));
     assert!(said(&output).contains(reason), "{reason:?} is not in {}", said(&output));
 }
 
-fn answers(host: &Host) -> bool {
+pub(super) fn answers(host: &Host) -> bool {
     host.redis("ping") == "PONG"
 }
 
@@ -162,7 +162,7 @@ fn rotates_under_load(server: &Host, client: &Host) {
 }
 
 /// One host with the server and a client of the pipe.
-fn one_host() -> Hosts {
+pub(super) fn one_host() -> Hosts {
     let hosts = Hosts::boot(&["one"]);
     let host = &hosts["one"];
     host.has_redis();
@@ -405,7 +405,8 @@ fn a_unit_takes_a_file_a_folder_or_both() {
     host.write_etc("redis.keys/bob.conf", "CONNECTIONS=20\n", 0o600);
     host.must(&restart);
     wait_until("it serves with unused settings", || answers(host));
-    assert!(keys().contains("beside the settings /etc/spiped/redis.keys/bob.conf is no key"));
+    let warning = "beside the settings /etc/spiped/redis.keys/bob.conf is no key";
+    wait_until(warning, || host.must("journalctl --quiet --output cat").contains(warning));
     host.sh("cd /etc/spiped; rm redis.keys/bob.conf; mv redis.keys/alice.key redis.key
              rm -f redis.keys/.hidden redis.keys/alice.key~");
     assert_eq!(host.must("find /etc/spiped/redis.keys"), "/etc/spiped/redis.keys");
