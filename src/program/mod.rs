@@ -283,6 +283,7 @@ fn keyid(path: &Path, user: Option<&str>, range: Option<LoopbackRange>) -> Resul
 }
 
 fn rekey(socket: &Path, keys: &[PathBuf]) -> Result<(), AnyError> {
+    let _lock = setup::lock::lock_for(keys)?;
     let (changes, guessable) = client::rekey(socket, keys)?;
     warn_of_settings(keys);
     // In a unit, the daemon has logged both in the log of the unit.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::lock::LockError;
 use super::unit::{Failure, Unit};
 use crate::config::KeyName;
 use crate::config::setup::PipeName;
@@ -70,6 +71,9 @@ pub(crate) enum SetupError {
     /// The running process may have the keys, or not. The files stay.
     #[error("the files are in place, but it is not known whether {unit} has the keys: {error}")]
     Unanswered { unit: Unit, error: ControlError, hint: String },
+    /// Another command is at work.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The running receiver may have the key, whatever has become of its files.
     #[error("the running receiver may still have the key: {0}")]
     NotRevoked(ControlError),
@@ -153,6 +157,7 @@ impl Report for SetupError {
             | Self::NoKey { hint, .. }
             | Self::Unanswered { hint, .. }
             | Self::NoPipe { hint, .. } => hint,
+            Self::Lock(error) => error.hint(),
             Self::NameOfPipe(_) => "give the client another name",
             Self::SenderHere(_) => {
                 "run it there; here, 'spiped setup rotate PIPE --key FILE' changes the sender's key"
@@ -195,6 +200,7 @@ impl Report for SetupError {
             Self::Control(error) | Self::NotRevoked(error) | Self::Unanswered { error, .. } => {
                 error.exit_code()
             }
+            Self::Lock(error) => error.exit_code(),
             Self::OtherKey { .. }
             | Self::OtherAddress { .. }
             | Self::OtherActivation(_)

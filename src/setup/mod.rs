@@ -18,6 +18,8 @@
 //! start    UNIT.socket with --socket, UNIT.service
 //! ```
 //!
+//! One command at a time changes files: see [`lock`].
+//!
 //! A step is done as a whole or not at all. So a run that was cut off, by KILL or by a power
 //! cut, is finished by the same command. A pipe whose proof fails stays, since the other
 //! host may come later.
@@ -28,6 +30,7 @@ mod apply;
 mod error;
 mod keys;
 mod listener;
+pub(crate) mod lock;
 mod plan;
 mod prove;
 mod remove;
@@ -89,12 +92,16 @@ pub(crate) fn run(task: &Task) -> Result<SetupReport, SetupError> {
     match task {
         Task::Make(setup) => make(setup),
         Task::Keys(task) => keys::run(task),
-        Task::Remove(removal) => remove::remove(removal),
+        Task::Remove(removal) => {
+            let _lock = (run == Run::Real).then(lock::lock).transpose()?;
+            remove::remove(removal)
+        }
     }
 }
 
 fn make(setup: &Setup) -> Result<SetupReport, SetupError> {
     let given = setup.key().map(given_key).transpose()?;
+    let lock = (setup.run == Run::Real).then(lock::lock).transpose()?;
     let plan = plan::make(setup, given)?;
     if setup.run == Run::Dry {
         let text = report::what_would_be_done(&plan);
@@ -102,6 +109,7 @@ fn make(setup: &Setup) -> Result<SetupReport, SetupError> {
     }
     let Plan { steps, ends, guessable, .. } = plan;
     apply::all(steps, || Ok(())).map_err(|error| name_who_listens(error, &ends))?;
+    drop(lock);
     // From here on nothing is undone, and signals may end the proof.
     signals::no_longer_handled().map_err(SetupError::System)?;
     let proofs: Vec<_> = ends.iter().map(|(end, _)| prove::works(end)).collect();

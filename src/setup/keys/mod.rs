@@ -24,8 +24,9 @@ mod switch;
 use self::receiver::Receiver;
 use super::SetupReport;
 use super::error::SetupError;
+use super::lock::lock;
 use super::plan::is_barred;
-use crate::config::setup::{KeyTask, KeyWork};
+use crate::config::setup::{KeyTask, KeyWork, Run};
 
 /// Does what is to be done with a key; with `--dry-run` only looks.
 ///
@@ -35,9 +36,11 @@ pub(super) fn run(task: &KeyTask) -> Result<SetupReport, SetupError> {
     if is_barred() {
         return Ok(SetupReport::of("only root sees which keys there are\n".to_owned()));
     }
+    // It locks once it has read the key, which may come slowly.
     if let KeyWork::Switch(key) = &task.work {
         return switch::switch(&task.pipe, key, task.run);
     }
+    let _lock = (task.run == Run::Real).then(lock).transpose()?;
     let receiver = Receiver::find(&task.pipe)?;
     let text = match &task.work {
         KeyWork::Revoke(name) => return revoke::revoke(&receiver, name, task.run),

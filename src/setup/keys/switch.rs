@@ -11,6 +11,7 @@ use crate::keys::file::{self as keys, Owners};
 use crate::keys::new_key::NewKey;
 use crate::process::new_file;
 use crate::setup::error::SetupError;
+use crate::setup::lock::lock;
 use crate::setup::plan::file;
 use crate::setup::prove;
 use crate::setup::remove::names_here;
@@ -56,6 +57,9 @@ pub(super) fn switch(pipe: &PipeName, given: &Path, run: Run) -> Result<SetupRep
         }
         Err(fault) => return Err(SetupError::KeyStays { name: pipe.clone(), fault }),
     };
+    let _lock = lock()?;
+    // Another run may have changed it meanwhile.
+    let before = id_of(&path)?;
     replace(&path, &new, running)?;
     let had = if before == now { "as before".into() } else { format!("in the place of {before}") };
     let runs = if running.is_some() {

@@ -66,6 +66,49 @@ fn a_client_is_shut_out_whatever_its_files_do() {
     assert_eq!(host.must("ls -A /etc/spiped"), "out.conf\nout.key");
 }
 
+/// A run that read the files before another one changed them would bring a key back.
+#[test]
+fn one_command_at_a_time_is_at_work_on_the_keys() {
+    if !hosts_can_be("two commands at once") {
+        return;
+    }
+    let hosts = one_host();
+    let host = &hosts["one"];
+    has_client(host);
+    let hold =
+        "flock /etc/spiped bash -c 'touch /run/held; until [ -e /run/enough ]; do sleep 0.1; done'";
+    host.sh(&format!("systemd-run --quiet --unit holder {hold}"));
+    wait_until("it is held", || host.run("test -e /run/held").status.success());
+    let busy = "another command is at work on /etc/spiped";
+    for line in [
+        "spiped setup revoke alice --pipe redis",
+        "spiped setup client bob --pipe redis",
+        "spiped setup rotate out --key /etc/spiped/redis.key",
+        "spiped setup receive redis --source 127.0.0.1:7000 --target 127.0.0.1:6379",
+        "spiped setup remove out",
+        "spiped rekey /run/spiped-receive@redis/control /etc/spiped/redis.key",
+    ] {
+        refused(host, line, 69, busy);
+    }
+    assert!(!host.run(&format!("systemctl reload {RECEIVE}")).status.success());
+    // Who only looks, or has other files, needs no turn.
+    host.sh("spiped setup revoke alice --pipe redis --dry-run");
+    host.sh("cp -a /etc/spiped/redis.key /root
+             spiped rekey /run/spiped-receive@redis/control /root/redis.key
+             spiped keyid /etc/spiped/redis.keys");
+    // One that waits gets its turn.
+    host.sh("systemd-run --quiet --unit waiter --property Type=oneshot --no-block \
+             spiped setup client bob --pipe redis
+             until [ \"$(systemctl is-active waiter)\" = activating ]; do sleep 0.1; done
+             touch /run/enough");
+    wait_until("it has its turn", || {
+        host.run("test -e /etc/spiped/redis.keys/bob.key").status.success()
+    });
+    host.sh("until [ \"$(systemctl is-active waiter)\" = inactive ]; do sleep 0.1; done
+             spiped setup revoke alice --pipe redis");
+    assert!(!answers(host));
+}
+
 /// Whether a process that hangs has the new key cannot be known, so that the files stay.
 #[test]
 fn a_key_stays_where_the_running_process_does_not_answer() {
