@@ -48,13 +48,13 @@ pub(super) fn revoke(
     for name in &names {
         match receiver.revoke(name) {
             Ok(revoked) => told.extend(revoked.iter().map(ToString::to_string)),
-            Err(error) if files.is_empty() => return Err(error.into()),
+            Err(error) if files.is_empty() => failed = Some(error.into()),
             // Whoever is connected is the greater harm.
             Err(error) => failed = Some(SetupError::NotRevoked(error)),
         }
     }
     if told.is_empty() {
-        return Err(receiver.no_key(name));
+        return Err(failed.unwrap_or_else(|| receiver.no_key(name)));
     }
     if !receiver.is_running {
         told.push(format!("the receiver {} does not run", receiver.pipe));
