@@ -5,40 +5,13 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use nix::unistd::geteuid;
-
 use super::error::KeyFileError;
 use super::guessable::GuessableKey;
 use super::memory::{KeyMemory, SecretBytes};
+pub(crate) use super::open::Owners;
 use super::open::open;
 use crate::process::stdio::Stdin;
 use crate::protocol::{KEY_FILE_MAX, SharedKey};
-
-/// The users who may own a key file. The owner could replace the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Owners {
-    /// Any user, since the key is only looked at.
-    Anybody,
-    /// Root and the user of this process.
-    Own,
-    /// Root, the user of this process, and the user of this uid, who runs the daemon.
-    OwnOr(u32),
-    /// Root and the user of this uid.
-    User(u32),
-}
-
-impl Owners {
-    pub(super) fn include(self, owner: u32) -> bool {
-        let is_own = || owner == geteuid().as_raw();
-        owner == 0
-            || match self {
-                Self::Anybody => true,
-                Self::Own => is_own(),
-                Self::OwnOr(user) => owner == user || is_own(),
-                Self::User(user) => owner == user,
-            }
-    }
-}
 
 /// A key that was read from a file.
 pub(crate) struct KeyFile {
@@ -121,6 +94,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
+    use nix::unistd::geteuid;
+
     use super::*;
 
     fn file(folder: &tempfile::TempDir, length: usize, mode: u32) -> PathBuf {
@@ -156,17 +131,6 @@ mod tests {
             let result = read(&file(&folder, 32, mode), Owners::Own);
             assert_eq!(result.is_ok(), geteuid().is_root(), "{mode:o}");
         }
-    }
-
-    #[test]
-    fn root_may_always_own_a_key_and_others_where_they_are_named() {
-        let own = geteuid().as_raw();
-        let other = own.saturating_add(1);
-        let included = |owners: Owners| [0, own, other].map(|owner| owners.include(owner));
-        assert_eq!(included(Owners::Anybody), [true; 3]);
-        assert_eq!(included(Owners::Own), [true, true, false]);
-        assert_eq!(included(Owners::OwnOr(other)), [true; 3]);
-        assert_eq!(included(Owners::User(other)), [true, own == 0, true]);
     }
 
     #[test]

@@ -1,5 +1,4 @@
-//! Opening key files, settings and folders of keys, to whose path another user may have made a
-//! part.
+//! Opening key files, settings and folders of keys: who may own them, and the links on the way.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -12,10 +11,35 @@ use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 
 use super::error::KeyFileError;
-use super::file::Owners;
 
 /// As many as the kernel follows.
 const LINKS_MAX: usize = 40;
+
+/// The users who may own a key file. The owner could replace the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owners {
+    /// Any user, since the key is only looked at.
+    Anybody,
+    /// Root and the user of this process.
+    Own,
+    /// Root, the user of this process, and the user of this uid, who runs the daemon.
+    OwnOr(u32),
+    /// Root and the user of this uid.
+    User(u32),
+}
+
+impl Owners {
+    pub(super) fn include(self, owner: u32) -> bool {
+        let is_own = || owner == geteuid().as_raw();
+        owner == 0
+            || match self {
+                Self::Anybody => true,
+                Self::Own => is_own(),
+                Self::OwnOr(user) => owner == user || is_own(),
+                Self::User(user) => owner == user,
+            }
+    }
+}
 
 /// Opens a file or folder for reading.
 ///
@@ -96,6 +120,17 @@ mod tests {
         let mut file = open(path, owners).map_err(|error| error.to_string())?;
         file.read_to_string(&mut text).unwrap();
         Ok(text)
+    }
+
+    #[test]
+    fn root_may_always_own_a_key_and_others_where_they_are_named() {
+        let own = geteuid().as_raw();
+        let other = own.saturating_add(1);
+        let included = |owners: Owners| [0, own, other].map(|owner| owners.include(owner));
+        assert_eq!(included(Owners::Anybody), [true; 3]);
+        assert_eq!(included(Owners::Own), [true, true, false]);
+        assert_eq!(included(Owners::OwnOr(other)), [true; 3]);
+        assert_eq!(included(Owners::User(other)), [true, own == 0, true]);
     }
 
     #[test]
