@@ -11,9 +11,10 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 
-use super::plan::FOLDER;
 use crate::report::{Report, exit};
 
+/// The folder of the configuration.
+pub(super) const FOLDER: &str = "/etc/spiped";
 /// How long another command may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 use super::error::SetupError;
+use super::lock::FOLDER;
 use super::systemd::{Activity, UnitState};
 use super::unit::Unit;
 use crate::config::setup::{Activation, End, PipeName, Setup};
@@ -20,7 +21,6 @@ use crate::keys::guessable::GuessableKey;
 use crate::keys::new_key::NewKey;
 use crate::protocol::KeyId;
 
-pub(super) const FOLDER: &str = "/etc/spiped";
 /// The configuration of the units without a name. It is not a .conf file, so that it cannot
 /// be taken for that of a pipe.
 pub(super) const PLAIN_CONF: &str = "/etc/spiped/redis.addr";

@@ -17,7 +17,8 @@ use std::slice;
 
 use super::SetupReport;
 use super::error::SetupError;
-use super::plan::{FOLDER, PLAIN_CONF, conf_text, drop_in, drop_in_text, file, is_barred, value};
+use super::lock::FOLDER;
+use super::plan::{PLAIN_CONF, conf_text, drop_in, drop_in_text, file, is_barred, value};
 use super::report::left;
 use super::systemd::{Activity, UnitState, command, run, scopes_of};
 use super::unit::Unit;

@@ -10,7 +10,8 @@ use crate::config::setup::{KeyNames, Run};
 use crate::process::new_file;
 use crate::setup::SetupReport;
 use crate::setup::error::SetupError;
-use crate::setup::plan::{FOLDER, file};
+use crate::setup::lock::FOLDER;
+use crate::setup::plan::file;
 use crate::setup::report::left;
 
 /// Removes the files of a key, and of the new key in a rotation, then ends the connections
