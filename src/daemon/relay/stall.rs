@@ -50,7 +50,7 @@ impl WaitingBytes {
                 0
             }
             // The bytes may have come just before the first check that sees them.
-            waiting => self.0.checks((sent + received, waiting)) - 1,
+            waiting => self.0.checks((sent + received, waiting)).saturating_sub(1),
         };
         outbound.traffic().set_waiting(for_tunnel, for_local, stuck);
         Ok(())

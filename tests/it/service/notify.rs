@@ -254,7 +254,7 @@ fn a_blocked_thread_delays_nothing() {
     let sender = Daemon::sender(&folder.shared_key(), to, &["-r", "0.05"]);
     let mut open = sender.connect();
     round_trip(&mut open, b"before");
-    for name in ["resolver", "files", "log"] {
+    for name in ["resolver", "files", "status", "log"] {
         let stopped = Stopped::thread(threads_named(&sender, 1, |comm| comm.trim_end() == name)[0]);
         sender.signal("HUP");
         round_trip(&mut open, b"goes on");
@@ -263,8 +263,8 @@ fn a_blocked_thread_delays_nothing() {
         }
         drop(stopped);
     }
-    wait_until("the key was read each time", || sender.log.count("keys reloaded") == 3);
-    let _stopped: Vec<_> = threads_named(&sender, 3, |name| !name.starts_with("spiped"))
+    wait_until("the key was read each time", || sender.log.count("keys reloaded") == 4);
+    let _stopped: Vec<_> = threads_named(&sender, 4, |name| !name.starts_with("spiped"))
         .into_iter()
         .map(Stopped::thread)
         .collect();
