@@ -141,7 +141,9 @@ fn open(context: &Context, (id, peer): (u64, &Peer), stats: &mut ConnectionStats
         peer: peer.clone(),
         client: stats.client.clone(),
     };
-    stats.open.insert(context.observer.connection_opened(id, who)).traffic()
+    let (open, traffic) = context.observer.connection_opened(id, who);
+    stats.open = Some(open);
+    traffic
 }
 
 fn accept(context: &Context, socket: Socket, peer: &Peer) -> Result<Stream, CloseReason> {

@@ -65,8 +65,6 @@ struct OfProcess {
 pub(crate) struct OpenGuard {
     seen: Arc<Mutex<Seen>>,
     id: u64,
-    key: KeyId,
-    traffic: Arc<Traffic>,
 }
 
 /// The counts of the whole process.
@@ -136,12 +134,11 @@ impl Observer {
         seen.target = TargetSeen::of(result);
     }
 
-    /// Notes a connection whose relay begins.
-    pub(crate) fn connection_opened(&self, id: u64, who: Who) -> OpenGuard {
+    /// Notes a connection whose relay begins. The counters are of its bytes.
+    pub(crate) fn connection_opened(&self, id: u64, who: Who) -> (OpenGuard, Arc<Traffic>) {
         let traffic = Arc::<Traffic>::default();
-        let key = who.key.id();
         self.seen().open(id, who, Arc::clone(&traffic));
-        OpenGuard { seen: Arc::clone(&self.seen), id, key, traffic }
+        (OpenGuard { seen: Arc::clone(&self.seen), id }, traffic)
     }
 
     /// Counts a connection that ended, opened or not. Returns how many bytes came out of its
@@ -230,7 +227,7 @@ impl Observer {
 
     /// The open connections, those first that have waited longest, then the oldest.
     pub(crate) fn told_open(&self) -> Vec<OpenConnection> {
-        let mut all: Vec<Open> = Vec::new();
+        let mut all: Vec<Box<Open>> = Vec::new();
         let mut from = Some(0);
         while let Some(id) = from {
             let seen = self.seen();
@@ -243,7 +240,7 @@ impl Observer {
         }
         all.sort_by_key(|open| std::cmp::Reverse(open.traffic.waiting().since));
         all.truncate(OPEN_MAX);
-        all.into_iter().map(Open::told).collect()
+        all.into_iter().map(|open| open.told()).collect()
     }
 
     /// Counts what all open connections have moved until now.
@@ -271,18 +268,11 @@ impl Observer {
     }
 }
 
-impl OpenGuard {
-    /// The counters of its bytes.
-    pub(crate) fn traffic(&self) -> Arc<Traffic> {
-        Arc::clone(&self.traffic)
-    }
-}
-
 impl Drop for OpenGuard {
     fn drop(&mut self) {
         let mut seen = lock(&self.seen);
-        if seen.open.contains_key(&self.id) {
-            seen.close(self.id, Some(self.key), PANIC);
+        if let Some(key) = seen.open.get(&self.id).map(|open| open.who.key.id()) {
+            seen.close(self.id, Some(key), PANIC);
         }
     }
 }

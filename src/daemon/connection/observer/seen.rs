@@ -23,8 +23,8 @@ pub(super) struct Seen {
     pub(super) handshakes_took: Durations,
     pub(super) connects_took: Durations,
     pub(super) target: TargetSeen,
-    /// Open connections by their id.
-    pub(super) open: BTreeMap<u64, Open>,
+    /// Open connections by their id. Boxed, since a map of many leaves half of its room free.
+    pub(super) open: BTreeMap<u64, Box<Open>>,
     pub(super) all: Counts,
     pub(super) keys: HashMap<KeyId, KeySeen>,
     pub(super) failures: BTreeMap<&'static str, Failed>,
@@ -112,7 +112,7 @@ impl Seen {
         self.all.opened += 1;
         self.keys.entry(who.key.id()).or_default().counts.opened += 1;
         let open = Open { who, opened: UnixTime::now(), traffic, counted: (0, 0) };
-        self.open.insert(id, open);
+        self.open.insert(id, Box::new(open));
     }
 
     /// Adds what a part of the open connections have moved, those from this id on. Returns

@@ -58,8 +58,7 @@ fn the_last_of_both_is_told_with_its_time() {
 #[test]
 fn bytes_count_while_they_move_and_once_their_connection_is_closed() {
     let (observer, key) = (observer(), Key::for_tests("alice"));
-    let open = observer.connection_opened(ID, who(&key));
-    let traffic = open.traffic();
+    let (open, traffic) = observer.connection_opened(ID, who(&key));
     traffic.add_sent(5);
     traffic.add_received(7);
     assert_eq!(bytes(&observer), (5, 7));
@@ -80,9 +79,9 @@ fn thousands_of_connections_are_counted_and_told_a_part_at_a_time() {
     let (observer, key) = (observer(), Key::for_tests("alice"));
     let open: Vec<_> = (0..1000)
         .map(|number| {
-            let open = observer.connection_opened(number * 3, who(&key));
-            open.traffic().add_sent(2);
-            open.traffic().set_waiting_for_tests(u32::from(number == 700) * 40);
+            let (open, traffic) = observer.connection_opened(number * 3, who(&key));
+            traffic.add_sent(2);
+            traffic.set_waiting_for_tests(u32::from(number == 700) * 40);
             open
         })
         .collect();
@@ -97,8 +96,8 @@ fn thousands_of_connections_are_counted_and_told_a_part_at_a_time() {
 #[test]
 fn a_connection_that_a_panic_has_ended_is_open_no_more() {
     let (observer, key) = (observer(), Key::for_tests("alice"));
-    let open = observer.connection_opened(ID, who(&key));
-    open.traffic().add_sent(5);
+    let (open, traffic) = observer.connection_opened(ID, who(&key));
+    traffic.add_sent(5);
     drop(open);
     let ended = observer.connection_opened(ID, who(&key));
     observer.connection_closed(ID, (&peer(), Some(&key)), &CloseReason::Finished);
