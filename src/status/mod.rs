@@ -66,6 +66,8 @@ pub(crate) struct Status {
     pub(crate) keys: Vec<Key>,
     pub(crate) keys_reloaded: Reloads,
     pub(crate) totals: Totals,
+    /// How many ended for which reason without a key: a peer that proved none.
+    pub(crate) closed_without_key: BTreeMap<String, u64>,
     /// How many handshakes had which result: `ok`, or the reason.
     pub(crate) handshakes: BTreeMap<String, u64>,
     pub(crate) handshake_seconds: Histogram,

@@ -25,7 +25,7 @@ impl Context {
         let removed = removed.iter().map(|key| self.told_key(key));
         let removed = removed.map(|key| status::Key { in_force: false, ..key });
         let told = self.observer.told(tunnel.target.to_string(), connections);
-        let Told { target, totals, handshakes, recent, failures, .. } = told;
+        let Told { target, totals, closed_without_key, handshakes, recent, failures, .. } = told;
         Status {
             version: status::VERSION,
             spiped: env!("CARGO_PKG_VERSION").to_owned(),
@@ -45,6 +45,7 @@ impl Context {
             keys: keys.chain(removed).collect(),
             keys_reloaded: self.observer.reloads(),
             totals,
+            closed_without_key,
             handshakes,
             handshake_seconds: told.handshake_seconds,
             target_connect_seconds: told.target_connect_seconds,

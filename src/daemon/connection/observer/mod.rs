@@ -72,6 +72,7 @@ pub(crate) struct OpenGuard {
 pub(crate) struct Told {
     pub(crate) target: Target,
     pub(crate) totals: Totals,
+    pub(crate) closed_without_key: BTreeMap<String, u64>,
     pub(crate) handshakes: BTreeMap<String, u64>,
     pub(crate) handshake_seconds: Histogram,
     pub(crate) target_connect_seconds: Histogram,
@@ -202,6 +203,7 @@ impl Observer {
         let seen = self.seen();
         let mut failures: Vec<_> = seen.failures.clone().into_iter().collect();
         let (target_seen, totals) = (seen.target.clone(), seen.all.told());
+        let closed_without_key = named(&seen.closed_without_key);
         let handshakes = named(&seen.handshakes);
         let handshake_seconds = seen.handshakes_took.told();
         let target_connect_seconds = seen.connects_took.told();
@@ -211,6 +213,7 @@ impl Observer {
         Told {
             target: target_seen.told(target),
             totals,
+            closed_without_key,
             handshakes,
             handshake_seconds,
             target_connect_seconds,

@@ -26,6 +26,8 @@ pub(super) struct Seen {
     /// Open connections by their id. Boxed, since a map of many leaves half of its room free.
     pub(super) open: BTreeMap<u64, Box<Open>>,
     pub(super) all: Counts,
+    /// Connections that ended without a key, by the name of the reason.
+    pub(super) closed_without_key: BTreeMap<&'static str, u64>,
     pub(super) keys: HashMap<KeyId, KeySeen>,
     pub(super) failures: BTreeMap<&'static str, Failed>,
 }
@@ -142,9 +144,11 @@ impl Seen {
             open.counted
         });
         *self.all.closed.entry(reason).or_default() += 1;
-        if let Some(key) = key {
-            *self.keys.entry(key).or_default().counts.closed.entry(reason).or_default() += 1;
-        }
+        let closed = match key {
+            Some(key) => &mut self.keys.entry(key).or_default().counts.closed,
+            None => &mut self.closed_without_key,
+        };
+        *closed.entry(reason).or_default() += 1;
         moved
     }
 

@@ -56,6 +56,18 @@ fn the_last_of_both_is_told_with_its_time() {
 }
 
 #[test]
+fn a_connection_that_ends_counts_for_its_key_or_for_none() {
+    let (observer, key) = (observer(), Key::for_tests("alice"));
+    observer.connection_closed(ID, (&peer(), Some(&key)), &CloseReason::Limit(1));
+    observer.connection_closed(ID, (&peer(), None), &PreAuthError::Replayed.into());
+    let Told { totals, closed_without_key, .. } = told(&observer);
+    let (limit, replayed) = (CloseReason::Limit(1), CloseReason::from(PreAuthError::Replayed));
+    assert_eq!(totals.closed, counts(&[(limit.name(), 1), (replayed.name(), 1)]));
+    assert_eq!(closed_without_key, counts(&[(replayed.name(), 1)]));
+    assert_eq!(observer.told_of_key(key.id()).0.closed, counts(&[(limit.name(), 1)]));
+}
+
+#[test]
 fn bytes_count_while_they_move_and_once_their_connection_is_closed() {
     let (observer, key) = (observer(), Key::for_tests("alice"));
     let (open, traffic) = observer.connection_opened(ID, who(&key));
