@@ -46,6 +46,7 @@ mod redis;
 mod service;
 mod setup;
 mod spipe;
+mod status;
 mod strangers;
 mod streams;
 mod support;

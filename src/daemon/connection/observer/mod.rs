@@ -208,7 +208,7 @@ impl Observer {
         let handshake_seconds = seen.handshakes_took.told();
         let target_connect_seconds = seen.connects_took.told();
         drop(seen);
-        failures.sort_by_key(|(_, failed)| std::cmp::Reverse(failed.last));
+        failures.sort_by_key(|(_, failed)| std::cmp::Reverse(failed.number));
         failures.truncate(FAILURES_MAX);
         Told {
             target: target_seen.told(target),

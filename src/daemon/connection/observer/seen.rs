@@ -61,7 +61,9 @@ pub(super) struct TargetSeen {
 #[derive(Clone)]
 pub(super) struct Failed {
     count: u64,
-    pub(super) last: UnixTime,
+    /// Its place among all failures: many have the same second.
+    pub(super) number: u64,
+    last: UnixTime,
     peer: Peer,
     key: Option<Arc<Key>>,
     message: String,
@@ -154,8 +156,10 @@ impl Seen {
 
     pub(super) fn fail(&mut self, peer: &Peer, key: Option<&Arc<Key>>, reason: &CloseReason) {
         let count = self.failures.get(reason.name()).map_or(0, |before| before.count);
+        let number = self.failures.values().map(|failed| failed.number).max().unwrap_or(0);
         let failed = Failed {
             count: count.saturating_add(1),
+            number: number.saturating_add(1),
             last: UnixTime::now(),
             peer: peer.clone(),
             key: key.cloned(),
