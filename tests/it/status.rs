@@ -238,7 +238,7 @@ fn a_reader_that_stands_still_is_found_on_either_side() {
         more_than_none(side) && more_than_none("waiting_seconds")
     };
     // A check comes every 15 seconds, and two of them see that nothing moves.
-    wait_until_within(Duration::from_secs(60), "the stalled client is found", || {
+    wait_until_within(Duration::from_mins(1), "the stalled client is found", || {
         waits(&pipe.of_sender(), "waiting_for_local_bytes")
             && waits(&pipe.of_receiver(), "waiting_for_tunnel_bytes")
     });
