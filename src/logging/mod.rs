@@ -1,13 +1,15 @@
-//! The log: text or JSON, to standard error (with systemd's level prefixes where that is the
-//! journal) or to syslog.
+//! The log: text or JSON, to standard error (with fields where that is the journal of
+//! systemd) or to syslog.
 //!
 //! ```text
-//! event ─ subscriber ─ queue ─ thread ─ sink
+//! event ─ subscriber ─ line ─ queue ─ thread ─ sink
 //! ```
 //!
 //! Code that logs never waits, however long a sink stands still.
 
+mod journal;
 pub(crate) mod limit;
+mod line;
 mod queue;
 mod sink;
 
@@ -19,8 +21,12 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Subscriber, error, warn};
+use tracing_subscriber::Registry;
+use tracing_subscriber::fmt::FormatEvent;
+use tracing_subscriber::fmt::format::{DefaultFields, format};
 
-use self::queue::{Entry, Lines, Queue};
+use self::line::Lines;
+use self::queue::{Entry, Queue};
 use self::sink::{Sink, SinkKind};
 use crate::config::{LogConfig, LogFormat};
 
@@ -61,23 +67,36 @@ struct Style {
     sink: SinkKind,
 }
 
+impl Style {
+    /// Whether lines have a time and a level: the journal and syslog have their own.
+    fn has_level(self) -> bool {
+        self.format == LogFormat::Json || matches!(self.sink, SinkKind::Terminal | SinkKind::File)
+    }
+}
+
 /// Turns events into lines of a queue.
 fn subscriber(style: Style, queue: Arc<Queue>) -> Box<dyn Subscriber + Send + Sync> {
-    // The journal and syslog have a time and a level of their own.
-    let has_level = style.format == LogFormat::Json
-        || matches!(style.sink, SinkKind::Terminal | SinkKind::File);
+    let text = format().with_target(false).with_ansi(style.sink == SinkKind::Terminal);
+    match style.format {
+        LogFormat::Json => with_format(text.json().flatten_event(true), style, queue),
+        LogFormat::Text if style.has_level() => with_format(text, style, queue),
+        LogFormat::Text => with_format(text.without_time().with_level(false), style, queue),
+    }
+}
+
+fn with_format<F>(format: F, style: Style, queue: Arc<Queue>) -> Box<dyn Subscriber + Send + Sync>
+where
+    F: FormatEvent<Registry, DefaultFields> + Send + Sync + 'static,
+{
+    let has_level = style.has_level();
+    let has_fields = style.sink == SinkKind::Journal;
     let log = tracing_subscriber::fmt()
         .with_max_level(style.level)
-        .with_target(false)
-        .with_ansi(style.sink == SinkKind::Terminal)
         // A log that cannot be written must not end a connection.
         .log_internal_errors(false)
-        .with_writer(Lines { queue, has_level });
-    match style.format {
-        LogFormat::Json => Box::new(log.json().flatten_event(true).finish()),
-        LogFormat::Text if has_level => Box::new(log.finish()),
-        LogFormat::Text => Box::new(log.without_time().with_level(false).finish()),
-    }
+        .with_writer(io::sink)
+        .event_format(Lines { queue, format, has_level, has_fields });
+    Box::new(log.finish())
 }
 
 /// The thread of the log: writes queued lines, for ever. Counts suppressed lines, and logs
@@ -141,9 +160,8 @@ mod tests {
             panic::catch_unwind(|| panic!("the key is {}", 4711)).unwrap_err();
         });
         panic::set_hook(before);
-        let Line { level, text } = queue.pop().unwrap();
+        let Line { level, text, .. } = queue.pop().unwrap();
         assert!(queue.pop().is_none());
-        let text = String::from_utf8(text).unwrap();
         assert_eq!((level, text.lines().count()), (Level::ERROR, 1), "{text}");
         assert!(text.contains("error") && text.contains("location=src/logging/mod.rs:"), "{text}");
         assert!(!text.contains("4711"), "{text}");

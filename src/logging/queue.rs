@@ -2,13 +2,11 @@
 //! bounded, and code that logs does not wait for room in it.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
 use std::mem;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tracing::{Level, Metadata};
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::Level;
 
 /// The most lines that wait; further ones are suppressed.
 const LINES_MAX: usize = 1024;
@@ -32,10 +30,13 @@ struct Waiting {
     is_writing: bool,
 }
 
-/// One line of the log, with its end of line.
+/// One line of the log.
 pub(super) struct Line {
     pub(super) level: Level,
-    pub(super) text: Vec<u8>,
+    /// With its end of line.
+    pub(super) text: String,
+    /// Names and values of the fields in the line, where the journal takes them.
+    pub(super) fields: Vec<(&'static str, String)>,
 }
 
 /// An entry for the thread.
@@ -47,7 +48,7 @@ pub(super) enum Entry {
 
 impl Queue {
     /// Queues a line if there is room; otherwise counts it as suppressed.
-    fn push(&self, line: Line) {
+    pub(super) fn push(&self, line: Line) {
         let mut waiting = self.lock();
         if waiting.lines.len() < LINES_MAX {
             waiting.lines.push_back(line);
@@ -104,97 +105,34 @@ impl Waiting {
     }
 }
 
-/// Puts the line of each event into the queue.
-pub(super) struct Lines {
-    pub(super) queue: Arc<Queue>,
-    /// Whether a line has its level, behind the time.
-    pub(super) has_level: bool,
-}
-
-/// Takes the line of an event of that level. The subscriber writes it as a whole.
-pub(super) struct LineOf<'a>(&'a Lines, Level);
-
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = LineOf<'a>;
-
-    fn make_writer(&'a self) -> LineOf<'a> {
-        LineOf(self, Level::INFO)
-    }
-
-    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> LineOf<'a> {
-        LineOf(self, *metadata.level())
-    }
-}
-
-impl Write for LineOf<'_> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let &mut Self(&Lines { ref queue, has_level }, level) = self;
-        let mut text = one_line(line);
-        let name = level.as_str().as_bytes();
-        // In lower case, as in `--log`: the subscriber writes capitals.
-        if has_level
-            && let Some(start) = text.windows(name.len()).position(|part| part == name)
-            && let Some(name) = text.get_mut(start..start.saturating_add(name.len()))
-        {
-            name.make_ascii_lowercase();
-        }
-        queue.push(Line { level, text });
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Escapes what would begin another line, such as in a path. The subscriber itself escapes
-/// ESC, and gives it a meaning at a terminal.
-fn one_line(line: &[u8]) -> Vec<u8> {
-    const ESC: u8 = 0x1b;
-    let (text, end) = line.split_at(line.len() - usize::from(line.ends_with(b"\n")));
-    let escape = |byte: &u8| match *byte {
-        byte if byte.is_ascii_control() && byte != ESC => byte.escape_ascii().collect(),
-        byte => vec![byte],
-    };
-    text.iter().flat_map(escape).chain(end.iter().copied()).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
-    #[test]
-    fn a_line_stays_one_whatever_is_in_it() {
-        assert_eq!(
-            one_line("target=/a\nb\r\t\u{e9}\n".as_bytes()),
-            "target=/a\\nb\\r\\t\u{e9}\n".as_bytes()
-        );
-        assert_eq!(one_line(b"\x1b[33mwarn\x1b[0m\n"), b"\x1b[33mwarn\x1b[0m\n");
-        assert_eq!(one_line(b""), b"");
-    }
-
-    fn push(queue: &Queue, text: &[u8]) {
-        queue.push(Line { level: Level::INFO, text: text.to_owned() });
+    fn push(queue: &Queue, text: &str) {
+        queue.push(Line { level: Level::INFO, text: text.to_owned(), fields: vec![] });
     }
 
     /// What the thread would write: texts, and numbers of suppressed lines.
-    fn rest(queue: &Queue) -> Vec<Result<Vec<u8>, u64>> {
-        push(queue, b"end");
+    fn rest(queue: &Queue) -> Vec<Result<String, u64>> {
+        push(queue, "end");
         let entries = std::iter::repeat_with(|| match queue.next() {
             Entry::Line(line) => Ok(line.text),
             Entry::Suppressed(count) => Err(count),
         });
-        entries.take_while(|entry| *entry != Ok(b"end".to_vec())).collect()
+        entries.take_while(|entry| *entry != Ok("end".to_owned())).collect()
     }
 
     #[test]
     fn what_finds_no_room_is_counted() {
         let queue = Queue::default();
         for _ in 0..LINES_MAX + 7 {
-            push(&queue, b"line");
+            push(&queue, "line");
         }
         assert!(matches!(queue.next(), Entry::Line(_)));
-        push(&queue, b"last");
+        push(&queue, "last");
         let lines = std::iter::repeat_with(|| queue.next()).take(LINES_MAX).collect::<Vec<_>>();
         assert!(lines.iter().all(|entry| matches!(entry, Entry::Line(_))));
         assert!(matches!(queue.next(), Entry::Suppressed(7)));
@@ -206,7 +144,7 @@ mod tests {
         let queue = Arc::new(Queue::default());
         let hour = Duration::from_hours(1);
         queue.wait_until_written(hour);
-        push(&queue, b"line");
+        push(&queue, "line");
         queue.wait_until_written(Duration::from_millis(1));
         let written = Arc::clone(&queue);
         let writer = std::thread::spawn(move || {
@@ -215,10 +153,10 @@ mod tests {
             written.wait_until_written(Duration::from_millis(1));
             assert!(written.lock().is_writing);
             let Entry::Line(last) = written.next() else { panic!("no line") };
-            assert_eq!(last.text, b"last");
+            assert_eq!(last.text, "last");
         });
         queue.wait_until_written(Duration::from_millis(1));
-        push(&queue, b"last");
+        push(&queue, "last");
         writer.join().unwrap();
         queue.lock().is_writing = false;
         queue.wait_until_written(hour);

@@ -5,20 +5,19 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
 use std::process;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::Level;
 
+use super::journal::{self, Journal};
 use super::queue::Line;
 use crate::config::LogSink;
 
 /// The socket of the system's log (syslog(3)).
 const SYSLOG: &str = "/dev/log";
-/// The socket on which the journal takes lines of standard error.
-const JOURNAL: &str = "/run/systemd/journal/stdout";
 
 /// An open sink.
 pub(super) struct Sink {
@@ -33,6 +32,8 @@ enum Output {
         /// Whether the last line was written only in part.
         is_torn: bool,
     },
+    /// With a copy of standard error, where the journal does not take the fields.
+    Journal(Journal, File),
     /// `None` while nothing listens there.
     Syslog(Option<UnixDatagram>),
 }
@@ -43,8 +44,7 @@ pub(super) enum SinkKind {
     Terminal,
     /// A file or a pipe.
     File,
-    /// Standard error is the journal: each line begins with its level, such as `<4>`
-    /// (sd-daemon(3)).
+    /// Standard error is the journal.
     Journal,
     Syslog,
 }
@@ -57,13 +57,11 @@ impl Sink {
             }
             LogSink::Stderr => {
                 let file = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-                let kind = if is_journal(&file) {
-                    SinkKind::Journal
-                } else if file.is_terminal() {
-                    SinkKind::Terminal
-                } else {
-                    SinkKind::File
-                };
+                if is_journal(&file) {
+                    let to = Output::Journal(Journal::default(), file);
+                    return Ok(Self { to, kind: SinkKind::Journal });
+                }
+                let kind = if file.is_terminal() { SinkKind::Terminal } else { SinkKind::File };
                 Ok(Self { to: Output::File { file, is_torn: false }, kind })
             }
         }
@@ -75,25 +73,29 @@ impl Sink {
 
     /// Writes a line, which may block.
     pub(super) fn write(&mut self, line: &Line) -> io::Result<()> {
-        let severity = severity(line.level);
         match &mut self.to {
-            Output::File { file, .. } if self.kind == SinkKind::Journal => {
-                let text = [format!("<{severity}>").as_bytes(), &line.text].concat();
-                if write_all(file, &text, &mut 0).is_err() {
-                    *file = connect_to_journal()?;
-                    return write_all(file, &text, &mut 0);
-                }
-                Ok(())
-            }
             Output::File { file, is_torn } => {
                 let end: &[u8] = if *is_torn { b"\n" } else { b"" };
                 let mut count = 0;
-                let written = write_all(file, &[end, &line.text].concat(), &mut count);
+                let text = [end, line.text.as_bytes()].concat();
+                let written = write_all(file, &text, &mut count);
                 *is_torn = written.is_err() && (*is_torn || count > 0);
                 written
             }
+            Output::Journal(journal, stderr) => {
+                if journal.send(line).is_ok() {
+                    return Ok(());
+                }
+                // Each line begins with its level (sd-daemon(3)).
+                let text = format!("<{}>{}", severity(line.level), line.text);
+                if write_all(stderr, text.as_bytes(), &mut 0).is_err() {
+                    *stderr = journal::connect()?;
+                    return write_all(stderr, text.as_bytes(), &mut 0);
+                }
+                Ok(())
+            }
             Output::Syslog(socket) => {
-                let text = String::from_utf8_lossy(line.text.trim_ascii_end());
+                let (severity, text) = (severity(line.level), line.text.trim_ascii_end());
                 let text = format!("<{}>spiped[{}]: {text}", DAEMON | severity, process::id());
                 if let Some(socket) = &*socket
                     && socket.send(text.as_bytes()).is_ok()
@@ -114,14 +116,6 @@ fn connect_to_syslog() -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
     socket.connect(SYSLOG)?;
     Ok(socket)
-}
-
-/// Connects as systemd does for a unit's standard error. The header has the program's name,
-/// no other unit, a level for lines without one, and that lines begin with their level.
-fn connect_to_journal() -> io::Result<File> {
-    let mut stream = UnixStream::connect(JOURNAL)?;
-    stream.write_all(b"spiped\n\n30\n1\n0\n0\n0\n")?;
-    Ok(File::from(OwnedFd::from(stream)))
 }
 
 /// As `Write::write_all`, also where the file is non-blocking, a mode that another process

@@ -5,6 +5,7 @@ mod audit;
 mod bad_day;
 mod guide;
 mod instances;
+mod journal;
 mod key_faults;
 mod keys;
 mod packages;
