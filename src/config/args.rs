@@ -57,6 +57,7 @@ The manual: man spipe";
         spiped keyid PATH\n       \
         spiped rekey SOCKET KEY...\n       \
         spiped revoke SOCKET NAME\n       \
+        spiped status [NAME|PATH]...\n       \
         spiped unit-check CONF KEY...\n       \
         spiped handover UNIT\n       \
         spiped completions SHELL [NAME]"

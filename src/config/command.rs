@@ -12,6 +12,7 @@ use super::key_name::KeyName;
 use super::loopback_range::LoopbackRange;
 use super::process::control;
 use super::setup::SetupCommand;
+use super::status::StatusArgs;
 use super::value::ValueError;
 
 /// What `spiped` does other than being an end of a pipe.
@@ -61,6 +62,8 @@ pub(crate) enum Command {
         #[arg(value_name = "NAME")]
         key: KeyName,
     },
+    /// Show what the pipes of this host do: who is connected, what is sent, what has failed
+    Status(StatusArgs),
     /// Check the configuration and keys of a unit before it starts; print only what is wrong
     UnitCheck {
         /// The configuration file

@@ -2,6 +2,7 @@
 //! with its code.
 
 mod output;
+mod status;
 mod usage;
 
 use std::io::{self, Write};
@@ -81,6 +82,7 @@ pub fn main() -> ExitCode {
             end(rekey(&socket, &if if_exists { folder::existing(&keys) } else { keys }))
         }
         Some(Command::Revoke { socket, key }) => end(revoke(&socket, &key)),
+        Some(Command::Status(args)) => end(status::status(&args)),
         Some(Command::Handover { unit, adopt }) => end(hand_over(&unit, adopt)),
         Some(Command::Setup { what }) => end(set_up(what)),
         Some(Command::Completions { shell, name }) => end(completions(shell, name)),

@@ -8,8 +8,13 @@
 //! and went into the tunnel, `received` what went into the local socket. Reasons are those
 //! after `reason=` in the log. There is no secret in it.
 
+pub(crate) mod tab;
+mod table;
+pub(crate) mod text;
+mod words;
+
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -77,6 +82,28 @@ pub(crate) struct Status {
     pub(crate) failures: Vec<Failure>,
     /// Where they were asked for.
     pub(crate) open: Option<Vec<OpenConnection>>,
+}
+
+/// What came of asking one process for its status.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Asked {
+    /// The name of the pipe, by which it can be asked for again.
+    pub(crate) name: String,
+    /// The path of the control socket.
+    pub(crate) socket: String,
+    #[serde(flatten)]
+    pub(crate) answer: Answer,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Answer {
+    Told(Box<Status>),
+    /// Why there is none.
+    Failed {
+        error: String,
+        hint: String,
+    },
 }
 
 /// What a process does.
@@ -218,6 +245,23 @@ impl UnixTime {
     }
 }
 
+impl Asked {
+    pub(crate) fn status(&self) -> Option<&Status> {
+        match &self.answer {
+            Answer::Told(status) => Some(status),
+            Answer::Failed { .. } => None,
+        }
+    }
+}
+
+/// All of them as JSON of one line, in ASCII.
+pub(crate) fn to_json(asked: &[Asked]) -> String {
+    match serde_json::to_string(asked) {
+        Ok(json) => ascii(&json),
+        Err(error) => unreachable!("numbers, texts and lists have a form: {error}"),
+    }
+}
+
 impl Status {
     /// As JSON of one line, in ASCII.
     pub(crate) fn to_json(&self) -> String {
@@ -233,6 +277,16 @@ impl Status {
     /// What is wrong in it.
     pub(crate) fn from_json(json: &str) -> Result<Self, String> {
         serde_json::from_str(json).map_err(|error| error.to_string())
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Waiting => "waiting",
+            Self::Serving => "serving",
+            Self::Draining => "draining",
+        })
     }
 }
 
@@ -255,6 +309,120 @@ fn ascii(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A process with a target that is down, and one open connection.
+    pub(super) fn asked(name: &str) -> Asked {
+        let at = |ago: u64| UnixTime(1_000_000 - ago);
+        let totals = Totals { connections: 9, sent_bytes: 5000, ..Totals::default() };
+        let key = Key {
+            name: "alice".to_owned(),
+            id: "3f9a-12bc-07de-5581".to_owned(),
+            in_force: true,
+            connections: 2,
+            connection_limit: Some(10),
+            address: None,
+            last_used: Some(at(5)),
+            kex: Some("x25519mlkem768".to_owned()),
+            cipher: Some("aes-256-gcm".to_owned()),
+            totals: totals.clone(),
+        };
+        let failure = Failure {
+            reason: "target-refused".to_owned(),
+            count: 3,
+            last: at(200),
+            peer: "10.0.0.9:4000".to_owned(),
+            key: Some("alice".to_owned()),
+            message: "cannot connect to the target: connection refused".to_owned(),
+            hint: Some("start it".to_owned()),
+        };
+        let open = OpenConnection {
+            conn: "7-1".to_owned(),
+            key: key.name.clone(),
+            key_id: key.id.clone(),
+            peer: "10.0.0.9:4001".to_owned(),
+            client: None,
+            opened: at(60),
+            kex: "x25519mlkem768".to_owned(),
+            cipher: "aes-256-gcm".to_owned(),
+            sent_bytes: 1,
+            received_bytes: 2,
+            waiting_for_tunnel_bytes: 0,
+            waiting_for_local_bytes: 0,
+            waiting_seconds: 0,
+        };
+        let status = Status {
+            version: VERSION,
+            spiped: "2.0.0".to_owned(),
+            role: Role::Decrypt,
+            state: State::Serving,
+            pid: 4711,
+            unit: Some(format!("spiped-receive@{name}.service")),
+            since: at(7300),
+            now: at(0),
+            listening: vec!["10.0.0.5:6379".to_owned()],
+            target: Target {
+                address: "127.0.0.1:6379".to_owned(),
+                reachable: Some(false),
+                tried: Some(at(200)),
+                error: Some("connection refused".to_owned()),
+            },
+            kex: "auto".to_owned(),
+            connections: 2,
+            connection_limit: 100,
+            strangers: 1,
+            stranger_limit: 12,
+            keys: vec![key],
+            keys_reloaded: Reloads { last_successful: None, last_success: Some(at(7300)) },
+            totals,
+            handshakes: BTreeMap::new(),
+            handshake_seconds: Histogram {
+                le: vec![0.005, 0.01],
+                counts: vec![5, 7],
+                count: 7,
+                sum: 0.03,
+            },
+            target_connect_seconds: Histogram::default(),
+            recent: Recent {
+                seconds: 300,
+                handshakes_ok: 7,
+                handshakes_failed: 2,
+                ..Recent::default()
+            },
+            failures: vec![failure],
+            open: Some(vec![open]),
+        };
+        let answer = Answer::Told(Box::new(status));
+        Asked { name: name.to_owned(), socket: format!("/run/{name}/control"), answer }
+    }
+
+    /// One with a reader that has stalled.
+    pub(super) fn stalled(name: &str) -> Asked {
+        let mut asked = asked(name);
+        let Answer::Told(status) = &mut asked.answer else { unreachable!() };
+        for open in status.open.iter_mut().flatten() {
+            (open.waiting_for_local_bytes, open.waiting_seconds) = (64 << 10, 300);
+        }
+        asked
+    }
+
+    /// One that does not answer.
+    pub(super) fn silent(name: &str) -> Asked {
+        let answer = Answer::Failed {
+            error: "it does not answer".to_owned(),
+            hint: "restart it".to_owned(),
+        };
+        Asked { name: name.to_owned(), socket: format!("/run/{name}/control"), answer }
+    }
+
+    #[test]
+    fn the_json_of_all_has_the_model_or_the_error_of_each() {
+        let json = to_json(&[asked("redis"), silent("spiped-send")]);
+        let all: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((&all[0]["name"], &all[0]["pid"]), (&"redis".into(), &4711.into()));
+        assert_eq!(all[0]["error"], serde_json::Value::Null);
+        assert_eq!(all[1]["error"], "it does not answer");
+        assert!(!json.contains('\n'));
+    }
 
     #[test]
     fn a_text_in_any_language_arrives_as_it_was() {

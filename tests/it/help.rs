@@ -6,12 +6,13 @@ use std::process::Command;
 use crate::support::{Daemon, Folder, SPIPED, Server, round_trip};
 
 /// The commands that have a help of their own; the empty one is the program itself.
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "",
     "keygen",
     "keyid",
     "rekey",
     "revoke",
+    "status",
     "handover",
     "unit-check",
     "setup",

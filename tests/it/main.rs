@@ -47,6 +47,7 @@ mod service;
 mod setup;
 mod spipe;
 mod status;
+mod status_command;
 mod strangers;
 mod streams;
 mod support;

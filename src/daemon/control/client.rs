@@ -1,4 +1,4 @@
-//! The client of the control socket: `spiped rekey` and `spiped revoke`.
+//! The client of the control socket: `spiped rekey`, `spiped revoke` and `spiped status`.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -23,6 +23,8 @@ use crate::status::{Detail, Status};
 
 /// How long the running spiped may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take to tell its status, for which somebody looks at the screen.
+const PATIENCE_OF_STATUS: Duration = Duration::from_secs(5);
 /// How often processes may take each other's place while they are asked.
 const ROUNDS: usize = 8;
 
@@ -57,9 +59,17 @@ pub(crate) enum ControlError {
 
 impl ControlError {
     /// Whether the socket has no process: it has ended.
-    fn is_of_nobody(&self) -> bool {
+    pub(crate) fn is_of_nobody(&self) -> bool {
         let Self::Connect { error, .. } = self else { return false };
         matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    }
+}
+
+impl ControlError {
+    /// Whether this user may not ask.
+    pub(crate) fn is_of_rights(&self) -> bool {
+        let Self::Connect { error, .. } = self else { return false };
+        error.kind() == io::ErrorKind::PermissionDenied
     }
 }
 
@@ -155,6 +165,17 @@ pub(crate) fn revoke(path: &Path, name: &KeyName) -> Result<Vec<KeyChange>, Cont
     Err(unreached(path, error))
 }
 
+/// The sockets of the processes that have, or have had, this path: the first is the path
+/// itself, the others are of processes that drain, or have ended.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub(crate) fn sockets(path: &Path) -> Result<Vec<PathBuf>, ControlError> {
+    let mut aside = draining::all(path).map_err(|error| unreached(path, error))?;
+    aside.sort();
+    Ok([vec![path.to_owned()], aside].concat())
+}
+
 /// Asks the running spiped behind the socket for its status.
 ///
 /// # Errors
@@ -231,9 +252,13 @@ fn ask_at(
 /// Makes a request at the file of a socket.
 fn told_at(path: &Path, socket: &File, verb: Verb, body: &[u8]) -> Result<String, ControlError> {
     let address = SockAddr::unix(format!("/proc/self/fd/{}", socket.as_raw_fd()));
-    let stream = address.and_then(|address| connect(&address));
+    let patience = match verb {
+        Verb::Rekey | Verb::Revoke => PATIENCE,
+        Verb::Status => PATIENCE_OF_STATUS,
+    };
+    let stream = address.and_then(|address| connect(&address, patience));
     let stream = stream.map_err(|error| unreached(path, error))?;
-    match ask(&stream, verb, body) {
+    match ask(&stream, verb, body, patience) {
         Ok(Answer::Ok(told)) => Ok(told),
         Ok(Answer::NotServed(reason)) => {
             Err(ControlError::NotServed { socket: path.into(), reason })
@@ -246,15 +271,15 @@ fn told_at(path: &Path, socket: &File, verb: Verb, body: &[u8]) -> Result<String
     }
 }
 
-fn connect(address: &SockAddr) -> io::Result<Socket> {
+fn connect(address: &SockAddr, patience: Duration) -> io::Result<Socket> {
     let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Also limits the connect, where the other process does not accept.
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(patience))?;
     stream.connect(address)?;
     Ok(stream)
 }
 
-fn ask(mut stream: &Socket, verb: Verb, body: &[u8]) -> io::Result<Answer> {
+fn ask(mut stream: &Socket, verb: Verb, body: &[u8], patience: Duration) -> io::Result<Answer> {
     let started = Instant::now();
     let line = Request { verb, length: body.len() }.line();
     let written = stream.write_all(line.as_bytes()).and_then(|()| stream.write_all(body));
@@ -268,7 +293,7 @@ fn ask(mut stream: &Socket, verb: Verb, body: &[u8]) -> io::Result<Answer> {
     let mut part = vec![0; 1 << 16];
     while answer.len() < LINE_MAX + verb.answer_max() {
         // One limit for the whole answer.
-        let left = PATIENCE.saturating_sub(started.elapsed());
+        let left = patience.saturating_sub(started.elapsed());
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }

@@ -1,0 +1,78 @@
+//! A table that fits a terminal: where it is too wide, columns give way.
+
+/// What a column looks like.
+#[derive(Clone, Copy)]
+pub(super) struct Column {
+    pub(super) name: &'static str,
+    pub(super) side: Side,
+    /// Which columns give way first: those with the highest number. 0 never gives way.
+    pub(super) gives_way: u8,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Left,
+    Right,
+}
+
+const GAP: &str = "  ";
+
+pub(super) const fn left(name: &'static str, gives_way: u8) -> Column {
+    Column { name, side: Side::Left, gives_way }
+}
+
+pub(super) const fn right(name: &'static str, gives_way: u8) -> Column {
+    Column { name, side: Side::Right, gives_way }
+}
+
+/// A line of names and a line for each row, within `width` if the columns that never give
+/// way fit. Texts are ASCII.
+pub(super) fn table<const N: usize>(
+    columns: &[Column; N],
+    rows: &[[String; N]],
+    width: usize,
+) -> Vec<String> {
+    let widths: Vec<_> = (0..N)
+        .map(|at| {
+            let cells = rows.iter().map(|row| row[at].len());
+            cells.chain([columns[at].name.len()]).max().unwrap_or(0)
+        })
+        .collect();
+    let mut shown: Vec<_> = (0..N).collect();
+    let total = |shown: &[usize]| {
+        shown.iter().map(|at| widths[*at] + GAP.len()).sum::<usize>().saturating_sub(GAP.len())
+    };
+    while total(&shown) > width {
+        let first = shown.iter().map(|at| columns[*at].gives_way).max().unwrap_or(0);
+        if first == 0 {
+            break;
+        }
+        shown.retain(|at| columns[*at].gives_way != first);
+    }
+    let line = |cell: &dyn Fn(usize) -> String| {
+        let cells = shown.iter().map(|at| match columns[*at].side {
+            Side::Left => format!("{:<1$}", cell(*at), widths[*at]),
+            Side::Right => format!("{:>1$}", cell(*at), widths[*at]),
+        });
+        cells.collect::<Vec<_>>().join(GAP).trim_end().to_owned()
+    };
+    let names = line(&|at| columns[at].name.to_owned());
+    let rows = rows.iter().map(|row| line(&|at| row[at].clone()));
+    std::iter::once(names).chain(rows).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_give_way_in_their_order() {
+        let columns = [left("NAME", 0), right("N", 2), left("PLACE", 1)];
+        let rows = [["a", "1000", "here"], ["bcdef", "1", "there"]];
+        let rows = rows.map(|row| row.map(str::to_owned));
+        let at = |width| table(&columns, &rows, width);
+        assert_eq!(at(18), ["NAME      N  PLACE", "a      1000  here", "bcdef     1  there"]);
+        assert_eq!(at(17), ["NAME   PLACE", "a      here", "bcdef  there"]);
+        assert_eq!(at(3), ["NAME", "a", "bcdef"]);
+    }
+}
