@@ -17,7 +17,7 @@ fn programs() -> [(Clap, String, String); 2] {
     spiped.build();
     spipe.build();
     let page = || read("spiped.1");
-    [(spiped, page(), String::new()), (spipe, read("spipe.1"), page())]
+    [(spiped, page(), read("spiped-status.1")), (spipe, read("spipe.1"), page())]
 }
 
 fn read(page: &str) -> String {

@@ -151,6 +151,34 @@ fn the_page_of_the_protocol_has_every_suite_and_every_reason_of_an_abort() {
     assert_eq!(listed, (0..=255).filter(is_known).collect::<Vec<_>>());
 }
 
+/// Programs depend on the columns, and people on the example.
+#[test]
+fn the_page_of_status_has_the_columns_that_there_are() {
+    let page = read("man/spiped-status.1");
+    let names = |source: &str, start: &str| {
+        let (_, list) = source.split_once(start).unwrap();
+        let list = list.split("\n];").next().unwrap();
+        list.split('"').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (_, told) = page.split_once(".Sh COLUMNS FOR PROGRAMS\n").unwrap();
+    let tab = read("src/status/tab.rs");
+    let processes = names(&tab, "const PROCESSES: ");
+    let listed = told.lines().filter_map(|line| line.strip_prefix(".It Cm "));
+    assert_eq!(listed.flat_map(|line| line.split(" , ")).collect::<Vec<_>>(), processes);
+    let (_, told) = told.split_once("the columns are\n").unwrap();
+    let listed = told.split(".Sh ").next().unwrap().lines();
+    let listed = listed.filter_map(|line| line.strip_prefix(".Cm "));
+    let listed: Vec<_> = listed.flat_map(str::split_whitespace).filter(|it| *it != ",").collect();
+    assert_eq!(listed, names(&tab, "const CONNECTIONS: "));
+
+    let overview = names(&read("src/status/text.rs"), "const OVERVIEW: ");
+    let (_, example) = page.split_once(".Bd -literal\nNAME ").unwrap();
+    let shown: Vec<_> = example.lines().next().unwrap().split_whitespace().collect();
+    let known: Vec<_> = overview.iter().filter(|it| shown.contains(&&it[..])).collect();
+    assert_eq!(known, shown);
+    assert!(overview.iter().all(|name| page.contains(name.as_str())), "{overview:?}");
+}
+
 /// `spiped setup` and systemd depend on these codes.
 #[test]
 fn the_manual_and_the_units_have_the_exit_codes_that_there_are() {
