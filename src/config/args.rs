@@ -10,6 +10,7 @@ use super::command::Command;
 use super::connections::ConnectionsConfig;
 use super::environment::with_variable;
 use super::headings::{CONNECTIONS, FOR_SPIPED_1, LOG, PROCESS};
+use super::http::StatusConfig;
 use super::log::LogConfig;
 use super::process::ProcessConfig;
 use super::tunnel::TunnelConfig;
@@ -80,6 +81,9 @@ pub(crate) struct Args {
 
     #[command(flatten, next_help_heading = PROCESS)]
     pub(crate) process: ProcessConfig,
+
+    #[command(flatten, next_help_heading = PROCESS)]
+    pub(crate) status: StatusConfig,
 
     #[command(flatten, next_help_heading = CONNECTIONS)]
     pub(crate) connections: ConnectionsConfig,

@@ -13,6 +13,7 @@ pub(crate) mod connections;
 mod environment;
 mod error;
 mod headings;
+mod http;
 pub(crate) mod key_name;
 mod line;
 pub(crate) mod log;
@@ -38,6 +39,7 @@ pub(crate) use command::{Command, Program};
 pub(crate) use connections::{ConnectionsConfig, Prewarm, Refresh, TellClient};
 pub(crate) use environment::{as_given, variable_of};
 pub(crate) use error::ConfigError;
+pub(crate) use http::StatusConfig;
 pub(crate) use key_name::KeyName;
 pub(crate) use line::CommandLine;
 pub(crate) use log::{LogConfig, LogFormat, LogSink};
@@ -71,6 +73,8 @@ pub(crate) struct Config {
     pub(crate) access: AccessConfig,
     /// How the process runs.
     pub(crate) process: ProcessConfig,
+    /// Where the status is served over HTTP.
+    pub(crate) status: StatusConfig,
     /// What is logged, and where to.
     pub(crate) log: LogConfig,
 }
@@ -91,7 +95,7 @@ impl TryFrom<Args> for Config {
         if args.of_spiped_1.fast {
             return Err(ConfigError::Fast);
         }
-        let Args { source, connections, access, mut process, mut log, .. } = args;
+        let Args { source, connections, access, mut process, status, mut log, .. } = args;
         let tunnel = args.tunnel.unless_bound_to_target()?;
         // What else leads back is seen when the source is bound.
         if source.as_ref() == Some(&tunnel.target) {
@@ -108,14 +112,12 @@ impl TryFrom<Args> for Config {
             return Err(ConfigError::Value { by: as_given("-t").into(), error });
         }
         let access = access.unless_of_no_socket(source.as_ref())?;
-        if let Some(control) = process.control.clone().map(Address::Unix) {
-            let both = [("-s", source.as_ref()), ("-t", Some(&tunnel.target))];
-            if let Some((option, _)) = both.iter().find(|(_, other)| *other == Some(&control)) {
-                let reason = format!("{} is {control}, too", as_given(option));
-                let error = ValueError::new(reason, "name another path");
-                return Err(ConfigError::Value { by: as_given("--control").into(), error });
-            }
-        }
+        let status = status.unless_exposed()?;
+        let control = process.control.clone().map(Address::Unix);
+        let mut others = vec![("-s", source.as_ref()), ("-t", Some(&tunnel.target))];
+        unless_taken("--control", control.as_ref(), &others)?;
+        others.push(("--control", control.as_ref()));
+        unless_taken("--status", status.at.as_ref(), &others)?;
         if process.run_mode() == RunMode::Background {
             if process.handover {
                 return Err(ConfigError::HandoverInBackground);
@@ -128,7 +130,28 @@ impl TryFrom<Args> for Config {
             }
         }
         let role = if args.encrypt { Role::Encrypt } else { Role::Decrypt };
-        Ok(Self { role, source, tunnel, connections, access, process, log })
+        Ok(Self { role, source, tunnel, connections, access, process, status, log })
+    }
+}
+
+/// Refuses an address that another option has, too. Port 0 is a free one for each.
+fn unless_taken(
+    option: &str,
+    address: Option<&Address>,
+    others: &[(&str, Option<&Address>)],
+) -> Result<(), ConfigError> {
+    let Some(address) = address.filter(|address| address.port() != Some(0)) else { return Ok(()) };
+    match others.iter().find(|(_, other)| *other == Some(address)) {
+        None => Ok(()),
+        Some((other, _)) => {
+            let reason = format!("{} is {address}, too", as_given(other));
+            let hint = match address {
+                Address::Unix(_) => "name another path",
+                Address::Inet(_) | Address::Host(..) => "name another port",
+            };
+            let error = ValueError::new(reason, hint);
+            Err(ConfigError::Value { by: as_given(option).into(), error })
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! server      serves, and drains at the end
+//! http        tells metrics and health to other programs, on a thread of its own
 //! control     other processes say what to do, as 'spiped rekey' does
 //! proof       makes a sender's connection without a client
 //! spipe       makes one with standard input and output as the client
@@ -28,6 +29,7 @@ pub(crate) mod connection;
 pub(crate) mod control;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod http;
 mod limits;
 mod net;
 pub(crate) mod proof;
@@ -42,6 +44,7 @@ use tokio::select;
 use self::accept::access::Access;
 use self::accept::{Inherited, Rights, Source, SourceError};
 use self::control::server::Control;
+use self::http::Place;
 use self::limits::Limits;
 use self::runtime::shutdown::Signals;
 use self::runtime::workers::one_thread_runtime;
@@ -82,10 +85,12 @@ pub(crate) fn run(
     start: Start,
     on_ready: impl FnOnce() -> Result<(), AnyError>,
 ) -> Result<(), AnyError> {
-    let Start { sockets, watchdog, listening, user, rights, allowed } = start;
+    let Start { mut sockets, watchdog, listening, user, rights, allowed } = start;
+    let status = Place::of(config, &mut sockets)?;
     let source = Source::of(config, sockets, rights)?;
     let access = Access::of(allowed);
-    let limits = Limits::from_descriptors(config, source.listeners())?;
+    let status_listeners = status.as_ref().map_or(0, Place::listeners);
+    let limits = Limits::from_descriptors(config, source.listeners(), status_listeners)?;
     if config.tunnel.kex.0 != Some(Kex::X25519) {
         warm_up(&mut SysRng);
     }
@@ -104,7 +109,7 @@ pub(crate) fn run(
             },
         };
         // A server that cannot be made is an error before the process counts as ready.
-        let server = Server::new(config, keys, limits)?;
+        let server = Server::new(config, keys, limits, status)?;
         on_ready()?;
         Ok(server.serve(Ingress { source, control, listening, access }, signals, watchdog).await?)
     })

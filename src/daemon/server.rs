@@ -24,6 +24,7 @@ use super::connection::prewarm;
 use super::connection::prewarmed::Prewarmed;
 use super::connection::{LogLimits, Observer};
 use super::control::server::Control;
+use super::http::{Http, Place};
 use super::limits::Limits;
 use super::limits::fd_budget::FdBudget;
 use super::limits::pre_auth::PreAuthPool;
@@ -58,6 +59,7 @@ pub(super) struct Ingress {
 pub(super) struct Server {
     context: Arc<Context>,
     workers: Workers,
+    http: Option<Http>,
     handover: Trigger,
     drain: Trigger,
     shutdown: Trigger,
@@ -68,6 +70,7 @@ impl Server {
         config: &Config,
         keys: KeyStore,
         limits: Limits,
+        status: Option<Place>,
     ) -> Result<Self, SystemError> {
         let no_thread = SystemError::of("cannot start a thread");
         let workers = Workers::start(config.process.threads).map_err(no_thread)?;
@@ -90,9 +93,12 @@ impl Server {
             drain,
             shutdown,
         });
+        let http = |place| Http::start(place, Arc::clone(&context), workers.probe());
+        let http = status.map(http).transpose().map_err(no_thread)?;
         Ok(Self {
             context,
             workers,
+            http,
             handover: begin_handover,
             drain: begin_drain,
             shutdown: begin_shutdown,
@@ -120,13 +126,21 @@ impl Server {
             };
             self.serve_and_tell(listeners, (control, listening, &access), (handover, end)).await
         };
-        select! {
+        let result = select! {
             result = serve => result,
             never = watchdog.feed(async || self.workers.all_answer().await) => match never {},
             never = notify::keep_telling_late() => match never {},
             never = self.context.reload_at(&mut reload) => match never {},
             never = self.context.keep_sampling() => match never {},
             never = self.context.target.keep_resolved(self.context.config.connections.refresh) => match never {},
+        };
+        self.close_http().await;
+        result
+    }
+
+    async fn close_http(&self) {
+        if let Some(http) = &self.http {
+            http.close().await;
         }
     }
 
@@ -171,6 +185,7 @@ impl Server {
             () = handover.received() => {
                 self.handover.begin();
                 self.context.log_end("the next process takes over new connections");
+                self.close_http().await;
             }
         }
         // From here on a connect is refused, and the socket's file is gone. In a socket

@@ -8,3 +8,4 @@ pub(crate) mod new_file;
 pub(crate) mod privileges;
 pub(crate) mod signals;
 pub(crate) mod stdio;
+pub(crate) mod usage;

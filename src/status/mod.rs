@@ -8,6 +8,7 @@
 //! and went into the tunnel, `received` what went into the local socket. Reasons are those
 //! after `reason=` in the log. There is no secret in it.
 
+pub(crate) mod metrics;
 pub(crate) mod tab;
 mod table;
 pub(crate) mod text;
@@ -374,6 +375,7 @@ mod tests {
             keys: vec![key],
             keys_reloaded: Reloads { last_successful: None, last_success: Some(at(7300)) },
             totals,
+            closed_without_key: BTreeMap::new(),
             handshakes: BTreeMap::new(),
             handshake_seconds: Histogram {
                 le: vec![0.005, 0.01],

@@ -12,7 +12,8 @@ use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 
 use super::fd_store::{STORED, Stored};
-use crate::config::Address;
+use super::listener::Bound;
+use crate::config::{Address, StatusConfig};
 use crate::daemon::net::peer::bound_name;
 use crate::report::{Report, exit};
 
@@ -23,7 +24,12 @@ pub(crate) struct Inherited {
     activated: Vec<Socket>,
     /// Sockets that the previous process has left with systemd.
     stored: Vec<Socket>,
+    /// Sockets of a socket unit for the status over HTTP.
+    status: Vec<Socket>,
 }
+
+/// The name of the sockets for the status over HTTP (`FileDescriptorName=`).
+const STATUS: &str = "status";
 
 /// Why inherited sockets are not served.
 #[derive(Debug, Error)]
@@ -37,6 +43,12 @@ pub(crate) enum InheritedError {
     /// The option and the sockets say different things.
     #[error("the source is {given}, but the inherited socket listens on {inherited}")]
     Mismatch { given: Address, inherited: String },
+    /// As [`Self::Mismatch`], for the status.
+    #[error("--status is {given}, but the inherited socket listens on {inherited}")]
+    StatusMismatch { given: Address, inherited: String },
+    /// The socket for the status is not for this host alone.
+    #[error("other hosts could read the status at the inherited socket {0}")]
+    Exposed(String),
 }
 
 impl Report for InheritedError {
@@ -45,6 +57,10 @@ impl Report for InheritedError {
             Self::Take(_) => "only systemd should set LISTEN_FDS",
             Self::NotListening(_) => "use only ListenStream= and Accept=no in the .socket unit",
             Self::Mismatch { .. } => "leave -s out, or give the address of ListenStream=",
+            Self::StatusMismatch { .. } => {
+                "leave --status out, or give the address of ListenStream="
+            }
+            Self::Exposed(_) => "use 127.0.0.1, [::1] or a unix socket; --expose-status allows it",
         }
     }
 
@@ -64,8 +80,11 @@ impl Inherited {
         let mut inherited = Self::default();
         for (number, name) in sd_notify::listen_fds_with_names().map_err(InheritedError::Take)? {
             let socket = adopt(number)?;
-            let of_its_kind =
-                if name == STORED { &mut inherited.stored } else { &mut inherited.activated };
+            let of_its_kind = match &*name {
+                STORED => &mut inherited.stored,
+                STATUS => &mut inherited.status,
+                _ => &mut inherited.activated,
+            };
             of_its_kind.push(socket);
         }
         Ok(inherited)
@@ -73,7 +92,35 @@ impl Inherited {
 
     /// The numbers of their descriptors.
     pub(crate) fn descriptors(&self) -> Vec<RawFd> {
-        self.activated.iter().chain(&self.stored).map(AsRawFd::as_raw_fd).collect()
+        self.activated
+            .iter()
+            .chain(&self.stored)
+            .chain(&self.status)
+            .map(AsRawFd::as_raw_fd)
+            .collect()
+    }
+
+    /// The sockets for the status, if they fit the options.
+    pub(crate) fn take_status(
+        &mut self,
+        config: &StatusConfig,
+    ) -> Result<Vec<Bound>, InheritedError> {
+        let names: Vec<_> = self.status.iter().map(name).collect();
+        if let Some(given) = &config.at
+            && !names.is_empty()
+            && !names.contains(&given.to_string())
+        {
+            let inherited = names.join(", ");
+            return Err(InheritedError::StatusMismatch { given: given.clone(), inherited });
+        }
+        let is_exposed = |socket: &Socket| {
+            let at = socket.local_addr().ok().and_then(|at| at.as_socket());
+            at.is_some_and(|at| !config.may_listen_on(at))
+        };
+        if let Some(exposed) = self.status.iter().find(|socket| is_exposed(socket)) {
+            return Err(InheritedError::Exposed(name(exposed)));
+        }
+        Ok(self.status.drain(..).map(Bound::inherited).collect())
     }
 
     /// The sockets of a socket unit, if one of them listens on the address after `-s`, and
@@ -83,7 +130,7 @@ impl Inherited {
         self,
         source: Option<&Address>,
     ) -> Result<(Vec<Socket>, Stored), InheritedError> {
-        let Self { activated, stored } = self;
+        let Self { activated, stored, status: _ } = self;
         let names: Vec<_> = activated.iter().map(name).collect();
         match source {
             Some(source) if !names.is_empty() && !names.contains(&source.to_string()) => {

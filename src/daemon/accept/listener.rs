@@ -76,12 +76,52 @@ fn is_not_here(error: &io::Error) -> bool {
 }
 
 fn bind_inet(address: SocketAddr) -> io::Result<Listener> {
-    let address = SockAddr::from(address);
-    let socket = new_socket(&address)?;
-    // A restart must not wait for connections in TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    socket.bind(&address)?;
-    Listener::listen(socket, None)
+    Bound::inet(address)?.listener()
+}
+
+/// A socket that listens, and is not registered with an event loop yet.
+pub(crate) struct Bound {
+    socket: Socket,
+    unix_file: Option<UnixFile>,
+}
+
+impl Bound {
+    /// Binds an address or a path; the file of a unix socket has the mode that the umask
+    /// leaves of all.
+    pub(crate) fn to(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Inet(address) => Self::inet(*address),
+            Address::Unix(path) => {
+                let (socket, file) = bind_file(path, Mode::from_bits_truncate(0o777))?;
+                Self::listening(socket, Some(file))
+            }
+            Address::Host(..) => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    fn inet(address: SocketAddr) -> io::Result<Self> {
+        let address = SockAddr::from(address);
+        let socket = new_socket(&address)?;
+        // A restart must not wait for connections in TIME_WAIT.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address)?;
+        Self::listening(socket, None)
+    }
+
+    fn listening(socket: Socket, unix_file: Option<UnixFile>) -> io::Result<Self> {
+        socket.listen(BACKLOG)?;
+        Ok(Self { socket, unix_file })
+    }
+
+    /// A socket of systemd, which listens already.
+    pub(super) fn inherited(socket: Socket) -> Self {
+        Self { socket, unix_file: None }
+    }
+
+    /// Registers it with the event loop of this thread.
+    pub(crate) fn listener(self) -> io::Result<Listener> {
+        Listener::new(self.socket, self.unix_file)
+    }
 }
 
 /// Listens at a path, and replaces a stale socket there. The file has this mode, less the

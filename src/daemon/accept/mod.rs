@@ -17,8 +17,8 @@ mod source;
 mod unix_file;
 
 pub(crate) use self::fd_store::remove as forget_stored;
-pub(crate) use self::inherited::Inherited;
-pub(crate) use self::listener::{Listener, accept_on_all, bind_unix};
+pub(crate) use self::inherited::{Inherited, InheritedError};
+pub(crate) use self::listener::{Bound, Listener, accept_on_all, bind_unix};
 pub(crate) use self::plaintext::warn_of_plaintext;
 pub(crate) use self::source::{Source, SourceError};
 pub(crate) use self::unix_file::{Rights, aside, no_socket};

@@ -262,7 +262,7 @@ fn listen_hint(address: &Address, error: &io::Error) -> &'static str {
         None if matches!(address, Address::Host(..)) => {
             "check the name after -s and the resolver; with -D spiped waits until it resolves"
         }
-        _ => "name another address after -s, or another path after --control",
+        _ => "name another address after -s, or another path after --control or --status",
     }
 }
 

@@ -26,6 +26,11 @@ const PER_LISTENER: usize = 2;
 const RESERVED: usize = 24;
 /// Descriptors of each thread's runtime.
 const PER_THREAD: usize = 4;
+/// Clients of the status over HTTP at once.
+pub(crate) const STATUS_CLIENTS: usize = 16;
+/// Descriptors of the status over HTTP beside its listening sockets: its thread's runtime, its
+/// clients, a connect to the target, and files in `/proc`.
+const STATUS: usize = PER_THREAD + STATUS_CLIENTS + 4;
 /// One of so many descriptors is for further connects, to targets with several addresses.
 const SPARE_PART: usize = 32;
 /// More descriptors for further connects gain nothing.
@@ -54,15 +59,19 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// Raises the soft limit of descriptors to the hard one, and divides them for a
-    /// process that listens on so many sockets.
+    /// process that listens on so many sockets, and on others for its status over HTTP.
     ///
     /// # Errors
     /// When not even one connection can be served.
     pub(crate) fn from_descriptors(
         config: &Config,
         listeners: usize,
+        status_listeners: usize,
     ) -> Result<Self, TooFewDescriptors> {
+        let status = if status_listeners == 0 { 0 } else { STATUS };
         let fixed = RESERVED
+            .saturating_add(status)
+            .saturating_add(status_listeners.saturating_mul(PER_LISTENER))
             .saturating_add(config.process.threads.get().saturating_mul(PER_THREAD))
             .saturating_add(listeners.saturating_mul(PER_LISTENER));
         // One connection, one slot before authentication, one further connect.

@@ -68,10 +68,26 @@ impl Workers {
         Some((&least.runtime, Load::on(least)))
     }
 
+    /// Asks whether the workers answer, from any thread.
+    pub(crate) fn probe(&self) -> Probe {
+        Probe(self.all.iter().map(|worker| worker.runtime.clone()).collect())
+    }
+
+    /// As [`Probe::all_answer`].
+    pub(crate) async fn all_answer(&self) {
+        self.probe().all_answer().await;
+    }
+}
+
+/// See [`Workers::probe`].
+#[derive(Clone)]
+pub(crate) struct Probe(Vec<Handle>);
+
+impl Probe {
     /// Waits until each worker has run a task; for ever where a thread is stuck.
     pub(crate) async fn all_answer(&self) {
-        for worker in &self.all {
-            if worker.runtime.spawn(async {}).await.is_err() {
+        for runtime in &self.0 {
+            if runtime.spawn(async {}).await.is_err() {
                 // The runtime is gone.
                 return std::future::pending().await;
             }

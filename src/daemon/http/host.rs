@@ -1,0 +1,86 @@
+//! The host that a request names. A page from elsewhere can have a browser of this host ask
+//! an address of loopback, by a name of its own that leads there (DNS rebinding), and would
+//! read the answer: so on loopback, no such name is served.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use hyper::header::HOST;
+use hyper::http::uri::Authority;
+use hyper::{Request, Version};
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HostError {
+    /// HTTP/1.1 wants one, which is a host and perhaps a port.
+    NotOne,
+    /// It is a name for which nothing is served here.
+    Another,
+}
+
+/// Checks the host that a request names; `is_loopback`: it came to an address of loopback.
+pub(super) fn check<B>(request: &Request<B>, is_loopback: bool) -> Result<(), HostError> {
+    let mut fields = request.headers().get_all(HOST).iter();
+    let named = match (fields.next(), fields.next()) {
+        (Some(one), None) => {
+            let host = Authority::try_from(one.as_bytes());
+            // An address has no user.
+            let host = host.ok().filter(|host| !host.as_str().contains('@'));
+            Some(host.ok_or(HostError::NotOne)?)
+        }
+        (None, _) if request.version() < Version::HTTP_11 => None,
+        (None | Some(_), _) => return Err(HostError::NotOne),
+    };
+    let in_target = request.uri().authority();
+    if is_loopback && !named.iter().chain(in_target).all(is_of_loopback) {
+        return Err(HostError::Another);
+    }
+    Ok(())
+}
+
+fn is_of_loopback(host: &Authority) -> bool {
+    let host = host.host();
+    let six = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse().is_ok_and(|four: Ipv4Addr| four.is_loopback())
+        || six.and_then(|six| six.parse().ok()).is_some_and(|six: Ipv6Addr| {
+            six.is_loopback() || six.to_ipv4_mapped().is_some_and(|four| four.is_loopback())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(hosts: &[&str], target: &str, version: Version) -> Result<(), HostError> {
+        let mut request = Request::builder().uri(target).version(version);
+        for host in hosts {
+            request = request.header(HOST, *host);
+        }
+        check(&request.body(()).unwrap(), true)
+    }
+
+    #[test]
+    fn names_of_loopback_are_served_and_no_others() {
+        let one = |host: &str| checked(&[host], "/", Version::HTTP_11);
+        for host in ["localhost", "LocalHost:9101", "127.0.0.1:9101", "127.9.8.7", "[::1]:1"] {
+            assert_eq!(one(host), Ok(()), "{host}");
+        }
+        for host in ["evil.example", "localhost.evil.example:9101", "192.0.2.1", "127.1", "[::2]"] {
+            assert_eq!(one(host), Err(HostError::Another), "{host}");
+        }
+        for host in ["", "a b", "user@localhost", "localhost/"] {
+            assert_eq!(one(host), Err(HostError::NotOne), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_request_has_one_host() {
+        assert_eq!(checked(&[], "/", Version::HTTP_11), Err(HostError::NotOne));
+        assert_eq!(checked(&[], "/", Version::HTTP_10), Ok(()));
+        let two = ["localhost", "localhost"];
+        assert_eq!(checked(&two, "/", Version::HTTP_11), Err(HostError::NotOne));
+        let other = "http://evil.example/";
+        assert_eq!(checked(&["localhost"], other, Version::HTTP_11), Err(HostError::Another));
+        assert_eq!(checked(&[], other, Version::HTTP_10), Err(HostError::Another));
+    }
+}

@@ -1,0 +1,136 @@
+//! Connections of HTTP clients: how many, how long, how much.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::Socket;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, sink};
+use tokio::select;
+use tokio::sync::Mutex;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::place::Place;
+use super::site::Site;
+use crate::daemon::accept::accept_on_all;
+use crate::daemon::limits::STATUS_CLIENTS;
+use crate::daemon::runtime::shutdown::{Shutdown, Trigger};
+
+/// How long a client may take in all: a connection has one request.
+const LIMIT: Duration = Duration::from_secs(10);
+/// How long a client may take to send the head of its request.
+const HEAD: Duration = Duration::from_secs(5);
+/// The longest head of a request, in bytes, and the most fields in it.
+const HEAD_MAX: usize = 1 << 14;
+const FIELDS_MAX: usize = 64;
+/// For how long, and for how many bytes, what a client still sends is read after its answer:
+/// a socket that is closed with unread input may discard the answer.
+const GOODBYE: Duration = Duration::from_secs(1);
+const GOODBYE_MAX: u64 = 1 << 24;
+
+/// Listens at `place` and serves until `closing` begins; tells when the address is given up.
+/// Returns when the last client has its answer.
+pub(super) async fn serve(place: Place, site: Arc<Site>, closing: Shutdown, closed: Trigger) {
+    let clients = Mutex::new(Clients::default());
+    select! {
+        () = listen_and_accept(place, &site, &clients) => closing.begun().await,
+        () = closing.begun() => {}
+    }
+    closed.begin();
+    clients.into_inner().all_served().await;
+}
+
+async fn listen_and_accept(place: Place, site: &Arc<Site>, clients: &Mutex<Clients>) {
+    let listeners = place.listen().await;
+    let take = async |socket: Socket, _peer| {
+        let mut clients = clients.lock().await;
+        clients.make_room().await;
+        clients.serve(socket, Arc::clone(site));
+    };
+    if let Err(error) = accept_on_all(&listeners, &take).await {
+        warn!("no status over HTTP any more: {error}");
+    }
+}
+
+/// The clients that are served.
+#[derive(Default)]
+struct Clients {
+    tasks: JoinSet<()>,
+    /// The oldest first.
+    in_order: VecDeque<AbortHandle>,
+}
+
+impl Clients {
+    /// Where there is no room for another client, the one that has been there longest is
+    /// closed: whoever holds connections open keeps nobody else out.
+    async fn make_room(&mut self) {
+        while self.tasks.try_join_next().is_some() {}
+        self.in_order.retain(|task| !task.is_finished());
+        while self.tasks.len() >= STATUS_CLIENTS {
+            if let Some(oldest) = self.in_order.pop_front() {
+                oldest.abort();
+            }
+            // Its descriptor is closed then.
+            let _ended = self.tasks.join_next().await;
+        }
+    }
+
+    fn serve(&mut self, socket: Socket, site: Arc<Site>) {
+        let task = self.tasks.spawn(async move {
+            // A client that is gone or too slow gets nothing, and is worth no line in the log.
+            let _served = timeout(LIMIT, serve_client(socket, site)).await;
+        });
+        self.in_order.push_back(task);
+    }
+
+    async fn all_served(mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn serve_client(socket: Socket, site: Arc<Site>) -> io::Result<()> {
+    let local = socket.local_addr()?;
+    match local.as_socket() {
+        Some(at) => {
+            let stream = tokio::net::TcpStream::from_std(TcpStream::from(socket))?;
+            answer(stream, at.ip().to_canonical().is_loopback(), site).await
+        }
+        None => {
+            let stream = tokio::net::UnixStream::from_std(UnixStream::from(socket))?;
+            answer(stream, false, site).await
+        }
+    }
+}
+
+/// Reads one request and answers it.
+async fn answer<S>(stream: S, is_loopback: bool, site: Arc<Site>) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = service_fn(move |request| {
+        let site = Arc::clone(&site);
+        async move { Ok::<_, Infallible>(site.answer(&request, is_loopback).await) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_header_size(HEAD_MAX)
+        .max_buf_size(HEAD_MAX)
+        .max_headers(FIELDS_MAX)
+        .keep_alive(false);
+    let served = http.serve_connection(TokioIo::new(stream), service).without_shutdown().await;
+    let mut stream = served.map_err(io::Error::other)?.io.into_inner();
+    stream.shutdown().await?;
+    let rest = async { tokio::io::copy(&mut stream.take(GOODBYE_MAX), &mut sink()).await };
+    let _rest = timeout(GOODBYE, rest).await;
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! What is served: each path and its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Body;
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::health::{self, Check, Report};
+use super::host::{self, HostError};
+use super::page::{NO_DOCUMENT, PAGE, policy_of};
+use super::shared::Shared;
+use crate::daemon::connection::context::Context;
+use crate::daemon::runtime::workers::Probe;
+use crate::process::usage::Usage;
+use crate::status::{Detail, metrics};
+
+/// How long a status, and what the threads have answered, is good for.
+const MOMENT: Duration = Duration::from_millis(200);
+/// How long the result of a connect to the target is good for: some servers count a connect
+/// without a word as a failure of their client.
+const TARGET: Duration = Duration::from_secs(5);
+
+const PATHS: [&str; 5] = ["/", "/status", "/metrics", "/livez", "/readyz"];
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+type Answer = Response<Full<Bytes>>;
+
+/// What is served.
+pub(super) struct Site {
+    context: Arc<Context>,
+    workers: Probe,
+    policy: HeaderValue,
+    metrics: Shared<Bytes>,
+    status: Shared<Bytes>,
+    status_with_open: Shared<Bytes>,
+    threads: Shared<Check>,
+    target: Shared<Check>,
+}
+
+/// A body, what it is, and how the request went.
+struct Content(StatusCode, &'static str, Bytes);
+
+impl Site {
+    pub(super) fn new(context: Arc<Context>, workers: Probe) -> Self {
+        let policy = HeaderValue::try_from(policy_of(PAGE));
+        Self {
+            context,
+            workers,
+            policy: policy.unwrap_or(HeaderValue::from_static(NO_DOCUMENT)),
+            metrics: Shared::for_at_most(MOMENT),
+            status: Shared::for_at_most(MOMENT),
+            status_with_open: Shared::for_at_most(MOMENT),
+            threads: Shared::for_at_most(MOMENT),
+            target: Shared::for_at_most(TARGET),
+        }
+    }
+
+    /// Answers a request; `is_loopback`: it came to an address of loopback.
+    pub(super) async fn answer<B: Body>(&self, request: &Request<B>, is_loopback: bool) -> Answer {
+        let content = match self.refusal(request, is_loopback) {
+            Some(refused) => refused,
+            None => self.content(request).await,
+        };
+        let Content(code, kind, body) = content;
+        let mut answer = Response::new(Full::new(body));
+        *answer.status_mut() = code;
+        let is_page = code == StatusCode::OK && request.uri().path() == "/";
+        let no_document = HeaderValue::from_static(NO_DOCUMENT);
+        let policy = if is_page { self.policy.clone() } else { no_document };
+        let headers = answer.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+        for (name, value) in [
+            (CACHE_CONTROL, "no-store"),
+            (REFERRER_POLICY, "no-referrer"),
+            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (X_FRAME_OPTIONS, "DENY"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        if code == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        answer
+    }
+
+    /// Why a request gets no content.
+    fn refusal<B: Body>(&self, request: &Request<B>, is_loopback: bool) -> Option<Content> {
+        let (code, why) = match host::check(request, is_loopback) {
+            Err(HostError::NotOne) => {
+                (StatusCode::BAD_REQUEST, "the request has no host, or several\n")
+            }
+            Err(HostError::Another) => (
+                StatusCode::FORBIDDEN,
+                "the request names another host: use localhost, 127.0.0.1 or [::1]\n",
+            ),
+            Ok(()) if !PATHS.contains(&request.uri().path()) => {
+                (StatusCode::NOT_FOUND, "there is /, /status, /metrics, /livez and /readyz\n")
+            }
+            Ok(()) if ![Method::GET, Method::HEAD].contains(request.method()) => {
+                (StatusCode::METHOD_NOT_ALLOWED, "there is GET and HEAD\n")
+            }
+            Ok(()) if !request.body().is_end_stream() => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "a request has no body\n")
+            }
+            Ok(()) => return None,
+        };
+        Some(Content(code, TEXT, Bytes::from_static(why.as_bytes())))
+    }
+
+    async fn content<B>(&self, request: &Request<B>) -> Content {
+        let query = request.uri().query().unwrap_or_default();
+        let asks_for = |word: &str| query.split('&').any(|asked| asked == word);
+        let context = Arc::clone(&self.context);
+        match request.uri().path() {
+            "/metrics" => {
+                let made = async move {
+                    metrics::to_text(&context.snapshot(Detail::Summary), &Usage::now()).into()
+                };
+                Content(StatusCode::OK, metrics::CONTENT_TYPE, self.metrics.get(made).await)
+            }
+            "/status" => {
+                let (detail, shared) = if asks_for("connections") {
+                    (Detail::Connections, &self.status_with_open)
+                } else {
+                    (Detail::Summary, &self.status)
+                };
+                let made = async move { context.snapshot(detail).to_json().into() };
+                Content(StatusCode::OK, "application/json", shared.get(made).await)
+            }
+            "/livez" => {
+                let threads = self.threads.get(health::threads(self.workers.clone())).await;
+                report("livez", &[threads], asks_for("verbose"))
+            }
+            "/readyz" => {
+                let mut checks = health::ready(&context);
+                if asks_for("target=1") {
+                    checks.push(self.target.get(health::target(context)).await);
+                }
+                report("readyz", &checks, asks_for("verbose"))
+            }
+            _ => Content(
+                StatusCode::OK,
+                "text/html; charset=utf-8",
+                Bytes::from_static(PAGE.as_bytes()),
+            ),
+        }
+    }
+}
+
+fn report(name: &str, checks: &[Check], is_verbose: bool) -> Content {
+    let Report { has_passed, text } = Report::of(name, checks, is_verbose);
+    let code = if has_passed { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Content(code, TEXT, text.into())
+}
