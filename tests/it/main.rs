@@ -48,6 +48,7 @@ mod setup;
 mod spipe;
 mod status;
 mod status_command;
+mod status_http;
 mod strangers;
 mod streams;
 mod support;

@@ -12,6 +12,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use super::key_id;
+use crate::status_http::{get, status_of};
 use crate::support::{
     Daemon, Folder, PATIENCE, SPIPED, Server, connect, nobody, read_to_end, round_trip, wait_until,
 };
@@ -189,18 +190,23 @@ fn in_the_background_the_parent_names_its_successor() {
     manager.until("STOPPING=1");
 }
 
-/// Stopping any single thread ends the feed; releasing the thread resumes it.
+/// Stopping any single thread ends the feed, and `/livez` tells it; releasing the thread resumes it.
 #[test]
 fn one_stuck_thread_starves_the_watchdog() {
     let folder = Folder::new();
     let manager = Manager::new(&folder);
     let mut command = manager.command("-d", &folder.shared_key(), nobody());
     command.args(["-s", "127.0.0.1:0", "--threads", "3"]).env("WATCHDOG_USEC", "400000");
+    command.args(["--status", "127.0.0.1:0"]);
     let daemon = Daemon::spawn(command);
+    let at = status_of(&daemon);
     manager.until("WATCHDOG=1");
+    assert_eq!(get(at, "/livez").code, 200);
     for thread in threads_named(&daemon, 3, |name| name.starts_with("spiped")) {
         let stopped = Stopped::thread(thread);
         wait_until("the feed ends", || manager.is_silent_for(Duration::from_millis(600)));
+        let answer = get(at, "/livez");
+        assert_eq!((answer.code, answer.body.contains("[-]threads failed")), (503, true));
         drop(stopped);
         manager.until("WATCHDOG=1");
         manager.until("WATCHDOG=1");
