@@ -15,4 +15,5 @@ mod reload;
 mod restarts;
 mod setup;
 mod sockets;
+mod status;
 mod units;
