@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(units("redis"), Some(both.to_vec()));
         assert_eq!(units("spiped-send@redis.service"), Some(vec![both[1].clone()]));
         assert_eq!(units("spiped-send"), Some(vec!["spiped-send".to_owned()]));
-        assert_eq!("./c".parse::<StatusOf>().ok(), Some(StatusOf::Socket("./c".into())));
+        assert_eq!("/run/c".parse::<StatusOf>().ok(), Some(StatusOf::Socket("/run/c".into())));
         for wrong in ["", "..", "-", "a b", "spiped-send@", "redis@x", "spiped-send@a b"] {
             assert_eq!(units(wrong), None, "{wrong}");
         }

@@ -310,7 +310,7 @@ mod tests {
         for name in OVERVIEW.map(|column| column.name) {
             assert!(wide[0].contains(name), "{name}: {wide:#?}");
         }
-        assert!(wide[1].ends_with("7/2  2 h"), "{wide:#?}");
+        assert!(wide[1].ends_with("7/2    2 h"), "{wide:#?}");
     }
 
     #[test]
