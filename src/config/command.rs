@@ -41,7 +41,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "RANGE")]
         bind_per_key: Option<LoopbackRange>,
     },
-    /// Give a running spiped other keys, and print what changes
+    /// Replace all keys of a running spiped, and print what changes
     Rekey {
         /// The path that was given to that spiped by --control
         #[arg(value_parser = control, value_hint = ValueHint::FilePath)]

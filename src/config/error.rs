@@ -48,12 +48,24 @@ impl Report for ConfigError {
             Self::Fast => "leave it out; a connection costs one round trip and 0.2 ms of CPU",
             Self::Value { error, .. } => error.hint(),
             Self::Unknown(unknown) => unknown.hint(),
-            Self::Conflict(..) => "'--help' lists the options",
+            Self::Conflict(one, other) => conflict_hint([one, other]),
         }
     }
 
     fn exit_code(&self) -> u8 {
         exit::USAGE
+    }
+}
+
+/// The hint where two options exclude each other: many are for one end only.
+fn conflict_hint(both: [&str; 2]) -> &'static str {
+    let has = |role: [&str; 3]| both.iter().any(|option| role.contains(option));
+    let sender = has(["-e", "--encrypt", "SPIPED_ENCRYPT"]);
+    let receiver = has(["-d", "--decrypt", "SPIPED_DECRYPT"]);
+    match (sender, receiver) {
+        (true, false) => "the other one is for a receiver (-d)",
+        (false, true) => "the other one is for a sender (-e)",
+        _ => "'--help' lists the options",
     }
 }
 

@@ -79,7 +79,17 @@ impl<A: CommandFactory + FromArgMatches> CommandLine<A> {
             Some(variable) if !self.is_typed(arg) => variable.to_string_lossy().into_owned(),
             _ => typed_name(arg),
         };
-        let unread = |error| unread(error, &all, &name);
+        let unread = |error| match unread(error, &all, &name) {
+            Unread::Options(ConfigError::Missing(option)) => {
+                let missing = all.get_arguments().find(|arg| typed_name(arg) == option);
+                let mistyped =
+                    unknown.iter().find(|it| missing.is_some_and(|arg| it.is_meant_for(arg)));
+                mistyped
+                    .map_or(ConfigError::Missing(option), |it| ConfigError::Unknown(it.clone()))
+                    .into()
+            }
+            other => other,
+        };
         let matches = A::command().mut_args(given).try_get_matches_from(env::args_os());
         let matches = matches.map_err(unread)?;
         set_given(all.get_arguments().filter(|arg| {

@@ -41,7 +41,7 @@ pub(crate) struct ProcessConfig {
     #[arg(long)]
     pub(super) handover: bool,
 
-    /// Unix socket for new keys by 'spiped rekey'
+    /// Unix socket for rekey, revoke and status
     #[arg(long, value_name = "PATH", value_parser = control, value_hint = ValueHint::FilePath)]
     pub(crate) control: Option<PathBuf>,
 

@@ -12,16 +12,25 @@ use super::unit::UNIT;
 #[error("{name} is no variable of spiped")]
 pub(crate) struct UnknownVariable {
     name: String,
+    /// The variable that is most like it.
+    meant: Option<String>,
     hint: String,
 }
 
 impl UnknownVariable {
     fn new(name: String, known: &[String]) -> Self {
-        let hint = match nearest(&name, known) {
+        let meant = nearest(&name, known);
+        let hint = match &meant {
             Some(nearest) => format!("did you mean {nearest}? '--help' lists the options"),
             None => "remove it: no option has that name; '--help' lists the options".to_owned(),
         };
-        Self { name, hint }
+        Self { name, meant, hint }
+    }
+
+    /// Whether it seems to be a mistyped variable of this option.
+    pub(super) fn is_meant_for(&self, option: &Arg) -> bool {
+        let variable = option.get_env().map(|name| name.to_string_lossy());
+        variable.as_deref().is_some_and(|variable| self.meant.as_deref() == Some(variable))
     }
 
     /// What to do about it.

@@ -120,7 +120,7 @@ pub fn config(data: &[u8]) {
             }
             Ok(Task::Keys(task)) => {
                 if let KeyWork::Rotate(KeyNames { name, new })
-                | KeyWork::Finish(KeyNames { name, new }) = task.work
+                | KeyWork::Finish(KeyNames { name, new }, _) = task.work
                 {
                     assert_eq!(read(&format!("{name}.new")), Some(new));
                 }

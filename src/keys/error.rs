@@ -36,6 +36,9 @@ pub(crate) enum KeyFileError {
     NoneCame,
     #[error("what was pasted is not the base64 of a key")]
     NotBase64,
+    /// A file that was to be copied has a key as people type it.
+    #[error("{} has the base64 of a key, and not the key itself", .0.display())]
+    Base64(PathBuf),
     /// `keygen` found something at that path.
     #[error("{} exists and is not overwritten", .0.display())]
     Exists(PathBuf),
@@ -61,6 +64,10 @@ pub(crate) enum KeyFileError {
     FolderInFolder(PathBuf),
     #[error("the settings {} are refused: {reason}", path.display())]
     Settings { path: PathBuf, reason: String },
+    #[error("the key file {} is named twice", .0.display())]
+    Twice(PathBuf),
+    #[error("{} is no key, since '{name}' is no name for one", path.display())]
+    NameInFolder { path: PathBuf, name: String },
     #[error("two keys have the name {0}")]
     SameName(KeyName),
     #[error("{0} and {1} are the same key")]
@@ -101,11 +108,13 @@ impl Report for KeyFileError {
             }
             Self::NoneCame => "give the content of a key file: add '< FILE' to the command",
             Self::NotBase64 => "paste all that 'sudo base64 FILE' prints on the other host",
+            Self::Base64(_) => "this is the base64 of a key; decode it: base64 -d",
             Self::Exists(_) => "choose another path, or move the old key away once no end uses it",
             Self::Write { .. } => "check that the folder exists and that this user may write to it",
             Self::Randomness(_) => "try again once the system has started",
             Self::Memory(_) => "raise the limit of memory (MemoryMax=, ulimit -v)",
-            Self::Name(_) => NAMES,
+            Self::Name(_) | Self::NameInFolder { .. } => NAMES,
+            Self::Twice(_) => "name it once",
             Self::FolderOfSender(_) => "name one key file; only a receiver (-d) takes a folder",
             Self::NoKeys(_) => "make a key there with 'spiped keygen FOLDER/NAME.key'",
             Self::FolderMode { .. } => {
@@ -132,6 +141,8 @@ impl Report for KeyFileError {
             Self::Read { .. } | Self::NoneCame | Self::NoKeys(_) => exit::NO_INPUT,
             Self::Length { .. }
             | Self::NotBase64
+            | Self::Base64(_)
+            | Self::NameInFolder { .. }
             | Self::NoKeyOfFolder(_)
             | Self::FolderInFolder(_)
             | Self::Settings { .. }
@@ -147,7 +158,7 @@ impl Report for KeyFileError {
             | Self::Owner { .. }
             | Self::Link { .. }
             | Self::FolderMode { .. } => exit::NO_PERMISSION,
-            Self::Name(_) | Self::FolderOfSender(_) => exit::USAGE,
+            Self::Name(_) | Self::Twice(_) | Self::FolderOfSender(_) => exit::USAGE,
             Self::Exists(_) | Self::Write { .. } => exit::CANNOT_CREATE,
             Self::Randomness(_) | Self::Memory(_) => exit::OS,
         }

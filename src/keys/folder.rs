@@ -79,7 +79,10 @@ pub(crate) fn read_all(
     folders: Folders,
 ) -> Result<Vec<KeyEntry>, KeyFileError> {
     let mut entries = Vec::new();
-    for path in paths {
+    for (number, path) in paths.iter().enumerate() {
+        if paths[..number].contains(path) {
+            return Err(KeyFileError::Twice(path.clone()));
+        }
         if path != Path::new("-") && path.is_dir() {
             if folders == Folders::Refused {
                 return Err(KeyFileError::FolderOfSender(path.clone()));
@@ -166,7 +169,7 @@ fn find(folder: &Path, owners: Owners, naming: Naming) -> Result<Vec<Found>, Key
         match (name(KEY_ENDING), name(SETTINGS_ENDING)) {
             (Some(name), _) => keys.push(Found { name, path, settings: None }),
             (None, Some(name)) => settings.push((name, path)),
-            (None, None) => return Err(KeyFileError::NoKeyOfFolder(path)),
+            (None, None) => return Err(no_key(path, &part)),
         }
     }
     keys.sort_by(|a, b| a.name.cmp(&b.name));
@@ -177,6 +180,15 @@ fn find(folder: &Path, owners: Owners, naming: Naming) -> Result<Vec<Found>, Key
         key.settings = its_own.map(|(_, path)| path.clone());
     }
     Ok(keys)
+}
+
+/// The error of a file of which neither a key nor its settings can have the name.
+fn no_key(path: PathBuf, file: &OsString) -> KeyFileError {
+    let file = file.to_string_lossy();
+    match [KEY_ENDING, SETTINGS_ENDING].iter().find_map(|ending| file.strip_suffix(ending)) {
+        Some(name) => KeyFileError::NameInFolder { path, name: name.to_owned() },
+        None => KeyFileError::NoKeyOfFolder(path),
+    }
 }
 
 /// The name of the file of which a credential is the copy. That of the credential in the

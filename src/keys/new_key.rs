@@ -3,8 +3,10 @@
 use std::io;
 use std::path::Path;
 
+use base64ct::{Base64, Encoding};
 use rand::TryRng;
 use rand::rngs::SysRng;
+use zeroize::Zeroizing;
 
 use super::error::KeyFileError;
 use super::file::{Owners, content, derive};
@@ -51,9 +53,13 @@ impl NewKey {
     /// The content of the key file at `path`; `-` is standard input.
     ///
     /// # Errors
-    /// As [`read`](super::file::read).
+    /// As [`read`](super::file::read), and when it is the base64 of a key: who prints a key
+    /// for a person to type, and pipes it on, has not decoded it.
     pub(crate) fn copy_of(path: &Path) -> Result<Self, KeyFileError> {
         let content = content(path, Owners::Own)?;
+        if is_base64_of_key(&content) {
+            return Err(KeyFileError::Base64(path.into()));
+        }
         let id = derive(path, &content)?.id();
         Ok(Self { content, id })
     }
@@ -122,11 +128,33 @@ impl NewKey {
     }
 }
 
+/// Whether a content is the base64 of as many bytes as a key of spiped has.
+fn is_base64_of_key(content: &[u8]) -> bool {
+    let mut key = Zeroizing::new([0; KEY_FILE_MIN]);
+    Base64::decode(content.trim_ascii(), &mut *key).is_ok_and(|key| key.len() == KEY_FILE_MIN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::keys::file::read;
     use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn the_base64_of_a_key_is_no_key_to_copy() {
+        let encode = |bytes: &[u8]| Base64::encode(bytes, &mut [0; 64]).map(str::to_owned).unwrap();
+        let text = encode(&[7; KEY_FILE_MIN]);
+        for base64 in [text.clone(), format!("{text}\n"), format!("{text}\r\n")] {
+            assert!(is_base64_of_key(base64.as_bytes()), "{base64}");
+        }
+        for other in [encode(&[7; 33]), encode(&[7; 30]), "7".repeat(44)] {
+            assert!(!is_base64_of_key(other.as_bytes()), "{other}");
+        }
+        assert!(!is_base64_of_key(&[7; KEY_FILE_MIN]));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &text).unwrap();
+        assert!(matches!(NewKey::copy_of(file.path()), Err(KeyFileError::Base64(_))));
+    }
 
     #[test]
     fn a_generated_key_is_private_new_and_never_overwritten() {

@@ -20,6 +20,7 @@ use tracing::warn;
 
 use self::output::print;
 use self::usage::usage;
+use crate::config::key_name::NAMES;
 use crate::config::setup::{SetupCommand, Task};
 use crate::config::{
     AccessConfig, Args, Command, CommandLine, Config, KeyName, LoopbackRange, Program, Role,
@@ -31,6 +32,7 @@ use crate::daemon::spipe::{self, PipeBroken, SpipeEnd};
 use crate::daemon::{self, Start};
 use crate::keys::change::KeyChange;
 use crate::keys::entry::{self, KeyEntry};
+use crate::keys::error::KeyFileError;
 use crate::keys::file::{self, KeyFile, Owners};
 use crate::keys::folder::{self, Folders, UnusedSettings};
 use crate::keys::guessable::GuessableKey;
@@ -43,6 +45,7 @@ use crate::process::stdio::Stdout;
 use crate::process::{privileges, signals};
 use crate::protocol::KeyId;
 use crate::report::{AnyError, Report, SystemError, WARNING, exit};
+use crate::status::Detail;
 use crate::unit::keeper::{Split, split};
 use crate::unit::notify::{Watchdog, tell_last_status, tell_ready};
 use crate::unit::{check, handover};
@@ -259,6 +262,9 @@ impl Report for CausedBy {
 
 fn keygen(path: &Path) -> Result<(), AnyError> {
     let id = generate(path)?;
+    if KeyName::of_file(path).is_none() {
+        say(&format!("{WARNING}{}", KeyFileError::Name(path.into())), NAMES);
+    }
     print(&format_args!("{id}\n"))
 }
 
@@ -297,7 +303,28 @@ fn rekey(socket: &Path, keys: &[PathBuf]) -> Result<(), AnyError> {
 }
 
 fn revoke(socket: &Path, key: &KeyName) -> Result<(), AnyError> {
-    print_changes(&client::revoke(socket, key)?)
+    print_changes(&client::revoke(socket, key)?)?;
+    say(
+        &format!("{WARNING}a reload is refused as long as the file of {key} is there"),
+        "remove that file, unless it is gone: the next start would have the key again",
+    );
+    // A rotation has two keys for one client.
+    let status = client::status(socket, Detail::Summary);
+    for other in status.map_or(vec![], |status| status.keys) {
+        let is_of_rotation = other
+            .name
+            .parse::<KeyName>()
+            .is_ok_and(|other| other != *key && other.without_new() == key.without_new());
+        if other.in_force && is_of_rotation {
+            let hint = format!(
+                "'spiped revoke {} {}' shuts that one out, too",
+                socket.display(),
+                other.name
+            );
+            say(&format!("{WARNING}{} is still in force", other.name), &hint);
+        }
+    }
+    Ok(())
 }
 
 fn print_changes(changes: &[KeyChange]) -> Result<(), AnyError> {

@@ -62,6 +62,11 @@ async fn each(steps: Vec<Step>, done: &mut Vec<Undo>) -> Result<(), SetupError> 
 /// Does a step. A step that can be cut off in the middle is noted in `done` before it
 /// begins.
 async fn one(step: Step, done: &mut Vec<Undo>) -> Result<(), SetupError> {
+    if let Step::Key { path, .. } | Step::File { path, .. } = &step
+        && let Some(folder) = path.parent()
+    {
+        new_file::remove_unfinished(folder);
+    }
     match step {
         Step::Folder { path, mode } => {
             make_folder(&path, mode).map_err(|error| cannot_make(&path, error))?;

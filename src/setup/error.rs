@@ -77,6 +77,9 @@ pub(crate) enum SetupError {
     /// The running receiver may have the key, whatever has become of its files.
     #[error("the running receiver may still have the key: {0}")]
     NotRevoked(ControlError),
+    /// The end of a rotation that was to revoke the old key, too.
+    #[error("both keys are still in force, since the old one was not revoked: {0}")]
+    OldNotRevoked(ControlError),
     /// A start may have the key again. Which files are left is in the text.
     #[error("not all files of the key {0} are removed")]
     FilesLeft(KeyName),
@@ -170,7 +173,7 @@ impl Report for SetupError {
             }
             Self::NoTarget(_) => "write that line there",
             Self::Unproved { fault, .. } | Self::KeyStays { fault, .. } => fault.hint(),
-            Self::Control(error) => error.hint(),
+            Self::Control(error) | Self::OldNotRevoked(error) => error.hint(),
             Self::NotRevoked(_) => {
                 "run it again; if it fails again, end all connections: KEYS in spiped.conf(5) has the command"
             }
@@ -197,9 +200,10 @@ impl Report for SetupError {
             Self::NoKey { .. } => exit::NO_USER,
             Self::NoTarget(_) => exit::DATA,
             Self::Key(error) => error.exit_code(),
-            Self::Control(error) | Self::NotRevoked(error) | Self::Unanswered { error, .. } => {
-                error.exit_code()
-            }
+            Self::Control(error)
+            | Self::NotRevoked(error)
+            | Self::OldNotRevoked(error)
+            | Self::Unanswered { error, .. } => error.exit_code(),
             Self::Lock(error) => error.exit_code(),
             Self::OtherKey { .. }
             | Self::OtherAddress { .. }

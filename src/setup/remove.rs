@@ -86,6 +86,9 @@ pub(super) fn remove(removal: &Removal) -> Result<SetupReport, SetupError> {
             Err(error) => return Err(error),
         });
     }
+    if is_changed && removal.keys == Keys::Go {
+        new_file::remove_unfinished(Path::new(FOLDER));
+    }
     if is_changed {
         // Fails where no unit has failed.
         let units: Vec<_> = plan.units.iter().map(String::as_str).collect();

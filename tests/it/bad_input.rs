@@ -13,12 +13,26 @@ use crate::support::{
 };
 
 #[test]
+fn an_option_of_the_other_end_is_told_with_its_end() {
+    for (end, option, hint) in [
+        ("-e", "--per-key", "the other one is for a receiver (-d)"),
+        ("-d", "--prewarm", "the other one is for a sender (-e)"),
+    ] {
+        let words = [end, option, "1", "-s", "127.0.0.1:0", "-t", "127.0.0.1:1", "-k", "key"];
+        let output = Command::new(SPIPED).args(words).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let wrong = format!("spiped: {end} and {option} exclude each other\nhint: {hint}\n");
+        assert_eq!((output.status.code(), said), (Some(64), wrong));
+    }
+}
+
+#[test]
 fn command_lines_that_cannot_be_are_named() {
     let folder = Folder::new();
     let key = folder.shared_key();
     let key = key.to_str().unwrap();
     let (s, t) = ("127.0.0.1:0", "127.0.0.1:1");
-    let cases: [(&[&str], &str); 42] = [
+    let cases: [(&[&str], &str); 43] = [
         (&[], "neither -e nor -d is given"),
         (&["-s", s, "-t", t, "-k", key], "neither -e nor -d is given"),
         (&["-e", "-d", "-s", s, "-t", t, "-k", key], "-e and -d exclude each other"),
@@ -38,6 +52,7 @@ fn command_lines_that_cannot_be_are_named() {
         (&["-e", "-s", s, "-t", t, "-k", key, "--kex", "kyber"], "--kex: 'kyber' is not a key"),
         (&["-e", "-s", s, "-t", t, "-k", key, "--pad", "1"], "--pad: '1'"),
         (&["-e", "-s", s, "-t", t, "-k", key, "-f"], "-f is refused: every handshake has forward"),
+        (&["-d", "-s", s, "-t", t, "-k", key, "-k", key], "is named twice"),
         (&["-e", "-s", s, "-t", t, "-k", key, "-r9", "-R"], "-r and -R exclude each other"),
         (&["-e", "-s", s, "-t", t, "-k", key, "--prewarm", "1001"], "--prewarm: '1001' is not a"),
         (&["-d", "-s", s, "-t", t, "-k", key, "--prewarm", "1"], "-d and --prewarm exclude"),

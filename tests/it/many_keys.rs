@@ -177,7 +177,9 @@ fn a_revoked_key_loses_its_connections_at_once_and_no_other_does() {
     let told = receiver.ask("revoke", &["alice"]);
     assert!(told.status.success(), "{told:?}");
     assert!(printed(&told).starts_with("revoked alice "), "{told:?}");
-    assert!(printed(&told).ends_with(" (2 connections ended)\n"), "{told:?}");
+    assert!(printed(&told).contains(" (2 connections ended)\n"), "{told:?}");
+    assert!(printed(&told).contains("a reload is refused as long as the file of alice is there"));
+    assert!(!printed(&told).contains("still in force"), "{told:?}");
     for client in &mut thief {
         assert!(matches!(read_to_end(client).1, End::Reset));
     }
@@ -218,8 +220,25 @@ fn a_key_is_revoked_that_was_removed_before() {
     assert!(is_refused(&alice));
     round_trip(&mut thief, b"a reload cuts nothing");
     let told = printed(&receiver.ask("revoke", &["alice"]));
-    assert!(told.ends_with(" (1 connection ended)\n"), "{told}");
+    assert!(told.contains(" (1 connection ended)\n"), "{told}");
     assert!(matches!(read_to_end(&mut thief).1, End::Reset));
+}
+
+/// In a rotation, a client has two keys.
+#[test]
+fn who_revokes_one_key_of_a_rotation_is_told_of_the_other() {
+    let receiver = Receiver::with(&["alice", "alice.new", "bob", "bob.new"], &[]);
+    for (name, other) in [("alice", "alice.new"), ("bob.new", "bob")] {
+        let told = printed(&receiver.ask("revoke", &[name]));
+        assert!(told.contains(&format!("spiped: warning: {other} is still in force\n")), "{told}");
+        assert!(told.contains(&format!(" {other}' shuts that one out, too\n")), "{told}");
+        assert_eq!(told.matches("still in force").count(), 1, "{told}");
+    }
+    let told = printed(&receiver.ask("revoke", &["bob"]));
+    assert!(!told.contains("still in force"), "{told}");
+    // A name that no key has is in the log, too.
+    assert_eq!(receiver.ask("revoke", &["mallory"]).status.code(), Some(67));
+    receiver.daemon.log.wait_for("key not revoked: no key has this name key=mallory");
 }
 
 /// As after a restart of a unit, whose next process has the control socket.
@@ -239,8 +258,8 @@ fn a_key_is_revoked_while_the_connections_are_drained() {
     let mut next = Daemon::receiver(&keys, receiver.address(), &next);
     let again = Daemon::sender(&receiver.file("alice.key"), next.address, &[]);
     let told = printed(&receiver.ask("revoke", &["alice"]));
-    assert!(told.starts_with("revoked alice ") && told.lines().count() == 1, "{told}");
-    assert!(told.ends_with(" (1 connection ended)\n"), "{told}");
+    assert!(told.starts_with("revoked alice ") && told.matches("revoked ").count() == 1, "{told}");
+    assert!(told.contains(" (1 connection ended)\n"), "{told}");
     assert!(matches!(read_to_end(&mut thief).1, End::Reset));
     alice.log.wait_for("reason=aborted-key-revoked");
     assert!(is_refused(&again));
@@ -260,7 +279,7 @@ fn a_key_is_revoked_while_the_last_process_drains() {
     receiver.daemon.signal("TERM");
     receiver.daemon.log.wait_for("draining open connections");
     let told = printed(&receiver.ask("revoke", &["alice"]));
-    assert!(told.ends_with(" (1 connection ended)\n"), "{told}");
+    assert!(told.contains(" (1 connection ended)\n"), "{told}");
     assert!(matches!(read_to_end(&mut thief).1, End::Reset));
     assert_eq!(receiver.ask("revoke", &["alice"]).status.code(), Some(67));
     round_trip(&mut honest, b"as before");
@@ -292,6 +311,7 @@ fn one_bad_file_changes_nothing_and_is_named() {
         ("carol.key", noise(1, 31), 0o600, "the key has 31 bytes, fewer than 32"),
         ("carol.key", noise(1, 32), 0o644, "is open to others (mode 0644)"),
         ("carol", noise(1, 32), 0o600, "is neither a key nor the settings of one"),
+        ("a b.key", noise(1, 32), 0o600, "a b.key is no key, since 'a b' is no name for one"),
         ("alice.conf", b"CONNECTIONS=0".to_vec(), 0o600, "line 1 is not CONNECTIONS= and a number"),
         ("alice2.key", fs::read(receiver.file("alice.key")).unwrap(), 0o600, "are the same key"),
     ] {

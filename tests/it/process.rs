@@ -753,6 +753,17 @@ fn variables_are_checked_as_options_are() {
         let said = text(&command.output().unwrap().stderr);
         assert!(said.starts_with("spiped: ") && said.contains(reason), "{name}: {said}");
     }
+    // A mistyped variable is named where its option is missing, and no other one.
+    for (name, reason) in [
+        ("KEYS", "SPIPED_KEYS is no variable of spiped\nhint: did you mean SPIPED_KEY? "),
+        ("SOMETHING", "-k is not given\n"),
+    ] {
+        let mut command = Command::new("timeout");
+        command.args(["10", SPIPED]).envs(good.map(named)).env_remove("SPIPED_KEY");
+        command.envs([named((name, key.to_str().unwrap()))]);
+        let said = text(&command.output().unwrap().stderr);
+        assert!(said.starts_with(&format!("spiped: {reason}")), "{said}");
+    }
     // The command line takes precedence over a variable, even over a wrong one.
     let mut typed = Command::new("timeout");
     typed.args(["10", SPIPED, "-s", "x"]).envs(good.map(named)).env("SPIPED_SOURCE", "y");

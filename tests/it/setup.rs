@@ -112,8 +112,10 @@ fn what_cannot_be_done_with_a_key_is_named() {
         ("client a", "required arguments were not provided: --pipe"),
         ("revoke a", "required arguments were not provided: --pipe"),
         ("client a.new --pipe x", "'a.new' is no name for a key that is to be rotated"),
-        ("rotate a", "required arguments were not provided: <--pipe <PIPE>|--key <FILE>>"),
+        ("rotate a", "--pipe or --key is missing"),
         ("rotate a --pipe x --key y", "'--pipe <PIPE>' cannot be used with '--key <FILE>'"),
+        ("client a.key --pipe x", "'a.key' is the name of a file, and no name for a key"),
+        ("rotate a --pipe x --revoke", "required arguments were not provided: --finish"),
         ("rotate a --key y --finish", "cannot be used with"),
     ];
     for (line, reason) in cases {

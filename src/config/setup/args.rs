@@ -109,7 +109,7 @@ pub(crate) struct KeyArgs {
 
 /// A step of a rotation.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("side").required(true).args(["pipe", "key"])))]
+#[command(group(ArgGroup::new("side").args(["pipe", "key"])))]
 pub(crate) struct RotateArgs {
     /// With --pipe the key's name; with --key the pipe's
     pub(crate) name: KeyName,
@@ -121,6 +121,10 @@ pub(crate) struct RotateArgs {
     /// With --pipe, once the client has the new key: take the old one away
     #[arg(long, conflicts_with = "key")]
     pub(crate) finish: bool,
+
+    /// With --finish, where the old key was stolen: end its connections, too
+    #[arg(long, requires = "finish")]
+    pub(crate) revoke: bool,
 
     /// The client's side: the new key; - reads it from standard input, and asks
     /// for it on a terminal
@@ -167,7 +171,7 @@ const RECEIVE_USAGE: &str = "spiped setup receive NAME -s ADDRESS -t ADDRESS [OP
 const SEND_USAGE: &str = "spiped setup send NAME -s ADDRESS -t ADDRESS -k FILE [OPTIONS]";
 const CLIENT_USAGE: &str = "spiped setup client NAME --pipe PIPE [OPTIONS]";
 const REVOKE_USAGE: &str = "spiped setup revoke NAME --pipe PIPE [OPTIONS]";
-const ROTATE_USAGE: &str = "spiped setup rotate NAME --pipe PIPE [--finish] [OPTIONS]\n       \
+const ROTATE_USAGE: &str = "spiped setup rotate NAME --pipe PIPE [--finish [--revoke]] [OPTIONS]\n       \
      spiped setup rotate PIPE -k FILE [OPTIONS]";
 const REMOVE_USAGE: &str = "spiped setup remove NAME [OPTIONS]";
 const PAIR_USAGE: &str = "spiped setup pair NAME -s ADDRESS -t ADDRESS \
@@ -216,8 +220,9 @@ Example, on the server of the pipe redis:
 The manual: man spiped, SETUP; recipes for Redis: man spiped-redis";
 
 const ROTATE_EXAMPLE: &str = "\
-No step ends or refuses a connection, and each prints the next one. A step that
-failed is run again. The key that a pipe was made with has the pipe's name.
+No step ends or refuses a connection, unless --revoke is given, and each prints
+the next one. A step that failed is run again. The key that a pipe was made with
+has the pipe's name.
 
 Example, on the server of the pipe redis:
   sudo spiped setup rotate alice --pipe redis

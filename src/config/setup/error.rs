@@ -42,6 +42,12 @@ pub(crate) enum SetupConfigError {
     /// There is no room for `.new`, or it is there already.
     #[error("NAME: '{0}' is no name for a key that is to be rotated")]
     NoNameToRotate(KeyName),
+    /// The name of a key's file, and not of the key.
+    #[error("NAME: '{0}' is the name of a file, and no name for a key")]
+    NameOfFile(KeyName),
+    /// A rotation of which nobody knows on which host.
+    #[error("--pipe or --key is missing")]
+    NoSide,
     /// A unix socket for a service, which can make no file.
     #[error("{0}: the service cannot make a unix socket, systemd can")]
     UnixOfService(&'static str),
@@ -59,6 +65,8 @@ impl Report for SetupConfigError {
             Self::NoNameToRotate(_) => {
                 "it has up to 60 characters, and does not end in .new as a new key does"
             }
+            Self::NameOfFile(_) => "a key is named after its file, without .key",
+            Self::NoSide => "--pipe PIPE is for the server's side, --key FILE for the client's",
             Self::UnixOfService(_) => "add --socket",
         }
     }

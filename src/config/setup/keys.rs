@@ -6,7 +6,7 @@ use super::args::{KeyArgs, RotateArgs};
 use super::error::SetupConfigError;
 use super::name::PipeName;
 use super::run::Run;
-use crate::config::key_name::{KeyName, NEW};
+use crate::config::key_name::{KEY_ENDING, KeyName, NEW};
 
 /// What is to be done with the keys of a pipe that is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +27,17 @@ pub(crate) enum KeyWork {
     /// On the receiver's host: put a new key in force beside the one of this name.
     Rotate(KeyNames),
     /// On the receiver's host: take the old key out of force, once the client has the new one.
-    Finish(KeyNames),
-    /// On the sender's host: put this key in the place of the one that the sender has.
+    Finish(KeyNames, OldConnections),
+    /// On the sender's host: put this key in place of the one that the sender has.
     Switch(PathBuf),
+}
+
+/// What becomes of the open connections that have the old key at the end of a rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OldConnections {
+    GoOn,
+    /// `--revoke`: they end at once.
+    End,
 }
 
 /// The name of a key's file, and that of the new key's while the key is rotated.
@@ -54,6 +62,9 @@ impl TryFrom<KeyName> for KeyNames {
 impl KeyTask {
     /// The task of `setup client`.
     pub(super) fn add(KeyArgs { name, pipe, dry_run }: KeyArgs) -> Result<Self, SetupConfigError> {
+        if name.as_str().ends_with(KEY_ENDING) {
+            return Err(SetupConfigError::NameOfFile(name));
+        }
         // Its key is to be rotated one day.
         let KeyNames { name, .. } = name.try_into()?;
         Ok(Self { pipe, work: KeyWork::Add(name), run: dry_run.into() })
@@ -66,12 +77,13 @@ impl KeyTask {
 
     /// The task of `setup rotate`.
     pub(super) fn rotate(args: RotateArgs) -> Result<Self, SetupConfigError> {
-        let RotateArgs { name, pipe, finish, key, dry_run } = args;
+        let RotateArgs { name, pipe, finish, revoke, key, dry_run } = args;
+        let old = if revoke { OldConnections::End } else { OldConnections::GoOn };
         let (pipe, work) = match (pipe, key) {
-            (Some(pipe), _) if finish => (pipe, KeyWork::Finish(name.try_into()?)),
+            (Some(pipe), _) if finish => (pipe, KeyWork::Finish(name.try_into()?, old)),
             (Some(pipe), _) => (pipe, KeyWork::Rotate(name.try_into()?)),
             (None, Some(key)) => (name.into(), KeyWork::Switch(key)),
-            (None, None) => unreachable!("clap demands one of the two"),
+            (None, None) => return Err(SetupConfigError::NoSide),
         };
         Ok(Self { pipe, work, run: dry_run.into() })
     }

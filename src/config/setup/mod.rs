@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use address::GAP;
 pub(crate) use args::{EndArgs, SetupCommand};
 pub(crate) use error::SetupConfigError;
-pub(crate) use keys::{KeyNames, KeyTask, KeyWork};
+pub(crate) use keys::{KeyNames, KeyTask, KeyWork, OldConnections};
 pub(crate) use name::PipeName;
 pub(crate) use run::Run;
 

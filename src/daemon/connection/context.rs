@@ -8,7 +8,7 @@ use super::accepted::Accepted;
 use super::log_limits::LogLimits;
 use super::observer::Observer;
 use super::prewarmed::Prewarmed;
-use crate::config::{Config, Role};
+use crate::config::{Config, KeyName, Role};
 use crate::daemon::limits::Limits;
 use crate::daemon::limits::fd_budget::FdBudget;
 use crate::daemon::limits::pre_auth::PreAuthPool;
@@ -133,7 +133,10 @@ impl Context {
                 }
             },
         };
-        warn!("key not revoked: {refused}");
+        match name.parse::<KeyName>() {
+            Ok(key) => warn!(%key, "key not revoked: {refused}"),
+            Err(_) => warn!("key not revoked: {refused}"),
+        }
         Err(refused.to_owned())
     }
 

@@ -19,14 +19,16 @@ pub(super) fn add(receiver: &Receiver<'_>, name: &KeyName, run: Run) -> Result<S
     }
     receiver.put_in_force(&path)?;
     let id = id_of(&path)?;
+    let sender = pipe.of_sender();
     let Reach { host, address } = Reach::of(receiver.source.as_ref());
     Ok(format!(
         "{name} is a client of the receiver {pipe}.\n  The id of its key is {id}.\n{}\
          Now, on the host of {name}:\n  \
-         ssh {host} sudo cat {path} | sudo spiped setup send {} --source 127.0.0.1:8000 \
-         --target {address} --key -\n{}",
+         ssh {host} sudo cat {path} | sudo spiped setup send {sender} --source \
+         127.0.0.1:8000 --target {address} --key -\n\
+         Or, where {sender} is a pipe there already, with another key:\n  \
+         ssh {host} sudo cat {path} | sudo spiped setup rotate {sender} --key -\n{}",
         receiver.unless_running(),
-        pipe.of_sender(),
         by_hand(&path),
         path = path.display(),
     ))

@@ -46,7 +46,7 @@ pub(super) fn run(task: &KeyTask) -> Result<SetupReport, SetupError> {
         KeyWork::Revoke(name) => return revoke::revoke(&receiver, name, task.run),
         KeyWork::Add(name) => client::add(&receiver, name, task.run),
         KeyWork::Rotate(names) => rotate::begin(&receiver, names, task.run),
-        KeyWork::Finish(names) => rotate::finish(&receiver, names, task.run),
+        KeyWork::Finish(names, old) => rotate::finish(&receiver, names, *old, task.run),
         KeyWork::Switch(_) => unreachable!("it was done before"),
     };
     text.map(SetupReport::of)

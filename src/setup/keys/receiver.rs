@@ -21,6 +21,7 @@ use crate::setup::remove::names_here;
 use crate::setup::report::line_of;
 use crate::setup::systemd::{Activity, UnitStart, UnitState, scopes_of};
 use crate::setup::unit::Unit;
+use crate::status::{self, Detail};
 
 /// A receiver on this host.
 pub(super) struct Receiver<'a> {
@@ -129,6 +130,17 @@ impl<'a> Receiver<'a> {
             Ok((changes, _)) => Ok(changes),
             Err(error) => Err(SetupError::of_rekey(&self.unit, error)),
         }
+    }
+
+    /// The keys of the running receiver, with their use; none where it does not answer.
+    pub(super) fn keys(&self) -> Vec<status::Key> {
+        let status = client::status(&control(&self.unit), Detail::Summary);
+        status.map_or(vec![], |status| status.keys)
+    }
+
+    /// What the dry run says of a revocation.
+    pub(super) fn would_end(&self, name: &KeyName) -> String {
+        format!("would end the connections of {name} at {}", self.unit)
     }
 
     /// Has the receiver take this key out of force, and end its connections, also those

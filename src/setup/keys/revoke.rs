@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::receiver::Receiver;
+use super::receiver::{Receiver, id_of};
 use crate::config::KeyName;
 use crate::config::setup::{KeyNames, Run};
 use crate::process::new_file;
@@ -29,13 +29,14 @@ pub(super) fn revoke(
     if run == Run::Dry {
         told.extend(files.iter().map(|file| format!("would remove {}", file.display())));
         if receiver.is_running {
-            told.push(format!("would end the connections of {name} at {}", receiver.unit));
+            told.push(receiver.would_end(name));
         }
         if files.is_empty() && !receiver.is_running {
             return Err(receiver.no_key(name));
         }
         return Ok(SetupReport::of(told.join("\n") + "\n"));
     }
+    let ids: Vec<_> = files.iter().filter_map(|file| id_of(file).ok()).collect();
     let mut failed = None;
     for file in &files {
         told.push(match remove(file) {
@@ -60,8 +61,18 @@ pub(super) fn revoke(
     if !receiver.is_running {
         told.push(format!("the receiver {} does not run", receiver.pipe));
     }
-    if receiver.names().is_empty() {
-        let pipe = receiver.pipe;
+    let pipe = receiver.pipe;
+    // A copy of a key: the running receiver has one key under one name.
+    let keys = receiver.keys().into_iter().filter(|key| key.in_force);
+    let same: Vec<_> = keys.filter(|key| ids.iter().any(|id| id.to_string() == key.id)).collect();
+    told.extend(same.iter().map(|key| {
+        format!(
+            "the same key, {}, is still in force as {1}: 'spiped setup revoke {1} --pipe {pipe}' \
+             revokes it",
+            key.id, key.name
+        )
+    }));
+    if receiver.names().is_empty() && same.is_empty() {
         told.push(format!(
             "that was the last key of {pipe}: nobody can connect, and the receiver starts again \
              only with a key; 'spiped setup client NAME --pipe {pipe}' makes one"

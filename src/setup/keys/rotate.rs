@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use super::receiver::{Receiver, id_of};
-use crate::config::setup::{KeyNames, Run};
+use crate::config::KeyName;
+use crate::config::setup::{KeyNames, OldConnections, Run};
 use crate::keys::change::KeyChange;
 use crate::protocol::KeyId;
 use crate::setup::error::SetupError;
@@ -30,29 +31,32 @@ pub(super) fn begin(
     let (old_id, new_id) = (id_of(&old_file)?, id_of(&new_file)?);
     let Reach { host, .. } = Reach::of(receiver.source.as_ref());
     let pipe = receiver.pipe;
+    let sender = pipe.of_sender();
     let whose = if *pipe == *name { "on each host that has the key" } else { "on its host" };
     Ok(format!(
         "{name} has two keys now.\n  \
          The id of the old one is {old_id}{}.\n  \
          The id of the new one is {new_id}{}.\n{}\
-         Now, {whose}:\n  \
-         ssh {host} sudo cat {path} | sudo spiped setup rotate {} --key -\n\
+         Now, {whose}, where {sender} is the pipe's name:\n  \
+         ssh {host} sudo cat {path} | sudo spiped setup rotate {sender} --key -\n\
          Then, here:\n  \
          sudo spiped setup rotate {name} --pipe {pipe} --finish\n{}",
         open(&changes, old_id),
         open(&changes, new_id),
         receiver.unless_running(),
-        pipe.of_sender(),
         by_hand(&new_file),
         path = new_file.display(),
     ))
 }
 
-/// Puts the new key in the place of the old one, which goes out of force. Where that is done
+/// Puts the new key in place of the old one, which goes out of force. Where that is done
 /// already, it tells so.
+///
+/// The old key is revoked while it still has its name: afterwards that is the new one's.
 pub(super) fn finish(
     receiver: &Receiver<'_>,
     names: &KeyNames,
+    old: OldConnections,
     run: Run,
 ) -> Result<String, SetupError> {
     let KeyNames { name, new } = names;
@@ -64,22 +68,51 @@ pub(super) fn finish(
     }
     if run == Run::Dry {
         let (from, to) = (new_file.display(), old_file.display());
-        let rename =
-            if is_begun { format!("would rename {from} to {to}\n") } else { String::new() };
-        return Ok(rename + &receiver.would_reload());
+        let ends = match old {
+            OldConnections::End if receiver.is_running => receiver.would_end(name) + "\n",
+            _ => String::new(),
+        };
+        let rename = format!("would rename {from} to {to}\n");
+        let steps = if is_begun { ends + &rename } else { String::new() };
+        return Ok(steps + &receiver.would_reload());
     }
+    let mut told = String::new();
     if is_begun {
+        let is_unused =
+            receiver.keys().iter().any(|key| key.name == new.as_str() && key.last_used.is_none());
+        if old == OldConnections::End {
+            let revoked = receiver.revoke(name).map_err(SetupError::OldNotRevoked)?;
+            told.extend(revoked.iter().map(|it| format!("{it}\n")));
+        }
         rename(&new_file, &old_file)?;
+        if is_unused {
+            told.push_str(&not_used(receiver, name, &old_file));
+        }
+    } else if old == OldConnections::End {
+        told.push_str("the rotation was finished before: no connection is ended\n");
     }
     let changes = receiver.reload()?;
     let id = id_of(&old_file)?;
     let gone = changes.iter().filter(|it| it.is_removed()).map(|it| format!("{it}\n"));
-    let gone: String = gone.collect();
+    told.extend(gone);
     Ok(format!(
-        "{gone}{name} has one key.\n  Its id is {id}{}.\n{}",
+        "{told}{name} has one key.\n  Its id is {id}{}.\n{}",
         open(&changes, id),
         receiver.unless_running(),
     ))
+}
+
+/// The warning about a client that has not changed over yet, as far as the running receiver
+/// knows: one that was started since knows nothing of handshakes before. So this only warns.
+fn not_used(receiver: &Receiver<'_>, name: &KeyName, path: &Path) -> String {
+    let Reach { host, .. } = Reach::of(receiver.source.as_ref());
+    format!(
+        "warning: since the receiver was started, nobody has used the new key of {name}.\n\
+         A client that still has the old key is refused from now on; on its host:\n  \
+         ssh {host} sudo cat {} | sudo spiped setup rotate {} --key -\n",
+        path.display(),
+        receiver.pipe.of_sender(),
+    )
 }
 
 /// How many connections have a key, if the receiver runs.

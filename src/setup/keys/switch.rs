@@ -11,7 +11,7 @@ use crate::keys::file::{self as keys, Owners};
 use crate::keys::new_key::NewKey;
 use crate::process::new_file;
 use crate::setup::error::SetupError;
-use crate::setup::lock::lock;
+use crate::setup::lock::{FOLDER, lock};
 use crate::setup::plan::file;
 use crate::setup::prove;
 use crate::setup::remove::names_here;
@@ -19,7 +19,7 @@ use crate::setup::systemd::{Activity, UnitState};
 use crate::setup::unit::Unit;
 use crate::setup::{SetupReport, given_key};
 
-/// Puts a key in the place of the one that a sender has, once the receiver has proved to take
+/// Puts a key in place of the one that a sender has, once the receiver has proved to take
 /// it.
 pub(super) fn switch(pipe: &PipeName, given: &Path, run: Run) -> Result<SetupReport, SetupError> {
     let path = file(pipe, "key");
@@ -60,8 +60,9 @@ pub(super) fn switch(pipe: &PipeName, given: &Path, run: Run) -> Result<SetupRep
     let _lock = lock()?;
     // Another run may have changed it meanwhile.
     let before = id_of(&path)?;
+    new_file::remove_unfinished(Path::new(FOLDER));
     replace(&path, &new, running)?;
-    let had = if before == now { "as before".into() } else { format!("in the place of {before}") };
+    let had = if before == now { "as before".into() } else { format!("in place of {before}") };
     let runs = if running.is_some() {
         "Its open connections go on.\n".to_owned()
     } else {
@@ -70,7 +71,7 @@ pub(super) fn switch(pipe: &PipeName, given: &Path, run: Run) -> Result<SetupRep
     let text = format!(
         "The sender {pipe} has the key {now}, {had}.\n  \
          The receiver takes the key.\n{runs}\
-         Finish the rotation on the receiver's host.\n"
+         If a rotation was begun on the receiver's host, finish it there.\n"
     );
     Ok(SetupReport { text, guessable, failed: unproved })
 }

@@ -32,7 +32,15 @@ fn questions(block: &str) -> Vec<Question> {
                 command: command.into(),
                 answer: vec![],
             }),
-            _ => questions.last_mut().unwrap().answer.push(line.into()),
+            _ => {
+                let last = questions.last_mut().unwrap();
+                // A command goes on behind the sign of a pipe.
+                if last.answer.is_empty() && last.command.ends_with('|') {
+                    last.command.push_str(line);
+                } else {
+                    last.answer.push(line.into());
+                }
+            }
         }
     }
     questions

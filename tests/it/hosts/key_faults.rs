@@ -157,3 +157,92 @@ fn a_key_stays_where_the_running_process_does_not_answer() {
     host.sh(finish);
     assert!(answers(host));
 }
+
+/// A shared key that was stolen: nobody who has the new one is cut.
+#[test]
+fn the_end_of_a_rotation_shuts_out_who_has_the_old_key() {
+    if !hosts_can_be("rotations of stolen keys") {
+        return;
+    }
+    let hosts = one_host();
+    let host = &hosts["one"];
+    let open = || {
+        let open = host.spawn("redis-cli -p 8000 subscribe news");
+        open.lines.wait_for("subscribe");
+        open
+    };
+    let thief = open();
+    host.sh("cp -p /etc/spiped/redis.key /root/stolen.key
+             spiped setup rotate redis --pipe redis
+             cat /etc/spiped/redis.keys/redis.new.key | spiped setup rotate out --key -");
+    let honest = open();
+    let finish = "spiped setup rotate redis --pipe redis --finish --revoke";
+    let dry = host.sh(&format!("{finish} --dry-run"));
+    assert!(
+        dry.starts_with(&format!("would end the connections of redis at {RECEIVE}\n")),
+        "{dry}"
+    );
+    let said = host.sh(finish);
+    assert!(
+        said.starts_with("revoked redis ") && said.contains(" (1 connection ended)\n"),
+        "{said}"
+    );
+    assert!(said.contains("\nredis has one key.\n") && !said.contains("warning"), "{said}");
+    wait_until("the thief is cut", || host.must("redis-cli pubsub numsub news").ends_with('1'));
+    host.must("redis-cli publish news still-here");
+    honest.lines.wait_for("still-here");
+    assert!(!thief.lines.all().iter().any(|line| line == "still-here"));
+    // Another run changes nothing, and the new key stays.
+    let again = host.sh(finish);
+    assert!(again.starts_with("the rotation was finished before: no connection is ended\n"));
+    assert!(answers(host));
+    refused(host, "spiped setup rotate out --key /root/stolen.key", 67, "out keeps its key");
+    host.must(&format!("systemctl restart {RECEIVE}"));
+    wait_until("it serves with the new key", || answers(host));
+}
+
+/// Who ends a rotation too early, or revokes a copy of a key, is told what to do; and text is
+/// no key.
+#[test]
+fn a_step_too_early_is_warned_of() {
+    if !hosts_can_be("rotations that end too early") {
+        return;
+    }
+    let hosts = one_host();
+    let host = &hosts["one"];
+    // What a power cut has left goes with the next file.
+    host.sh("echo secret > /etc/spiped/.tmpAbCdEf; mkdir -m 700 /etc/spiped/redis.keys
+             echo secret > /etc/spiped/redis.keys/.tmpAbCdEf");
+    let printed = host.sh("spiped setup client alice --pipe redis");
+    assert_eq!(host.must("ls -A /etc/spiped/redis.keys"), "alice.key");
+    let line = printed.lines().filter(|line| line.starts_with("  ssh ")).nth(1).expect(&printed);
+    let (_, here) = line.split_once(" | sudo ").unwrap();
+    assert_eq!(here, "spiped setup rotate redis --key -");
+    let given = "cat /etc/spiped/redis.keys/alice.key | spiped setup rotate out --key -";
+    host.sh(given);
+    assert_eq!(
+        host.must("ls -A /etc/spiped"),
+        "out.conf\nout.key\nredis.conf\nredis.key\nredis.keys"
+    );
+    let base64 = "base64 /etc/spiped/redis.keys/alice.key | spiped setup rotate out --key -";
+    refused(host, base64, 65, "this is the base64 of a key; decode it: base64 -d");
+
+    host.sh("spiped setup rotate alice --pipe redis");
+    let said = host.sh("spiped setup rotate alice --pipe redis --finish");
+    let warning = "warning: since the receiver was started, nobody has used the new key of alice.";
+    assert!(said.starts_with(warning), "{said}");
+    assert!(!answers(host));
+    let repair = said.lines().find(|line| line.starts_with("  ssh ")).expect(&said);
+    assert!(repair.ends_with("/alice.key | sudo spiped setup rotate redis --key -"), "{said}");
+    host.sh(given);
+    assert!(answers(host));
+
+    host.sh("cd /etc/spiped/redis.keys; cp -p alice.key copy.key");
+    let said = host.sh("spiped setup revoke copy --pipe redis");
+    let still = "is still in force as alice: 'spiped setup revoke alice --pipe redis' revokes it";
+    assert!(said.contains(still), "{said}");
+    assert!(answers(host));
+    host.sh("echo secret > /etc/spiped/.tmpAbCdEf; spiped setup remove out --keys
+             spiped setup remove redis --keys");
+    assert_eq!(host.must("ls -A /etc/spiped"), "");
+}

@@ -131,7 +131,7 @@ fn rotates_under_load(server: &Host, client: &Host) {
     assert!(server.sh(rotate).contains(&new));
     goes_on();
     let switched = follow(client, &printed);
-    assert!(switched.contains(&format!("has the key {new}, in the place of {old}")), "{switched}");
+    assert!(switched.contains(&format!("has the key {new}, in place of {old}")), "{switched}");
     goes_on();
     assert!(follow(client, &printed).contains(&format!("has the key {new}, as before")));
     goes_on();
