@@ -215,7 +215,7 @@ impl Relay {
             while check.as_mut().poll(cx).is_ready() {
                 local.bound_unacknowledged().map_err(RelayError::Local)?;
                 tunnel.bound_unacknowledged().map_err(RelayError::Tunnel)?;
-                waiting.check((local, tunnel), (outbound, inbound))?;
+                waiting.check((Some(local), tunnel), (outbound, inbound))?;
                 peer.check((!received).then_some(local), outbound.progress())?;
                 stalls.check_gone(tunnel, inbound, outbound)?;
                 // A peer that has had all and has said all waits for nothing.
@@ -239,7 +239,7 @@ impl Relay {
         let Self { tunnel, outbound, inbound, .. } = self;
         let mut ending = pin!(ending.begun());
         let mut check = pin!(sleep(CHECK));
-        let mut stalls = TunnelStalls::default();
+        let (mut stalls, mut waiting) = (TunnelStalls::default(), WaitingBytes::default());
         let (mut sent, mut received) = (false, false);
         let both = poll_fn(|cx| {
             sent = sent || outbound.poll_held(cx, tunnel)?.is_ready();
@@ -252,6 +252,7 @@ impl Relay {
             }
             while check.as_mut().poll(cx).is_ready() {
                 tunnel.bound_unacknowledged().map_err(RelayError::Tunnel)?;
+                waiting.check((None, tunnel), (outbound, inbound))?;
                 stalls.check_sending(tunnel, outbound)?;
                 check.set(sleep(CHECK));
             }

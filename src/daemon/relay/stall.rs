@@ -30,31 +30,42 @@ impl Stall {
     }
 }
 
-/// What waits on either side, as the status tells it.
+/// What waits on either side, as the status tells it. Each direction waits on its own: a
+/// client that does not read may go on sending.
 #[derive(Default)]
-pub(super) struct WaitingBytes(Stall);
+pub(super) struct WaitingBytes {
+    for_tunnel: Stall,
+    for_local: Stall,
+}
 
 impl WaitingBytes {
-    /// Notes what waits now. To be called in every check.
+    /// Notes what waits now. To be called in every check; `local` is `None` once the local
+    /// peer needs nothing.
     pub(super) fn check(
         &mut self,
-        (local, tunnel): (&LocalStream, &TunnelStream),
+        (local, tunnel): (Option<&LocalStream>, &TunnelStream),
         (outbound, inbound): (&Outbound, &Inbound),
     ) -> Result<(), RelayError> {
         let ((sent, unwritten), (received, unpassed)) = (outbound.progress(), inbound.progress());
         let for_tunnel = unwritten + tunnel.unacknowledged().map_err(RelayError::Tunnel)?;
-        let for_local = unpassed + local.unacknowledged().map_err(RelayError::Local)?;
-        let stuck = match for_tunnel + for_local {
-            0 => {
-                self.0 = Stall::default();
-                0
-            }
-            // The bytes may have come just before the first check that sees them.
-            waiting => self.0.checks((sent + received, waiting)).saturating_sub(1),
-        };
-        outbound.traffic().set_waiting(for_tunnel, for_local, stuck);
+        let at_local = local.map_or(Ok(0), |local| local.unacknowledged());
+        let for_local = unpassed + at_local.map_err(RelayError::Local)?;
+        let stuck_at_tunnel = stuck_checks(&mut self.for_tunnel, (sent, for_tunnel));
+        let stuck_at_local = stuck_checks(&mut self.for_local, (received, for_local));
+        let longest = stuck_at_tunnel.max(stuck_at_local);
+        outbound.traffic().set_waiting(for_tunnel, for_local, longest);
         Ok(())
     }
+}
+
+/// In how many checks in a row these bytes have waited and none has moved.
+fn stuck_checks(stall: &mut Stall, progress: Progress) -> u32 {
+    if progress.1 == 0 {
+        *stall = Stall::default();
+        return 0;
+    }
+    // The bytes may have come just before the first check that sees them.
+    stall.checks(progress).saturating_sub(1)
 }
 
 /// The stalls of the tunnel.

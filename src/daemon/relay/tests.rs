@@ -6,6 +6,7 @@ mod error;
 mod inbound;
 mod outbound;
 mod record_layout;
+mod waiting;
 
 use super::budget::RECORDS_OPENED;
 use super::buffer::record_layout::RecordLayout;
@@ -70,10 +71,13 @@ fn sessions() -> (Session, Session) {
 
 /// The relay of a receiver, and the session of its sender, which has sent OPEN.
 fn relay(local: Stream, tunnel: Stream) -> (Relay, Session) {
+    relay_counted_in(Arc::default(), local, tunnel)
+}
+
+fn relay_counted_in(traffic: Arc<Traffic>, local: Stream, tunnel: Stream) -> (Relay, Session) {
     let (mut initiator, mut responder) = sessions();
     let mut open = initiator.sealer.seal_open(Extensions::default()).unwrap();
     assert_eq!(responder.opener.open(&mut open), Ok(OPEN));
-    let traffic = Arc::default();
     let relay = Relay {
         local: Some(LocalStream(local)),
         tunnel: TunnelStream(tunnel),

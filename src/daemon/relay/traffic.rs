@@ -17,7 +17,7 @@ pub(crate) struct Traffic {
     received: AtomicU64,
     waiting_for_tunnel: AtomicU32,
     waiting_for_local: AtomicU32,
-    /// Checks in a row in which bytes waited and none moved.
+    /// Checks in a row in which bytes of one direction waited and none of them moved.
     stuck_checks: AtomicU32,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Waiting {
     pub(crate) for_tunnel: u32,
     /// For the local program to read them, or its host to acknowledge them.
     pub(crate) for_local: u32,
-    /// For how long at least no byte has moved.
+    /// For how long at least none of one of the two has moved.
     pub(crate) since: Duration,
 }
 
@@ -51,7 +51,8 @@ impl Traffic {
         add(&self.received, bytes);
     }
 
-    /// Notes what waits at a check, and in how many checks before it nothing has moved.
+    /// Notes what waits at a check, and in how many checks before it one of the two has not
+    /// moved.
     pub(super) fn set_waiting(&self, for_tunnel: usize, for_local: usize, stuck_checks: u32) {
         let store = |count: &AtomicU32, value: usize| {
             count.store(u32::try_from(value).unwrap_or(u32::MAX), Ordering::Relaxed);
