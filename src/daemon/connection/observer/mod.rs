@@ -14,7 +14,7 @@ mod durations;
 mod samples;
 mod seen;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -104,7 +104,8 @@ impl Observer {
         lock(&self.of_process).reloads = Reloads { last_successful: Some(true), last_success };
         let mut seen = self.seen();
         let Seen { keys, open, .. } = &mut *seen;
-        keys.retain(|id, _| is_in_force(*id) || open.values().any(|it| it.who.key.id() == *id));
+        let in_use: HashSet<_> = open.values().map(|it| it.who.key.id()).collect();
+        keys.retain(|id, _| in_use.contains(id) || is_in_force(*id));
     }
 
     /// Notes a reload of the keys that was refused.

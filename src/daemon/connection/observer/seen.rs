@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::durations::Durations;
+use crate::config::KeyName;
 use crate::daemon::connection::close_reason::CloseReason;
 use crate::daemon::net::peer::Peer;
 use crate::daemon::relay::traffic::Traffic;
@@ -65,7 +66,8 @@ pub(super) struct Failed {
     pub(super) number: u64,
     last: UnixTime,
     peer: Peer,
-    key: Option<Arc<Key>>,
+    /// Not the key itself: its secret must not outlast it.
+    key: Option<KeyName>,
     message: String,
     hint: Option<String>,
 }
@@ -162,7 +164,7 @@ impl Seen {
             number: number.saturating_add(1),
             last: UnixTime::now(),
             peer: peer.clone(),
-            key: key.cloned(),
+            key: key.map(|key| key.name.clone()),
             message: reason.to_string(),
             hint: reason.hint().map(str::to_owned),
         };
@@ -214,7 +216,7 @@ impl Failed {
             count: self.count,
             last: self.last,
             peer: self.peer.to_string(),
-            key: self.key.map(|key| key.name.to_string()),
+            key: self.key.map(|name| name.to_string()),
             message: self.message,
             hint: self.hint,
         }

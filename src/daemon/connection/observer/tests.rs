@@ -148,6 +148,7 @@ fn each_reason_of_a_failure_is_told_once_the_newest_first() {
     assert_eq!(failures[0].message, "the connection limit of 2 is reached");
     assert_eq!(failures[0].key.as_deref(), Some("alice"));
     assert!(failures[0].hint.is_some());
+    assert_eq!(Arc::strong_count(&key), 1, "a failure keeps the secret of no key");
 }
 
 #[test]

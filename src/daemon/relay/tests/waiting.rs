@@ -61,7 +61,7 @@ async fn a_client_that_does_not_read_is_found_though_it_goes_on_sending() {
         // It reads again.
         client.set_nonblocking(true).unwrap();
         wait_for(&traffic, |waiting| {
-            let _nothing = client.read(&mut [0; 1 << 16]);
+            let _nothing = client.read(&mut [0; 10_000]);
             waiting == Waiting::default()
         })
         .await;
@@ -77,7 +77,7 @@ async fn a_tunnel_that_takes_nothing_is_found_though_bytes_come_from_it() {
     let (relay, mut session) = relay_counted_in(Arc::clone(&traffic), local, tunnel);
     let mut reader = server.try_clone().unwrap();
     thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
-    thread::spawn(move || server.write_all(&[7; PLENTY * 10_000]));
+    thread::spawn(move || server.write_all(&[7; 10_000].repeat(PLENTY)));
     let test = async {
         wait_for(&traffic, |waiting| {
             other.write_all(&data(&mut session, b'x')).unwrap();
