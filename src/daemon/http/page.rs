@@ -14,7 +14,7 @@ pub(super) const NO_DOCUMENT: &str = "default-src 'none'; frame-ancestors 'none'
 
 /// The policy of a page (Content-Security-Policy).
 pub(super) fn policy_of(page: &str) -> String {
-    let mut policy = "default-src 'none'; connect-src 'self'; base-uri 'none'; \
+    let mut policy = "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'"
         .to_owned();
     for (directive, element) in [("script-src", "script"), ("style-src", "style")] {

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod metrics;
+mod page;
 
 use std::fs;
 use std::io::{Read, Write};
