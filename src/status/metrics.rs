@@ -24,6 +24,7 @@ type Labels<'a> = Vec<(&'static str, &'a str)>;
 pub(crate) fn to_text(status: &Status, usage: &Usage) -> String {
     let mut families = Families(Vec::new());
     of_process_and_keys(&mut families, status);
+    of_handshakes_and_target(&mut families, status);
     of_connections(&mut families, status);
     of_usage(&mut families, status, usage);
     // A family without a series, such as before the first handshake, is left out.
@@ -44,13 +45,13 @@ fn of_process_and_keys(families: &mut Families, status: &Status) {
     families.gauge(
         "spiped_listening",
         "Whether new connections are accepted.",
-        [(vec![], flag(!status.listening.is_empty()))],
+        [(vec![], f64::from(!status.listening.is_empty()))],
     );
     let reloads = &status.keys_reloaded;
     families.gauge(
         "spiped_config_last_reload_successful",
         "Whether the last reload of the keys succeeded; the start counts as one.",
-        [(vec![], flag(reloads.last_successful.unwrap_or(true)))],
+        [(vec![], f64::from(reloads.last_successful.unwrap_or(true)))],
     );
     families.gauge(
         "spiped_config_last_reload_success_timestamp_seconds",
@@ -60,7 +61,7 @@ fn of_process_and_keys(families: &mut Families, status: &Status) {
     families.gauge(
         "spiped_key_in_force",
         "Whether new connections can use the key; 0: only open connections still have it.",
-        status.keys.iter().map(|key| (labels(key), flag(key.in_force))),
+        status.keys.iter().map(|key| (labels(key), f64::from(key.in_force))),
     );
     let used = |key: &'_ Key| key.last_used.map(|time| float(time.0));
     families.gauge(
@@ -70,8 +71,7 @@ fn of_process_and_keys(families: &mut Families, status: &Status) {
     );
 }
 
-fn of_connections(families: &mut Families, status: &Status) {
-    let Status { keys, .. } = status;
+fn of_handshakes_and_target(families: &mut Families, status: &Status) {
     families.counter(
         "spiped_handshakes_total",
         "Handshakes by their result: ok, or why they failed.",
@@ -90,8 +90,12 @@ fn of_connections(families: &mut Families, status: &Status) {
     families.gauge(
         "spiped_target_reachable",
         "Whether the last connect to the target succeeded.",
-        status.target.reachable.map(|reachable| (vec![], flag(reachable))),
+        status.target.reachable.map(|reachable| (vec![], f64::from(reachable))),
     );
+}
+
+fn of_connections(families: &mut Families, status: &Status) {
+    let Status { keys, .. } = status;
     families.gauge(
         "spiped_connections",
         "Open connections.",
@@ -249,10 +253,6 @@ fn by_reason<'a>(
     let labelled =
         |(reason, count): (&'a String, &u64)| ([labels, &[("reason", &**reason)]].concat(), *count);
     closed.iter().map(labelled).collect()
-}
-
-fn flag(is_so: bool) -> f64 {
-    if is_so { 1.0 } else { 0.0 }
 }
 
 #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "the format has no other")]

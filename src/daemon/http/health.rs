@@ -19,9 +19,16 @@ pub(super) struct Check {
 }
 
 impl Check {
-    fn of(name: &'static str, is_so: bool, failed: &str) -> Self {
-        Self { name, failed: (!is_so).then(|| failed.to_owned()) }
+    fn of(name: &'static str, failed: Option<&str>) -> Self {
+        Self { name, failed: failed.map(str::to_owned) }
     }
+}
+
+/// Which checks are told where all have passed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verbosity {
+    None,
+    All,
 }
 
 /// The checks of a request, and its answer's body.
@@ -32,9 +39,9 @@ pub(super) struct Report {
 
 impl Report {
     /// Tells each check where one has failed, or where all are asked for.
-    pub(super) fn of(name: &str, checks: &[Check], is_verbose: bool) -> Self {
+    pub(super) fn of(name: &str, checks: &[Check], verbosity: Verbosity) -> Self {
         let has_passed = checks.iter().all(|check| check.failed.is_none());
-        if has_passed && !is_verbose {
+        if has_passed && verbosity == Verbosity::None {
             return Self { has_passed, text: "ok\n".to_owned() };
         }
         let line = |Check { name, failed }: &Check| match failed {
@@ -50,17 +57,18 @@ impl Report {
 /// Whether all threads that serve connections answer, as the watchdog of systemd asks them.
 pub(super) async fn threads(workers: Probe) -> Check {
     let answered = Deadline::after(STUCK).bound(workers.all_answer()).await;
-    Check::of("threads", answered.is_some(), "a thread is stuck")
+    Check::of("threads", answered.is_none().then_some("a thread is stuck"))
 }
 
 /// Whether new connections are served.
 pub(super) fn ready(context: &Context) -> Vec<Check> {
-    let is_listening = !context.observer.listening().is_empty();
-    let has_keys = context.keys.in_force().first().is_some();
+    let is_deaf = context.observer.listening().is_empty();
+    let has_no_key = context.keys.in_force().first().is_none();
+    let drains = context.drain.has_begun();
     vec![
-        Check::of("listening", is_listening, "new connections are not accepted"),
-        Check::of("keys", has_keys, "no key is in force"),
-        Check::of("not-draining", !context.drain.has_begun(), "open connections are being ended"),
+        Check::of("listening", is_deaf.then_some("new connections are not accepted")),
+        Check::of("keys", has_no_key.then_some("no key is in force")),
+        Check::of("not-draining", drains.then_some("open connections are being ended")),
     ]
 }
 
@@ -76,16 +84,16 @@ mod tests {
 
     #[test]
     fn what_has_failed_is_told_and_what_has_not_where_it_is_asked_for() {
-        let good = Check::of("keys", true, "no key");
-        let bad = Check::of("listening", false, "not\nyet");
-        let text = |checks: &[Check], is_verbose| {
-            let Report { has_passed, text } = Report::of("readyz", checks, is_verbose);
+        let good = Check::of("keys", None);
+        let bad = Check::of("listening", Some("not\nyet"));
+        let text = |checks: &[Check], verbosity| {
+            let Report { has_passed, text } = Report::of("readyz", checks, verbosity);
             (has_passed, text)
         };
         let one = [good.clone()];
-        assert_eq!(text(&one, false), (true, "ok\n".into()));
-        assert_eq!(text(&one, true), (true, "[+]keys ok\nreadyz check passed\n".into()));
+        assert_eq!(text(&one, Verbosity::None), (true, "ok\n".into()));
+        assert_eq!(text(&one, Verbosity::All), (true, "[+]keys ok\nreadyz check passed\n".into()));
         let told = "[-]listening failed: not yet\n[+]keys ok\nreadyz check failed\n";
-        assert_eq!(text(&[bad, good], false), (false, told.into()));
+        assert_eq!(text(&[bad, good], Verbosity::None), (false, told.into()));
     }
 }

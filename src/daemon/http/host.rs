@@ -8,6 +8,15 @@ use hyper::header::HOST;
 use hyper::http::uri::Authority;
 use hyper::{Request, Version};
 
+/// Where a request has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// An address of loopback, which a browser of this host reaches.
+    Loopback,
+    /// A unix socket, or an address that the operator has exposed.
+    Elsewhere,
+}
+
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HostError {
@@ -17,8 +26,8 @@ pub(super) enum HostError {
     Another,
 }
 
-/// Checks the host that a request names; `is_loopback`: it came to an address of loopback.
-pub(super) fn check<B>(request: &Request<B>, is_loopback: bool) -> Result<(), HostError> {
+/// Checks the host that a request names.
+pub(super) fn check<B>(request: &Request<B>, arrival: Arrival) -> Result<(), HostError> {
     let mut fields = request.headers().get_all(HOST).iter();
     let named = match (fields.next(), fields.next()) {
         (Some(one), None) => {
@@ -31,7 +40,7 @@ pub(super) fn check<B>(request: &Request<B>, is_loopback: bool) -> Result<(), Ho
         (None | Some(_), _) => return Err(HostError::NotOne),
     };
     let in_target = request.uri().authority();
-    if is_loopback && !named.iter().chain(in_target).all(is_of_loopback) {
+    if arrival == Arrival::Loopback && !named.iter().chain(in_target).all(is_of_loopback) {
         return Err(HostError::Another);
     }
     Ok(())
@@ -56,7 +65,7 @@ mod tests {
         for host in hosts {
             request = request.header(HOST, *host);
         }
-        check(&request.body(()).unwrap(), true)
+        check(&request.body(()).unwrap(), Arrival::Loopback)
     }
 
     #[test]

@@ -19,6 +19,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::host::Arrival;
 use super::place::Place;
 use super::site::Site;
 use crate::daemon::accept::accept_on_all;
@@ -99,26 +100,24 @@ impl Clients {
 
 async fn serve_client(socket: Socket, site: Arc<Site>) -> io::Result<()> {
     let local = socket.local_addr()?;
-    match local.as_socket() {
-        Some(at) => {
-            let stream = tokio::net::TcpStream::from_std(TcpStream::from(socket))?;
-            answer(stream, at.ip().to_canonical().is_loopback(), site).await
-        }
-        None => {
-            let stream = tokio::net::UnixStream::from_std(UnixStream::from(socket))?;
-            answer(stream, false, site).await
-        }
+    if let Some(at) = local.as_socket() {
+        let is_loopback = at.ip().to_canonical().is_loopback();
+        let arrival = if is_loopback { Arrival::Loopback } else { Arrival::Elsewhere };
+        answer(tokio::net::TcpStream::from_std(TcpStream::from(socket))?, arrival, site).await
+    } else {
+        let stream = tokio::net::UnixStream::from_std(UnixStream::from(socket))?;
+        answer(stream, Arrival::Elsewhere, site).await
     }
 }
 
 /// Reads one request and answers it.
-async fn answer<S>(stream: S, is_loopback: bool, site: Arc<Site>) -> io::Result<()>
+async fn answer<S>(stream: S, arrival: Arrival, site: Arc<Site>) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let service = service_fn(move |request| {
         let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(site.answer(&request, is_loopback).await) }
+        async move { Ok::<_, Infallible>(site.answer(&request, arrival).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())

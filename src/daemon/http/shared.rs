@@ -26,12 +26,12 @@ impl<T: Clone + Send + 'static> Shared<T> {
         {
             return value.clone();
         }
-        let made = tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let value = make.await;
             *last = Some((Instant::now(), value.clone()));
             value
         });
-        match made.await {
+        match task.await {
             Ok(value) => value,
             // The task is never aborted, so this is a mistake of ours, which goes on.
             Err(error) => std::panic::resume_unwind(error.into_panic()),

@@ -12,8 +12,8 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::health::{self, Check, Report};
-use super::host::{self, HostError};
+use super::health::{self, Check, Report, Verbosity};
+use super::host::{self, Arrival, HostError};
 use super::page::{NO_DOCUMENT, PAGE, policy_of};
 use super::shared::Shared;
 use crate::daemon::connection::context::Context;
@@ -63,9 +63,9 @@ impl Site {
         }
     }
 
-    /// Answers a request; `is_loopback`: it came to an address of loopback.
-    pub(super) async fn answer<B: Body>(&self, request: &Request<B>, is_loopback: bool) -> Answer {
-        let content = match self.refusal(request, is_loopback) {
+    /// Answers a request.
+    pub(super) async fn answer<B: Body>(&self, request: &Request<B>, arrival: Arrival) -> Answer {
+        let content = match refusal(request, arrival) {
             Some(refused) => refused,
             None => self.content(request).await,
         };
@@ -92,33 +92,10 @@ impl Site {
         answer
     }
 
-    /// Why a request gets no content.
-    fn refusal<B: Body>(&self, request: &Request<B>, is_loopback: bool) -> Option<Content> {
-        let (code, why) = match host::check(request, is_loopback) {
-            Err(HostError::NotOne) => {
-                (StatusCode::BAD_REQUEST, "the request has no host, or several\n")
-            }
-            Err(HostError::Another) => (
-                StatusCode::FORBIDDEN,
-                "the request names another host: use localhost, 127.0.0.1 or [::1]\n",
-            ),
-            Ok(()) if !PATHS.contains(&request.uri().path()) => {
-                (StatusCode::NOT_FOUND, "there is /, /status, /metrics, /livez and /readyz\n")
-            }
-            Ok(()) if ![Method::GET, Method::HEAD].contains(request.method()) => {
-                (StatusCode::METHOD_NOT_ALLOWED, "there is GET and HEAD\n")
-            }
-            Ok(()) if !request.body().is_end_stream() => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "a request has no body\n")
-            }
-            Ok(()) => return None,
-        };
-        Some(Content(code, TEXT, Bytes::from_static(why.as_bytes())))
-    }
-
     async fn content<B>(&self, request: &Request<B>) -> Content {
         let query = request.uri().query().unwrap_or_default();
         let asks_for = |word: &str| query.split('&').any(|asked| asked == word);
+        let verbosity = if asks_for("verbose") { Verbosity::All } else { Verbosity::None };
         let context = Arc::clone(&self.context);
         match request.uri().path() {
             "/metrics" => {
@@ -138,14 +115,14 @@ impl Site {
             }
             "/livez" => {
                 let threads = self.threads.get(health::threads(self.workers.clone())).await;
-                report("livez", &[threads], asks_for("verbose"))
+                report("livez", &[threads], verbosity)
             }
             "/readyz" => {
                 let mut checks = health::ready(&context);
                 if asks_for("target=1") {
                     checks.push(self.target.get(health::target(context)).await);
                 }
-                report("readyz", &checks, asks_for("verbose"))
+                report("readyz", &checks, verbosity)
             }
             _ => Content(
                 StatusCode::OK,
@@ -156,8 +133,32 @@ impl Site {
     }
 }
 
-fn report(name: &str, checks: &[Check], is_verbose: bool) -> Content {
-    let Report { has_passed, text } = Report::of(name, checks, is_verbose);
+fn report(name: &str, checks: &[Check], verbosity: Verbosity) -> Content {
+    let Report { has_passed, text } = Report::of(name, checks, verbosity);
     let code = if has_passed { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Content(code, TEXT, text.into())
+}
+
+/// Why a request gets no content.
+fn refusal<B: Body>(request: &Request<B>, arrival: Arrival) -> Option<Content> {
+    let (code, why) = match host::check(request, arrival) {
+        Err(HostError::NotOne) => {
+            (StatusCode::BAD_REQUEST, "the request has no host, or several\n")
+        }
+        Err(HostError::Another) => (
+            StatusCode::FORBIDDEN,
+            "the request names another host: use localhost, 127.0.0.1 or [::1]\n",
+        ),
+        Ok(()) if !PATHS.contains(&request.uri().path()) => {
+            (StatusCode::NOT_FOUND, "there is /, /status, /metrics, /livez and /readyz\n")
+        }
+        Ok(()) if ![Method::GET, Method::HEAD].contains(request.method()) => {
+            (StatusCode::METHOD_NOT_ALLOWED, "there is GET and HEAD\n")
+        }
+        Ok(()) if !request.body().is_end_stream() => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "a request has no body\n")
+        }
+        Ok(()) => return None,
+    };
+    Some(Content(code, TEXT, Bytes::from_static(why.as_bytes())))
 }

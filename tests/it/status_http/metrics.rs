@@ -28,18 +28,18 @@ fn busy_pipe(folder: &Folder, target: &Server) -> (Pipe, std::net::TcpStream) {
         let at = status_of(end);
         wait_until("all has been counted", || {
             let body = get(at, "/metrics").body;
-            sum_of(&body, "spiped_sent_bytes_total") == 1500.0
-                && sum_of(&body, "spiped_received_bytes_total") == 1500.0
-                && sum_of(&body, "spiped_connections") == 1.0
+            sum_of(&body, "spiped_sent_bytes_total") == 1500
+                && sum_of(&body, "spiped_received_bytes_total") == 1500
+                && sum_of(&body, "spiped_connections") == 1
         });
     }
     (pipe, held)
 }
 
 /// The sum of all series of a name.
-fn sum_of(metrics: &str, name: &str) -> f64 {
+fn sum_of(metrics: &str, name: &str) -> u64 {
     let of_name = metrics.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
-    of_name.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    of_name.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
 /// Each metric with its type and the names of its labels.
