@@ -88,7 +88,7 @@ impl<A: CommandFactory + FromArgMatches> CommandLine<A> {
                     .map_or(ConfigError::Missing(option), |it| ConfigError::Unknown(it.clone()))
                     .into()
             }
-            other => other,
+            other @ (Unread::Words(_) | Unread::Options(_)) => other,
         };
         let matches = A::command().mut_args(given).try_get_matches_from(env::args_os());
         let matches = matches.map_err(unread)?;

@@ -114,7 +114,7 @@ impl Report for KeyFileError {
             Self::Randomness(_) => "try again once the system has started",
             Self::Memory(_) => "raise the limit of memory (MemoryMax=, ulimit -v)",
             Self::Name(_) | Self::NameInFolder { .. } => NAMES,
-            Self::Twice(_) => "name it once",
+            Self::Twice(_) => "name each file once: a key has one name",
             Self::FolderOfSender(_) => "name one key file; only a receiver (-d) takes a folder",
             Self::NoKeys(_) => "make a key there with 'spiped keygen FOLDER/NAME.key'",
             Self::FolderMode { .. } => {

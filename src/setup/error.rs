@@ -78,7 +78,7 @@ pub(crate) enum SetupError {
     #[error("the running receiver may still have the key: {0}")]
     NotRevoked(ControlError),
     /// The end of a rotation that was to revoke the old key, too.
-    #[error("both keys are still in force, since the old one was not revoked: {0}")]
+    #[error("the rotation is not finished, since the old key may still be in force: {0}")]
     OldNotRevoked(ControlError),
     /// A start may have the key again. Which files are left is in the text.
     #[error("not all files of the key {0} are removed")]

@@ -238,7 +238,7 @@ fn who_revokes_one_key_of_a_rotation_is_told_of_the_other() {
     assert!(!told.contains("still in force"), "{told}");
     // A name that no key has is in the log, too.
     assert_eq!(receiver.ask("revoke", &["mallory"]).status.code(), Some(67));
-    receiver.daemon.log.wait_for("key not revoked: no key has this name key=mallory");
+    receiver.daemon.log.wait_for("key not revoked: no key has that name key=mallory");
 }
 
 /// As after a restart of a unit, whose next process has the control socket.

@@ -133,9 +133,10 @@ impl Context {
                 }
             },
         };
-        match name.parse::<KeyName>() {
-            Ok(key) => warn!(%key, "key not revoked: {refused}"),
-            Err(_) => warn!("key not revoked: {refused}"),
+        if let Ok(key) = name.parse::<KeyName>() {
+            warn!(%key, "key not revoked: {refused}");
+        } else {
+            warn!("key not revoked: {refused}");
         }
         Err(refused.to_owned())
     }

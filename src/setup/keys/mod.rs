@@ -44,9 +44,11 @@ pub(super) fn run(task: &KeyTask) -> Result<SetupReport, SetupError> {
     let receiver = Receiver::find(&task.pipe)?;
     let text = match &task.work {
         KeyWork::Revoke(name) => return revoke::revoke(&receiver, name, task.run),
+        KeyWork::Finish(names, old) => {
+            return rotate::finish(&receiver, names, *old, task.run);
+        }
         KeyWork::Add(name) => client::add(&receiver, name, task.run),
         KeyWork::Rotate(names) => rotate::begin(&receiver, names, task.run),
-        KeyWork::Finish(names, old) => rotate::finish(&receiver, names, *old, task.run),
         KeyWork::Switch(_) => unreachable!("it was done before"),
     };
     text.map(SetupReport::of)

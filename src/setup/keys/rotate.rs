@@ -8,8 +8,10 @@ use crate::config::KeyName;
 use crate::config::setup::{KeyNames, OldConnections, Run};
 use crate::keys::change::KeyChange;
 use crate::protocol::KeyId;
+use crate::setup::SetupReport;
 use crate::setup::error::SetupError;
 use crate::setup::report::{Reach, by_hand};
+use crate::status::Key;
 
 /// Puts a new key in force beside the old one, and tells the next steps. Where both are in
 /// force already, it tells the same again.
@@ -58,7 +60,7 @@ pub(super) fn finish(
     names: &KeyNames,
     old: OldConnections,
     run: Run,
-) -> Result<String, SetupError> {
+) -> Result<SetupReport, SetupError> {
     let KeyNames { name, new } = names;
     receiver.has_plain_keys()?;
     let (old_file, new_file) = (receiver.key_file(name), receiver.key_file(new));
@@ -70,16 +72,17 @@ pub(super) fn finish(
         let (from, to) = (new_file.display(), old_file.display());
         let ends = match old {
             OldConnections::End if receiver.is_running => receiver.would_end(name) + "\n",
-            _ => String::new(),
+            OldConnections::End | OldConnections::GoOn => String::new(),
         };
         let rename = format!("would rename {from} to {to}\n");
         let steps = if is_begun { ends + &rename } else { String::new() };
-        return Ok(steps + &receiver.would_reload());
+        return Ok(SetupReport::of(steps + &receiver.would_reload()));
     }
     let mut told = String::new();
     if is_begun {
         let is_unused =
-            receiver.keys().iter().any(|key| key.name == new.as_str() && key.last_used.is_none());
+            |key: &Key| key.name == new.as_str() && key.in_force && key.last_used.is_none();
+        let is_unused = receiver.keys().iter().any(is_unused);
         if old == OldConnections::End {
             let revoked = receiver.revoke(name).map_err(SetupError::OldNotRevoked)?;
             told.extend(revoked.iter().map(|it| format!("{it}\n")));
@@ -91,15 +94,19 @@ pub(super) fn finish(
     } else if old == OldConnections::End {
         told.push_str("the rotation was finished before: no connection is ended\n");
     }
-    let changes = receiver.reload()?;
+    let changes = match receiver.reload() {
+        Ok(changes) => changes,
+        // What was done is told.
+        Err(error) => return Ok(SetupReport { failed: Some(error), ..SetupReport::of(told) }),
+    };
     let id = id_of(&old_file)?;
     let gone = changes.iter().filter(|it| it.is_removed()).map(|it| format!("{it}\n"));
     told.extend(gone);
-    Ok(format!(
+    Ok(SetupReport::of(format!(
         "{told}{name} has one key.\n  Its id is {id}{}.\n{}",
         open(&changes, id),
         receiver.unless_running(),
-    ))
+    )))
 }
 
 /// The warning about a client that has not changed over yet, as far as the running receiver
