@@ -13,6 +13,7 @@ use super::value::ValueError;
 
 /// What `spiped status` shows, and how.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(crate) struct StatusArgs {
     /// Pipes of units, or paths that were given by --control; without any, all pipes of units
     #[arg(value_name = "NAME|PATH", value_hint = ValueHint::AnyPath)]

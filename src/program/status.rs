@@ -84,7 +84,7 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), AnyError> {
 }
 
 fn find_and_ask(args: &StatusArgs) -> Found {
-    let detail = if args.connections { Detail::Connections } else { Detail::Summary };
+    let detail = detail_of(args);
     let mut found = Found::default();
     let mut processes = Vec::new();
     if args.of.is_empty() {
@@ -207,7 +207,7 @@ impl Screen {
         let width = terminal.map_or(WIDTH, |(Width(width), _)| width.into());
         let mut lines = lines(args, asked, width);
         if args.tab && !self.is_used {
-            lines.insert(0, tab::names(args.connections));
+            lines.insert(0, tab::names(detail_of(args)));
         }
         let mut shown = String::new();
         if is_redrawn {
@@ -224,14 +224,18 @@ impl Screen {
             if self.is_used && !args.json && !args.tab {
                 shown.push('\n');
             }
-            lines.iter().for_each(|line| {
-                shown += line;
+            for line in lines {
+                shown += &line;
                 shown.push('\n');
-            });
+            }
         }
         self.is_used = true;
         print(&shown)
     }
+}
+
+const fn detail_of(args: &StatusArgs) -> Detail {
+    if args.connections { Detail::Connections } else { Detail::Summary }
 }
 
 fn lines(args: &StatusArgs, asked: &[Asked], width: usize) -> Vec<String> {

@@ -3,7 +3,7 @@
 
 use super::text::open_connections;
 use super::words::clean;
-use super::{Answer, Asked, OpenConnection, Status, UnixTime};
+use super::{Answer, Asked, Detail, OpenConnection, Status, UnixTime};
 
 /// What stands where nothing is known.
 const NONE: &str = "-";
@@ -60,8 +60,11 @@ const CONNECTIONS: [&str; 15] = [
 ];
 
 /// The names of the columns.
-pub(crate) fn names(of_connections: bool) -> String {
-    if of_connections { CONNECTIONS.join("\t") } else { PROCESSES.join("\t") }
+pub(crate) fn names(detail: Detail) -> String {
+    match detail {
+        Detail::Summary => PROCESSES.join("\t"),
+        Detail::Connections => CONNECTIONS.join("\t"),
+    }
 }
 
 /// One line for each process.

@@ -122,7 +122,7 @@ fn reached(status: &Status, target: &Target) -> String {
         (Some(true), Some(ago)) => format!(", reached {ago} ago"),
         (Some(false), Some(ago)) => {
             let why = target.error.as_deref().map(|why| format!(": {}", clean(why)));
-            format!(", not reached {ago} ago{}", why.unwrap_or_else(String::new))
+            format!(", not reached {ago} ago{}", why.unwrap_or_default())
         }
         _ => ", not tried yet".to_owned(),
     }
@@ -188,7 +188,7 @@ fn keys(status: &Status) -> Vec<String> {
             clean(&key.id),
             if key.in_force { "yes" } else { "no" }.to_owned(),
             used.unwrap_or_else(|| "never".to_owned()),
-            format!("{}{}", key.connections, limit.unwrap_or_else(String::new)),
+            format!("{}{}", key.connections, limit.unwrap_or_default()),
             size(key.totals.sent_bytes),
             size(key.totals.received_bytes),
             agreed(&key.kex),
@@ -210,7 +210,7 @@ fn failures(status: &Status) -> Vec<String> {
             count(*often, "time"),
             age(status.now, *last),
             clean(peer),
-            key.unwrap_or_else(String::new),
+            key.unwrap_or_default(),
             clean(message)
         );
         let hint = hint.as_deref().map(|hint| format!("    hint: {}", clean(hint)));

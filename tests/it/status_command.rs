@@ -114,8 +114,8 @@ fn a_reader_that_has_stalled_is_on_top() {
         })
     };
     // They are looked at every 15 seconds.
-    wait_until_within(Duration::from_secs(60), "bytes wait at both ends", || {
-        while stalled.write(&[0; 1 << 16]).is_ok() {}
+    wait_until_within(Duration::from_mins(1), "bytes wait at both ends", || {
+        while stalled.write(&[0; 1 << 14]).is_ok() {}
         ends.json(&["--connections"]).as_array().unwrap().iter().all(waits)
     });
     let text = printed(&ends.status(&["--connections"]));
