@@ -16,4 +16,5 @@ mod restarts;
 mod setup;
 mod sockets;
 mod status;
+mod status_http;
 mod units;
