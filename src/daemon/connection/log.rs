@@ -29,6 +29,13 @@ pub(super) struct ConnectionStats {
     pub(super) open: Option<OpenGuard>,
 }
 
+impl ConnectionStats {
+    /// Whether nobody is behind the connection, which only asks whether the target answers.
+    pub(super) fn is_nobody(&self) -> bool {
+        self.client.as_deref() == Some(&Client::Nobody)
+    }
+}
+
 /// Resets a connection that is not admitted, and logs it.
 pub(crate) fn turn_away(context: &Context, accepted: Accepted, reason: &CloseReason) {
     let Accepted { id, at, socket, peer } = accepted;

@@ -62,7 +62,9 @@ pub(super) fn proxy_header(
     stats: &ConnectionStats,
 ) -> Option<Vec<u8>> {
     let options = &context.config.connections;
-    if !options.proxy_protocol && !options.proxy_protocol_address {
+    let is_wanted = options.proxy_protocol || options.proxy_protocol_address;
+    // A target that is only asked whether it answers is told nothing.
+    if !is_wanted || stats.is_nobody() {
         return None;
     }
     let details = options.proxy_protocol.then(|| Details::of(stats));
@@ -78,7 +80,7 @@ impl Route {
             // A client on a unix socket is on the sender's host, and has no port.
             (Some(Client::Unix), Peer::Inet(sender)) => SocketAddr::new(sender.ip(), 0),
             (None, Peer::Inet(sender)) => *sender,
-            (Some(Client::Nobody), _) | (Some(Client::Unix) | None, Peer::Unix) => return None,
+            (Some(Client::Unix | Client::Nobody) | None, _) => return None,
         };
         let nowhere = match from.ip().to_canonical() {
             IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),

@@ -1,6 +1,6 @@
 //! The receiver: a peer proves the key, then the receiver connects to the target.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ pub(super) async fn receive(
             OutOfForce::Revoked => RelayError::KeyRevoked.into(),
             OutOfForce::Removed => CloseReason::KeyReplaced,
         }),
-        target = connect_observed(context, key.address, &mut stats.address) => target.map_err(CloseReason::Target),
+        target = reach_target(context, key.address, stats) => target.map_err(CloseReason::Target),
         () = context.shutdown.begun() => Err(RelayError::ShuttingDown.into()),
     };
     match connected {
@@ -101,14 +101,21 @@ pub(super) async fn receive(
     }
 }
 
-/// Connects to the target; the observer counts it.
-async fn connect_observed(
+/// Connects to the target; the observer counts it. Where nobody is behind the connection, only
+/// asks whether the target answers: a server such as MariaDB counts each connection that says
+/// nothing, and in the end refuses the host that it comes from.
+async fn reach_target(
     context: &Context,
     from: Option<Ipv4Addr>,
-    tried: &mut Option<SocketAddr>,
+    stats: &mut ConnectionStats,
 ) -> Result<Stream, ConnectError> {
     let began = Instant::now();
-    let connected = context.target.connect(from, tried).await;
+    let connected = if stats.is_nobody() {
+        let answers = context.target.ask(from, &mut stats.address).await;
+        answers.and_then(|()| Ok(Stream::ended()?))
+    } else {
+        context.target.connect(from, &mut stats.address).await
+    };
     let reached = connected.as_ref().map(|_stream| ()).map_err(ToString::to_string);
     context.observer.target_tried(reached, began.elapsed());
     connected

@@ -1,4 +1,5 @@
-//! The target: connects to the first of its addresses that answers.
+//! The target: connects to the first of its addresses that answers, or only asks whether one
+//! does.
 
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
@@ -31,6 +32,16 @@ struct Options {
     /// The local address.
     bind: Option<SocketAddr>,
     keepalive: Keepalive,
+    purpose: Purpose,
+}
+
+/// What a connection to the target is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// To be used.
+    Use,
+    /// To learn whether the target answers.
+    Ask,
 }
 
 /// The target.
@@ -61,7 +72,11 @@ impl Target {
                 Address::Unix(path) => Destination::Unix(path.clone()),
                 Address::Host(host, port) => Destination::Host(ResolvedName::new(host, *port)?),
             },
-            options: Options { bind: config.bind, keepalive: config.keepalive },
+            options: Options {
+                bind: config.bind,
+                keepalive: config.keepalive,
+                purpose: Purpose::Use,
+            },
             limit: config.timeout.get(),
             spare: Semaphore::new(spare),
         })
@@ -75,9 +90,31 @@ impl Target {
         from: Option<Ipv4Addr>,
         tried: &mut Option<SocketAddr>,
     ) -> Result<Stream, ConnectError> {
+        self.reach(from, Purpose::Use, tried).await
+    }
+
+    /// As [`Self::connect`], to learn only whether the target answers. A server does not see
+    /// it: over TCP, the target's system has answered, and gets a reset in the place of the
+    /// acknowledgement with which it would hand the connection to the server. (On a unix
+    /// socket, the server sees a connection that ends at once.)
+    pub(crate) async fn ask(
+        &self,
+        from: Option<Ipv4Addr>,
+        tried: &mut Option<SocketAddr>,
+    ) -> Result<(), ConnectError> {
+        // A stream that is dropped before its end was written is reset.
+        self.reach(from, Purpose::Ask, tried).await.map(drop)
+    }
+
+    async fn reach(
+        &self,
+        from: Option<Ipv4Addr>,
+        purpose: Purpose,
+        tried: &mut Option<SocketAddr>,
+    ) -> Result<Stream, ConnectError> {
         let deadline = Deadline::after(self.limit);
         let bind = from.map(|ip| SocketAddr::from((ip, 0))).or(self.options.bind);
-        let options = Options { bind, ..self.options };
+        let options = Options { bind, purpose, ..self.options };
         let connected = match &self.to {
             Destination::Inet(address) => {
                 deadline.bound(connect_to((*address).into(), options)).await
@@ -197,6 +234,10 @@ async fn connect_to(address: SockAddr, options: Options) -> Result<Stream, Conne
     let socket = Socket::new(address.domain(), Type::STREAM.nonblocking(), None)?;
     if let Some(local) = options.bind.filter(|_| !address.is_unix()) {
         bind(&socket, local).map_err(|error| ConnectError::Bind(local.ip(), error))?;
+    }
+    if options.purpose == Purpose::Ask && !address.is_unix() {
+        // Linux then waits up to 200 ms with the acknowledgement, as haproxy's checks have it.
+        socket.set_tcp_quickack(false)?;
     }
     Ok(Stream::connect(socket, &address, options.keepalive).await?)
 }

@@ -262,8 +262,9 @@ fn the_clients_first_bytes_come_in_one_write_with_the_header() {
     }
 }
 
+/// A header would make the server wait for the rest.
 #[test]
-fn a_connection_that_nobody_is_behind_is_local() {
+fn a_server_has_no_header_of_a_connection_that_nobody_is_behind() {
     if !is_installed("a connection of nobody, by the independent peer") {
         return;
     }
@@ -272,10 +273,11 @@ fn a_connection_that_nobody_is_behind_is_local() {
     let receiver = Daemon::receiver(&folder.shared_key(), server.address, &["--proxy-protocol"]);
     // Behind an address, it counts more.
     for more in [&["--extension", "2:"][..], &["--extension", "1:00", "--extension", "2:"]] {
-        let done = initiate(&folder.shared_key(), receiver.address, more, b"is it there");
-        assert_eq!((done.end(), &done.output[..]), ("clean", &b"is it there"[..]));
-        let header = next(&headers);
-        assert_eq!((header.command, header.family, header.length), (LOCAL, 0, 0), "{header:?}");
+        let done = initiate(&folder.shared_key(), receiver.address, more, b"");
+        assert_eq!((done.end(), &done.output[..]), ("clean", &b""[..]));
     }
     receiver.log.wait_for(" client=nobody ");
+    let sender = Daemon::sender(&folder.shared_key(), receiver.address, &[]);
+    finish(sender.connect());
+    assert_eq!((next(&headers).command, server.accepted()), (PROXY, 1));
 }

@@ -174,7 +174,7 @@ fn haproxy_has_the_clients_address_and_the_connections_id() {
     drop(client);
     let conn = field(&pipe.line(), "conn").to_owned();
     haproxy.log.wait_for(&format!("{from} conn={conn}"));
-    // LOCAL, as of the proof of setup, is taken for the receiver's own connection.
+    // LOCAL, as where only unix sockets are known of, is taken for the receiver's own connection.
     let mut local = connect(address);
     local.write_all(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0").unwrap();
     round_trip(&mut local, b"nobody");

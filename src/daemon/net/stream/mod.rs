@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use nix::libc::{EAGAIN, ECONNREFUSED, EINPROGRESS};
-use socket2::{Domain, SockAddr, Socket};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, Ready};
 
@@ -123,6 +123,13 @@ impl Stream {
             }
             Some(error) => Err(error),
         }
+    }
+
+    /// A stream whose peer has ended it and gone: there is nothing to read, and nobody to
+    /// write to.
+    pub(crate) fn ended() -> io::Result<Self> {
+        let (socket, _gone) = Socket::pair(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+        Self::new(socket, Keepalive::Off, None)
     }
 
     /// The address of this end, if that is TCP.
