@@ -11,6 +11,7 @@
 //! ```text
 //! program    reads the command line, runs a command or a pipe, prints an error
 //! setup      has systemd run an end of a pipe, by one command
+//! check      asks a receiver whether its pipe works, and whether it refuses plaintext
 //! daemon     sockets and time: accept ─ connection ─ relay ─ net
 //! status     what a running spiped tells of itself
 //! unit       what the systemd units need: check, keeper, handover, notifications
@@ -30,6 +31,7 @@ compile_error!(
     "nothing to seal records with: build with --features aws-lc, the default, or rust-crypto"
 );
 
+mod check;
 mod config;
 mod daemon;
 #[cfg(any(test, fuzzing))]

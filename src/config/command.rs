@@ -8,6 +8,7 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser}
 use clap::{Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
+use super::check::CheckArgs;
 use super::key_name::KeyName;
 use super::loopback_range::LoopbackRange;
 use super::process::control;
@@ -24,6 +25,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: SetupCommand,
     },
+    // Its doc comment is that of its options.
+    Check(CheckArgs),
     /// Make a key file of 32 random bytes that its owner alone can read, and print the key's id
     Keygen {
         /// The file to make; one that exists is never overwritten

@@ -2,6 +2,7 @@
 //! error that comes the second time only is caused by a variable.
 
 use std::env;
+use std::ffi::OsString;
 use std::marker::PhantomData;
 
 use clap::builder::Resettable;
@@ -22,6 +23,8 @@ use super::unread::{typed_name, unread};
 pub(crate) struct CommandLine<A> {
     /// What to do other than being an end of a pipe.
     pub(crate) command: Option<Command>,
+    /// What was typed, behind the name of the program or command.
+    words: Vec<OsString>,
     /// The options of `A` that were typed.
     typed: ArgMatches,
     args: PhantomData<A>,
@@ -33,6 +36,18 @@ impl<A: CommandFactory + FromArgMatches> CommandLine<A> {
     /// # Errors
     /// When that is no command line, or has a wrong value.
     pub(crate) fn read() -> Result<Self, Unread> {
+        Self::of(env::args_os().collect())
+    }
+
+    /// Reads what was typed behind the name of a command, which has variables, too.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn of_command() -> Result<Self, Unread> {
+        Self::of(env::args_os().skip(1).collect())
+    }
+
+    fn of(words: Vec<OsString>) -> Result<Self, Unread> {
         // The environment may give what is missing.
         let mut clap = A::command().mut_args(|arg| arg.env(Resettable::Reset).required(false));
         let groups: Vec<_> = clap.get_groups().map(|group| group.get_id().clone()).collect();
@@ -46,10 +61,10 @@ impl<A: CommandFactory + FromArgMatches> CommandLine<A> {
             let is_of_command = error.kind() == ErrorKind::MissingRequiredArgument;
             if is_of_command { error.into() } else { unread(error, &all, &typed_name) }
         };
-        let typed = clap.try_get_matches_from(env::args_os()).map_err(unread)?;
+        let typed = clap.try_get_matches_from(&words).map_err(unread)?;
         let has_command = typed.subcommand_name().is_some();
         let command = has_command.then(|| Command::from_arg_matches(&typed)).transpose();
-        Ok(Self { command: command.map_err(unread)?, typed, args: PhantomData })
+        Ok(Self { command: command.map_err(unread)?, words, typed, args: PhantomData })
     }
 
     /// A configuration made of what was typed with the environment behind it, and
@@ -90,7 +105,7 @@ impl<A: CommandFactory + FromArgMatches> CommandLine<A> {
             }
             other @ (Unread::Words(_) | Unread::Options(_)) => other,
         };
-        let matches = A::command().mut_args(given).try_get_matches_from(env::args_os());
+        let matches = A::command().mut_args(given).try_get_matches_from(&self.words);
         let matches = matches.map_err(unread)?;
         set_given(all.get_arguments().filter(|arg| {
             matches.value_source(arg.get_id().as_str()) == Some(ValueSource::EnvVariable)

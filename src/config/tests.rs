@@ -9,15 +9,22 @@ use clap::{Arg, Command as Clap, CommandFactory, FromArgMatches};
 use clap_complete::Shell;
 use tracing::level_filters::LevelFilter;
 
-use super::{Args, Refresh, SpipeArgs};
+use super::{Args, CheckArgs, Refresh, SpipeArgs};
 
 /// The programs, their pages, and where an option is looked up that is not there.
-fn programs() -> [(Clap, String, String); 2] {
-    let (mut spiped, mut spipe) = (Args::command(), SpipeArgs::command());
+fn programs() -> [(Clap, String, String); 3] {
+    let [mut spiped, mut spipe, mut check] =
+        [Args::command(), SpipeArgs::command(), CheckArgs::command()];
     spiped.build();
     spipe.build();
+    check = check.name("spiped-check");
+    check.build();
     let page = || read("spiped.1");
-    [(spiped, page(), read("spiped-status.1")), (spipe, read("spipe.1"), page())]
+    [
+        (spiped, page(), read("spiped-status.1")),
+        (spipe, read("spipe.1"), page()),
+        (check, read("spiped-check.1"), page()),
+    ]
 }
 
 fn read(page: &str) -> String {
@@ -127,7 +134,9 @@ fn the_manual_has_each_option_with_its_value_and_default() {
             assert!(is_in_synopsis || is_needless, "SYNOPSIS of {file} lacks {arg}");
         }
         // What has its own line there, or stands in that of its command.
-        let items: Vec<_> = [&*page, &*other].iter().flat_map(|page| page.lines()).collect();
+        let check = read("spiped-check.1");
+        let items: Vec<_> =
+            [&*page, &*other, &*check].iter().flat_map(|page| page.lines()).collect();
         let is_told = |form: &String| {
             items.iter().any(|line| line.starts_with(".It ") && format!("{line} ").contains(form))
         };
@@ -199,7 +208,10 @@ fn help_and_completions_have_each_option() {
         let mut written = 0;
         for arg in options(&clap) {
             let long = format!("--{}", arg.get_long().unwrap());
-            let line = help.lines().find(|line| has_word(line, &long));
+            // With a text below its name, where names are long.
+            let lines = help.split("\n  -").flat_map(|item| item.split("\n      -"));
+            let line = lines.map(|item| item.split("\n\n").next().unwrap().trim_end());
+            let line = line.into_iter().find(|line| has_word(&format!("-{line}"), &long));
             let line = line.unwrap_or_else(|| panic!("{arg} is not in {help}"));
             // Nobody has to write it by hand.
             assert!(!arg.get_help().unwrap().to_string().contains("default"), "{line}");

@@ -244,7 +244,7 @@ fn key(path: OsString) -> Result<PathBuf, ValueError> {
 }
 
 /// Reads the address of `-t`.
-fn target(text: &str) -> Result<Address, ValueError> {
+pub(super) fn target(text: &str) -> Result<Address, ValueError> {
     let address: Address = text.parse()?;
     if address.port() == Some(0) {
         let reason = "port 0 cannot be connected to".to_owned();

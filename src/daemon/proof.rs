@@ -1,31 +1,58 @@
 //! The proof of a pipe: a sender's connection, without a client.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use rand::rngs::SysRng;
 use thiserror::Error;
 use tokio::select;
 use tokio::task::yield_now;
+use tokio::time::Instant;
 
 use super::connection::close_reason::CloseReason;
 use super::connection::handshake_error::NoSession;
-use super::connection::sender::connect;
+use super::connection::sender::agree;
 use super::net::connect_error::ConnectError;
 use super::net::deadline::Deadline;
 use super::net::sides::TunnelStream;
+use super::net::stream::Stream;
 use super::net::target::Target;
 use super::relay::Tunnel;
 use super::relay::abort::abort;
 use super::relay::error::RelayError;
 use super::runtime::workers::one_thread_runtime;
 use crate::config::{Refresh, TunnelConfig};
-use crate::protocol::{AbortReason, Client, Extensions, HEADER, KeyId, Opener, Record, SharedKey};
+use crate::protocol::{
+    AbortReason, Client, ConnectionId, Extensions, HEADER, Kex, KeyId, Opener, Record, SharedKey,
+    Suite, warm_up,
+};
 use crate::report::{Report, exit};
 
 /// Descriptors for connects beside the first one, to a name with several addresses.
 const SPARE: usize = 16;
+/// How much of an answer to plaintext is read.
+const ANSWER: usize = 128;
+/// How long the rest of such an answer has, once its first byte has come.
+const REST: Duration = Duration::from_millis(250);
 /// How long the server has to end its direction once this one has ended.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A pipe that works, and how long it took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proof {
+    /// The address that the receiver's name has led to.
+    pub(crate) address: Option<SocketAddr>,
+    /// The look-up of the receiver's name, and the connect.
+    pub(crate) connect: Duration,
+    /// Until the session was agreed on.
+    pub(crate) handshake: Duration,
+    /// Until the receiver said that its target answers.
+    pub(crate) target: Duration,
+    pub(crate) suite: Suite,
+    /// The connection's id in the receiver's log.
+    pub(crate) conn: ConnectionId,
+}
 
 /// Why a pipe does not work, and what may help.
 #[derive(Debug, Error)]
@@ -47,6 +74,8 @@ pub(crate) enum FaultKind {
     NotAReceiver,
     /// The receiver closed the connection. It does not tell a stranger why.
     KeyRefused,
+    /// The receiver knows the key, and has no place for a connection, or is shutting down.
+    Busy,
     /// The pipe works, the server behind it does not.
     ServerDown,
     /// This host lacks a resource.
@@ -76,7 +105,7 @@ impl Report for Fault {
             FaultKind::Unresolved => exit::NO_HOST,
             FaultKind::Unreachable => exit::UNAVAILABLE,
             FaultKind::System => exit::OS,
-            FaultKind::ServerDown => exit::TRY_LATER,
+            FaultKind::Busy | FaultKind::ServerDown => exit::TRY_LATER,
             FaultKind::NotAReceiver => exit::PROTOCOL,
         }
     }
@@ -87,16 +116,23 @@ impl Report for Fault {
 ///
 /// # Errors
 /// The first of these steps that failed.
-pub(crate) fn prove(config: &TunnelConfig, key: &SharedKey) -> Result<(), Fault> {
+pub(crate) fn prove(config: &TunnelConfig, key: &SharedKey) -> Result<Proof, Fault> {
+    if config.kex_of_sender() != Kex::X25519 {
+        // Otherwise the first key of a process counts as a slow handshake.
+        warm_up(&mut SysRng);
+    }
     let runtime = one_thread_runtime().map_err(|error| Fault::system(&error))?;
     runtime.block_on(async {
-        let target = Target::new(config, SPARE).map_err(|error| Fault::system(&error))?;
-        let mut tried = None;
-        let connected = select! {
-            connected = connect(&target, key, config, &mut tried) => connected,
-            never = target.keep_resolved(Refresh::Never) => match never {},
-        };
-        let mut tunnel = connected.map_err(|error| no_session(error, key.id()))?;
+        let began = Instant::now();
+        let mut address = None;
+        let stream = reach(config, &mut address).await?;
+        let connect = began.elapsed();
+        let began = Instant::now();
+        let agreed = agree(TunnelStream(stream), key, config).await;
+        let mut tunnel = agreed.map_err(|error| no_session(error, key.id()))?;
+        let handshake = began.elapsed();
+        let (suite, conn) = (tunnel.session.suite, tunnel.session.connection_id);
+        let began = Instant::now();
         let answer = request_target(&mut tunnel);
         // The receiver has its own timeout for the connect to its server.
         let limit = config.timeout.get().saturating_mul(2);
@@ -104,8 +140,64 @@ pub(crate) fn prove(config: &TunnelConfig, key: &SharedKey) -> Result<(), Fault>
             Some(result) => result.map_err(target_fault)?,
             None => return Err(silent(limit)),
         }
+        let target = began.elapsed();
         end_stream(tunnel).await;
-        Ok(())
+        Ok(Proof { address, connect, handshake, target, suite, conn })
+    })
+}
+
+/// What came back from a port at which plaintext was sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    /// The first bytes.
+    pub(crate) bytes: Vec<u8>,
+    /// Whether the other side has closed the connection.
+    pub(crate) is_closed: bool,
+    pub(crate) took: Duration,
+}
+
+/// Sends plaintext, which may be nothing, and waits for an answer, or for the end, within
+/// `limit`.
+///
+/// # Errors
+/// When nothing can be reached.
+pub(crate) fn send_plaintext(
+    config: &TunnelConfig,
+    hello: &[u8],
+    limit: Duration,
+) -> Result<Answer, Fault> {
+    let runtime = one_thread_runtime().map_err(|error| Fault::system(&error))?;
+    runtime.block_on(async {
+        let began = Instant::now();
+        let stream = reach(config, &mut None).await?;
+        let mut bytes = vec![0; ANSWER];
+        let mut got = 0;
+        let answered = async {
+            stream.write_all(hello).await?;
+            stream.read_full(&mut bytes[..1], &mut got).await?;
+            if got > 0 {
+                let rest = stream.read_full(&mut bytes, &mut got);
+                let _quiet = Deadline::after(REST).bound(rest).await;
+            }
+            Ok::<(), io::Error>(())
+        };
+        // A reset is a refusal, too.
+        let is_closed = Deadline::after(limit).bound(answered).await.is_some();
+        bytes.truncate(got);
+        Ok(Answer { bytes, is_closed, took: began.elapsed() })
+    })
+}
+
+/// Connects to what `config` names.
+async fn reach(config: &TunnelConfig, tried: &mut Option<SocketAddr>) -> Result<Stream, Fault> {
+    let target = Target::new(config, SPARE).map_err(|error| Fault::system(&error))?;
+    let connected = select! {
+        connected = target.connect(None, tried) => connected,
+        never = target.keep_resolved(Refresh::Never) => match never {},
+    };
+    connected.map_err(|error| {
+        let error = NoSession::Connect(error);
+        Fault::of(kind(&error), &error.into())
     })
 }
 
@@ -162,9 +254,10 @@ async fn end_stream(Tunnel { stream, mut session }: Tunnel) {
     }
 }
 
-fn no_session(error: NoSession, key: KeyId) -> Fault {
-    let kind = match &error {
+fn kind(error: &NoSession) -> FaultKind {
+    match error {
         NoSession::Connect(ConnectError::Unresolved(..)) => FaultKind::Unresolved,
+        NoSession::Connect(ConnectError::NoRoom(_)) => FaultKind::System,
         NoSession::Closed { got: 0, .. } => FaultKind::KeyRefused,
         NoSession::Failed(error) if is_reset(error) => FaultKind::KeyRefused,
         NoSession::NoRandomness(_) => FaultKind::System,
@@ -175,7 +268,11 @@ fn no_session(error: NoSession, key: KeyId) -> Fault {
         | NoSession::NotAReceiver(_)
         | NoSession::WrongAnswer(_)
         | NoSession::Loop => FaultKind::NotAReceiver,
-    };
+    }
+}
+
+fn no_session(error: NoSession, key: KeyId) -> Fault {
+    let kind = kind(&error);
     let fault = Fault::of(kind, &error.into());
     if kind == FaultKind::KeyRefused {
         let reason = format!("the receiver does not have the key {key}, or is at its limit");
@@ -193,8 +290,23 @@ fn target_fault(error: RelayError) -> Fault {
     let RelayError::Aborted(reason) = error else {
         return Fault::of(FaultKind::Unreachable, &error.into());
     };
-    let fault = Fault::of(FaultKind::ServerDown, &error.into());
-    Fault { reason: format!("the pipe works, but {reason}"), ..fault }
+    let kind = match reason {
+        AbortReason::KeyReplaced | AbortReason::KeyRevoked => FaultKind::KeyRefused,
+        AbortReason::ConnectionLimit | AbortReason::ShuttingDown => FaultKind::Busy,
+        AbortReason::NotUnderstood | AbortReason::NotAvailable => FaultKind::NotAReceiver,
+        AbortReason::TargetRefused
+        | AbortReason::TargetTimedOut
+        | AbortReason::TargetUnreachable
+        | AbortReason::LocalPeerReset
+        | AbortReason::Other(_) => FaultKind::ServerDown,
+    };
+    let fault = Fault::of(kind, &error.into());
+    match kind {
+        FaultKind::Busy | FaultKind::ServerDown => {
+            Fault { reason: format!("the pipe works, but {reason}"), ..fault }
+        }
+        _ => fault,
+    }
 }
 
 fn silent(limit: Duration) -> Fault {

@@ -1,6 +1,7 @@
 //! The program: parses the command line, runs it, prints an error with its hint, and exits
 //! with its code.
 
+mod check;
 mod output;
 mod status;
 mod usage;
@@ -43,12 +44,13 @@ use crate::process::background::{Announcement, Detached, PidFile, detach};
 use crate::process::inspection::forbid_inspection;
 use crate::process::stdio::Stdout;
 use crate::process::{privileges, signals};
-use crate::protocol::KeyId;
+use crate::protocol::{KeyId, SharedKey};
 use crate::report::{AnyError, Report, SystemError, WARNING, exit};
 use crate::status::Detail;
+use crate::unit::check::check as check_unit;
+use crate::unit::handover;
 use crate::unit::keeper::{Split, split};
 use crate::unit::notify::{Watchdog, tell_last_status, tell_ready};
-use crate::unit::{check, handover};
 use crate::{logging, setup};
 
 /// The whole program, under either of its names: `spiped` and `spipe`.
@@ -65,6 +67,9 @@ pub fn main() -> ExitCode {
     if is_named_spipe() {
         return spipe_and_end();
     }
+    if check::is_typed() {
+        return check::run();
+    }
     let line = match CommandLine::<Args>::read() {
         Ok(line) => line,
         Err(error) => return end(told(usage(error))),
@@ -75,7 +80,7 @@ pub fn main() -> ExitCode {
             end(told(keyid(&path, user.as_deref(), bind_per_key)))
         }
         Some(Command::UnitCheck { configuration, keys }) => {
-            let checked = check::check(&configuration, &keys).map_err(Into::into);
+            let checked = check_unit(&configuration, &keys).map_err(Into::into);
             end(told(checked.map(|guessable| {
                 warn_of(guessable);
                 warn_of_settings(&keys);
@@ -88,6 +93,7 @@ pub fn main() -> ExitCode {
         Some(Command::Status(args)) => end(status::status(&args)),
         Some(Command::Handover { unit, adopt }) => end(hand_over(&unit, adopt)),
         Some(Command::Setup { what }) => end(set_up(what)),
+        Some(Command::Check(_)) => check::run(),
         Some(Command::Completions { shell, name }) => end(completions(shell, name)),
         None => match line.config() {
             Ok((config, unknown)) => pipe(&config, &unknown),
@@ -131,17 +137,24 @@ fn spipe() -> Result<ExitCode, AnyError> {
     for unknown in unknown {
         say(&unknown.to_string(), unknown.hint());
     }
-    let entries = folder::read_all(&config.keys, Owners::Own, Folders::Refused);
-    let key = entries.and_then(|entries| {
-        entry::check(&entries)?;
-        warn_of(entries.iter().filter_map(KeyEntry::guessable));
-        entries.into_iter().next().map(|entry| entry.derive()).transpose()
-    });
-    let Some(key) = key.map_err(caused_by("-k"))? else { unreachable!("-k is required") };
+    let (_name, key) = sender_key(&config.keys)?;
     Ok(match spipe::spipe(&config, &key)? {
         SpipeEnd::Cleanly => ExitCode::SUCCESS,
         SpipeEnd::BySignal(number) => ExitCode::from(exit::by_signal(number)),
     })
+}
+
+/// The first of a sender's keys, and its name; the others are checked.
+fn sender_key(paths: &[PathBuf]) -> Result<(KeyName, SharedKey), AnyError> {
+    let entries = folder::read_all(paths, Owners::Own, Folders::Refused);
+    let key = entries.and_then(|entries| {
+        entry::check(&entries)?;
+        warn_of(entries.iter().filter_map(KeyEntry::guessable));
+        let first = entries.into_iter().next();
+        first.map(|entry| Ok((entry.name.clone(), entry.derive()?))).transpose()
+    });
+    let Some(key) = key.map_err(caused_by("-k"))? else { unreachable!("-k is required") };
+    Ok(key)
 }
 
 /// Runs one end of a pipe until a signal ends it.

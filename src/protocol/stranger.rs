@@ -28,7 +28,7 @@ impl LooksLike {
     /// Guesses from the first bytes of a peer.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        const HTTP: [&[u8]; 9] = [
+        const HTTP: [&[u8]; 11] = [
             b"GET ",
             b"HEAD ",
             b"POST ",
@@ -38,6 +38,9 @@ impl LooksLike {
             b"CONNECT ",
             b"PRI * ",
             b"HTTP/",
+            // A page of a server that takes a bad request for one of HTTP 0.9.
+            b"<!DOCTYPE",
+            b"<html",
         ];
         const REDIS: [&[u8]; 9] =
             [b"PING", b"ping", b"AUTH", b"INFO", b"HELLO", b"SYNC", b"PSYNC", b"+PONG", b"-ERR"];
@@ -81,13 +84,14 @@ mod tests {
 
     #[test]
     fn what_operators_connect_by_mistake_is_named() {
-        let cases: [(&[u8], LooksLike); 15] = [
+        let cases: [(&[u8], LooksLike); 16] = [
             (b"*1\r\n$4\r\nPING\r\n", LooksLike::Redis),
             (b"PING\r\n", LooksLike::Redis),
             (b"-ERR unknown command", LooksLike::Redis),
             (b"-NOAUTH Authentication required.", LooksLike::Redis),
             (b"GET / HTTP/1.1\r\n", LooksLike::Http),
             (b"HTTP/1.1 400 Bad Request\r\n", LooksLike::Http),
+            (b"<!DOCTYPE HTML>", LooksLike::Http),
             (b"SSH-2.0-OpenSSH_9.2", LooksLike::Ssh),
             (b"\x16\x03\x01\x02\x00\x01", LooksLike::Tls),
             (b"220 mail.example ESMTP", LooksLike::ServerGreeting),

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// From the top: each layer names only the layers below it, as in the picture of
 /// `src/lib.rs`.
-const LAYERS: [&str; 11] = [
-    "program", "setup", "daemon", "status", "unit", "keys", "logging", "process", "config",
-    "report", "protocol",
+const LAYERS: [&str; 12] = [
+    "program", "setup", "check", "daemon", "status", "unit", "keys", "logging", "process",
+    "config", "report", "protocol",
 ];
 /// The layers of `src/daemon/mod.rs`; any other module of `daemon` stands above them.
 const LAYERS_OF_DAEMON: [&str; 6] = ["accept", "connection", "limits", "relay", "net", "runtime"];

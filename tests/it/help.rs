@@ -8,6 +8,7 @@ use crate::support::{Daemon, Folder, SPIPED, Server, round_trip};
 /// The commands that have a help of their own; the empty one is the program itself.
 const COMMANDS: [&str; 17] = [
     "",
+    "check",
     "keygen",
     "keyid",
     "rekey",

@@ -56,3 +56,31 @@ fn an_account_of_a_keys_address_is_for_the_holder_of_that_key_alone() {
     });
     assert!(enters(alice.address.port()).0);
 }
+
+/// It counts each connection that says nothing, and blocks the address of too many of them;
+/// an address of 127.0.0.0/8 other than 127.0.0.1 counts as any other host's.
+#[test]
+fn no_number_of_checks_counts_as_a_connection_of_mariadb() {
+    if !is_there("mariadbd", "checks before MariaDB") || !is_there("mariadb", "MariaDB") {
+        return;
+    }
+    let (folder, address) = (Folder::new(), nobody());
+    let server = Maria::start(&folder, "[mariadbd]\nbind_address=127.0.0.1", address);
+    server.root("CREATE USER app@'127.0.0.9' IDENTIFIED BY 'secret'");
+    server.root("SET GLOBAL max_connect_errors = 1");
+    let key = folder.shared_key();
+    let receiver = Daemon::receiver(&key, address, &["-b", "127.0.0.9"]);
+    let aborted = || server.root("SHOW GLOBAL STATUS LIKE 'Aborted_connects'");
+    let before = aborted();
+    for _ in 0..10 {
+        let mut check = Command::new(SPIPED);
+        check.args(["check", "-t", &receiver.address.to_string(), "-k"]).arg(&key);
+        let done = check.output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+    assert_eq!(aborted(), before);
+    let sender = Daemon::sender(&key, receiver.address, &[]);
+    let port = sender.address.port().to_string();
+    let done = ask(&["-h", "127.0.0.1", "-P", &port, "-u", "app", "-psecret"], "SELECT 1");
+    assert!(done.status.success(), "{done:?}");
+}

@@ -101,7 +101,7 @@ pub(crate) async fn connect(
 }
 
 /// Agrees on a session with a receiver.
-async fn agree(
+pub(crate) async fn agree(
     stream: TunnelStream,
     key: &SharedKey,
     config: &TunnelConfig,

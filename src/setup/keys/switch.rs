@@ -51,8 +51,8 @@ pub(super) fn switch(pipe: &PipeName, given: &Path, run: Run) -> Result<SetupRep
     }
     let unproved = match prove::takes(pipe, &new.derive()?)? {
         Ok(()) => None,
-        // Only the server behind the receiver does not answer.
-        Err(fault) if fault.kind == FaultKind::ServerDown => {
+        // The receiver has proved that it has the key.
+        Err(fault) if matches!(fault.kind, FaultKind::ServerDown | FaultKind::Busy) => {
             Some(SetupError::Unproved { name: pipe.clone(), fault })
         }
         Err(fault) => return Err(SetupError::KeyStays { name: pipe.clone(), fault }),

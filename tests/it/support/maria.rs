@@ -45,10 +45,11 @@ impl Maria {
         Self { _server: server, socket }
     }
 
-    /// Has root run statements.
-    pub fn root(&self, statements: &str) {
+    /// Has root run statements; returns what they print.
+    pub fn root(&self, statements: &str) -> String {
         let done = ask(&["--socket", &self.socket, "-u", "root"], statements);
         assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap()
     }
 }
 

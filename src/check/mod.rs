@@ -1,0 +1,83 @@
+//! `spiped check`: whether a pipe works, and whether plaintext gets nowhere.
+//!
+//! ```text
+//! options ─▶ config::check ─┬▶ daemon::proof   connect, handshake, target ─┐
+//!                           └▶ plaintext       what a port answers       ──┴▶ form ─▶ lines
+//! ```
+//!
+//! Both halves return values, and print nothing.
+
+pub(crate) mod form;
+pub(crate) mod plaintext;
+
+use thiserror::Error;
+
+use self::plaintext::{Accepted, Refused, refuses};
+use crate::config::{Address, CheckConfig, KeyName};
+use crate::daemon::proof::{Fault, Proof, prove};
+use crate::protocol::{KeyId, SharedKey};
+use crate::report::Report;
+
+/// What was found, where all is as it must be.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    /// The address after `-t`.
+    pub(crate) receiver: Address,
+    /// With a key: the pipe, which works.
+    pub(crate) pipe: Option<Pipe>,
+    /// With `--refuses-plaintext`: the proof.
+    pub(crate) plaintext: Option<Refused>,
+}
+
+/// A pipe that works.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    pub(crate) key: KeyName,
+    pub(crate) key_id: KeyId,
+    pub(crate) proof: Proof,
+}
+
+/// What is not as it must be.
+#[derive(Debug, Error)]
+pub(crate) enum CheckError {
+    #[error(transparent)]
+    Pipe(#[from] Fault),
+    #[error(transparent)]
+    Plaintext(#[from] Accepted),
+}
+
+impl Report for CheckError {
+    fn hint(&self) -> &str {
+        match self {
+            Self::Pipe(fault) => fault.hint(),
+            Self::Plaintext(accepted) => accepted.hint(),
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Pipe(fault) => fault.exit_code(),
+            Self::Plaintext(accepted) => accepted.exit_code(),
+        }
+    }
+}
+
+/// Checks the pipe, if there is a key, and then plaintext, if that is asked for.
+///
+/// # Errors
+/// The first that is not as it must be.
+pub(crate) fn check(
+    config: &CheckConfig,
+    key: Option<(KeyName, SharedKey)>,
+) -> Result<Checked, CheckError> {
+    let pipe = match key {
+        Some((name, key)) => {
+            let proof = prove(&config.tunnel, &key)?;
+            Some(Pipe { key: name, key_id: key.id(), proof })
+        }
+        None => None,
+    };
+    let plaintext = config.refuses_plaintext.map(|protocol| refuses(&config.tunnel, protocol));
+    let receiver = config.tunnel.target.clone();
+    Ok(Checked { receiver, pipe, plaintext: plaintext.transpose()? })
+}

@@ -1,0 +1,155 @@
+//! The command line of `spiped check`.
+#![allow(clippy::doc_markdown, rustdoc::broken_intra_doc_links, reason = "--help is no Markdown")]
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, Parser, ValueEnum};
+
+use super::address::Address;
+use super::environment::with_variable;
+use super::error::ConfigError;
+use super::tunnel::{Choice, Keepalive, Timeout, TunnelConfig, bind, target};
+use super::value::with_words;
+use crate::protocol::{Cipher, Kex};
+
+const AFTER_HELP: &str = "\
+An ADDRESS is host.name:port, 1.2.3.4:port, [::1]:port or /unix/socket.
+-t, -k, -o, -b, --cipher and --kex can be given in the environment.
+
+Example: does the receiver on 10.0.0.5 answer, and its Redis behind it?
+  spiped check -t 10.0.0.5:6379 -k redis.key
+Does nothing there serve a client without the key?
+  spiped check -t 10.0.0.5:6379 -k redis.key --refuses-plaintext redis
+
+The manual: man spiped-check";
+
+/// Ask a receiver whether it takes a key, and whether its target answers
+#[derive(Debug, Parser)]
+#[command(
+    name = "check",
+    bin_name = "spiped check",
+    max_term_width = 80,
+    after_help = AFTER_HELP,
+    mut_args(with_variable_of_sender),
+    override_usage = "spiped check -t ADDRESS -k FILE [OPTIONS]\n       \
+        spiped check -t ADDRESS --refuses-plaintext NAME [OPTIONS]"
+)]
+pub(crate) struct CheckArgs {
+    /// The receiver
+    #[arg(short, long, value_name = "ADDRESS", value_parser = target)]
+    target: Address,
+
+    /// The key file; with several, the first
+    #[arg(short, long = "key", value_name = "FILE", action = ArgAction::Append,
+          value_delimiter = ':')]
+    keys: Vec<PathBuf>,
+
+    /// Time limit of connect and handshake
+    #[arg(short = 'o', long, value_name = "SECONDS", default_value_t)]
+    timeout: Timeout,
+
+    /// Connect from this address
+    #[arg(short, long, value_name = "ADDRESS", value_parser = bind)]
+    bind: Option<SocketAddr>,
+
+    /// aes-256-gcm, chacha20-poly1305
+    #[arg(long, value_name = "CIPHER", default_value_t, hide_possible_values = true,
+          value_parser = with_words::<Choice<Cipher>>(&["auto", "aes-256-gcm", "chacha20-poly1305"]))]
+    cipher: Choice<Cipher>,
+
+    /// x25519mlkem768 (hybrid), x25519
+    #[arg(long, value_name = "EXCHANGE", default_value_t, hide_possible_values = true,
+          value_parser = with_words::<Choice<Kex>>(&["auto", "x25519mlkem768", "x25519"]))]
+    kex: Choice<Kex>,
+
+    /// Prove it of redis, postgres, mysql, smtp, http
+    #[arg(long, value_name = "NAME", hide_possible_values = true)]
+    refuses_plaintext: Option<Plaintext>,
+
+    /// Print JSON, also of what fails
+    #[arg(long)]
+    json: bool,
+
+    /// Print one line for Nagios, and exit with its codes
+    #[arg(long, conflicts_with = "json")]
+    plugin: bool,
+}
+
+/// Gives the options that a sender has, too, their variables.
+fn with_variable_of_sender(arg: Arg) -> Arg {
+    match arg.get_long() {
+        Some("target" | "key" | "timeout" | "bind" | "cipher" | "kex") => with_variable(arg),
+        _ => arg,
+    }
+}
+
+/// What is checked, and how the result is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CheckConfig {
+    /// The way to the receiver. Without a key, only plaintext is tried.
+    pub(crate) tunnel: TunnelConfig,
+    /// What plaintext must get nowhere.
+    pub(crate) refuses_plaintext: Option<Plaintext>,
+    pub(crate) form: CheckForm,
+}
+
+/// A protocol whose clients speak plaintext.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Plaintext {
+    Redis,
+    Postgres,
+    Mysql,
+    Smtp,
+    Http,
+}
+
+impl fmt::Display for Plaintext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Redis => "redis",
+            Self::Postgres => "postgres",
+            Self::Mysql => "mysql",
+            Self::Smtp => "smtp",
+            Self::Http => "http",
+        })
+    }
+}
+
+/// How the result is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CheckForm {
+    /// Lines for people.
+    Text,
+    Json,
+    /// One line for Nagios.
+    Plugin,
+}
+
+impl TryFrom<CheckArgs> for CheckConfig {
+    type Error = ConfigError;
+
+    fn try_from(args: CheckArgs) -> Result<Self, ConfigError> {
+        let CheckArgs { target, keys, timeout, bind, cipher, kex, refuses_plaintext, .. } = args;
+        if keys.is_empty() && refuses_plaintext.is_none() {
+            return Err(ConfigError::Missing("-k".into()));
+        }
+        let form = match (args.json, args.plugin) {
+            (true, _) => CheckForm::Json,
+            (false, true) => CheckForm::Plugin,
+            (false, false) => CheckForm::Text,
+        };
+        let keepalive = Keepalive::Off;
+        let tunnel = TunnelConfig {
+            keys,
+            timeout,
+            bind,
+            keepalive,
+            cipher,
+            kex,
+            ..TunnelConfig::to(target)
+        };
+        Ok(Self { tunnel: tunnel.unless_bound_to_target()?, refuses_plaintext, form })
+    }
+}

@@ -1,0 +1,59 @@
+//! `spiped check`, from its options to its exit code.
+
+use std::process::ExitCode;
+
+use super::output::print;
+use super::usage::usage;
+use super::{end, printable, say, sender_key};
+use crate::check::form::{json_of, plugin_of};
+use crate::check::{Checked, check};
+use crate::config::{CheckArgs, CheckConfig, CheckForm, CommandLine, UnknownVariable, as_given};
+use crate::report::AnyError;
+
+/// Whether this is the command. It has variables, as no other command has, so its words are
+/// read apart from those of the program.
+pub(super) fn is_typed() -> bool {
+    std::env::args_os().nth(1).is_some_and(|word| word == "check")
+}
+
+/// Runs the command.
+pub(super) fn run() -> ExitCode {
+    let line = CommandLine::<CheckArgs>::of_command().and_then(CommandLine::config);
+    let (config, unknown): (CheckConfig, Vec<UnknownVariable>) = match line {
+        Ok(config) => config,
+        Err(error) => {
+            return match usage(error) {
+                Err(error) if std::env::args_os().any(|word| word == "--plugin") => failed(&error),
+                result => end(result),
+            };
+        }
+    };
+    for unknown in unknown {
+        say(&unknown.to_string(), unknown.hint());
+    }
+    match (checked(&config), config.form) {
+        (Ok(checked), CheckForm::Text) => end(print(&checked.text())),
+        (Ok(checked), CheckForm::Json) => end(print(&checked.json())),
+        (Ok(checked), CheckForm::Plugin) => end(print(&checked.plugin())),
+        (Err(error), CheckForm::Text) => end(Err(error)),
+        (Err(error), CheckForm::Json) => {
+            let hint = as_given(error.hint());
+            let printed = print(&json_of(&config.tunnel.target, &*error, &hint));
+            end(printed.and(Err(error)))
+        }
+        (Err(error), CheckForm::Plugin) => failed(&error),
+    }
+}
+
+fn checked(config: &CheckConfig) -> Result<Checked, AnyError> {
+    let keys = &config.tunnel.keys;
+    let key = if keys.is_empty() { None } else { Some(sender_key(keys)?) };
+    Ok(check(config, key)?)
+}
+
+/// Tells Nagios of a failure.
+fn failed(error: &AnyError) -> ExitCode {
+    let (line, code) = plugin_of(&**error);
+    let line = format!("{}\n", printable(line.trim_end()));
+    print(&line).map_or_else(|error| end(Err(error)), |()| ExitCode::from(code))
+}
