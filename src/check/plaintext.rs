@@ -106,7 +106,10 @@ fn is_of(protocol: Plaintext, answer: &[u8]) -> bool {
         // +PONG, or an error: -NOAUTH, -ERR, -DENIED, -LOADING, …
         (Plaintext::Redis, [b'+' | b'-', b'A'..=b'Z', ..]) => true,
         // TLS, none, or an error of a server that does not know the question.
-        (Plaintext::Postgres, [b'S' | b'N'] | [b'E', ..]) => true,
+        (
+            Plaintext::Postgres,
+            [b'S' | b'N'] | [b'E', b'A'..=b'Z', ..] | [b'E', 0, 0, _, _, b'S', ..],
+        ) => true,
         // A length of three bytes, number 0, and version 10 or an error.
         (Plaintext::Mysql, [_, _, _, 0, 10 | 0xff, ..]) => true,
         (Plaintext::Smtp, [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9', b' ' | b'-', ..]) => true,
@@ -134,7 +137,7 @@ mod tests {
     #[test]
     fn answers_of_a_protocol_are_told_from_those_of_others() {
         use Plaintext::{Http, Mysql, Postgres, Redis, Smtp};
-        let answers: [(&[u8], Option<Plaintext>); 15] = [
+        let answers: [(&[u8], Option<Plaintext>); 16] = [
             (b"+PONG\r\n", Some(Redis)),
             (b"-NOAUTH Authentication required.\r\n", Some(Redis)),
             (b"-DENIED Redis is running in protected mode", Some(Redis)),
@@ -142,6 +145,7 @@ mod tests {
             (b"S", Some(Postgres)),
             (b"N", Some(Postgres)),
             (b"EFATAL", Some(Postgres)),
+            (b"E\0\0\0\x45SFATAL\0", Some(Postgres)),
             (b"HTTP/1.1 400 Bad Request\r\n", Some(Http)),
             (b"\x5b\0\0\0\x0a11.8.3-MariaDB", Some(Mysql)),
             // The host is blocked.

@@ -12,6 +12,7 @@ mod both_logs;
 // `scripts/test` makes the build with AWS-LC before the other one.
 #[cfg(not(feature = "aws-lc"))]
 mod builds;
+mod check;
 mod completions;
 // Units, packages and set-up do not depend on the ciphers: these modules and those below
 // are tested with one build.
