@@ -36,7 +36,8 @@ impl Checked {
             let took = milliseconds(refused.took);
             lines.push(("plaintext", format!("{} is refused, in {took}", refused.protocol)));
         }
-        lines.iter().map(|(name, value)| format!("{name:<10} {value}\n")).collect()
+        let lines = lines.iter().map(|(name, value)| format!("{name:<10} {value}\n"));
+        lines.collect::<Vec<_>>().concat()
     }
 
     /// One document of one line.

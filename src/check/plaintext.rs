@@ -102,19 +102,19 @@ const fn hello(protocol: Plaintext) -> &'static [u8] {
 
 /// Whether a server of the protocol begins its answer so.
 fn is_of(protocol: Plaintext, answer: &[u8]) -> bool {
-    match (protocol, answer) {
+    match protocol {
         // +PONG, or an error: -NOAUTH, -ERR, -DENIED, -LOADING, …
-        (Plaintext::Redis, [b'+' | b'-', b'A'..=b'Z', ..]) => true,
+        Plaintext::Redis => matches!(answer, [b'+' | b'-', b'A'..=b'Z', ..]),
         // TLS, none, or an error of a server that does not know the question.
-        (
-            Plaintext::Postgres,
-            [b'S' | b'N'] | [b'E', b'A'..=b'Z', ..] | [b'E', 0, 0, _, _, b'S', ..],
-        ) => true,
+        Plaintext::Postgres => {
+            matches!(answer, [b'S' | b'N'] | [b'E', b'A'..=b'Z', ..] | [b'E', 0, 0, _, _, b'S', ..])
+        }
         // A length of three bytes, number 0, and version 10 or an error.
-        (Plaintext::Mysql, [_, _, _, 0, 10 | 0xff, ..]) => true,
-        (Plaintext::Smtp, [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9', b' ' | b'-', ..]) => true,
-        (Plaintext::Http, answer) => answer.starts_with(b"HTTP/"),
-        _ => false,
+        Plaintext::Mysql => matches!(answer, [_, _, _, 0, 10 | 0xff, ..]),
+        Plaintext::Smtp => {
+            matches!(answer, [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9', b' ' | b'-', ..])
+        }
+        Plaintext::Http => answer.starts_with(b"HTTP/"),
     }
 }
 

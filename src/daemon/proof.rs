@@ -257,10 +257,11 @@ async fn end_stream(Tunnel { stream, mut session }: Tunnel) {
 fn kind(error: &NoSession) -> FaultKind {
     match error {
         NoSession::Connect(ConnectError::Unresolved(..)) => FaultKind::Unresolved,
-        NoSession::Connect(ConnectError::NoRoom(_)) => FaultKind::System,
         NoSession::Closed { got: 0, .. } => FaultKind::KeyRefused,
         NoSession::Failed(error) if is_reset(error) => FaultKind::KeyRefused,
-        NoSession::NoRandomness(_) => FaultKind::System,
+        NoSession::Connect(ConnectError::NoRoom(_)) | NoSession::NoRandomness(_) => {
+            FaultKind::System
+        }
         NoSession::Connect(_) | NoSession::TimedOut(_) | NoSession::Failed(_) => {
             FaultKind::Unreachable
         }
@@ -301,12 +302,10 @@ fn target_fault(error: RelayError) -> Fault {
         | AbortReason::Other(_) => FaultKind::ServerDown,
     };
     let fault = Fault::of(kind, &error.into());
-    match kind {
-        FaultKind::Busy | FaultKind::ServerDown => {
-            Fault { reason: format!("the pipe works, but {reason}"), ..fault }
-        }
-        _ => fault,
+    if matches!(kind, FaultKind::Busy | FaultKind::ServerDown) {
+        return Fault { reason: format!("the pipe works, but {reason}"), ..fault };
     }
+    fault
 }
 
 fn silent(limit: Duration) -> Fault {

@@ -102,7 +102,7 @@ pub(super) async fn receive(
 }
 
 /// Connects to the target; the observer counts it. Where nobody is behind the connection, only
-/// asks whether the target answers: a server such as MariaDB counts each connection that says
+/// asks whether the target answers: a server such as `MariaDB` counts each connection that says
 /// nothing, and in the end refuses the host that it comes from.
 async fn reach_target(
     context: &Context,

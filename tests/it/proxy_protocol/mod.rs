@@ -163,7 +163,7 @@ fn the_client_is_where_its_sender_says_or_else_at_the_senders_host() {
         let port = ask(&sender, path);
         let header = next(&headers);
         let Some(expected) = expected else {
-            assert_eq!((header.command, header.length), (LOCAL, 0), "{case}");
+            assert_eq!((header.command, header.family, header.length), (LOCAL, 0, 0), "{case}");
             continue;
         };
         let from = header.from.unwrap();
