@@ -25,7 +25,7 @@ Does nothing there serve a client without the key?
 
 The manual: man spiped-check";
 
-/// Ask a receiver whether it takes a key, and whether its target answers
+/// Ask a receiver whether it and its target answer
 #[derive(Debug, Parser)]
 #[command(
     name = "check",

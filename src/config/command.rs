@@ -27,13 +27,15 @@ pub(crate) enum Command {
     },
     // Its doc comment is that of its options.
     Check(CheckArgs),
-    /// Make a key file of 32 random bytes that its owner alone can read, and print the key's id
+    /// Make a key file of 32 random bytes, and print the key's id
+    ///
+    /// Its owner alone can read it.
     Keygen {
         /// The file to make; one that exists is never overwritten
         #[arg(value_parser = OsStringValueParser::new().try_map(new_file))]
         path: PathBuf,
     },
-    /// Print the id of a key, which tells nothing about the key itself
+    /// Print the id of a key, which tells nothing of the key itself
     Keyid {
         /// The key file, or a folder of keys; - reads the key from standard input
         path: PathBuf,
@@ -65,9 +67,9 @@ pub(crate) enum Command {
         #[arg(value_name = "NAME")]
         key: KeyName,
     },
-    /// Show what the pipes of this host do: who is connected, what is sent, what has failed
+    /// Show who is connected, what is sent, and what has failed
     Status(StatusArgs),
-    /// Check the configuration and keys of a unit before it starts; print only what is wrong
+    /// Check the files of a unit, and print only what is wrong
     UnitCheck {
         /// The configuration file
         #[arg(value_name = "CONF")]
@@ -76,7 +78,9 @@ pub(crate) enum Command {
         #[arg(required = true, value_name = "KEY")]
         keys: Vec<PathBuf>,
     },
-    /// For ExecStop= of a unit: at a restart, leave open connections to the old process
+    /// For ExecStop= of a unit: at a restart, keep the old process
+    ///
+    /// Open connections stay with it.
     Handover {
         /// The unit, as %n names it
         unit: String,

@@ -149,13 +149,17 @@ fn the_receiver_serves_the_independent_peer_in_all_suites() {
             &["--prepare"],
             // An unknown extension that may be passed over, and the client's address.
             &["--extension", "1:06000000000000000000000000000000010050", "--extension", "5:ff"],
-            &["--extension", "2:"],
         ] {
             let initiated = stage.initiate(&[&["--suite", suite], more].concat(), &input);
             assert_eq!(initiated.end(), "clean", "suite {suite}, {more:?}");
             assert!(initiated.output == input, "suite {suite}, {more:?}");
             stage.logs_as_the_peer(&initiated.report);
         }
+        // Nobody is behind the connection: the target answers, and its server sees nothing.
+        let served = stage.target.accepted();
+        let asked = stage.initiate(&["--suite", suite, "--extension", "2:"], b"");
+        assert_eq!((asked.end(), &asked.output[..]), ("clean", &b""[..]), "suite {suite}");
+        assert_eq!(stage.target.accepted(), served, "suite {suite}");
     }
 }
 

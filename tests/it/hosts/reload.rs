@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::support::hosts::{Host, Hosts, commands_of, hosts_can_be, said};
-use crate::support::{Server, connect, noise, round_trip};
+use crate::support::{Server, connect, noise, round_trip, wait_until};
 
 const RECEIVE: &str = "spiped-receive@redis.service";
 const SEND: &str = "spiped-send@redis.service";
@@ -64,8 +64,8 @@ fn reload_puts_a_new_key_in_force_and_refuses_a_bad_one() {
 fn is_refused(host: &Host, reason: &str) {
     let process = host.must(&format!("systemctl show -P MainPID {RECEIVE}"));
     assert!(!host.run(&format!("systemctl reload {RECEIVE}")).status.success());
-    let log = host.log(RECEIVE);
-    assert!(log.contains(reason), "{log}");
+    // The journal takes the lines of a command that has ended a little later.
+    wait_until(reason, || host.log(RECEIVE).contains(reason));
     assert_eq!(host.must(&format!("systemctl show -P MainPID {RECEIVE}")), process);
     assert_eq!(host.must(&format!("systemctl is-active {RECEIVE}")), "active");
 }
