@@ -10,8 +10,8 @@
 //!
 //! ```text
 //! program    reads the command line, runs a command or a pipe, prints an error
+//! check      whether a pipe works and refuses plaintext; what an auditor asks of a host
 //! setup      has systemd run an end of a pipe, by one command
-//! check      asks a receiver whether its pipe works, and whether it refuses plaintext
 //! daemon     sockets and time: accept ─ connection ─ relay ─ net
 //! status     what a running spiped tells of itself
 //! unit       what the systemd units need: check, keeper, handover, notifications

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::{Checked, Pipe};
@@ -42,26 +43,13 @@ impl Checked {
 
     /// One document of one line.
     pub(crate) fn json(&self) -> String {
-        let pipe = self.pipe.as_ref().map(|Pipe { key, key_id, proof }| {
-            json!({
-                "address": proof.address,
-                "connect_seconds": proof.connect.as_secs_f64(),
-                "handshake_seconds": proof.handshake.as_secs_f64(),
-                "target_seconds": proof.target.as_secs_f64(),
-                "kex": proof.suite.kex.to_string(),
-                "cipher": proof.suite.cipher.to_string(),
-                "key": key.as_str(),
-                "key_id": key_id.to_string(),
-                "conn": proof.conn.to_string(),
-            })
-        });
         let plaintext = self.plaintext.map(|refused| {
             json!({
                 "refused": refused.protocol.to_string(),
                 "seconds": refused.took.as_secs_f64(),
             })
         });
-        document(&self.receiver, 0, &json!({ "pipe": pipe, "plaintext": plaintext }))
+        document(&self.receiver, 0, &json!({ "pipe": self.pipe, "plaintext": plaintext }))
     }
 
     /// One line, with the times that Nagios draws.
@@ -93,6 +81,24 @@ impl Checked {
         });
         let plaintext = self.plaintext.map(|refused| refused.took);
         pipe.unwrap_or_default().saturating_add(plaintext.unwrap_or_default())
+    }
+}
+
+impl Serialize for Pipe {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { key, key_id, proof } = self;
+        let pipe = json!({
+            "address": proof.address,
+            "connect_seconds": proof.connect.as_secs_f64(),
+            "handshake_seconds": proof.handshake.as_secs_f64(),
+            "target_seconds": proof.target.as_secs_f64(),
+            "kex": proof.suite.kex.to_string(),
+            "cipher": proof.suite.cipher.to_string(),
+            "key": key.as_str(),
+            "key_id": key_id.to_string(),
+            "conn": proof.conn.to_string(),
+        });
+        pipe.serialize(serializer)
     }
 }
 
@@ -130,6 +136,6 @@ fn document(receiver: &Address, exit: u8, more: &Value) -> String {
     format!("{all}\n")
 }
 
-fn milliseconds(time: Duration) -> String {
+pub(super) fn milliseconds(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1000.0)
 }

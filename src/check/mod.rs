@@ -5,8 +5,9 @@
 //!                           └▶ plaintext       what a port answers       ──┴▶ form ─▶ lines
 //! ```
 //!
-//! Both halves return values, and print nothing.
+//! Both halves return values, and print nothing. [`all`] uses them for each pipe of a host.
 
+pub(crate) mod all;
 pub(crate) mod form;
 pub(crate) mod plaintext;
 

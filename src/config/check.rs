@@ -22,6 +22,8 @@ Example: does the receiver on 10.0.0.5 answer, and its Redis behind it?
   spiped check -t 10.0.0.5:6379 -k redis.key
 Does nothing there serve a client without the key?
   spiped check -t 10.0.0.5:6379 -k redis.key --refuses-plaintext redis
+What would an auditor find on this host?
+  spiped check --all
 
 The manual: man spiped-check";
 
@@ -34,12 +36,13 @@ The manual: man spiped-check";
     after_help = AFTER_HELP,
     mut_args(with_variable_of_sender),
     override_usage = "spiped check -t ADDRESS -k FILE [OPTIONS]\n       \
-        spiped check -t ADDRESS --refuses-plaintext NAME [OPTIONS]"
+        spiped check -t ADDRESS --refuses-plaintext NAME [OPTIONS]\n       \
+        spiped check --all [--key-age DAYS] [-o SECONDS] [--json]"
 )]
 pub(crate) struct CheckArgs {
     /// The receiver
     #[arg(short, long, value_name = "ADDRESS", value_parser = target)]
-    target: Address,
+    target: Option<Address>,
 
     /// The key file; with several, the first
     #[arg(short, long = "key", value_name = "FILE", action = ArgAction::Append,
@@ -68,6 +71,16 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "NAME", hide_possible_values = true)]
     refuses_plaintext: Option<Plaintext>,
 
+    /// Go over all pipes of this host, for an auditor
+    #[arg(long, conflicts_with_all = [
+        "target", "keys", "bind", "cipher", "kex", "refuses_plaintext", "plugin"
+    ])]
+    all: bool,
+
+    /// Find keys that are older
+    #[arg(long, value_name = "DAYS", default_value_t = 365, conflicts_with = "target")]
+    key_age: u64,
+
     /// Print JSON, also of what fails
     #[arg(long)]
     json: bool,
@@ -83,6 +96,24 @@ fn with_variable_of_sender(arg: Arg) -> Arg {
         Some("target" | "key" | "timeout" | "bind" | "cipher" | "kex") => with_variable(arg),
         _ => arg,
     }
+}
+
+/// What is checked.
+pub(crate) enum CheckOf {
+    /// One receiver.
+    Receiver(Box<CheckConfig>),
+    /// All pipes of this host.
+    All(AllConfig),
+}
+
+/// How all pipes of this host are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AllConfig {
+    /// As of a sender, for each receiver that is tried.
+    pub(crate) timeout: Timeout,
+    /// How many days old a key may be.
+    pub(crate) key_age_days: u64,
+    pub(crate) is_json: bool,
 }
 
 /// What is checked, and how the result is told.
@@ -127,11 +158,24 @@ pub(crate) enum CheckForm {
     Plugin,
 }
 
+impl TryFrom<CheckArgs> for CheckOf {
+    type Error = ConfigError;
+
+    fn try_from(args: CheckArgs) -> Result<Self, ConfigError> {
+        if args.all {
+            let CheckArgs { timeout, key_age, json, .. } = args;
+            return Ok(Self::All(AllConfig { timeout, key_age_days: key_age, is_json: json }));
+        }
+        CheckConfig::try_from(args).map(|config| Self::Receiver(Box::new(config)))
+    }
+}
+
 impl TryFrom<CheckArgs> for CheckConfig {
     type Error = ConfigError;
 
     fn try_from(args: CheckArgs) -> Result<Self, ConfigError> {
-        let CheckArgs { target, keys, timeout, bind, cipher, kex, refuses_plaintext, .. } = args;
+        let target = args.target.clone().ok_or(ConfigError::Missing("-t".into()))?;
+        let CheckArgs { keys, timeout, bind, cipher, kex, refuses_plaintext, .. } = args;
         if keys.is_empty() && refuses_plaintext.is_none() {
             return Err(ConfigError::Missing("-k".into()));
         }

@@ -94,24 +94,26 @@ impl<A: CommandFactory + FromArgMatches> CommandLine<A> {
             Some(variable) if !self.is_typed(arg) => variable.to_string_lossy().into_owned(),
             _ => typed_name(arg),
         };
-        let unread = |error| match unread(error, &all, &name) {
+        let mistyped = |error: Unread| match error {
             Unread::Options(ConfigError::Missing(option)) => {
                 let missing = all.get_arguments().find(|arg| typed_name(arg) == option);
-                let mistyped =
+                let meant =
                     unknown.iter().find(|it| missing.is_some_and(|arg| it.is_meant_for(arg)));
-                mistyped
+                meant
                     .map_or(ConfigError::Missing(option), |it| ConfigError::Unknown(it.clone()))
                     .into()
             }
             other @ (Unread::Words(_) | Unread::Options(_)) => other,
         };
+        let unread = |error| mistyped(unread(error, &all, &name));
         let matches = A::command().mut_args(given).try_get_matches_from(&self.words);
         let matches = matches.map_err(unread)?;
         set_given(all.get_arguments().filter(|arg| {
             matches.value_source(arg.get_id().as_str()) == Some(ValueSource::EnvVariable)
         }));
         let args = A::from_arg_matches(&matches).map_err(unread)?;
-        Ok((C::try_from(args)?, unknown))
+        let config = C::try_from(args).map_err(|error| mistyped(error.into()))?;
+        Ok((config, unknown))
     }
 
     fn is_typed(&self, arg: &Arg) -> bool {

@@ -36,7 +36,7 @@ mod tests;
 pub(crate) use access::{AccessConfig, SocketMode};
 pub(crate) use address::Address;
 pub(crate) use args::{Args, SpipeArgs};
-pub(crate) use check::{CheckArgs, CheckConfig, CheckForm, Plaintext};
+pub(crate) use check::{AllConfig, CheckArgs, CheckConfig, CheckForm, CheckOf, Plaintext};
 pub(crate) use command::{Command, Program};
 pub(crate) use connections::{ConnectionsConfig, Prewarm, Refresh, TellClient};
 pub(crate) use environment::{as_given, variable_of};

@@ -31,7 +31,7 @@ pub(crate) mod control;
 pub(crate) mod fuzzing;
 mod http;
 mod limits;
-mod net;
+pub(crate) mod net;
 pub(crate) mod proof;
 mod relay;
 mod runtime;

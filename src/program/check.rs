@@ -3,11 +3,15 @@
 use std::process::ExitCode;
 
 use super::output::print;
+use super::status::ask_all;
 use super::usage::usage;
 use super::{end, printable, say, sender_key};
+use crate::check::all::HostReport;
 use crate::check::form::{json_of, plugin_of};
 use crate::check::{Checked, check};
-use crate::config::{CheckArgs, CheckConfig, CheckForm, CommandLine, UnknownVariable, as_given};
+use crate::config::{
+    AllConfig, CheckArgs, CheckConfig, CheckForm, CheckOf, CommandLine, UnknownVariable, as_given,
+};
 use crate::report::AnyError;
 
 /// Whether this is the command. It has variables, as no other command has, so its words are
@@ -19,7 +23,7 @@ pub(super) fn is_typed() -> bool {
 /// Runs the command.
 pub(super) fn run() -> ExitCode {
     let line = CommandLine::<CheckArgs>::of_command().and_then(CommandLine::config);
-    let (config, unknown): (CheckConfig, Vec<UnknownVariable>) = match line {
+    let (of, unknown): (CheckOf, Vec<UnknownVariable>) = match line {
         Ok(config) => config,
         Err(error) => {
             return match usage(error) {
@@ -31,7 +35,14 @@ pub(super) fn run() -> ExitCode {
     for unknown in unknown {
         say(&unknown.to_string(), unknown.hint());
     }
-    match (checked(&config), config.form) {
+    match of {
+        CheckOf::Receiver(config) => check_receiver(&config),
+        CheckOf::All(config) => check_all(config),
+    }
+}
+
+fn check_receiver(config: &CheckConfig) -> ExitCode {
+    match (checked(config), config.form) {
         (Ok(checked), CheckForm::Text) => end(print(&checked.text())),
         (Ok(checked), CheckForm::Json) => end(print(&checked.json())),
         (Ok(checked), CheckForm::Plugin) => end(print(&checked.plugin())),
@@ -43,6 +54,14 @@ pub(super) fn run() -> ExitCode {
         }
         (Err(error), CheckForm::Plugin) => failed(&error),
     }
+}
+
+/// Prints what an auditor asks of all pipes of this host.
+fn check_all(config: AllConfig) -> ExitCode {
+    let report = HostReport::of(ask_all(), config);
+    let text = if config.is_json { report.json() } else { report.text() };
+    let code = ExitCode::from(report.exit_code());
+    print(&text).map_or_else(|error| end(Err(error)), |()| code)
 }
 
 fn checked(config: &CheckConfig) -> Result<Checked, AnyError> {

@@ -74,7 +74,7 @@ struct Found {
 pub(super) fn status(args: &StatusArgs) -> Result<(), AnyError> {
     let mut screen = Screen::default();
     loop {
-        let found = find_and_ask(args);
+        let found = find_and_ask(&args.of, detail_of(args));
         screen.show(args, &found.asked)?;
         if !args.watch {
             return found.result();
@@ -83,16 +83,20 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), AnyError> {
     }
 }
 
-fn find_and_ask(args: &StatusArgs) -> Found {
-    let detail = detail_of(args);
+/// Asks all processes of units of this host for all that they tell.
+pub(super) fn ask_all() -> Vec<Asked> {
+    find_and_ask(&[], Detail::Connections).asked
+}
+
+fn find_and_ask(those: &[StatusOf], detail: Detail) -> Found {
     let mut found = Found::default();
     let mut processes = Vec::new();
-    if args.of.is_empty() {
+    if those.is_empty() {
         for unit in all_units() {
             found.add_processes(of_unit(&unit), &mut processes);
         }
     }
-    for of in &args.of {
+    for of in those {
         let before = processes.len() + found.asked.len();
         for unit in of.units() {
             found.add_processes(of_unit(&unit), &mut processes);

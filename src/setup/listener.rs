@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
-use procfs::net::{TcpState, tcp, tcp6};
-use procfs::process::{FDTarget, Process, all_processes};
+use procfs::process::Process;
 
 use super::systemd::ask;
 use super::unit::pipe_of;
 use crate::config::Address;
+use crate::daemon::net::listeners::{self, listeners};
 
 /// The hint for an address that is in use: what uses it, and how to end that.
 pub(super) fn hint(source: &Address) -> Option<String> {
@@ -33,17 +33,9 @@ pub(super) fn hint(source: &Address) -> Option<String> {
 
 /// The processes that have a listening socket at an address.
 fn holders(wanted: SocketAddr) -> Vec<Process> {
-    let all = [tcp(), tcp6()].into_iter().flatten().flatten();
-    let sockets: Vec<_> = all
-        .filter(|it| it.state == TcpState::Listen && are_in_conflict(it.local_address, wanted))
-        .map(|it| FDTarget::Socket(it.inode))
-        .collect();
-    let has_one = |process: &Process| {
-        // A process that has ended meanwhile has no descriptors.
-        let open = process.fd().into_iter().flatten().flatten();
-        open.into_iter().any(|open| sockets.contains(&open.target))
-    };
-    all_processes().into_iter().flatten().flatten().filter(has_one).collect()
+    let all = listeners().into_iter().flatten();
+    let at = all.filter(|it| are_in_conflict(it.address, wanted)).map(|it| it.inode);
+    listeners::holders(&at.collect::<Vec<_>>()).into_iter().map(|(_, process)| process).collect()
 }
 
 fn are_in_conflict(one: SocketAddr, other: SocketAddr) -> bool {

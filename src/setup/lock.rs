@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::report::{Report, exit};
 
 /// The folder of the configuration.
-pub(super) const FOLDER: &str = "/etc/spiped";
+pub(crate) const FOLDER: &str = "/etc/spiped";
 /// How long another command may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);

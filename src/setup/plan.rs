@@ -23,7 +23,7 @@ use crate::protocol::KeyId;
 
 /// The configuration of the units without a name. It is not a .conf file, so that it cannot
 /// be taken for that of a pipe.
-pub(super) const PLAIN_CONF: &str = "/etc/spiped/redis.addr";
+pub(crate) const PLAIN_CONF: &str = "/etc/spiped/redis.addr";
 const UNITS: &str = "/etc/systemd/system";
 
 /// The steps to be done, in order.
@@ -295,7 +295,7 @@ impl Plan {
     }
 }
 
-pub(super) fn read(path: &Path) -> Result<String, SetupError> {
+pub(crate) fn read(path: &Path) -> Result<String, SetupError> {
     let read = || {
         // To read a named pipe could wait for ever.
         if !fs::metadata(path)?.is_file() {
@@ -307,7 +307,7 @@ pub(super) fn read(path: &Path) -> Result<String, SetupError> {
 }
 
 /// The value of a variable in an environment file, as systemd reads it: the last line counts.
-pub(super) fn value(content: &str, variable: &str) -> Option<String> {
+pub(crate) fn value(content: &str, variable: &str) -> Option<String> {
     let assigned =
         |line: &str| Some(line.trim().strip_prefix(variable)?.strip_prefix('=')?.to_owned());
     let value = content.lines().filter_map(assigned).next_back()?;

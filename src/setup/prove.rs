@@ -52,15 +52,19 @@ fn with_key(
     conf: &str,
     key: &SharedKey,
 ) -> Result<(), Fault> {
-    let tunnel = TunnelConfig {
+    prove(&tunnel(target, bind, conf), key).map(|_proof| ())
+}
+
+/// The way of a sender with this configuration.
+pub(crate) fn tunnel(target: Address, bind: Option<String>, conf: &str) -> TunnelConfig {
+    TunnelConfig {
         bind: bind.and_then(|text| config::bind(&text).ok()),
         keepalive: Keepalive::Off,
         cipher: chosen(conf, "SPIPED_CIPHER"),
         kex: chosen(conf, "SPIPED_KEX"),
         // The paths of the keys are not used here.
         ..TunnelConfig::to(target)
-    };
-    prove(&tunnel, key).map(|_proof| ())
+    }
 }
 
 /// What a configuration chooses by this variable, or the default.
@@ -69,7 +73,7 @@ fn chosen<T: FromStr + Default>(conf: &str, variable: &str) -> T {
 }
 
 /// The address by which this host itself reaches a source.
-fn of_this_host(source: &Address) -> Address {
+pub(crate) fn of_this_host(source: &Address) -> Address {
     match source {
         Address::Inet(any) if any.ip().is_unspecified() => {
             let loopback = match any.ip() {

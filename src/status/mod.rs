@@ -14,13 +14,15 @@ mod table;
 #[cfg(test)]
 mod tests;
 pub(crate) mod text;
-mod words;
+pub(crate) mod words;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{self, FormatTime};
 
 use crate::config::Role;
 
@@ -242,10 +244,23 @@ pub(crate) struct OpenConnection {
 
 impl UnixTime {
     pub(crate) fn now() -> Self {
+        Self::of(SystemTime::now())
+    }
+
+    pub(crate) fn of(time: SystemTime) -> Self {
         // A clock before 1970 is wrong anyway.
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Self(since.as_secs())
     }
+}
+
+/// The time in UTC, to the second: 2026-11-27T12:03:04Z.
+pub(crate) fn utc_now() -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _written = time::SystemTime.format_time(&mut Writer::new(&mut text));
+    let seconds = text.split('.').next().unwrap_or(&text);
+    format!("{}Z", seconds.trim_end_matches('Z'))
 }
 
 impl Asked {
@@ -294,7 +309,7 @@ impl fmt::Display for State {
 }
 
 /// Escapes what is not printable ASCII, such as in the path of a socket; only texts have that.
-fn ascii(json: &str) -> String {
+pub(crate) fn ascii(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
         if c.is_ascii() && c != '\x7f' {

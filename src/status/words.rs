@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{Histogram, UnixTime};
 
 /// A text as printable ASCII: a name, a path or an error can have anything in it.
-pub(super) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_ascii_graphic() || c == ' ' {
@@ -51,12 +51,12 @@ pub(super) fn time(seconds: u64) -> String {
 }
 
 /// How long ago a time was; a clock may have been set back.
-pub(super) fn age(now: UnixTime, then: UnixTime) -> String {
+pub(crate) fn age(now: UnixTime, then: UnixTime) -> String {
     time(now.0.saturating_sub(then.0))
 }
 
 /// A number and what is counted: `1 key`, `2 keys`.
-pub(super) fn count(number: u64, what: &str) -> String {
+pub(crate) fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// From the top: each layer names only the layers below it, as in the picture of
 /// `src/lib.rs`.
 const LAYERS: [&str; 12] = [
-    "program", "setup", "check", "daemon", "status", "unit", "keys", "logging", "process",
+    "program", "check", "setup", "daemon", "status", "unit", "keys", "logging", "process",
     "config", "report", "protocol",
 ];
 /// The layers of `src/daemon/mod.rs`; any other module of `daemon` stands above them.

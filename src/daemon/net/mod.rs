@@ -2,6 +2,7 @@
 
 pub(crate) mod connect_error;
 pub(crate) mod deadline;
+pub(crate) mod listeners;
 pub(crate) mod loops;
 pub(crate) mod peer;
 pub(crate) mod resolver;

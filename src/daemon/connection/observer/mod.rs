@@ -19,9 +19,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-
 pub(crate) use self::samples::INTERVAL;
 use self::samples::{Sample, Samples};
 pub(crate) use self::seen::{Agreed, Who};
@@ -34,7 +31,7 @@ use crate::keys::set::Key;
 use crate::protocol::{KeyId, Suite};
 use crate::status::{
     FAILURES_MAX, Failure, Histogram, OPEN_MAX, OpenConnection, Recent, Reloads, Target, Totals,
-    UnixTime,
+    UnixTime, utc_now,
 };
 use crate::unit::notify::Notifier;
 
@@ -160,9 +157,9 @@ impl Observer {
         let mut process = lock(&self.of_process);
         if reason.is_failure() {
             let why = reason.to_string();
-            process.last_failed = Some(format!("{}: {peer}: {}", now(), as_given(&why)));
+            process.last_failed = Some(format!("{}: {peer}: {}", utc_now(), as_given(&why)));
         } else if reason.is_clean() || received > 0 {
-            process.last_served = Some(now());
+            process.last_served = Some(utc_now());
         }
         drop(process);
         self.status_changed();
@@ -295,15 +292,6 @@ impl fmt::Display for Observer {
         }
         process.last_failed.as_ref().map_or(Ok(()), |failed| write!(f, "; last failed {failed}"))
     }
-}
-
-/// The time in UTC, to the second: 2026-11-27T12:03:04Z.
-fn now() -> String {
-    let mut text = String::new();
-    // Writing to a string does not fail.
-    let _written = SystemTime.format_time(&mut Writer::new(&mut text));
-    let seconds = text.split('.').next().unwrap_or(&text);
-    format!("{}Z", seconds.trim_end_matches('Z'))
 }
 
 #[cfg(test)]

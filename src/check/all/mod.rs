@@ -1,0 +1,117 @@
+//! `spiped check --all`: what an auditor asks of a host, of each pipe that runs there.
+//!
+//! ```text
+//! Asked (what each process tells) ─▶ gather ─▶ facts ─▶ findings ─▶ text, or JSON
+//!                                      │ tries plaintext, proves senders,
+//!                                      │ looks at sockets and key files
+//! ```
+
+pub(crate) mod facts;
+pub(crate) mod files;
+pub(crate) mod findings;
+mod gather;
+mod keys;
+mod sockets;
+mod target;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::fs;
+
+use serde::Serialize;
+
+use self::facts::{Pipe, Seen, Told};
+use self::findings::{Finding, judge};
+use crate::config::AllConfig;
+use crate::report::exit;
+use crate::status::{Asked, UnixTime, ascii, utc_now};
+
+/// The version of the JSON. A later one may have more fields, and keeps these.
+const VERSION: u32 = 1;
+/// The exit code where something was found, as where plaintext is served.
+const FOUND: u8 = 1;
+
+/// What was seen on this host, and what is not as it must be.
+#[derive(Debug, Serialize)]
+pub(crate) struct HostReport {
+    version: u32,
+    exit: u8,
+    host: String,
+    /// In UTC.
+    date: String,
+    now: UnixTime,
+    /// The version of the program.
+    spiped: &'static str,
+    key_age_days: u64,
+    /// What this user cannot see.
+    not_seen: Vec<String>,
+    pipes: Vec<Judged>,
+    findings: usize,
+    not_asked: usize,
+}
+
+/// A process of a pipe.
+#[derive(Debug, Serialize)]
+struct Judged {
+    #[serde(flatten)]
+    pipe: Pipe,
+    findings: Vec<Finding>,
+}
+
+impl HostReport {
+    /// Looks at each process that was asked, and judges it.
+    pub(crate) fn of(asked: Vec<Asked>, config: AllConfig) -> Self {
+        let Seen { pipes, not_seen } = gather::gather(asked, config.timeout);
+        Self::judged(pipes, not_seen, config.key_age_days, UnixTime::now())
+    }
+
+    fn judged(pipes: Vec<Pipe>, not_seen: Vec<String>, key_age_days: u64, now: UnixTime) -> Self {
+        let judged = |pipe: Pipe| {
+            let findings = match &pipe.told {
+                Told::Facts(facts) => judge(facts, key_age_days, now),
+                Told::Failed { .. } => vec![],
+            };
+            Judged { pipe, findings }
+        };
+        let pipes: Vec<_> = pipes.into_iter().map(judged).collect();
+        let findings = pipes.iter().map(|it| it.findings.len()).sum();
+        let not_asked = pipes.iter().filter(|it| it.pipe.facts().is_none()).count();
+        let exit = match (not_asked, findings) {
+            (0, 0) => 0,
+            (0, _) => FOUND,
+            _ => exit::UNAVAILABLE,
+        };
+        Self {
+            version: VERSION,
+            exit,
+            host: host_name(),
+            date: utc_now(),
+            now,
+            spiped: env!("CARGO_PKG_VERSION"),
+            key_age_days,
+            not_seen,
+            pipes,
+            findings,
+            not_asked,
+        }
+    }
+
+    /// 0, or 1 where something was found, or 69 where not all pipes could be asked.
+    pub(crate) const fn exit_code(&self) -> u8 {
+        self.exit
+    }
+
+    /// One document of one line, in ASCII.
+    pub(crate) fn json(&self) -> String {
+        match serde_json::to_string(self) {
+            Ok(json) => format!("{}\n", ascii(&json)),
+            Err(error) => unreachable!("numbers, texts and lists have a form: {error}"),
+        }
+    }
+}
+
+fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname");
+    name.map_or_else(|_| "unknown".to_owned(), |name| name.trim_end().to_owned())
+}
