@@ -1,5 +1,6 @@
 //! `spiped check`: what works and what does not, each with the real thing.
 
+mod all;
 mod plaintext;
 
 use std::fs::{self, Permissions};
