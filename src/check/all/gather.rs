@@ -7,7 +7,7 @@ use nix::unistd::geteuid;
 
 use super::facts::{Exchange, Facts, Pipe, Place, Plaintext, Seen, Source, Target, Told};
 use super::files::UnitFiles;
-use super::sockets::{Sockets, is_exposed, rights};
+use super::sockets::{Sockets, is_exposed, rights, unit_of};
 use super::{keys, target};
 use crate::check::plaintext::{Accepted, refuses};
 use crate::config::tunnel::Timeout;
@@ -33,6 +33,7 @@ pub(super) fn gather(asked: Vec<Asked>, timeout: Timeout) -> Seen {
     let told = || asked.iter().filter_map(Asked::status);
     let sources = told().flat_map(|it| &it.listening).filter_map(|it| inet(it)).collect();
     let known: Vec<_> = told().map(|it| it.pid).collect();
+    let asked_at: Vec<_> = asked.iter().map(|it| it.socket.clone()).collect();
     let sockets = Sockets::see().map_err(|error| error.to_string());
     let host = Host { sockets, sources, timeout };
     let mut not_seen = not_seen(&host);
@@ -42,7 +43,13 @@ pub(super) fn gather(asked: Vec<Asked>, timeout: Timeout) -> Seen {
         threads.into_iter().filter_map(|it| it.join().ok()).collect()
     });
     if let Ok(sockets) = &host.sockets {
-        pipes.extend(sockets.other_spipeds(&known).into_iter().map(without_control));
+        let others = sockets.other_spipeds(&known).into_iter();
+        // One that hangs was asked.
+        let others = others.filter(|(pid, _)| {
+            let control = unit_of(*pid).map(|unit| format!("/run/{unit}/control"));
+            control.is_none_or(|control| !asked_at.contains(&control))
+        });
+        pipes.extend(others.map(without_control));
     }
     if pipes.iter().any(Pipe::has_key_without_file) && !geteuid().is_root() {
         not_seen.push(format!("the key files in {FOLDER}"));

@@ -1,6 +1,7 @@
 //! The sockets of this host: who may open one, who has one, and who can reach it.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
@@ -98,4 +99,11 @@ pub(super) fn rights(path: &Path) -> Rights {
         },
         Err(_) => Rights { mode: None, owner: None, group: None },
     }
+}
+
+/// The unit that a spiped runs in, as its environment says, without `.service`.
+pub(super) fn unit_of(pid: i32) -> Option<String> {
+    let environment = Process::new(pid).ok()?.environ().ok()?;
+    let unit = environment.get(OsStr::new("SPIPED_UNIT"))?.to_str()?;
+    Some(unit.trim_end_matches(".service").to_owned())
 }

@@ -1,1 +1,154 @@
+//! The judgement, and its two forms.
 
+use serde_json::Value;
+
+use super::facts::{
+    Exchange, Facts, Key, Listener, Pipe, Place, Plaintext, Proof, Source, Target, Told,
+};
+use super::findings::{Kind, judge};
+use super::{FOUND, HostReport};
+use crate::config::Role;
+use crate::report::exit;
+use crate::status::{State, UnixTime};
+
+const DAY: u64 = 86_400;
+const NOW: UnixTime = UnixTime(1000 * DAY);
+
+/// A receiver in which there is nothing to find.
+fn receiver() -> Facts {
+    let source = Source {
+        address: "[192.0.2.1]:1".into(),
+        plaintext: Plaintext::Refused { seconds: 0.001 },
+    };
+    Facts {
+        role: Role::Decrypt,
+        state: State::Serving,
+        pid: 7,
+        unit: None,
+        listening: vec![source],
+        target: Target {
+            address: "[127.0.0.1]:2".into(),
+            place: Place::ThisHost { listeners: vec![listener("127.0.0.1:2")] },
+        },
+        kex: exchange("x25519mlkem768", &["x25519mlkem768"]),
+        keys: vec![key(10)],
+        proof: None,
+        status: vec!["127.0.0.1:9100".into()],
+    }
+}
+
+fn listener(address: &str) -> Listener {
+    let is_exposed = !address.starts_with("127.");
+    Listener { address: address.into(), is_exposed, pid: Some(9), program: Some("redis".into()) }
+}
+
+fn exchange(setting: &str, accepted: &[&str]) -> Exchange {
+    Exchange {
+        setting: setting.into(),
+        accepted: accepted.iter().map(ToString::to_string).collect(),
+        connections: 2,
+        classical: 0,
+        classical_keys: vec![],
+    }
+}
+
+fn key(days: u64) -> Key {
+    Key {
+        key: "bob".into(),
+        key_id: "1-2".into(),
+        file: Some("/etc/spiped/bob.key".into()),
+        written: Some(UnixTime(NOW.0 - days * DAY - 1)),
+        is_in_force: Some(true),
+    }
+}
+
+/// What is found of a receiver with one change.
+#[track_caller]
+fn finds(change: impl FnOnce(&mut Facts), wanted: &[Kind]) {
+    let mut facts = receiver();
+    change(&mut facts);
+    let kinds = |facts: &Facts| -> Vec<_> {
+        judge(facts, 365, NOW).into_iter().map(|it| it.kind).collect()
+    };
+    assert_eq!(kinds(&facts), wanted, "{facts:?}");
+    facts.state = State::Draining;
+    assert_eq!(kinds(&facts), [], "{facts:?}");
+}
+
+#[test]
+fn each_fault_is_found_and_nothing_else() {
+    finds(|_| {}, &[]);
+    let at = |plaintext| move |facts: &mut Facts| facts.listening[0].plaintext = plaintext;
+    let error = || "why".to_owned();
+    finds(at(Plaintext::Served { error: error() }), &[Kind::PlaintextServed]);
+    finds(at(Plaintext::Unproved { error: error() }), &[Kind::PlaintextUnproved]);
+    finds(at(Plaintext::Exposed), &[Kind::PlaintextSourceExposed]);
+    finds(at(Plaintext::Loopback), &[]);
+    finds(|facts| facts.listening.clear(), &[Kind::PlaintextUnproved]);
+
+    let to = |place| move |facts: &mut Facts| facts.target.place = place;
+    let listeners = vec![listener("127.0.0.1:2"), listener("0.0.0.0:2"), listener("[::]:2")];
+    finds(to(Place::ThisHost { listeners }), &[Kind::PlaintextTargetExposed; 2]);
+    finds(to(Place::OtherHost), &[Kind::PlaintextTargetRemote]);
+    finds(to(Place::Unknown { error: error() }), &[Kind::PlaintextTargetUnknown]);
+    finds(to(Place::Receiver), &[]);
+    finds(|facts| facts.status.push("[::]:9100".into()), &[Kind::StatusExposed]);
+}
+
+#[test]
+fn exchanges_keys_and_proofs_are_judged() {
+    let with = |kex| move |facts: &mut Facts| facts.kex = kex;
+    finds(with(exchange("auto", &["x25519mlkem768", "x25519"])), &[Kind::ClassicalAccepted]);
+    let used = Exchange { classical: 1, ..exchange("x25519mlkem768", &["x25519mlkem768"]) };
+    finds(with(used), &[Kind::ClassicalUsed]);
+    let recent = Exchange {
+        classical_keys: vec!["bob".into()],
+        ..exchange("x25519mlkem768", &["x25519mlkem768"])
+    };
+    finds(with(recent), &[Kind::ClassicalUsed]);
+
+    let keys = |key| move |facts: &mut Facts| facts.keys.push(key);
+    finds(keys(key(364)), &[]);
+    finds(keys(key(365)), &[Kind::KeyOld]);
+    finds(keys(Key { is_in_force: None, ..key(400) }), &[Kind::KeyOld]);
+    // The time of the file is not that of the key.
+    finds(keys(Key { is_in_force: Some(false), ..key(400) }), &[Kind::KeyFileDiffers]);
+    finds(keys(Key { file: None, written: None, is_in_force: None, ..key(400) }), &[]);
+    // The clock was set back.
+    finds(keys(Key { written: Some(UnixTime(NOW.0 + DAY)), ..key(0) }), &[]);
+
+    let proof = |proof| move |facts: &mut Facts| facts.proof = Some(proof);
+    let (error, hint) = ("why".to_owned(), "what".to_owned());
+    finds(proof(Proof::NotTried { error: error.clone() }), &[]);
+    finds(proof(Proof::Failed { error, hint }), &[Kind::PipeBroken]);
+}
+
+#[test]
+fn the_worst_gives_the_exit_code() {
+    let pipe = |told| Pipe { name: "redis".into(), socket: None, told };
+    let good = || pipe(Told::Facts(Box::new(receiver())));
+    let bad = || {
+        let mut facts = receiver();
+        facts.status.push("[::]:9100".into());
+        pipe(Told::Facts(Box::new(facts)))
+    };
+    let failed = || pipe(Told::Failed { error: "gone\n".into(), hint: "start it".into() });
+    for (pipes, code, sum) in [
+        (vec![], 0, "0 pipes, 0 findings"),
+        (vec![good()], 0, "1 pipe, 0 findings"),
+        (vec![bad(), good()], FOUND, "2 pipes, 1 finding"),
+        (vec![bad(), failed()], exit::UNAVAILABLE, "2 pipes, 1 finding, 1 not asked"),
+        (vec![failed()], exit::UNAVAILABLE, "1 pipe, 0 findings, 1 not asked"),
+    ] {
+        let report = HostReport::judged(pipes, vec!["\u{e4}".into()], 365, NOW);
+        assert_eq!(report.exit_code(), code);
+        let text = report.text();
+        assert_eq!(text.lines().next_back(), Some(sum), "{text}");
+        assert!(text.is_ascii() && text.contains("\nnot seen, as this user may not: \\u{e4}\n"));
+        assert!(code < 69 || text.contains("\n  not asked  gone\\n; hint: start it\n"), "{text}");
+        let json = report.json();
+        assert!(json.is_ascii() && json.lines().count() == 1, "{json}");
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((&json["exit"], &json["version"]), (&code.into(), &1.into()));
+    }
+}

@@ -1,10 +1,9 @@
 //! `spiped check --all`: the pipes of a host, as an auditor finds them. Each test has a host
 //! of its own: a network, a /run and an /etc.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -13,7 +12,7 @@ use serde_json::Value;
 
 use crate::support::net::{Cable, ip, namespaces_can_be};
 use crate::support::redis::Redis;
-use crate::support::{Daemon, Folder, SPIPED, Server, nobody, round_trip};
+use crate::support::{Daemon, Folder, SPIPED, nobody};
 
 const DAY: Duration = Duration::from_hours(24);
 /// What requires the hybrid exchange.
@@ -100,13 +99,11 @@ impl Found {
     /// Both forms say the same.
     fn agrees(&self) {
         let Self { text, json, .. } = self;
-        let heading = format!(
-            "check of all pipes of {}, {}Z, spiped {}\n",
-            json["host"].as_str().unwrap(),
-            &text.split(", ").nth(1).unwrap().trim_end_matches('Z'),
-            json["spiped"].as_str().unwrap(),
-        );
-        assert!(text.starts_with(&heading), "{text}");
+        let field = |name: &str| json[name].as_str().unwrap();
+        let (host, program) = (field("host"), field("spiped"));
+        let heading = format!("check of all pipes of {host}, ");
+        assert!(text.starts_with(&heading) && field("date").ends_with('Z'), "{text}");
+        assert!(text.lines().next().unwrap().ends_with(&format!("Z, spiped {program}")), "{text}");
         let mut of_text = text.lines().filter_map(|line| line.strip_prefix("  FINDING    "));
         for pipe in json["pipes"].as_array().unwrap() {
             let name = pipe["name"].as_str().unwrap();
@@ -261,5 +258,174 @@ fn a_target_that_other_hosts_reach_is_found() {
                 found.text
             );
         }
+    });
+}
+
+#[test]
+fn a_target_on_another_host_or_of_an_unknown_name_is_found() {
+    Host::with(|host| {
+        for (target, kind) in [
+            ("[192.0.2.2]:6379", "plaintext-target-remote"),
+            ("nothing.invalid:6379", "plaintext-target-unknown"),
+        ] {
+            let _receiver = host.receiver("[127.0.0.1]:0", target, &HYBRID);
+            let found = host.check("");
+            assert_eq!((found.code, found.of("in")), (1, vec![format!("{kind} {target}")]));
+            fs::remove_dir_all(host.path("run/spiped-receive@in")).unwrap();
+        }
+    });
+}
+
+#[test]
+fn unix_sockets_are_told_with_their_mode() {
+    Host::with(|host| {
+        let redis = Redis::start(&host.0, "redis", &["--unixsocketperm", "770"]);
+        let at = |name: &str| host.path(name).display().to_string();
+        let _receiver = host.receiver(&at("in"), redis.socket.display(), &HYBRID);
+        let _sender = host.sender(&at("out"), at("in"), &["--socket-mode", "0660"]);
+        let found = host.check("");
+        assert_eq!(found.code, 0, "{}", found.text);
+        let (pipe, out) = (found.pipe("in"), found.pipe("out"));
+        assert_eq!(
+            (&pipe["target"]["place"], &pipe["target"]["mode"]),
+            (&"unix-socket".into(), &"0770".into())
+        );
+        assert_eq!(pipe["listening"][0]["plaintext"], "refused");
+        let source = &out["listening"][0];
+        assert_eq!(
+            (&source["plaintext"], &source["mode"], &source["owner"]),
+            (&"unix-socket".into(), &"0660".into(), &0.into())
+        );
+        assert!(
+            found.text.contains("on a unix socket, mode 0660, user 0, group 0\n"),
+            "{}",
+            found.text
+        );
+    });
+}
+
+#[test]
+fn a_source_and_a_status_that_other_hosts_reach_are_found() {
+    Host::with(|host| {
+        let redis = Redis::start(&host.0, "redis", &[]);
+        let receiver = host.receiver("[0.0.0.0]:7000", redis.address, &HYBRID);
+        let exposed = ["--expose-status", "--status", "[192.0.2.1]:9100"];
+        let _sender = host.sender("[0.0.0.0]:8000", receiver.address, &exposed);
+        let found = host.check("");
+        assert_eq!(found.code, 1, "{}", found.text);
+        assert!(found.of("in").is_empty(), "{}", found.text);
+        let wanted = ["plaintext-source-exposed [0.0.0.0]:8000", "status-exposed 192.0.2.1:9100"];
+        assert_eq!(found.of("out"), wanted, "{}", found.text);
+    });
+}
+
+#[test]
+fn old_keys_and_files_of_other_keys_are_found() {
+    Host::with(|host| {
+        let redis = Redis::start(&host.0, "redis", &[]);
+        let file = host.path("etc/spiped/in.key");
+        let folder = host.path("etc/spiped/in.keys");
+        fs::create_dir(&folder).unwrap();
+        host.0.key("etc/spiped/in.keys/bob.key");
+        let more = ["-k", folder.to_str().unwrap()];
+        let receiver =
+            host.receiver("[127.0.0.1]:0", redis.address, &[&HYBRID[..], &more].concat());
+        write_days_ago(&file, 300);
+        write_days_ago(&folder.join("bob.key"), 400);
+        let found = host.check("");
+        let id = |name: &str| {
+            let keys = found.pipe("in")["keys"].as_array().unwrap();
+            keys.iter().find(|key| key["key"] == name).unwrap()["key_id"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(
+            (found.code, found.of("in")),
+            (1, vec![format!("key-old key bob {}", id("bob"))])
+        );
+        let what = "/etc/spiped/in.keys/bob.key was written 400 days ago, more than 365; hint: ";
+        assert!(found.text.contains(what), "{}", found.text);
+        assert_eq!(host.check("--key-age 299").of("in").len(), 2);
+        assert_eq!(host.check("--key-age 400").code, 1);
+        assert_eq!(host.check("--key-age 401").code, 0);
+
+        // The file's time is not that of the key in force.
+        fs::remove_file(&file).unwrap();
+        host.0.key("etc/spiped/in.key");
+        let found = host.check("--key-age 999");
+        assert_eq!(found.of("in"), [format!("key-file-differs key in {}", id("in"))]);
+        receiver.signal("HUP");
+        receiver.log.wait_for("added");
+    });
+}
+
+#[test]
+fn the_classical_exchange_is_found_where_it_is_accepted_and_used() {
+    Host::with(|host| {
+        let redis = Redis::start(&host.0, "redis", &[]);
+        let receiver = host.receiver("[127.0.0.1]:0", redis.address, &[]);
+        let accepted = "classical-accepted kex auto";
+        assert_eq!(host.check("").of("in"), [accepted]);
+        let sender = host.sender("[127.0.0.1]:0", receiver.address, &["--kex", "x25519"]);
+        let client = open(&sender);
+        let found = host.check("");
+        assert_eq!(found.code, 1);
+        assert_eq!(found.of("in"), [accepted, "classical-used kex auto"]);
+        assert_eq!(found.of("out"), ["classical-accepted kex x25519", "classical-used kex x25519"]);
+        let used =
+            "1 of 1 open connections use x25519 alone; the latest handshake of in was with it";
+        assert!(found.text.contains(used), "{}", found.text);
+        assert_eq!(found.pipe("out")["proof"]["kex"], "x25519");
+        drop(client);
+    });
+}
+
+#[test]
+fn a_sender_whose_pipe_is_broken_is_found() {
+    Host::with(|host| {
+        let receiver = Daemon::receiver(&host.path("etc/spiped/in.key"), nobody(), &HYBRID);
+        let _sender = host.sender("[127.0.0.1]:0", receiver.address, &[]);
+        let found = host.check("");
+        let broken = format!("pipe-broken [127.0.0.1]:{}", receiver.address.port());
+        assert_eq!(found.of("out"), [&*broken]);
+        let why = ": the pipe works, but the server behind the receiver refused the connection; ";
+        assert!(found.text.contains(why), "{}", found.text);
+        // A spiped that nobody can ask is worse than a finding.
+        let told =
+            format!("process {}, a spiped, listens at {}, ", receiver.child.id(), receiver.address);
+        assert_eq!(found.code, 69, "{}", found.text);
+        assert!(found.text.contains(&format!("  not asked  {told}")), "{}", found.text);
+        drop(receiver);
+        let found = host.check("");
+        assert_eq!((found.code, found.of("out")), (1, vec![broken]));
+        assert!(found.text.contains(": cannot reach the receiver: "), "{}", found.text);
+    });
+}
+
+#[test]
+fn a_pipe_that_hangs_is_not_asked_and_one_that_drains_is_not_judged() {
+    Host::with(|host| {
+        let redis = redis_for_all(host);
+        let receiver = host.receiver("[127.0.0.1]:0", redis.address, &["--drain-timeout", "600"]);
+        let sender = host.sender("[127.0.0.1]:0", receiver.address, &[]);
+        let client = open(&sender);
+        assert_eq!(host.check("").of("in").len(), 3);
+        receiver.signal("TERM");
+        receiver.log.wait_for("draining open connections");
+        let found = host.check("");
+        assert!(found.of("in").is_empty(), "{}", found.text);
+        assert!(found.text.contains("\nin (receiver): draining, "), "{}", found.text);
+        // The sender has no receiver any more.
+        assert_eq!((found.code, found.of("out").len()), (1, 1), "{}", found.text);
+        drop(client);
+    });
+    Host::with(|host| {
+        let receiver = host.receiver("[127.0.0.1]:0", "127.0.0.1:1", &HYBRID);
+        receiver.signal("STOP");
+        let found = host.check("");
+        assert_eq!((found.code, &found.json["not_asked"]), (69, &1.into()), "{}", found.text);
+        receiver.signal("CONT");
+        assert_eq!(host.check("").code, 0);
     });
 }

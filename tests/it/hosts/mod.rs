@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod bad_day;
+mod check;
 mod guide;
 mod instances;
 mod journal;

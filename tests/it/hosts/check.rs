@@ -1,0 +1,79 @@
+//! `spiped check --all` on hosts whose pipes are units, set up by `spiped setup`.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::support::hosts::{Host, Hosts, hosts_can_be, said};
+
+const RECEIVE: &str = "spiped setup receive redis --source 192.0.2.1:6379 --target 127.0.0.1:6379";
+const SEND: &str = "spiped setup send redis --source 127.0.0.1:8000 --target 192.0.2.1:6379 --key";
+
+/// The names of all findings, and the exit code; both forms say the same.
+fn found(host: &Host, more: &str) -> (Vec<String>, Option<i32>) {
+    let text = host.run(&format!("spiped check --all{more}"));
+    let json = host.run(&format!("spiped check --all --json{more}"));
+    assert_eq!(text.status.code(), json.status.code(), "{}", said(&text));
+    let names = names_in(&json);
+    let text = said(&text);
+    let lines = text.lines().filter_map(|line| line.strip_prefix("  FINDING    "));
+    assert_eq!(lines.map(|it| it.split(':').next().unwrap()).collect::<Vec<_>>(), names, "{text}");
+    (names, json.status.code())
+}
+
+fn names_in(json: &Output) -> Vec<String> {
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    let pipes = json["pipes"].as_array().unwrap();
+    let all = pipes.iter().flat_map(|pipe| pipe["findings"].as_array().unwrap());
+    all.map(|it| it["finding"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn an_auditor_finds_what_is_open_on_hosts_that_setup_has_made() {
+    if !hosts_can_be("spiped check --all on hosts with units") {
+        return;
+    }
+    let hosts = Hosts::boot(&["a", "b"]);
+    let (a, b) = (&hosts["a"], &hosts["b"]);
+    a.has_redis();
+    a.must(RECEIVE);
+    b.write_etc("brought", std::fs::read(a.etc("redis.key")).unwrap(), 0o600);
+    b.must(&format!("{SEND} /etc/spiped/brought"));
+
+    // As setup leaves it, senders may still use the classical exchange.
+    assert_eq!(found(a, ""), (vec!["classical-accepted".to_owned()], Some(1)));
+    a.sh("echo SPIPED_KEX=x25519mlkem768 >> /etc/spiped/redis.conf; systemctl restart spiped-receive@redis");
+    assert_eq!(found(a, ""), (vec![], Some(0)));
+    assert_eq!(found(b, ""), (vec![], Some(0)));
+    let text = a.must("spiped check --all");
+    for part in [
+        "redis (receiver): serving, spiped-receive@redis.service, process ",
+        "  listens    [192.0.2.1]:6379: encrypted only, plaintext was tried and refused in ",
+        ": on this host, redis-server (process ",
+        ": /etc/spiped/redis.key, written ",
+        "\n\n1 pipe, 0 findings",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    let text = b.must("spiped check --all");
+    assert!(text.contains("  proof      works, connect "), "{text}");
+
+    a.must("redis-cli config set bind 0.0.0.0");
+    a.sh("touch -d '400 days ago' /etc/spiped/redis.key");
+    let both = ["key-old", "plaintext-target-exposed"].map(str::to_owned);
+    let (mut names, code) = found(a, "");
+    names.sort();
+    assert_eq!((&*names, code), (&both[..], Some(1)));
+    assert_eq!(found(a, " --key-age 500").0, both[1..]);
+
+    // On b, only the proof shows that the server is gone.
+    a.must("systemctl stop redis-server");
+    assert_eq!(found(b, ""), (vec!["pipe-broken".to_owned()], Some(1)));
+
+    // Another user learns what it may not see.
+    let other = b.run("setpriv --reuid=65534 --clear-groups spiped check --all");
+    let text = said(&other);
+    assert_eq!(other.status.code(), Some(69), "{text}");
+    assert!(text.contains("\nnot seen, as this user may not: which programs have "), "{text}");
+    assert!(text.contains("  not asked  ") && text.ends_with(", 1 not asked"), "{text}");
+}
