@@ -199,7 +199,7 @@ fn of_key(key: &Key, key_age_days: u64, now: UnixTime) -> Vec<Finding> {
     } else if key.age(now).is_some_and(|age| age > key_age_days.saturating_mul(DAY)) {
         let days = key.age(now).unwrap_or(0) / DAY;
         let what = format!("{file} was written {days} days ago, more than {key_age_days}");
-        let hint = "'spiped setup rotate' makes a new one, see spiped-setup(1)";
+        let hint = "'spiped setup rotate' makes a new one, see spiped(1)";
         found.push(Finding::new(Kind::KeyOld, &place, what, hint));
     }
     found

@@ -58,7 +58,9 @@ fn an_auditor_finds_what_is_open_on_hosts_that_setup_has_made() {
     let text = b.must("spiped check --all");
     assert!(text.contains("  proof      works, connect "), "{text}");
 
-    a.must("redis-cli config set bind 0.0.0.0");
+    // The receiver has the port of the host's first address.
+    a.must("ip address add 198.51.100.1/24 dev host0");
+    a.sh("redis-cli config set bind '127.0.0.1 198.51.100.1'");
     a.sh("touch -d '400 days ago' /etc/spiped/redis.key");
     let both = ["key-old", "plaintext-target-exposed"].map(str::to_owned);
     let (mut names, code) = found(a, "");
