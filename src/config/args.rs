@@ -54,8 +54,7 @@ The manual: man spipe";
         spiped setup client|revoke|rotate NAME --pipe PIPE [OPTIONS]\n       \
         spiped setup remove NAME [OPTIONS]\n       \
         spiped -e|-d -s ADDRESS -t ADDRESS -k FILE [OPTIONS]\n       \
-        spiped check -t ADDRESS -k FILE [OPTIONS]\n       \
-        spiped check --all [OPTIONS]\n       \
+        spiped check -t ADDRESS -k FILE|--all [OPTIONS]\n       \
         spiped keygen PATH\n       \
         spiped keyid PATH\n       \
         spiped rekey SOCKET KEY...\n       \

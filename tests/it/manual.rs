@@ -203,3 +203,16 @@ fn the_manual_and_the_units_have_the_exit_codes_that_there_are() {
         assert!(restarted.iter().all(|code| codes.contains(code) || *code == 101));
     }
 }
+
+/// Jobs depend on the names of findings.
+#[test]
+fn the_page_of_check_has_every_finding_and_no_other() {
+    let source = read("src/check/all/findings.rs");
+    let names = source.split(" => \"").skip(1).filter_map(|rest| rest.split('"').next());
+    let names: Vec<_> = names.filter(|name| !name.contains(' ')).collect();
+    let page = read("man/spiped-check.1");
+    let (_, section) = page.split_once("The names do not change:\n").unwrap();
+    let section = section.split("\n.El").next().unwrap();
+    let listed: Vec<_> = section.lines().filter_map(|it| it.strip_prefix(".It Cm ")).collect();
+    assert!(listed == names && names.len() > 10, "{listed:?} {names:?}");
+}

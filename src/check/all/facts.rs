@@ -142,9 +142,9 @@ pub(super) struct Listener {
 /// The key exchange.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Exchange {
-    /// The value of `--kex`.
+    /// The value of `--kex`; of a sender what that means.
     pub(super) setting: String,
-    /// What a receiver accepts, or a sender offers.
+    /// What a receiver accepts, or a sender uses.
     pub(super) accepted: Vec<String>,
     /// Open connections.
     pub(super) connections: usize,

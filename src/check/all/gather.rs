@@ -15,7 +15,7 @@ use crate::config::{self, Address, Role, TunnelConfig};
 use crate::protocol::Kex;
 use crate::setup::lock::FOLDER;
 use crate::setup::prove::of_this_host;
-use crate::status::{Answer, Asked, State, Status};
+use crate::status::{self, Answer, Asked, State, Status};
 
 /// A client of this protocol speaks first, so a receiver refuses it at once.
 const CLIENT: config::Plaintext = config::Plaintext::Redis;
@@ -151,14 +151,13 @@ fn plaintext(address: &str, status: &Status, timeout: Timeout) -> Plaintext {
 
 fn exchange(status: &Status) -> Exchange {
     let classical = Kex::X25519.to_string();
-    let hybrid = Kex::X25519MlKem768.to_string();
-    let accepted = match (&*status.kex, status.role) {
-        ("auto", Role::Decrypt) => vec![hybrid, classical.clone()],
-        ("auto", Role::Encrypt) => vec![hybrid],
-        (only, _) => vec![only.to_owned()],
+    // A sender tells the one that it uses.
+    let accepted = match &*status.kex {
+        "auto" => vec![Kex::X25519MlKem768.to_string(), classical.clone()],
+        only => vec![only.to_owned()],
     };
     let open = status.open.as_deref().unwrap_or_default();
-    let is_classical = |key: &&crate::status::Key| key.kex.as_ref() == Some(&classical);
+    let is_classical = |key: &&status::Key| key.kex.as_ref() == Some(&classical);
     Exchange {
         setting: status.kex.clone(),
         accepted,
