@@ -59,7 +59,7 @@ pub(super) struct Facts {
     pub(super) proof: Option<Proof>,
     /// TCP addresses of the process that are no source: where it serves its status. Only
     /// where its sockets can be seen.
-    pub(super) status: Vec<String>,
+    pub(super) status_http: Vec<String>,
 }
 
 /// An address where the process listens.
@@ -157,8 +157,10 @@ pub(super) struct Exchange {
 /// A key in force.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Key {
-    pub(super) key: String,
-    pub(super) key_id: String,
+    #[serde(rename = "key")]
+    pub(super) name: String,
+    #[serde(rename = "key_id")]
+    pub(super) id: String,
     /// The file of the unit with this name.
     pub(super) file: Option<String>,
     /// The last write of the file.

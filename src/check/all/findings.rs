@@ -84,7 +84,7 @@ pub(super) fn judge(facts: &Facts, key_age_days: u64, now: UnixTime) -> Vec<Find
     let sources = facts.listening.iter().filter_map(of_source);
     let mut found: Vec<_> = of_no_source(facts).into_iter().chain(sources).collect();
     found.extend(of_target(facts));
-    found.extend(facts.status.iter().filter(|it| is_exposed(it)).map(|at| {
+    found.extend(facts.status_http.iter().filter(|it| is_exposed(it)).map(|at| {
         let what = "the status is shown to other hosts, without encryption";
         Finding::new(Kind::StatusExposed, at, what, "set SPIPED_STATUS to an address of loopback")
     }));
@@ -188,7 +188,7 @@ fn of_exchange(facts: &Facts) -> Vec<Finding> {
 }
 
 fn of_key(key: &Key, key_age_days: u64, now: UnixTime) -> Vec<Finding> {
-    let place = format!("key {} {}", key.key, key.key_id);
+    let place = format!("key {} {}", key.name, key.id);
     let file = key.file.as_deref().unwrap_or_default();
     let mut found = Vec::new();
     // The file of another key tells no age of this one.

@@ -1,7 +1,8 @@
 //! Asks, tries and looks: the facts of all pipes, at once.
 
 use std::net::SocketAddr;
-use std::thread;
+use std::panic::resume_unwind;
+use std::thread::{self, ScopedJoinHandle};
 
 use nix::unistd::geteuid;
 
@@ -40,7 +41,10 @@ pub(super) fn gather(asked: Vec<Asked>, timeout: Timeout) -> Seen {
     let mut pipes: Vec<_> = thread::scope(|scope| {
         let look = |one: Asked| scope.spawn(|| pipe(one, &host));
         let threads: Vec<_> = asked.into_iter().map(look).collect();
-        threads.into_iter().filter_map(|it| it.join().ok()).collect()
+        // No pipe may be missing in the report.
+        let join =
+            |it: ScopedJoinHandle<'_, Pipe>| it.join().unwrap_or_else(|it| resume_unwind(it));
+        threads.into_iter().map(join).collect()
     });
     if let Ok(sockets) = &host.sockets {
         let others = sockets.other_spipeds(&known).into_iter();
@@ -120,7 +124,7 @@ fn facts(status: &Status, host: &Host) -> Facts {
         kex: exchange(status),
         keys: keys::in_force(status, files.as_ref()),
         proof,
-        status: host.sockets.as_ref().map(own).unwrap_or_default(),
+        status_http: host.sockets.as_ref().map(own).unwrap_or_default(),
     }
 }
 

@@ -29,14 +29,14 @@ fn with_file(key: &status::Key, files: Option<&UnitFiles>) -> Key {
     let paths = files.map(|files| files.of_key(&name)).unwrap_or_default();
     let found = paths.into_iter().find_map(|path| Some((written(&path)?, path)));
     let Some((written, path)) = found else {
-        return Key { key: name, key_id: id, file: None, written: None, is_in_force: None };
+        return Key { name, id, file: None, written: None, is_in_force: None };
     };
     // That systemd decrypts is not read here.
     let is_plain = path.extension().is_some_and(|it| it == "key");
     let read = is_plain.then(|| file::read(&path, Owners::Anybody).ok()).flatten();
     let is_in_force = read.map(|read| read.key.id().to_string() == id);
     let file = Some(path.display().to_string());
-    Key { key: name, key_id: id, file, written: Some(written), is_in_force }
+    Key { name, id, file, written: Some(written), is_in_force }
 }
 
 fn written(path: &Path) -> Option<UnixTime> {
@@ -66,9 +66,10 @@ pub(super) fn proof(status: &Status, files: Option<&UnitFiles>) -> Proof {
     let Some(name) = KeyName::of_file(&files.key) else {
         return not_tried("its key file has no name of a key");
     };
-    match way_of(status, files) {
-        Ok(tunnel) => with_key(&tunnel, name, &key),
-        Err(error) => failed(&*error),
+    match read(&files.conf).map(|conf| way_of(status, &conf)) {
+        Ok(Some(tunnel)) => with_key(&tunnel, name, &key),
+        Ok(None) => not_tried("it is of another version, and must be restarted"),
+        Err(error) => failed(&error),
     }
 }
 
@@ -77,12 +78,11 @@ fn is_credential(key: &Path) -> bool {
 }
 
 /// The way of a sender: target and key exchange as it tells them, the rest as its
-/// configuration has it.
-fn way_of(status: &Status, files: &UnitFiles) -> Result<TunnelConfig, Box<dyn Report>> {
-    let conf = read(&files.conf)?;
-    let target = status.target.address.parse().map_err(|_| NotRead)?;
-    let tunnel = tunnel(target, value(&conf, "SPIPED_BIND"), &conf);
-    Ok(TunnelConfig { kex: status.kex.parse().map_err(|_| NotRead)?, ..tunnel })
+/// configuration has it. `None` where this version does not know what it tells.
+fn way_of(status: &Status, conf: &str) -> Option<TunnelConfig> {
+    let target = status.target.address.parse().ok()?;
+    let tunnel = tunnel(target, value(conf, "SPIPED_BIND"), conf);
+    Some(TunnelConfig { kex: status.kex.parse().ok()?, ..tunnel })
 }
 
 fn with_key(tunnel: &TunnelConfig, key: KeyName, secret: &SharedKey) -> Proof {
@@ -98,19 +98,4 @@ fn failed(error: &dyn Report) -> Proof {
 
 fn not_tried(error: &str) -> Proof {
     Proof::NotTried { error: error.to_owned() }
-}
-
-/// A spiped of another version tells what this one does not know.
-#[derive(Debug, thiserror::Error)]
-#[error("its target or key exchange is not known to this version")]
-struct NotRead;
-
-impl Report for NotRead {
-    fn hint(&self) -> &str {
-        "restart it: it is of another version"
-    }
-
-    fn exit_code(&self) -> u8 {
-        crate::report::exit::UNAVAILABLE
-    }
 }

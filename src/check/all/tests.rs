@@ -33,7 +33,7 @@ fn receiver() -> Facts {
         kex: exchange("x25519mlkem768", &["x25519mlkem768"]),
         keys: vec![key(10)],
         proof: None,
-        status: vec!["127.0.0.1:9100".into()],
+        status_http: vec!["127.0.0.1:9100".into()],
     }
 }
 
@@ -54,8 +54,8 @@ fn exchange(setting: &str, accepted: &[&str]) -> Exchange {
 
 fn key(days: u64) -> Key {
     Key {
-        key: "bob".into(),
-        key_id: "1-2".into(),
+        name: "bob".into(),
+        id: "1-2".into(),
         file: Some("/etc/spiped/bob.key".into()),
         written: Some(UnixTime(NOW.0 - days * DAY - 1)),
         is_in_force: Some(true),
@@ -92,7 +92,7 @@ fn each_fault_is_found_and_nothing_else() {
     finds(to(Place::OtherHost), &[Kind::PlaintextTargetRemote]);
     finds(to(Place::Unknown { error: error() }), &[Kind::PlaintextTargetUnknown]);
     finds(to(Place::Receiver), &[]);
-    finds(|facts| facts.status.push("[::]:9100".into()), &[Kind::StatusExposed]);
+    finds(|facts| facts.status_http.push("[::]:9100".into()), &[Kind::StatusExposed]);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn the_worst_gives_the_exit_code() {
     let good = || pipe(Told::Facts(Box::new(receiver())));
     let bad = || {
         let mut facts = receiver();
-        facts.status.push("[::]:9100".into());
+        facts.status_http.push("[::]:9100".into());
         pipe(Told::Facts(Box::new(facts)))
     };
     let failed = || pipe(Told::Failed { error: "gone\n".into(), hint: "start it".into() });

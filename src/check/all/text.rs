@@ -1,5 +1,7 @@
 //! The report as a text that an auditor can file.
 
+use std::iter;
+
 use super::facts::{Exchange, Facts, Key, Listener, Place, Plaintext, Proof, Rights, Told};
 use super::findings::Finding;
 use super::{HostReport, Judged};
@@ -15,24 +17,23 @@ impl HostReport {
     /// A heading, a block for each pipe, and the sum.
     pub(crate) fn text(&self) -> String {
         let Self { host, date, spiped, not_seen, .. } = self;
-        let mut text = format!("check of all pipes of {}, {date}, spiped {spiped}\n", clean(host));
-        for what in not_seen {
-            text += &format!("not seen, as this user may not: {}\n", clean(what));
-        }
-        for judged in &self.pipes {
-            text += &format!("\n{}", self.block(judged));
-        }
-        if !self.pipes.is_empty() {
-            text.push('\n');
-        }
+        let heading = format!("check of all pipes of {}, {date}, spiped {spiped}\n", clean(host));
+        let not_seen = not_seen
+            .iter()
+            .map(|what| format!("not seen, as this user may not: {}\n", clean(what)));
+        let blocks = self.pipes.iter().map(|judged| format!("\n{}", self.block(judged)));
+        let text: String = iter::once(heading).chain(not_seen).chain(blocks).collect();
+        format!("{text}\n{}\n", self.sum())
+    }
+
+    fn sum(&self) -> String {
         let number = |number: usize, what| count(u64::try_from(number).unwrap_or(u64::MAX), what);
-        text += &number(self.pipes.len(), "pipe");
-        text += &format!(", {}", number(self.findings, "finding"));
-        if self.not_asked > 0 {
-            text += &format!(", {} not asked", self.not_asked);
+        let (pipes, findings) =
+            (number(self.pipes.len(), "pipe"), number(self.findings, "finding"));
+        match self.not_asked {
+            0 => format!("{pipes}, {findings}"),
+            not_asked => format!("{pipes}, {findings}, {not_asked} not asked"),
         }
-        text.push('\n');
-        text
     }
 
     fn block(&self, Judged { pipe, findings }: &Judged) -> String {
@@ -54,7 +55,7 @@ impl HostReport {
             lines.push(("listens", format!("{}: {takes}", source.address)));
         }
         lines.push(("target", format!("{}: {}", facts.target.address, facts.target.place.told())));
-        lines.extend(facts.status.iter().map(|at| ("status", format!("over HTTP at {at}"))));
+        lines.extend(facts.status_http.iter().map(|at| ("status", format!("over HTTP at {at}"))));
         lines.push(("kex", facts.kex.told(facts.role)));
         lines.extend(facts.keys.iter().map(|key| ("key", key.told(self.now))));
         lines.extend(facts.proof.as_ref().map(|proof| ("proof", proof.told())));
@@ -155,7 +156,7 @@ impl Exchange {
 
 impl Key {
     fn told(&self, now: UnixTime) -> String {
-        let Self { key, key_id, file, written, is_in_force } = self;
+        let Self { name, id, file, written, is_in_force } = self;
         let age = match (file, written) {
             (Some(file), Some(written)) => {
                 let differs = if *is_in_force == Some(false) { ", has another key" } else { "" };
@@ -163,7 +164,7 @@ impl Key {
             }
             _ => "its file is not known".to_owned(),
         };
-        format!("{key} {key_id}: {age}")
+        format!("{name} {id}: {age}")
     }
 }
 

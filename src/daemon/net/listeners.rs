@@ -36,16 +36,10 @@ pub(crate) fn holders(inodes: &[u64]) -> Vec<(u64, Process)> {
     for process in all_processes().into_iter().flatten().flatten() {
         // A process that has ended meanwhile has no descriptors.
         let open = process.fd().into_iter().flatten().flatten();
-        let inode = |target| match target {
-            FDTarget::Socket(inode) if inodes.contains(&inode) => Some(inode),
-            _ => None,
-        };
-        let mut its: Vec<_> = open.filter_map(|it| inode(it.target)).collect();
-        its.sort_unstable();
-        its.dedup();
-        for inode in its {
+        let open: Vec<_> = open.map(|it| it.target).collect();
+        for inode in inodes.iter().filter(|inode| open.contains(&FDTarget::Socket(**inode))) {
             if let Ok(process) = Process::new(process.pid) {
-                found.push((inode, process));
+                found.push((*inode, process));
             }
         }
     }

@@ -29,7 +29,7 @@ struct Found {
 }
 
 impl Host {
-    /// Runs a test on a host with the addresses 192.0.2.1 and 2001:db8::1.
+    /// Runs a test on a host with the addresses 192.0.2.1 and `2001:db8::1`.
     fn with(test: impl FnOnce(&Self) + Send) {
         if !namespaces_can_be("spiped check --all") {
             return;
@@ -130,11 +130,11 @@ impl Found {
             );
             format!("{number} {one}{}", if number == 1 { "" } else { "s" })
         };
-        let mut sum = format!("{}, {}", count("pipes", "pipe"), count("findings", "finding"));
+        let mut sum = vec![count("pipes", "pipe"), count("findings", "finding")];
         if json["not_asked"] != 0 {
-            sum += &format!(", {} not asked", json["not_asked"]);
+            sum.push(format!("{} not asked", json["not_asked"]));
         }
-        assert_eq!(text.lines().next_back(), Some(&*sum));
+        assert_eq!(text.lines().next_back(), Some(&*sum.join(", ")));
     }
 
     /// The names of the findings of a pipe, each with its place.
@@ -153,7 +153,7 @@ impl Found {
 
 fn write_days_ago(path: &Path, days: u32) {
     let file = File::options().append(true).open(path).unwrap();
-    file.set_modified(SystemTime::now() - DAY * days - Duration::from_secs(60)).unwrap();
+    file.set_modified(SystemTime::now() - DAY * days - Duration::from_mins(1)).unwrap();
 }
 
 /// The kernel's address of a Redis that listens for other hosts, too.
@@ -427,5 +427,41 @@ fn a_pipe_that_hangs_is_not_asked_and_one_that_drains_is_not_judged() {
         assert_eq!((found.code, &found.json["not_asked"]), (69, &1.into()), "{}", found.text);
         receiver.signal("CONT");
         assert_eq!(host.check("").code, 0);
+    });
+}
+
+#[test]
+fn a_program_in_the_place_of_a_receiver_is_found() {
+    Host::with(|host| {
+        let redis = Redis::start(&host.0, "redis", &[]);
+        let at = host.path("in");
+        let source = at.display().to_string();
+        let _receiver = host.receiver(&source, redis.address, &HYBRID);
+        assert_eq!(host.check("").code, 0);
+        fs::remove_file(&at).unwrap();
+        assert_eq!(host.check("").of("in"), [format!("plaintext-unproved {source}")]);
+        fs::rename(&redis.socket, &at).unwrap();
+        let found = host.check("");
+        assert_eq!((found.code, found.of("in")), (1, vec![format!("plaintext-served {source}")]));
+        let said = "plaintext redis is served there, to anybody: \"+PONG\"; hint: ";
+        assert!(found.text.contains(said), "{}", found.text);
+    });
+}
+
+#[test]
+fn of_a_sender_that_is_no_unit_the_key_file_is_not_known() {
+    Host::with(|host| {
+        let run = host.path("run/spiped-send@out");
+        fs::create_dir(&run).unwrap();
+        let control = run.join("control").display().to_string();
+        let key = host.path("etc/spiped/out.key");
+        write_days_ago(&key, 4000);
+        let _sender = Daemon::sender(&key, nobody(), &["--control", &control]);
+        let found = host.check("");
+        assert_eq!(found.code, 0, "{}", found.text);
+        let out = found.pipe("out");
+        assert_eq!((&out["unit"], &out["proof"]["result"]), (&Value::Null, &"not-tried".into()));
+        assert_eq!(out["keys"][0]["written"], Value::Null);
+        assert!(found.text.contains(": its file is not known\n"), "{}", found.text);
     });
 }
