@@ -27,11 +27,7 @@ What would an auditor find on this host?
 
 The manual: man spiped-check";
 
-<<<<<<< HEAD
-/// Ask a receiver whether it and its target answer
-=======
 /// Check whether a pipe works, and what is open on this host
->>>>>>> 604036d (check: a program in the place of a receiver is found; no pipe may be missing in the report)
 #[derive(Debug, Parser)]
 #[command(
     name = "check",

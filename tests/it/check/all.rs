@@ -1,167 +1,12 @@
-//! `spiped check --all`: the pipes of a host, as an auditor finds them. Each test has a host
-//! of its own: a network, a /run and an /etc.
+//! `spiped check --all`: the pipes of a host, as an auditor finds them.
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::fs;
 
 use serde_json::Value;
 
-use crate::support::net::{Cable, ip, namespaces_can_be};
+use super::host::{HYBRID, Host, open, redis_for_all, write_days_ago};
 use crate::support::redis::Redis;
-use crate::support::{Daemon, Folder, SPIPED, nobody};
-
-const DAY: Duration = Duration::from_hours(24);
-/// What requires the hybrid exchange.
-const HYBRID: [&str; 2] = ["--kex", "x25519mlkem768"];
-
-/// A host: its folders, and the calling thread in its network.
-struct Host(Folder);
-
-/// What the command has printed in both forms, and its exit code.
-struct Found {
-    code: i32,
-    text: String,
-    json: Value,
-}
-
-impl Host {
-    /// Runs a test on a host with the addresses 192.0.2.1 and `2001:db8::1`.
-    fn with(test: impl FnOnce(&Self) + Send) {
-        if !namespaces_can_be("spiped check --all") {
-            return;
-        }
-        Cable::new().near.enter(|| {
-            ip("address add 2001:db8::1/64 dev cable0 nodad");
-            let host = Self(Folder::new());
-            fs::create_dir_all(host.path("etc/spiped")).unwrap();
-            fs::create_dir(host.path("run")).unwrap();
-            fs::copy(host.0.shared_key(), host.path("etc/spiped/in.key")).unwrap();
-            fs::copy(host.0.shared_key(), host.path("etc/spiped/out.key")).unwrap();
-            for name in ["in", "out"] {
-                fs::write(host.path(&format!("etc/spiped/{name}.conf")), "").unwrap();
-            }
-            test(&host);
-        });
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path(name)
-    }
-
-    /// A spiped with these words, as a unit would run it.
-    fn unit(&self, unit: &str, line: &str) -> Daemon {
-        let run = self.path(&format!("run/{unit}"));
-        fs::create_dir(&run).unwrap();
-        let (_, pipe) = unit.split_once('@').unwrap();
-        let mut command = Command::new(SPIPED);
-        command.arg("-F").args(line.split_whitespace()).arg("--control").arg(run.join("control"));
-        command.arg("-k").arg(self.path(&format!("etc/spiped/{pipe}.key")));
-        command.env("SPIPED_UNIT", format!("{unit}.service"));
-        Daemon::spawn(command)
-    }
-
-    fn receiver(&self, source: &str, target: impl ToString, more: &[&str]) -> Daemon {
-        let (target, more) = (target.to_string(), more.join(" "));
-        self.unit("spiped-receive@in", &format!("-d -s {source} -t {target} {more}"))
-    }
-
-    fn sender(&self, source: &str, target: impl ToString, more: &[&str]) -> Daemon {
-        let (target, more) = (target.to_string(), more.join(" "));
-        self.unit("spiped-send@out", &format!("-e -s {source} -t {target} {more}"))
-    }
-
-    fn check(&self, more: &str) -> Found {
-        let run = |more: &str| {
-            let script = "mount --bind \"$0\"/run /run && mount --bind \"$0\"/etc /etc && \
-                          exec \"$1\" check --all -o 1 $2";
-            let mut unshare = Command::new("unshare");
-            unshare.args(["--mount", "sh", "-c", script]).arg(self.path("."));
-            let output = unshare.args([SPIPED, more]).output().unwrap();
-            let error = String::from_utf8(output.stderr).unwrap();
-            assert_eq!(error, "");
-            (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
-        };
-        let (code, text) = run(more);
-        let (code_of_json, json) = run(&format!("--json {more}"));
-        let json: Value = serde_json::from_str(&json).unwrap();
-        let found = Found { code, text, json };
-        assert_eq!((code, &found.json["exit"]), (code_of_json, &Value::from(code)));
-        found.agrees();
-        found
-    }
-}
-
-impl Found {
-    /// Both forms say the same.
-    fn agrees(&self) {
-        let Self { text, json, .. } = self;
-        let field = |name: &str| json[name].as_str().unwrap();
-        let (host, program) = (field("host"), field("spiped"));
-        let heading = format!("check of all pipes of {host}, ");
-        assert!(text.starts_with(&heading) && field("date").ends_with('Z'), "{text}");
-        assert!(text.lines().next().unwrap().ends_with(&format!("Z, spiped {program}")), "{text}");
-        let mut of_text = text.lines().filter_map(|line| line.strip_prefix("  FINDING    "));
-        for pipe in json["pipes"].as_array().unwrap() {
-            let name = pipe["name"].as_str().unwrap();
-            assert!(text.lines().any(|line| line.starts_with(name)), "{name}: {text}");
-            let texts = |list: &str, field: &str| {
-                let all = pipe[list].as_array().map(Vec::as_slice).unwrap_or_default();
-                all.iter().map(|it| it[field].as_str().unwrap().to_owned()).collect::<Vec<_>>()
-            };
-            let known = [texts("listening", "address"), texts("keys", "key_id")].concat();
-            assert!(known.iter().all(|it| text.contains(it)), "{known:?}: {text}");
-            for finding in pipe["findings"].as_array().unwrap() {
-                let [kind, place, what, hint] =
-                    ["finding", "where", "what", "hint"].map(|it| finding[it].as_str().unwrap());
-                let line = format!("{kind}: {place}: {what}; hint: {hint}");
-                assert_eq!(of_text.next(), Some(&*line), "{text}");
-                assert!(hint.len() > 20, "{line}");
-            }
-        }
-        assert_eq!(of_text.next(), None);
-        let count = |field: &str, one: &str| {
-            let number = json[field].as_array().map_or_else(
-                || json[field].as_u64().unwrap(),
-                |all| u64::try_from(all.len()).unwrap(),
-            );
-            format!("{number} {one}{}", if number == 1 { "" } else { "s" })
-        };
-        let mut sum = vec![count("pipes", "pipe"), count("findings", "finding")];
-        if json["not_asked"] != 0 {
-            sum.push(format!("{} not asked", json["not_asked"]));
-        }
-        assert_eq!(text.lines().next_back(), Some(&*sum.join(", ")));
-    }
-
-    /// The names of the findings of a pipe, each with its place.
-    fn of(&self, pipe: &str) -> Vec<String> {
-        let findings = self.pipe(pipe)["findings"].as_array().unwrap();
-        let text = |it: &Value| it.as_str().unwrap().to_owned();
-        let line = |it: &Value| format!("{} {}", text(&it["finding"]), text(&it["where"]));
-        findings.iter().map(line).collect()
-    }
-
-    fn pipe(&self, name: &str) -> &Value {
-        let all = self.json["pipes"].as_array().unwrap();
-        all.iter().find(|it| it["name"] == name).unwrap_or_else(|| panic!("{name}: {}", self.text))
-    }
-}
-
-fn write_days_ago(path: &Path, days: u32) {
-    let file = File::options().append(true).open(path).unwrap();
-    file.set_modified(SystemTime::now() - DAY * days - Duration::from_mins(1)).unwrap();
-}
-
-/// The kernel's address of a Redis that listens for other hosts, too.
-fn redis_for_all(host: &Host) -> Redis {
-    let redis = Redis::start(&host.0, "redis-for-all", &["--protected-mode", "no"]);
-    redis.cli(&["CONFIG", "SET", "bind", "0.0.0.0 ::"]);
-    redis
-}
+use crate::support::{Daemon, nobody};
 
 #[test]
 fn a_host_without_a_fault_has_no_finding() {
@@ -217,16 +62,6 @@ fn a_host_without_a_fault_has_no_finding() {
             (&true.into(), &"works".into())
         );
     });
-}
-
-/// A client of Redis, which is connected.
-fn open(sender: &Daemon) -> TcpStream {
-    let mut client = sender.connect();
-    client.write_all(b"PING\r\n").unwrap();
-    let mut answer = [0; 7];
-    client.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"+PONG\r\n");
-    client
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `spiped check`: what works and what does not, each with the real thing.
 
 mod all;
+mod host;
 mod plaintext;
 
 use std::fs::{self, Permissions};
