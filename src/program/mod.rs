@@ -2,12 +2,12 @@
 //! with its code.
 
 mod check;
+mod keys;
 mod output;
 mod status;
 mod usage;
 
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,32 +21,26 @@ use tracing::warn;
 
 use self::output::print;
 use self::usage::usage;
-use crate::config::key_name::NAMES;
 use crate::config::setup::{SetupCommand, Task};
 use crate::config::{
-    AccessConfig, Args, Command, CommandLine, Config, KeyName, LoopbackRange, Program, Role,
-    RunMode, SpipeArgs, TunnelConfig, UnknownVariable, as_given, unit_name, variable_of,
+    AccessConfig, Args, Command, CommandLine, Config, KeyName, Program, Role, RunMode, SpipeArgs,
+    TunnelConfig, UnknownVariable, as_given, unit_name, variable_of,
 };
 use crate::daemon::accept::{Inherited, Rights};
-use crate::daemon::control::client;
 use crate::daemon::spipe::{self, PipeBroken, SpipeEnd};
 use crate::daemon::{self, Start};
-use crate::keys::change::KeyChange;
+use crate::keys::KeyStore;
 use crate::keys::entry::{self, KeyEntry};
-use crate::keys::error::KeyFileError;
-use crate::keys::file::{self, KeyFile, Owners};
+use crate::keys::file::Owners;
 use crate::keys::folder::{self, Folders, UnusedSettings};
 use crate::keys::guessable::GuessableKey;
-use crate::keys::new_key::generate;
-use crate::keys::{KeyStore, address};
 use crate::process::access::{self, AllowedClients, SocketOwner};
 use crate::process::background::{Announcement, Detached, PidFile, detach};
 use crate::process::inspection::forbid_inspection;
 use crate::process::stdio::Stdout;
 use crate::process::{privileges, signals};
-use crate::protocol::{KeyId, SharedKey};
+use crate::protocol::SharedKey;
 use crate::report::{AnyError, Report, SystemError, WARNING, exit};
-use crate::status::Detail;
 use crate::unit::check::check as check_unit;
 use crate::unit::handover;
 use crate::unit::keeper::{Split, split};
@@ -75,9 +69,9 @@ pub fn main() -> ExitCode {
         Err(error) => return end(told(usage(error))),
     };
     match line.command {
-        Some(Command::Keygen { path }) => end(keygen(&path)),
+        Some(Command::Keygen { path }) => end(keys::keygen(&path)),
         Some(Command::Keyid { path, user, bind_per_key }) => {
-            end(told(keyid(&path, user.as_deref(), bind_per_key)))
+            end(told(keys::keyid(&path, user.as_deref(), bind_per_key)))
         }
         Some(Command::UnitCheck { configuration, keys }) => {
             let checked = check_unit(&configuration, &keys).map_err(Into::into);
@@ -87,9 +81,9 @@ pub fn main() -> ExitCode {
             })))
         }
         Some(Command::Rekey { socket, keys, if_exists }) => {
-            end(rekey(&socket, &if if_exists { folder::existing(&keys) } else { keys }))
+            end(keys::rekey(&socket, &if if_exists { folder::existing(&keys) } else { keys }))
         }
-        Some(Command::Revoke { socket, key }) => end(revoke(&socket, &key)),
+        Some(Command::Revoke { socket, key }) => end(keys::revoke(&socket, &key)),
         Some(Command::Status(args)) => end(status::status(&args)),
         Some(Command::Handover { unit, adopt }) => end(hand_over(&unit, adopt)),
         Some(Command::Setup { what }) => end(set_up(what)),
@@ -271,78 +265,6 @@ impl Report for CausedBy {
     fn exit_code(&self) -> u8 {
         self.error.exit_code()
     }
-}
-
-fn keygen(path: &Path) -> Result<(), AnyError> {
-    let id = generate(path)?;
-    if KeyName::of_file(path).is_none() {
-        say(&format!("{WARNING}{}", KeyFileError::Name(path.into())), NAMES);
-    }
-    print(&format_args!("{id}\n"))
-}
-
-fn keyid(path: &Path, user: Option<&str>, range: Option<LoopbackRange>) -> Result<(), AnyError> {
-    let user = user.map(privileges::user_of_name).transpose()?;
-    let owners = user.map_or(Owners::Anybody, Owners::User);
-    if range.is_none() && (path == Path::new("-") || !path.is_dir()) {
-        let KeyFile { key, guessable } = file::read(path, owners)?;
-        warn_of(guessable);
-        return print(&format_args!("{}\n", key.id()));
-    }
-    let entries = folder::read_all(&[path.into()], owners, Folders::Allowed)?;
-    let keys = entry::check(&entries)?;
-    warn_of(entries.iter().filter_map(KeyEntry::guessable));
-    let addresses = match range {
-        Some(_) => address::assign(range, entries.iter().map(|it| (&it.name, it.settings)))?,
-        None => vec![None; keys.len()],
-    };
-    let line = |((name, id), address): (&(KeyName, KeyId), Option<Ipv4Addr>)| match address {
-        Some(address) => format!("{name} {id} {address}\n"),
-        None => format!("{name} {id}\n"),
-    };
-    print(&keys.iter().zip(addresses).map(line).collect::<Vec<_>>().concat())
-}
-
-fn rekey(socket: &Path, keys: &[PathBuf]) -> Result<(), AnyError> {
-    let _lock = setup::lock::lock_for(keys)?;
-    let (changes, guessable) = client::rekey(socket, keys)?;
-    warn_of_settings(keys);
-    // In a unit, the daemon has logged both in the log of the unit.
-    if unit_name().is_some() {
-        return Ok(());
-    }
-    warn_of(guessable);
-    print_changes(&changes)
-}
-
-fn revoke(socket: &Path, key: &KeyName) -> Result<(), AnyError> {
-    print_changes(&client::revoke(socket, key)?)?;
-    say(
-        &format!("{WARNING}a reload is refused as long as the file of {key} is there"),
-        "remove that file, unless it is gone: the next start would have the key again",
-    );
-    // A rotation has two keys for one client.
-    let status = client::status(socket, Detail::Summary);
-    for other in status.map_or(vec![], |status| status.keys) {
-        let is_of_rotation = other
-            .name
-            .parse::<KeyName>()
-            .is_ok_and(|other| other != *key && other.without_new() == key.without_new());
-        if other.in_force && is_of_rotation {
-            let hint = format!(
-                "'spiped revoke {} {}' shuts that one out, too",
-                socket.display(),
-                other.name
-            );
-            say(&format!("{WARNING}{} is still in force", other.name), &hint);
-        }
-    }
-    Ok(())
-}
-
-fn print_changes(changes: &[KeyChange]) -> Result<(), AnyError> {
-    let lines: Vec<_> = changes.iter().map(|change| format!("{change}\n")).collect();
-    print(&lines.concat())
 }
 
 fn hand_over(unit: &str, adopt: Option<i32>) -> Result<(), AnyError> {
