@@ -55,6 +55,7 @@ The manual: man spipe";
         spiped setup remove NAME [OPTIONS]\n       \
         spiped -e|-d -s ADDRESS -t ADDRESS -k FILE [OPTIONS]\n       \
         spiped check -t ADDRESS -k FILE|--all [OPTIONS]\n       \
+        spiped config-check OPTIONS|UNIT\n       \
         spiped keygen PATH\n       \
         spiped keyid PATH\n       \
         spiped rekey SOCKET KEY...\n       \

@@ -27,6 +27,12 @@ pub(crate) enum Command {
     },
     // Its doc comment is that of its options.
     Check(CheckArgs),
+    /// Check and print the configuration of a start or of a unit
+    ConfigCheck {
+        /// The options of a start; or a unit such as spiped-send@redis, or redis for those in use
+        #[arg(value_name = "OPTION|UNIT", allow_hyphen_values = true, trailing_var_arg = true)]
+        words: Vec<OsString>,
+    },
     /// Make a key file of 32 random bytes, and print the key's id
     ///
     /// Its owner alone can read it.

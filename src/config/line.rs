@@ -77,6 +77,19 @@ impl<A: CommandFactory + FromArgMatches> CommandLine<A> {
     where
         C: TryFrom<A, Error = ConfigError>,
     {
+        self.config_and_values().map(|(config, unknown, _)| (config, unknown))
+    }
+
+    /// As [`Self::config`], and the values of the options as they were given.
+    ///
+    /// # Errors
+    /// As [`Self::config`].
+    pub(crate) fn config_and_values<C>(
+        self,
+    ) -> Result<(C, Vec<UnknownVariable>, ArgMatches), Unread>
+    where
+        C: TryFrom<A, Error = ConfigError>,
+    {
         let mut all = A::command();
         all.build();
         let unknown = UnknownVariable::all(&Args::command());
@@ -113,7 +126,7 @@ impl<A: CommandFactory + FromArgMatches> CommandLine<A> {
         }));
         let args = A::from_arg_matches(&matches).map_err(unread)?;
         let config = C::try_from(args).map_err(|error| mistyped(error.into()))?;
-        Ok((config, unknown))
+        Ok((config, unknown, matches))
     }
 
     fn is_typed(&self, arg: &Arg) -> bool {

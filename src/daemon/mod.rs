@@ -3,6 +3,7 @@
 //! The folders are layers: each names only what stands below it.
 //!
 //! ```text
+//! names       looks names up without a start
 //! server      serves, and drains at the end
 //! http        tells metrics and health to other programs, on a thread of its own
 //! control     other processes say what to do, as 'spiped rekey' does
@@ -31,6 +32,7 @@ pub(crate) mod control;
 pub(crate) mod fuzzing;
 mod http;
 mod limits;
+pub(crate) mod names;
 pub(crate) mod net;
 pub(crate) mod proof;
 mod relay;

@@ -2,6 +2,7 @@
 //! with its code.
 
 mod check;
+mod config_check;
 mod keys;
 mod output;
 mod status;
@@ -64,6 +65,9 @@ pub fn main() -> ExitCode {
     if check::is_typed() {
         return check::run();
     }
+    if config_check::is_typed() {
+        return config_check::run();
+    }
     let line = match CommandLine::<Args>::read() {
         Ok(line) => line,
         Err(error) => return end(told(usage(error))),
@@ -88,6 +92,7 @@ pub fn main() -> ExitCode {
         Some(Command::Handover { unit, adopt }) => end(hand_over(&unit, adopt)),
         Some(Command::Setup { what }) => end(set_up(what)),
         Some(Command::Check(_)) => check::run(),
+        Some(Command::ConfigCheck { .. }) => config_check::run(),
         Some(Command::Completions { shell, name }) => end(completions(shell, name)),
         None => match line.config() {
             Ok((config, unknown)) => pipe(&config, &unknown),
@@ -191,12 +196,7 @@ fn serve(
     announcement: Option<Announcement>,
 ) -> Result<(), AnyError> {
     let run_as = config.process.run_as.as_ref();
-    let user = run_as.map(privileges::user_id).transpose().map_err(caused_by("-u"))?.flatten();
-    let owners = user.map_or(Owners::Own, Owners::OwnOr);
-    let folders = match config.role {
-        Role::Decrypt => Folders::Allowed,
-        Role::Encrypt => Folders::Refused,
-    };
+    let (user, owners, folders) = whose_keys(config)?;
     let loaded =
         KeyStore::load(&config.tunnel.keys, owners, folders, config.connections.bind_per_key);
     let (keys, guessable) = loaded.map_err(caused_by("-k"))?;
@@ -228,6 +228,18 @@ fn serve(
         tell_ready();
         Ok(())
     })
+}
+
+/// Looks up whom the process becomes; and tells whose key files it reads, and whether folders.
+fn whose_keys(config: &Config) -> Result<(Option<u32>, Owners, Folders), AnyError> {
+    let run_as = config.process.run_as.as_ref();
+    let user = run_as.map(privileges::user_id).transpose().map_err(caused_by("-u"))?.flatten();
+    let owners = user.map_or(Owners::Own, Owners::OwnOr);
+    let folders = match config.role {
+        Role::Decrypt => Folders::Allowed,
+        Role::Encrypt => Folders::Refused,
+    };
+    Ok((user, owners, folders))
 }
 
 /// Looks up who may connect to the source.

@@ -44,6 +44,9 @@ pub(crate) enum SetupError {
     /// There is nothing to remove.
     #[error("there is no pipe {name}")]
     NoPipe { name: PipeName, hint: String },
+    /// Of this pipe, no unit is enabled or runs.
+    #[error("neither end of {0} is in use")]
+    NoUnitInUse(PipeName),
     /// No key of the receiver has this name.
     #[error("there is no key {name}")]
     NoKey { name: KeyName, hint: String },
@@ -160,6 +163,7 @@ impl Report for SetupError {
             | Self::NoKey { hint, .. }
             | Self::Unanswered { hint, .. }
             | Self::NoPipe { hint, .. } => hint,
+            Self::NoUnitInUse(_) => "name the unit: spiped-receive@NAME or spiped-send@NAME",
             Self::Lock(error) => error.hint(),
             Self::NameOfPipe(_) => "give the client another name",
             Self::SenderHere(_) => {
@@ -196,7 +200,7 @@ impl Report for SetupError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::NotRoot | Self::WritableFolder(_) => exit::NO_PERMISSION,
-            Self::NoKeyCame | Self::NoPipe { .. } => exit::NO_INPUT,
+            Self::NoKeyCame | Self::NoPipe { .. } | Self::NoUnitInUse(_) => exit::NO_INPUT,
             Self::NoKey { .. } => exit::NO_USER,
             Self::NoTarget(_) => exit::DATA,
             Self::Key(error) => error.exit_code(),

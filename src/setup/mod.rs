@@ -47,12 +47,15 @@ use self::unit::Unit;
 pub(crate) use error::SetupError;
 
 use self::plan::Plan;
-use crate::config::setup::{End, Run, Setup, Task};
+use self::systemd::UnitState;
+use crate::config::Role;
+use crate::config::setup::{End, PipeName, Run, Setup, Task};
 use crate::keys::error::KeyFileError;
 use crate::keys::guessable::GuessableKey;
 use crate::keys::new_key::NewKey;
 use crate::process::signals;
 use crate::protocol::KeyId;
+use crate::unit::configuration::PipeUnit;
 
 /// What the operator is told.
 #[derive(Debug)]
@@ -97,6 +100,21 @@ pub(crate) fn run(task: &Task) -> Result<SetupReport, SetupError> {
             remove::remove(removal)
         }
     }
+}
+
+/// The units of a pipe that are enabled or run, by themselves or by their sockets.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn units_in_use(name: &PipeName) -> Result<Vec<PipeUnit>, SetupError> {
+    let mut found = Vec::new();
+    for role in [Role::Decrypt, Role::Encrypt] {
+        let (service, socket) = Unit::both(role, name);
+        if UnitState::of(&service)?.is_in_use() || UnitState::of(&socket)?.is_in_use() {
+            found.push(PipeUnit::new(role, name));
+        }
+    }
+    if found.is_empty() { Err(SetupError::NoUnitInUse(name.clone())) } else { Ok(found) }
 }
 
 fn make(setup: &Setup) -> Result<SetupReport, SetupError> {

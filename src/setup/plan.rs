@@ -11,6 +11,7 @@ use super::error::SetupError;
 use super::lock::FOLDER;
 use super::systemd::{Activity, UnitState};
 use super::unit::Unit;
+use crate::config::environment_file::EnvironmentFile;
 use crate::config::setup::{Activation, End, PipeName, Setup};
 use crate::config::{Address, Role};
 use crate::keys::entry::{self, KeyEntry};
@@ -306,10 +307,7 @@ pub(crate) fn read(path: &Path) -> Result<String, SetupError> {
     read().map_err(|error| SetupError::File { what: "read", path: path.into(), error })
 }
 
-/// The value of a variable in an environment file, as systemd reads it: the last line counts.
+/// The value of a variable in a file of variables.
 pub(crate) fn value(content: &str, variable: &str) -> Option<String> {
-    let assigned =
-        |line: &str| Some(line.trim().strip_prefix(variable)?.strip_prefix('=')?.to_owned());
-    let value = content.lines().filter_map(assigned).next_back()?;
-    Some(value.trim().trim_matches(['"', '\'']).to_owned())
+    EnvironmentFile::read(content).value(variable).map(str::to_owned)
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::config::Role;
 use crate::config::setup::{End, PipeName};
+use crate::unit::configuration::prefix;
 
 /// The name of a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,14 +28,6 @@ impl Unit {
     /// The service that a socket starts.
     pub(super) fn started_by_it(&self) -> Option<Self> {
         Some(Self(format!("{}.service", self.0.strip_suffix(".socket")?)))
-    }
-}
-
-/// The prefix of the units of a role.
-const fn prefix(role: Role) -> &'static str {
-    match role {
-        Role::Decrypt => "spiped-receive@",
-        Role::Encrypt => "spiped-send@",
     }
 }
 

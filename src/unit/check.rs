@@ -77,26 +77,8 @@ pub(crate) fn check(
     configuration: &Path,
     keys: &[PathBuf],
 ) -> Result<Vec<GuessableKey>, UnitCheckError> {
-    let unread = |error| UnitCheckError::Configuration { path: configuration.into(), error };
-    let metadata = fs::metadata(configuration).map_err(unread)?;
-    if !metadata.is_file() {
-        return Err(unread(io::Error::other("it is not a regular file")));
-    }
-    if metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
-        return Err(UnitCheckError::WritableConfiguration(configuration.into()));
-    }
-    let there = folder::existing(keys);
-    there.iter().try_for_each(|path| check_folder(path))?;
-    let guessable = match folder::read_all(&there, Owners::User(0), Folders::Allowed) {
-        Err(error) if is_none(&error) && keys.iter().any(|key| encrypted(key).exists()) => {
-            vec![]
-        }
-        entries => {
-            let entries = entries?;
-            entry::check(&entries)?;
-            entries.iter().filter_map(KeyEntry::guessable).collect()
-        }
-    };
+    check_owner(configuration)?;
+    let entries = read_keys(keys, Folders::Allowed)?;
     if let Some((note, unit)) = note().zip(unit_name()) {
         // That of an earlier start.
         let _gone = fs::remove_file(&note);
@@ -105,7 +87,43 @@ pub(crate) fn check(
             let _written = File::create_new(note);
         }
     }
-    Ok(guessable)
+    Ok(entries.iter().filter_map(KeyEntry::guessable).collect())
+}
+
+/// Checks that root alone can write to a configuration, and that it is a file.
+pub(super) fn check_owner(configuration: &Path) -> Result<(), UnitCheckError> {
+    let unread = |error| UnitCheckError::Configuration { path: configuration.into(), error };
+    let metadata = fs::metadata(configuration).map_err(unread)?;
+    if !metadata.is_file() {
+        return Err(unread(io::Error::other("it is not a regular file")));
+    }
+    if metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
+        return Err(UnitCheckError::WritableConfiguration(configuration.into()));
+    }
+    Ok(())
+}
+
+/// Reads and checks the keys of a unit, at those of the paths where something is.
+///
+/// # Errors
+/// When there is no key, or one is refused. There are none where systemd decrypts the file or
+/// folder with `.cred` behind its name.
+pub(crate) fn read_keys(
+    keys: &[PathBuf],
+    folders: Folders,
+) -> Result<Vec<KeyEntry>, UnitCheckError> {
+    let there = folder::existing(keys);
+    there.iter().try_for_each(|path| check_folder(path))?;
+    match folder::read_all(&there, Owners::User(0), folders) {
+        Err(error) if is_none(&error) && keys.iter().any(|key| encrypted(key).exists()) => {
+            Ok(vec![])
+        }
+        entries => {
+            let entries = entries?;
+            entry::check(&entries)?;
+            Ok(entries)
+        }
+    }
 }
 
 /// Checks that systemd hands over what is in a folder of keys, and nothing else. What cannot be

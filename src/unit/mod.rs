@@ -2,6 +2,7 @@
 //! notifications to systemd.
 
 pub(crate) mod check;
+pub(crate) mod configuration;
 pub(crate) mod handover;
 pub(crate) mod keeper;
 pub(crate) mod notify;

@@ -6,9 +6,10 @@ use std::process::Command;
 use crate::support::{Daemon, Folder, SPIPED, Server, round_trip};
 
 /// The commands that have a help of their own; the empty one is the program itself.
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 19] = [
     "",
     "check",
+    "config-check",
     "keygen",
     "keyid",
     "rekey",

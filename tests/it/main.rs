@@ -14,6 +14,7 @@ mod both_logs;
 mod builds;
 mod check;
 mod completions;
+mod config_check;
 // Units, packages and set-up do not depend on the ciphers: these modules and those below
 // are tested with one build.
 #[cfg(feature = "aws-lc")]
