@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod bad_day;
 mod check;
+mod config_check;
 mod guide;
 mod instances;
 mod journal;

@@ -134,6 +134,15 @@ fn the_units_are_alike() {
         assert_eq!(common(unit), common(&units[0]));
     }
     assert!(common(&units[0]).lines().count() > 40);
+    // A reload checks the options that a start has, but for the keys.
+    for unit in &units {
+        let options = |begin: &str| {
+            let line = unit.lines().find_map(|line| line.strip_prefix(begin)).unwrap();
+            line.split_once(" -k ").unwrap().0.to_owned()
+        };
+        let start = options("ExecStart=/usr/bin/spiped ");
+        assert_eq!(options("ExecReload=+/usr/bin/spiped config-check "), start);
+    }
     let sockets = ["receive", "send"].map(|end| read(&format!("spiped-{end}@.socket")));
     let settings = |socket: &str| socket.split_once("[Socket]").unwrap().1.to_owned();
     assert_eq!(settings(&sockets[0]), settings(&sockets[1]));
