@@ -83,6 +83,20 @@ impl AddressError {
 }
 
 impl Address {
+    /// Whether a connection to this address comes back to a listener at `source`, as far as
+    /// the addresses alone tell.
+    pub(crate) fn leads_back_to(&self, source: &Self) -> bool {
+        match (source, self) {
+            (Self::Inet(source), Self::Inet(target)) if source.ip().is_unspecified() => {
+                let ip = target.ip().to_canonical();
+                // A listener on all of IPv6 listens on all of IPv4, too.
+                let is_heard = source.is_ipv6() || ip.is_ipv4();
+                source.port() == target.port() && ip.is_loopback() && is_heard
+            }
+            _ => source == self,
+        }
+    }
+
     /// The port; a unix socket has none.
     #[must_use]
     pub(crate) const fn port(&self) -> Option<u16> {

@@ -103,8 +103,8 @@ impl TryFrom<Args> for Config {
         let Args { source, connections, access, mut process, status, mut log, .. } = args;
         let tunnel = args.tunnel.unless_bound_to_target()?;
         // What else leads back is seen when the source is bound.
-        if source.as_ref() == Some(&tunnel.target) {
-            return Err(ConfigError::leads_back(&tunnel.target, &tunnel.target.to_string()));
+        if let Some(source) = source.as_ref().filter(|it| tunnel.target.leads_back_to(it)) {
+            return Err(ConfigError::leads_back(&tunnel.target, &source.to_string()));
         }
         let is_loopback =
             matches!(&tunnel.target, Address::Inet(SocketAddr::V4(v4)) if v4.ip().is_loopback());

@@ -37,6 +37,11 @@ pub(crate) struct NewKey {
 }
 
 impl NewKey {
+    /// What the file will contain.
+    pub(crate) fn content(&self) -> &[u8] {
+        &self.content
+    }
+
     /// 32 bytes of the system's randomness.
     ///
     /// # Errors

@@ -92,6 +92,9 @@ pub(crate) enum SetupError {
     /// A unit runs whose file is missing.
     #[error("{unit} is running, but {} is missing", missing.display())]
     Running { unit: Unit, missing: PathBuf },
+    /// A start would refuse the configuration, or a key.
+    #[error("the configuration {} would be refused: {}", path.display(), failure.reason)]
+    Refused { path: PathBuf, failure: Failure },
     /// A file or folder cannot be read, made or removed.
     #[error("cannot {what} {}: {error}", path.display())]
     File { what: &'static str, path: PathBuf, error: io::Error },
@@ -189,7 +192,7 @@ impl Report for SetupError {
             }
             Self::Running { .. } => "put the file back, or 'systemctl stop' the unit first",
             Self::File { .. } => "check the folder, and that its file system can be written to",
-            Self::Start { failure, .. } => &failure.hint,
+            Self::Start { failure, .. } | Self::Refused { failure, .. } => &failure.hint,
             Self::Command { .. } => "'systemctl status' and 'journalctl' may say more",
             Self::Interrupted(_) => "all that it had made is removed; run it again",
             Self::System(_) => "the system lacks a resource, and its log may say which",
@@ -221,7 +224,9 @@ impl Report for SetupError {
             | Self::Running { .. }
             | Self::File { .. } => exit::CANNOT_CREATE,
             // The unit's own code, where it has one.
-            Self::Start { failure, .. } => failure.code.unwrap_or(exit::UNAVAILABLE),
+            Self::Start { failure, .. } | Self::Refused { failure, .. } => {
+                failure.code.unwrap_or(exit::UNAVAILABLE)
+            }
             Self::NoSystemd | Self::NotInstalled(_) | Self::Command { .. } => exit::UNAVAILABLE,
             Self::Unproved { fault, .. } | Self::KeyStays { fault, .. } => fault.exit_code(),
             Self::Interrupted(number) => u8::try_from(*number).map_or(exit::OS, exit::by_signal),

@@ -1,10 +1,11 @@
 //! `spiped setup`: one command has systemd run an end of a pipe.
 //!
 //! ```text
-//! words ──▶ config::setup ──▶ plan ──▶ apply ──▶ prove ──▶ report
-//!                              │ │       │ a step fails, or a signal comes
-//!     refused: something else  │ │       └─▶ undo, in reverse order
-//!     is there already      ◀──┘ └─▶ --dry-run: print
+//! words ──▶ config::setup ──▶ plan ──▶ check ──▶ apply ──▶ prove ──▶ report
+//!                              │        │ │       │ a step fails, or a signal comes
+//!     refused: something else  │        │ │       └─▶ undo, in reverse order
+//!     is there already      ◀──┘        │ └─▶ --dry-run: print
+//!     refused: no start would work   ◀──┘
 //! ```
 //!
 //! The steps of one end; a step that is done already is left out:
@@ -27,6 +28,7 @@
 //! `remove` takes away what setup has made; [`keys`] adds, changes and removes keys.
 
 mod apply;
+mod check;
 mod error;
 mod keys;
 mod listener;
@@ -121,6 +123,7 @@ fn make(setup: &Setup) -> Result<SetupReport, SetupError> {
     let given = setup.key().map(given_key).transpose()?;
     let lock = (setup.run == Run::Real).then(lock::lock).transpose()?;
     let plan = plan::make(setup, given)?;
+    check::check(&plan)?;
     if setup.run == Run::Dry {
         let text = report::what_would_be_done(&plan);
         return Ok(SetupReport { text, guessable: plan.guessable, failed: None });

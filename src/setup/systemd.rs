@@ -138,11 +138,8 @@ impl Failure {
             .and_then(|(_, status)| status.split('/').next()?.parse().ok())
             // Only codes of spiped; the codes of systemd tell nothing here.
             .filter(|code| exit::ALL.contains(code));
-        let mut lines = log.lines();
-        let mut errors = lines.by_ref().filter_map(|line| line.strip_prefix("spiped: "));
-        if let Some(reason) = errors.find(|error| !error.starts_with(WARNING)) {
-            let hint = lines.find_map(|line| line.strip_prefix("hint: ")).unwrap_or(&more);
-            return Self { reason: reason.into(), hint: hint.into(), code };
+        if let Some(failure) = Self::told(&log, code, &more) {
+            return failure;
         }
         let prefix = format!("{unit}: ");
         let reason = log
@@ -151,6 +148,16 @@ impl Failure {
             .find(|line| !EPILOGUE.iter().any(|known| line.starts_with(known)))
             .map_or_else(|| error.to_string(), Into::into);
         Self { reason, hint: more, code }
+    }
+
+    /// The first error among lines that spiped has written, if there is one; `more` is its
+    /// hint where it has none.
+    pub(super) fn told(text: &str, code: Option<u8>, more: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let mut errors = lines.by_ref().filter_map(|line| line.strip_prefix("spiped: "));
+        let reason = errors.find(|error| !error.starts_with(WARNING))?;
+        let hint = lines.find_map(|line| line.strip_prefix("hint: ")).unwrap_or(more);
+        Some(Self { reason: reason.into(), hint: hint.into(), code })
     }
 }
 

@@ -238,7 +238,7 @@ impl Setup {
                 vec![("--source", source, "--target", target), ("--local", local, "--peer", peer)]
             }
         };
-        match ends.into_iter().find(|(_, source, _, target)| leads_back(source, target)) {
+        match ends.into_iter().find(|(_, source, _, target)| target.leads_back_to(source)) {
             None => Ok(()),
             Some((source_option, _, option, target)) => {
                 Err(SetupConfigError::Loop { option, target: target.clone(), source_option })
@@ -282,19 +282,6 @@ impl Setup {
             }
         }
         Ok(())
-    }
-}
-
-/// Whether a connection to `target` comes back to the listener at `source`.
-fn leads_back(source: &Address, target: &Address) -> bool {
-    match (source, target) {
-        (Address::Inet(source), Address::Inet(target)) if source.ip().is_unspecified() => {
-            let ip = target.ip().to_canonical();
-            // A listener on all of IPv6 listens on all of IPv4, too.
-            let is_heard = source.is_ipv6() || ip.is_ipv4();
-            source.port() == target.port() && ip.is_loopback() && is_heard
-        }
-        _ => source == target,
     }
 }
 

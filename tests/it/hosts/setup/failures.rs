@@ -121,10 +121,20 @@ fn what_was_there_before_stays() {
     host.sh("printf 'SPIPED_SOURCE=192.0.2.1:6390\nSPIPED_TARGET=127.0.0.1:6379\n\
              SPIPED_CIPHER=rot13\n' > /etc/spiped/bad.conf");
     let before = names(host);
+    let bad = "spiped setup receive bad -s 192.0.2.1:6390 -t 127.0.0.1:6379";
+    let reason = "the configuration /etc/spiped/bad.conf would be refused: SPIPED_CIPHER: 'rot13'";
+    for line in [bad, &format!("{bad} --socket"), &format!("{bad} --dry-run")] {
+        refused(&host.run(line), 64, reason);
+        assert_eq!(names(host), before);
+    }
+    // Of what a drop-in says, the start of the unit tells.
+    host.must("sed -i /CIPHER/d /etc/spiped/bad.conf");
+    let drop_in = "[Service]\nEnvironment=SPIPED_CIPHER=rot13\n";
+    host.drop_in("spiped-receive@bad.service", drop_in);
+    let before = names(host);
     // Clients make the socket start its service again and again.
     host.sh("systemd-run --quiet --unit clients \
              bash -c 'while :; do : < /dev/tcp/192.0.2.1/6390; done'");
-    let bad = "spiped setup receive bad -s 192.0.2.1:6390 -t 127.0.0.1:6379";
     let reason = "spiped-receive@bad.service does not start: SPIPED_CIPHER: 'rot13'";
     for line in [bad, &format!("{bad} --socket")] {
         refused(&host.run(line), 64, reason);
