@@ -70,8 +70,14 @@ fn run() -> Result<(), Box<dyn Error>> {
             }
             Record::Done => return Ok(()),
             Record::Abort(reason) => return Err(reason.to_string().into()),
-            // No responder sends the first two: the opener refuses them. OPENED needs nothing.
-            Record::Ready | Record::Open(_) | Record::Opened(_) => {}
+            // OPENED needs nothing. The opener refuses all others here.
+            Record::Ready
+            | Record::Open(_)
+            | Record::Opened(_)
+            | Record::Carry(_)
+            | Record::Carried(..)
+            | Record::Frames(_)
+            | Record::Join(_) => {}
         }
     }
 }

@@ -27,8 +27,8 @@ use crate::config::{Address, Keepalive, Role, TunnelConfig};
 use crate::fuzzing::input::{Input, Seeded};
 use crate::protocol::testing::{OPEN, To, one_direction};
 use crate::protocol::{
-    AbortReason, ConnectionId, Extensions, KEY_FILE_MAX, OVERHEAD, Opener, PADDED_COUNT, PREFIX,
-    RECORD_MAX, Record, SUFFIX, Sealer, Session, Suite,
+    AbortReason, ConnectionId, Extensions, HandshakeHash, KEY_FILE_MAX, OVERHEAD, Opener,
+    PADDED_COUNT, PREFIX, RECORD_MAX, Record, SUFFIX, Sealer, Session, Suite,
 };
 
 thread_local! {
@@ -43,6 +43,12 @@ pub fn relay(data: &[u8]) {
     RUNTIME.with(|runtime| runtime.block_on(run_relay(Input::new(data))));
 }
 
+/// A session of no handshake.
+fn session_of(sealer: Sealer, opener: Opener, suite: Suite) -> Session {
+    let hash = HandshakeHash::new([0; 32]);
+    Session { sealer, opener, suite, hash, connection_id: ConnectionId::of(&hash) }
+}
+
 async fn run_relay(mut input: Input<'_>) {
     let role = if input.choice() { Role::Encrypt } else { Role::Decrypt };
     let suite = Suite::ALL[input.below(4)];
@@ -53,8 +59,7 @@ async fn run_relay(mut input: Input<'_>) {
     };
     let (mut sealer, opener) = one_direction(suite, random.array(), to, 5);
     let (answers, answered) = one_direction(suite, random.array(), from, 5);
-    let mut session =
-        Session { sealer: answers, opener, suite, connection_id: ConnectionId::of(&[0; 32]) };
+    let mut session = session_of(answers, opener, suite);
     let mut first = match role {
         Role::Encrypt => sealer.seal_opened().unwrap(),
         Role::Decrypt => sealer.seal_open(Extensions::default()).unwrap(),
@@ -225,7 +230,11 @@ async fn hear(from: &UnixStream, mut opener: Opener, role: Role, end: oneshot::S
                 Record::End => drop(end.take().unwrap().send(())),
                 Record::Done => said.is_done = true,
                 Record::Abort(_) => is_aborted = true,
-                Record::Ready => unreachable!("a relay is past that"),
+                Record::Ready
+                | Record::Carry(_)
+                | Record::Carried(..)
+                | Record::Frames(_)
+                | Record::Join(_) => unreachable!("no relay says that"),
             }
         }
     }

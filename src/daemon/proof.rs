@@ -228,7 +228,11 @@ async fn next_record(stream: &TunnelStream, opener: &mut Opener) -> Result<Recor
         | Record::Opened(_)
         | Record::Data(_)
         | Record::End
-        | Record::Done) => Ok(record),
+        | Record::Done
+        | Record::Carry(_)
+        | Record::Carried(..)
+        | Record::Frames(_)
+        | Record::Join(_)) => Ok(record),
     }
 }
 

@@ -18,12 +18,14 @@
     reason = "a target fails that way"
 )]
 
+mod carrier;
 mod handshake;
 pub(crate) mod input;
 mod keys;
 mod opener;
 mod words;
 
+pub use self::carrier::carrier;
 pub use self::handshake::{message_1, message_2};
 pub use self::keys::key;
 pub use self::opener::opener;
@@ -34,8 +36,9 @@ pub use crate::daemon::fuzzing::{control, relay};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All there are.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("address", address),
+    ("carrier", carrier),
     ("config", config),
     ("control", control),
     ("key", key),

@@ -2,10 +2,11 @@
 //! the key and breaks the rules.
 
 use super::input::{Input, Seeded};
+use crate::protocol::carrier::CarrierSecret;
 use crate::protocol::testing::{To, one_direction};
 use crate::protocol::{
-    AbortReason, Client, Extensions, FIRST_RECORD_MAX, HEADER, OVERHEAD, OpenError, Opener,
-    PADDED_COUNT, PREFIX, RECORD_MAX, Record, SUFFIX, Sealer, Suite,
+    AbortReason, Client, Extensions, FIRST_RECORD_MAX, FRAMES_MAX, HEADER, Join, OVERHEAD,
+    OpenError, Opener, PADDED_COUNT, PREFIX, RECORD_MAX, Record, SUFFIX, Sealer, Suite,
 };
 
 /// How many records there are at most.
@@ -56,6 +57,8 @@ enum Phase {
     Opening,
     Streaming,
     Ended,
+    /// FRAMES.
+    Carrying,
     /// Nothing: DONE has come.
     Done,
     /// Nothing, and nothing is decrypted.
@@ -66,7 +69,7 @@ impl Both {
     /// Seals what the input says.
     fn say(&mut self, input: &mut Input<'_>) -> Sealed {
         let sealer = &mut self.sealer;
-        let (record, plaintext) = match input.byte() % 9 {
+        let (record, plaintext) = match input.byte() % 13 {
             0 => open(sealer, input),
             1 => (sealer.seal_opened().unwrap(), vec![2]),
             2 => data(sealer, input),
@@ -79,6 +82,10 @@ impl Both {
             5 => padded(sealer, input),
             6 => (sealer.seal_ready().unwrap().to_vec(), vec![6, 0, 0]),
             7 => (sealer.seal_done().unwrap().to_vec(), vec![11]),
+            8 => (sealer.seal_carry().unwrap(), vec![7]),
+            9 => carried(sealer, input),
+            10 => frames(sealer, input),
+            11 => join(sealer, input),
             _ => {
                 let length = usize::from(input.byte() % 32);
                 let plaintext = input.take(length).to_vec();
@@ -138,6 +145,7 @@ impl Both {
         let max = match self.phase {
             Phase::Over => return Err(OpenError::Failed),
             Phase::First | Phase::Ready | Phase::Opening => FIRST_RECORD_MAX,
+            Phase::Carrying => OVERHEAD + FRAMES_MAX,
             Phase::Streaming => RECORD_MAX,
             Phase::Ended | Phase::Done => OVERHEAD + 1,
         };
@@ -167,9 +175,16 @@ impl Phase {
                 (Record::Open(extensions(rest)?), Self::Streaming)
             }
             (Self::Opening, [2, rest @ ..]) => (Record::Opened(extensions(rest)?), Self::Streaming),
-            (Self::First | Self::Ready, [0 | 7..=10 | 12.., ..]) => {
-                return Err(OpenError::NotUnderstood);
+            (Self::First | Self::Ready, [7, rest @ ..]) => {
+                (Record::Carry(extensions(rest)?), Self::Carrying)
             }
+            (Self::Carrying, [9, frames @ ..]) => {
+                (Record::Frames(PREFIX..PREFIX + frames.len()), Self::Carrying)
+            }
+            (Self::First | Self::Ready, [10, rest @ ..]) => {
+                (Record::Join(join_of(rest)?), Self::Streaming)
+            }
+            (Self::First | Self::Ready, [0 | 12.., ..]) => return Err(OpenError::NotUnderstood),
             (Self::Streaming, [3, stream @ ..]) if !stream.is_empty() => {
                 (at(PREFIX, stream.len()), Self::Streaming)
             }
@@ -186,6 +201,12 @@ impl Phase {
             _ => return Err(OpenError::Violation),
         })
     }
+}
+
+/// What the body of JOIN says (rule C10).
+fn join_of(body: &[u8]) -> Result<Join, OpenError> {
+    let body = <[u8; 28]>::try_from(body).map_err(|_| OpenError::Violation)?;
+    Join::parse(&body).ok_or(OpenError::Violation)
 }
 
 /// What extensions say (rules X1 to X3).
@@ -249,6 +270,29 @@ fn data(sealer: &mut Sealer, input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
     let mut record = [&[0; PREFIX], &stream[..], &[0; SUFFIX]].concat();
     sealer.seal_data(&mut record).unwrap();
     (record, [&[3], &stream[..]].concat())
+}
+
+fn carried(sealer: &mut Sealer, input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
+    let secret: [u8; 32] = input.stream(32).try_into().unwrap();
+    let streams = u32::from(input.byte());
+    let record = sealer.seal_carried(streams, &CarrierSecret::new(&secret)).unwrap();
+    (record.to_vec(), [&[8], &streams.to_be_bytes()[..], &secret].concat())
+}
+
+fn frames(sealer: &mut Sealer, input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
+    let length = input.length(FRAMES_MAX);
+    let frames = input.stream(length);
+    let mut record = [&[0; PREFIX], &frames[..], &[0; SUFFIX]].concat();
+    sealer.seal_frames(&mut record).unwrap();
+    (record, [&[9], &frames[..]].concat())
+}
+
+fn join(sealer: &mut Sealer, input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
+    let body: [u8; 28] = input.stream(28).try_into().unwrap();
+    match Join::parse(&body) {
+        Some(join) => (sealer.seal_join(&join).unwrap().to_vec(), [&[10], &body[..]].concat()),
+        None => (sealer.seal_raw(&[10]), vec![10]),
+    }
 }
 
 fn padded(sealer: &mut Sealer, input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::handshake::HandshakeHash;
 use super::hkdf::hkdf_sha256;
 
 /// The id of a key: its public name.
@@ -11,7 +12,7 @@ pub struct KeyId(pub(super) [u8; 8]);
 
 /// The id of a connection, by which the logs of both ends can be joined.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ConnectionId([u8; 8]);
+pub struct ConnectionId(pub(super) [u8; 8]);
 
 impl ConnectionId {
     /// The id of the session that a handshake with this hash ended in:
@@ -19,9 +20,9 @@ impl ConnectionId {
     /// ```text
     /// HKDF-SHA256(salt = handshake hash, ikm = "", info = "connection id")[8]
     /// ```
-    pub(crate) fn of(handshake_hash: &[u8; 32]) -> Self {
+    pub(crate) fn of(hash: &HandshakeHash) -> Self {
         let mut id = [0; 8];
-        hkdf_sha256(handshake_hash, &[], b"connection id", &mut id);
+        hkdf_sha256(hash.bytes(), &[], b"connection id", &mut id);
         Self(id)
     }
 }

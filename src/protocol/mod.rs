@@ -48,6 +48,7 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod aead;
+pub mod carrier;
 mod dh;
 mod extensions;
 mod handshake;
@@ -70,16 +71,18 @@ pub(crate) mod testing;
 mod tests;
 
 pub use extensions::{Client, Extensions};
-pub use handshake::{Greeting, HandshakeError, Initiator, MESSAGE_1_MAX, Responder, Session};
+pub use handshake::{
+    Greeting, HandshakeError, HandshakeHash, Initiator, MESSAGE_1_MAX, Responder, Session,
+};
 pub use ids::{ConnectionId, KeyId};
 pub use kem::warm_up;
 pub use keys::{
     HINT_KEY, HintKeys, KEY_FILE_MAX, KEY_FILE_MIN, KEY_SECRETS, KeyLengthError, SharedKey,
 };
-pub use opener::{OpenError, Opener, Record};
+pub use opener::{Join, OpenError, Opener, Record};
 pub use record::{
-    AbortReason, FIRST_RECORD_MAX, HEADER, OPEN_MAX, OVERHEAD, PADDED_COUNT, PREFIX, Padding,
-    PaddingError, RECORD_MAX, SUFFIX,
+    AbortReason, FIRST_RECORD_MAX, FRAMES_MAX, HEADER, OPEN_MAX, OVERHEAD, PADDED_COUNT, PREFIX,
+    Padding, PaddingError, RECORD_MAX, SUFFIX,
 };
 pub use replay::ReplaySet;
 pub use sealer::{SealError, Sealer};

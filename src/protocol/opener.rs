@@ -7,9 +7,13 @@ use std::ops::Range;
 
 use thiserror::Error;
 
+use super::carrier::join::JoinProof;
+use super::carrier::{CarrierSecret, StreamId};
 use super::extensions::{Extensions, ExtensionsError};
+use super::ids::ConnectionId;
 use super::record::{
-    AbortReason, FIRST_RECORD_MAX, HEADER, Kind, OVERHEAD, PADDED_COUNT, PREFIX, RECORD_MAX, SUFFIX,
+    AbortReason, CARRIED_MAX, FIRST_RECORD_MAX, FRAMES_MAX, HEADER, JOIN_BODY, Kind, OVERHEAD,
+    PADDED_COUNT, PREFIX, RECORD_MAX, SUFFIX,
 };
 use super::transport::{Exhausted, Transport};
 
@@ -21,7 +25,7 @@ pub struct Opener {
 }
 
 /// A record that was opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Record {
     /// An empty PADDED, which proves the key live; OPEN comes later.
     Ready,
@@ -29,6 +33,14 @@ pub enum Record {
     Open(Extensions),
     /// The target accepted.
     Opened(Extensions),
+    /// This session is to be a carrier.
+    Carry(Extensions),
+    /// This session is a carrier, on which so many streams may live at once, 1 or more.
+    Carried(u32, CarrierSecret),
+    /// What a record of a carrier holds: where its frames stand in the record.
+    Frames(Range<usize>),
+    /// This session is to take over a stream.
+    Join(Join),
     /// The next bytes of the stream: where they stand in the record.
     Data(Range<usize>),
     /// The end of the stream in this direction.
@@ -37,6 +49,29 @@ pub enum Record {
     Done,
     /// The other end refused or failed.
     Abort(AbortReason),
+}
+
+/// JOIN: which stream a session is to take over (rule C10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// The connection id of the carrier.
+    pub carrier: ConnectionId,
+    /// The stream.
+    pub stream: StreamId,
+    /// [`CarrierSecret::proof`].
+    pub proof: JoinProof,
+}
+
+impl Join {
+    /// Reads the body of JOIN: `connection id(8) ‖ stream(4) ‖ proof(16)`; `None` where the
+    /// stream is 0.
+    pub(crate) fn parse(body: &[u8; JOIN_BODY]) -> Option<Self> {
+        let (id, rest) = body.split_first_chunk()?;
+        let (stream, proof) = rest.split_first_chunk()?;
+        let stream = StreamId::new(u32::from_be_bytes(*stream))?;
+        let proof = JoinProof(*proof.first_chunk()?);
+        Some(Self { carrier: ConnectionId(*id), stream, proof })
+    }
 }
 
 /// Why a record was not opened. None of it is told to the peer.
@@ -81,6 +116,10 @@ enum Phase {
     ReadyForOpen,
     /// At the initiator: OPENED.
     BeforeOpened,
+    /// At the initiator, after its CARRY: CARRIED.
+    BeforeCarried,
+    /// On a carrier: FRAMES.
+    Carrying,
     /// DATA, PADDED, END.
     Streaming,
     /// After END: DONE, or ABORT.
@@ -100,6 +139,13 @@ impl Opener {
         Self { transport: Some(transport), phase: Phase::BeforeOpened }
     }
 
+    /// This initiator has sent CARRY: CARRIED comes first.
+    pub const fn await_carried(&mut self) {
+        if let Phase::BeforeOpened = self.phase {
+            self.phase = Phase::BeforeCarried;
+        }
+    }
+
     /// The length on the wire of the record that begins with `bytes`, its header included;
     /// `None` while there are fewer than two bytes.
     ///
@@ -114,6 +160,8 @@ impl Opener {
         };
         let max = match self.phase {
             Phase::BeforeOpen | Phase::ReadyForOpen | Phase::BeforeOpened => FIRST_RECORD_MAX,
+            Phase::BeforeCarried => CARRIED_MAX,
+            Phase::Carrying => OVERHEAD + FRAMES_MAX,
             Phase::Streaming => RECORD_MAX,
             // ABORT is the longest that may come.
             Phase::Ended | Phase::Over => OVERHEAD + 1,
@@ -178,12 +226,30 @@ fn read(kind: Kind, body: &[u8]) -> Result<Record, OpenError> {
     match (kind, body) {
         (Kind::Open, body) => Ok(Record::Open(Extensions::parse(body)?)),
         (Kind::Opened, body) => Ok(Record::Opened(Extensions::parse(body)?)),
+        (Kind::Carry, body) => Ok(Record::Carry(Extensions::parse(body)?)),
+        (Kind::Carried, body) => read_carried(body),
+        (Kind::Frames, body) => Ok(Record::Frames(PREFIX..PREFIX.saturating_add(body.len()))),
+        (Kind::Join, body) => {
+            let join = body.try_into().ok().and_then(Join::parse);
+            join.map(Record::Join).ok_or(OpenError::Violation)
+        }
         (Kind::End, []) => Ok(Record::End),
         (Kind::Done, []) => Ok(Record::Done),
         (Kind::Abort, [reason]) => Ok(Record::Abort(AbortReason::from_byte(*reason))),
         (Kind::Data, [_, ..]) => Ok(Record::Data(PREFIX..PREFIX.saturating_add(body.len()))),
         (Kind::Padded, body) => read_padded(body),
         _ => Err(OpenError::Violation),
+    }
+}
+
+/// Reads the body of CARRIED: `streams(4) ‖ secret(32) ‖ extensions`.
+fn read_carried(body: &[u8]) -> Result<Record, OpenError> {
+    let (streams, rest) = body.split_first_chunk().ok_or(OpenError::Violation)?;
+    let (secret, extensions) = rest.split_first_chunk().ok_or(OpenError::Violation)?;
+    Extensions::parse(extensions)?;
+    match u32::from_be_bytes(*streams) {
+        0 => Err(OpenError::Violation),
+        streams => Ok(Record::Carried(streams, CarrierSecret::new(secret))),
     }
 }
 
@@ -208,9 +274,16 @@ impl Phase {
     /// Whether a record of this kind may come, as far as kinds with extensions go.
     const fn may_have_extensions_of(self, kind: Kind) -> bool {
         match kind {
-            Kind::Open => self.is_before_open(),
+            Kind::Open | Kind::Carry => self.is_before_open(),
             Kind::Opened => matches!(self, Self::BeforeOpened),
-            Kind::Data | Kind::End | Kind::Abort | Kind::Padded | Kind::Done => true,
+            Kind::Carried => matches!(self, Self::BeforeCarried),
+            Kind::Data
+            | Kind::End
+            | Kind::Abort
+            | Kind::Padded
+            | Kind::Frames
+            | Kind::Join
+            | Kind::Done => true,
         }
     }
 
@@ -223,7 +296,10 @@ impl Phase {
     const fn after(self, record: &Record) -> Option<Self> {
         match (self, record) {
             (Self::BeforeOpen, Record::Ready) => Some(Self::ReadyForOpen),
-            (Self::BeforeOpen | Self::ReadyForOpen, Record::Open(_))
+            (Self::BeforeOpen | Self::ReadyForOpen, Record::Carry(_))
+            | (Self::BeforeCarried, Record::Carried(..))
+            | (Self::Carrying, Record::Frames(_)) => Some(Self::Carrying),
+            (Self::BeforeOpen | Self::ReadyForOpen, Record::Open(_) | Record::Join(_))
             | (Self::BeforeOpened, Record::Opened(_))
             | (Self::Streaming, Record::Data(_)) => Some(Self::Streaming),
             (Self::Streaming, Record::End) => Some(Self::Ended),

@@ -10,6 +10,7 @@ use std::fmt;
 use thiserror::Error;
 
 use super::aead::TAG;
+use super::carrier::join::{PROOF, SECRET};
 use super::extensions::{CLIENT_MAX, EXTENSIONS_MAX};
 
 /// Bytes of the length before each record.
@@ -28,6 +29,14 @@ pub const RECORD_MAX: usize = HEADER + CIPHERTEXT_MAX;
 pub const FIRST_RECORD_MAX: usize = OVERHEAD + EXTENSIONS_MAX;
 /// The longest OPEN that this version sends: with a client's IPv6 address.
 pub const OPEN_MAX: usize = OVERHEAD + CLIENT_MAX;
+/// The longest CARRIED on the wire: with the longest extensions.
+pub(super) const CARRIED_MAX: usize = OVERHEAD + CARRIED_HEAD + EXTENSIONS_MAX;
+/// Bytes of CARRIED before its extensions: `streams(4) ‖ secret(32)`.
+pub(super) const CARRIED_HEAD: usize = 4 + SECRET;
+/// The most bytes of frames that a record of a carrier holds.
+pub const FRAMES_MAX: usize = 16_384;
+/// Bytes of JOIN's body: `connection id(8) ‖ stream(4) ‖ proof(16)`.
+pub(super) const JOIN_BODY: usize = 8 + 4 + PROOF;
 /// Bytes of the count that a PADDED body begins with.
 pub const PADDED_COUNT: usize = 2;
 
@@ -46,6 +55,14 @@ pub(super) enum Kind {
     Abort,
     /// 6: DATA with a count before it and zeros behind it.
     Padded,
+    /// 7, from the initiator, in the place of OPEN: this session is a carrier.
+    Carry,
+    /// 8, from the responder, in the place of OPENED: so be it.
+    Carried,
+    /// 9, on a carrier: frames of its streams.
+    Frames,
+    /// 10, from the initiator, in the place of OPEN: this session takes over a stream.
+    Join,
     /// 11, the last record of this direction: all of the other one is passed on.
     Done,
 }
@@ -60,6 +77,10 @@ impl Kind {
             Self::End => 4,
             Self::Abort => 5,
             Self::Padded => 6,
+            Self::Carry => 7,
+            Self::Carried => 8,
+            Self::Frames => 9,
+            Self::Join => 10,
             Self::Done => 11,
         }
     }
@@ -73,6 +94,10 @@ impl Kind {
             4 => Some(Self::End),
             5 => Some(Self::Abort),
             6 => Some(Self::Padded),
+            7 => Some(Self::Carry),
+            8 => Some(Self::Carried),
+            9 => Some(Self::Frames),
+            10 => Some(Self::Join),
             11 => Some(Self::Done),
             _ => None,
         }

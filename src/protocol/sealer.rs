@@ -3,9 +3,12 @@
 use thiserror::Error;
 
 use super::aead::CipherKey;
+use super::carrier::CarrierSecret;
 use super::extensions::Extensions;
+use super::opener::Join;
 use super::record::{
-    AbortReason, HEADER, Kind, OVERHEAD, PADDED_COUNT, PREFIX, RECORD_MAX, SUFFIX,
+    AbortReason, CARRIED_HEAD, FRAMES_MAX, HEADER, JOIN_BODY, Kind, OVERHEAD, PADDED_COUNT, PREFIX,
+    RECORD_MAX, SUFFIX,
 };
 use super::transport::{Exhausted, Transport};
 
@@ -83,6 +86,51 @@ impl Sealer {
         self.with_extensions(Kind::Opened, Extensions::default())
     }
 
+    /// Seals CARRY: this session is to be a carrier.
+    ///
+    /// # Errors
+    /// When the nonces are used up.
+    pub fn seal_carry(&mut self) -> Result<Vec<u8>, SealError> {
+        self.with_extensions(Kind::Carry, Extensions::default())
+    }
+
+    /// Seals CARRIED: so many streams may live at once, 1 or more.
+    ///
+    /// # Errors
+    /// When the nonces are used up.
+    pub fn seal_carried(
+        &mut self,
+        streams: u32,
+        secret: &CarrierSecret,
+    ) -> Result<[u8; OVERHEAD + CARRIED_HEAD], SealError> {
+        let mut record = [0; OVERHEAD + CARRIED_HEAD];
+        self.body(Kind::Carried, &mut record, &[&streams.to_be_bytes(), secret.bytes()])?;
+        Ok(record)
+    }
+
+    /// Seals FRAMES: `record` is 3 bytes of room, the frames, and 16 bytes of room. Without
+    /// frames it is a sign of life (C17).
+    ///
+    /// # Errors
+    /// When the size is out of bounds or the nonces are used up.
+    pub fn seal_frames(&mut self, record: &mut [u8]) -> Result<(), SealError> {
+        if record.len() > OVERHEAD + FRAMES_MAX {
+            return Err(SealError::Size);
+        }
+        self.seal(Kind::Frames, record)
+    }
+
+    /// Seals JOIN: this session is to take over a stream.
+    ///
+    /// # Errors
+    /// When the nonces are used up.
+    pub fn seal_join(&mut self, join: &Join) -> Result<[u8; OVERHEAD + JOIN_BODY], SealError> {
+        let mut record = [0; OVERHEAD + JOIN_BODY];
+        let stream = join.stream.number().to_be_bytes();
+        self.body(Kind::Join, &mut record, &[&join.carrier.0, &stream, &join.proof.0])?;
+        Ok(record)
+    }
+
     /// Seals END.
     ///
     /// # Errors
@@ -128,6 +176,16 @@ impl Sealer {
         record.extend([0; SUFFIX]);
         self.seal(kind, &mut record)?;
         Ok(record)
+    }
+
+    /// Seals a record whose body is these parts, one behind the other.
+    fn body(&mut self, kind: Kind, record: &mut [u8], parts: &[&[u8]]) -> Result<(), SealError> {
+        let mut rest = record.get_mut(PREFIX..).ok_or(SealError::Size)?;
+        for part in parts {
+            let place = rest.split_off_mut(..part.len()).ok_or(SealError::Size)?;
+            place.copy_from_slice(part);
+        }
+        self.seal(kind, record)
     }
 
     /// Seals a record: `record` is 3 bytes of room, the body, and 16 bytes of room.

@@ -181,11 +181,19 @@ pub(crate) async fn first_record(
     match session.opener.open(record) {
         Ok(Record::Ready) => Ok(Proof::Ready),
         Ok(Record::Open(extensions)) => Ok(Proof::Open(extensions)),
-        Err(OpenError::NotUnderstood) => Ok(Proof::NotUnderstood),
-        Ok(Record::Abort(_)) => Ok(Proof::Withdrawn),
-        Ok(Record::Opened(_) | Record::Data(_) | Record::End | Record::Done) => {
-            Err(PreAuthError::Record(OpenError::Violation))
+        // This version's daemon carries nothing yet.
+        Ok(Record::Carry(_) | Record::Join(_)) | Err(OpenError::NotUnderstood) => {
+            Ok(Proof::NotUnderstood)
         }
+        Ok(Record::Abort(_)) => Ok(Proof::Withdrawn),
+        Ok(
+            Record::Opened(_)
+            | Record::Data(_)
+            | Record::End
+            | Record::Done
+            | Record::Carried(..)
+            | Record::Frames(_),
+        ) => Err(PreAuthError::Record(OpenError::Violation)),
         Err(error) => Err(PreAuthError::Record(error)),
     }
 }

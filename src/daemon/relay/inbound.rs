@@ -255,8 +255,14 @@ impl Inbound {
                 Record::End => return Ok(Batch::End),
                 Record::Done if self.unopened == buffer.filled() => return Ok(Batch::Done),
                 Record::Abort(reason) => return Ok(Batch::Abort(reason)),
-                // Something is behind DONE. The opener refuses the other two here.
-                Record::Done | Record::Open(_) | Record::Ready => {
+                // Something is behind DONE. The opener refuses the others here.
+                Record::Done
+                | Record::Open(_)
+                | Record::Ready
+                | Record::Carry(_)
+                | Record::Carried(..)
+                | Record::Frames(_)
+                | Record::Join(_) => {
                     return Err(OpenError::Violation.into());
                 }
             }

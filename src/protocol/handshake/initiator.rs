@@ -5,7 +5,7 @@ use rand::TryCryptoRng;
 use super::ephemeral::{diffie_hellman, generate_keypair};
 use super::error::HandshakeError;
 use super::message::Message2;
-use super::session::Session;
+use super::session::{HandshakeHash, Session};
 use crate::protocol::dh::PrivateKey;
 use crate::protocol::ids::ConnectionId;
 use crate::protocol::kem::{CIPHERTEXT, DecapsulationKey, EncapsulationKey};
@@ -99,13 +99,14 @@ impl Initiator {
         }
         state.decrypt_and_hash(&[], tag, &mut [])?; //                              payload: empty
 
-        let connection_id = ConnectionId::of(state.handshake_hash());
+        let hash = HandshakeHash::new(*state.handshake_hash());
         let (sending, receiving) = state.split(interval);
         Ok(Session {
             sealer: Sealer::new(sending),
             opener: Opener::of_initiator(receiving),
             suite,
-            connection_id,
+            hash,
+            connection_id: ConnectionId::of(&hash),
         })
     }
 }

@@ -8,7 +8,7 @@ use subtle::{ConditionallySelectable, ConstantTimeEq};
 use super::ephemeral::{diffie_hellman, generate_keypair};
 use super::error::HandshakeError;
 use super::message::Message1;
-use super::session::Session;
+use super::session::{HandshakeHash, Session};
 use crate::protocol::hkdf::wipe_stack;
 use crate::protocol::ids::{ConnectionId, KeyId};
 use crate::protocol::kem::{ENCAPSULATION_KEY, EncapsulationKey, encapsulate};
@@ -131,13 +131,14 @@ impl Greeting {
         }
         state.encrypt_and_hash(&[], &mut reply); //                        payload: empty
 
-        let connection_id = ConnectionId::of(state.handshake_hash());
+        let hash = HandshakeHash::new(*state.handshake_hash());
         let (receiving, sending) = state.split(interval);
         let session = Session {
             sealer: Sealer::new(sending),
             opener: Opener::of_responder(receiving),
             suite,
-            connection_id,
+            hash,
+            connection_id: ConnectionId::of(&hash),
         };
         Ok(Responder { reply, key_id, session })
     }

@@ -13,6 +13,23 @@ pub struct Session {
     pub opener: Opener,
     /// The suite of both sides.
     pub suite: Suite,
+    /// The hash of its handshake: what a JOIN in this session is bound to.
+    pub hash: HandshakeHash,
     /// The name that both sides have for this session.
     pub connection_id: ConnectionId,
+}
+
+/// Noise's handshake hash (section 11.2): both sides have it, and no other session has the same.
+/// It is no secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandshakeHash([u8; 32]);
+
+impl HandshakeHash {
+    pub(crate) const fn new(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
+
+    pub(in crate::protocol) const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }

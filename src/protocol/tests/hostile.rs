@@ -131,7 +131,7 @@ fn r1_a_padded_before_open_is_empty() {
 /// R2: a first record of an unknown kind is a later version's, and its sender is told.
 #[test]
 fn r2_a_first_record_of_an_unknown_kind_is_not_understood() {
-    for kind in [0, 7, 10, 255] {
+    for kind in [0, 12, 255] {
         for is_ready in [false, true] {
             let (mut a, mut b) = sessions(GCM);
             if is_ready {

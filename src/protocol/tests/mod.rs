@@ -6,6 +6,7 @@
     reason = "a test may fail that way"
 )]
 
+mod carriers;
 mod hostile;
 mod hostile_handshake;
 mod interop;
@@ -14,6 +15,7 @@ mod records;
 mod vectors;
 
 use rand::rngs::SysRng;
+use sha2::{Digest, Sha256};
 
 use super::testing::{GCM, OPEN, OPENED, keyed_message};
 use super::*;

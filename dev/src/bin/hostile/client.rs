@@ -95,7 +95,14 @@ pub fn connection(receiver: &Receiver, number: usize, suite: Suite) -> Result<Du
             Record::Opened(_) => {}
             Record::End => tunnel.write_all(&session.sealer.seal_done()?)?,
             Record::Done => return time.ok_or_else(|| "no byte came".into()),
-            Record::Ready | Record::Open(_) | Record::Data(_) | Record::Abort(_) => {
+            Record::Ready
+            | Record::Open(_)
+            | Record::Data(_)
+            | Record::Abort(_)
+            | Record::Carry(_)
+            | Record::Carried(..)
+            | Record::Frames(_)
+            | Record::Join(_) => {
                 return Err("another record than was expected".into());
             }
         }

@@ -3,8 +3,8 @@ use crate::daemon::connection::handshake_error::PreAuthError;
 use crate::daemon::net::stream::CHECK;
 use crate::daemon::relay::error::RelayError;
 use crate::keys::set::Key;
-use crate::protocol::ConnectionId;
 use crate::protocol::testing::GCM;
+use crate::protocol::{ConnectionId, HandshakeHash};
 
 const ID: u64 = 7;
 
@@ -17,7 +17,7 @@ fn peer() -> Peer {
 }
 
 fn who(key: &Arc<Key>) -> Who {
-    let agreed = Agreed { suite: GCM, id: ConnectionId::of(&[7; 32]) };
+    let agreed = Agreed { suite: GCM, id: ConnectionId::of(&HandshakeHash::new([7; 32])) };
     Who { key: Arc::clone(key), agreed, peer: peer(), client: None }
 }
 

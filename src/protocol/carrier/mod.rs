@@ -1,0 +1,506 @@
+//! Carriers: many streams over one session.
+//!
+//! A carrier is the state that both ends share of its streams, and nothing else: no socket,
+//! no clock, no bytes of a stream. Its owner hands in what a record held, and is told what it
+//! means; it says what happened to its local sockets, and lets the carrier write the frames
+//! that this leads to.
+//!
+//! ```text
+//! record ─▶ receive ─▶ Event                what the other end says of a stream
+//! open, opened, end, done, abort, taken ─┐
+//!                      data, write_due ◀─┴─▶ Batch ─▶ record
+//! ```
+//!
+//! The rules C1 to C20 of `man/spiped-protocol.7` are kept here, as far as they need no socket
+//! and no time: what waits to be sent is kept as flags of its stream, so memory is bounded by
+//! the streams that are allowed (D1).
+
+mod batch;
+mod frame;
+pub(super) mod join;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod violation;
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+
+use self::frame::{Frame, FrameType, Next};
+use self::stream::{Abort, Due, Received, Stream};
+use super::extensions::Extensions;
+use super::record::AbortReason;
+
+pub use self::batch::Batch;
+pub use self::frame::{FRAME_HEADER, NotUnderstood, StreamId};
+pub use self::join::{CarrierSecret, JoinProof};
+pub use self::stream::FIRST_CREDIT;
+pub use self::violation::Violation;
+
+/// Which end of a carrier this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The sender of the pipe: it opens streams.
+    Initiator,
+    /// The receiver of the pipe: it answers them.
+    Responder,
+}
+
+/// One end of a carrier.
+pub struct Carrier {
+    side: Side,
+    /// How many streams may live at once.
+    allowed: u32,
+    /// The number of the last OPEN.
+    highest: Option<StreamId>,
+    streams: HashMap<StreamId, Stream>,
+    /// Streams whose OPEN is to be written, in the order of their numbers.
+    opening: VecDeque<(StreamId, Extensions)>,
+    /// Other streams that have something to write, each once, in turn.
+    due: VecDeque<StreamId>,
+    go_away: GoAway,
+    has_failed: bool,
+}
+
+/// How far GOAWAY has come (C19).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum GoAway {
+    No,
+    /// This side says it.
+    Due(AbortReason),
+    /// It was written, or has come.
+    Done,
+}
+
+/// What a frame tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// At the responder: a new stream. Without extensions that can be understood, it is to be
+    /// aborted for [`AbortReason::NotUnderstood`].
+    Open(StreamId, Result<Extensions, NotUnderstood>),
+    /// At the initiator: the target accepted. Extensions as above.
+    Opened(StreamId, Result<Extensions, NotUnderstood>),
+    /// The next bytes of a stream: where they stand in what the record held.
+    Data(StreamId, Range<usize>),
+    /// The end of the stream in this direction.
+    End(StreamId),
+    /// The other end has passed on all that it was sent.
+    Done(StreamId),
+    /// The stream is over.
+    Abort(StreamId, AbortReason),
+    /// More DATA may be sent.
+    Credit(StreamId),
+    /// What the other end still says of the stream, it says in its session. An initiator has
+    /// now moved as well.
+    Moved(StreamId),
+    /// The session of the stream had failed before MOVED came (C14): the stream is over, and
+    /// the other end is told.
+    JoinLost(StreamId),
+    /// At the initiator: no more streams can be opened.
+    GoAway(AbortReason),
+}
+
+/// Why an initiator cannot open a stream on this carrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoStream {
+    /// As many live as are allowed.
+    Full,
+    /// GOAWAY has come, all numbers are used, or the carrier has failed.
+    Over,
+}
+
+/// How much DATA was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// So many bytes; 0 where `read` had none.
+    Bytes(usize),
+    /// None: the record has no room for a frame.
+    NoRoom,
+    /// None: the stream has no credit, or may send nothing.
+    NoCredit,
+}
+
+impl Carrier {
+    /// A carrier on which `allowed` streams may live at once, 1 or more, as CARRIED told.
+    #[must_use]
+    pub fn new(side: Side, allowed: u32) -> Self {
+        Self {
+            side,
+            allowed,
+            highest: None,
+            streams: HashMap::new(),
+            opening: VecDeque::new(),
+            due: VecDeque::new(),
+            go_away: GoAway::No,
+            has_failed: false,
+        }
+    }
+
+    /// How many streams live.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether a stream lives: its frames, and what is said of it, still mean something.
+    #[must_use]
+    pub fn lives(&self, id: StreamId) -> bool {
+        self.streams.get(&id).is_some_and(|stream| !stream.is_aborted())
+    }
+
+    // What this side says.
+
+    /// Opens a stream, at the initiator. DATA and END may follow at once (C4).
+    ///
+    /// # Errors
+    /// When this carrier has no room for another stream.
+    ///
+    /// # Panics
+    /// At a responder.
+    pub fn open(&mut self, extensions: Extensions) -> Result<StreamId, NoStream> {
+        assert!(self.side == Side::Initiator, "only an initiator opens a stream");
+        if self.go_away != GoAway::No || self.has_failed {
+            return Err(NoStream::Over);
+        }
+        if self.is_full() {
+            return Err(NoStream::Full);
+        }
+        let next = self.highest.map_or(Some(StreamId::FIRST), StreamId::next);
+        let id = next.ok_or(NoStream::Over)?;
+        self.highest = Some(id);
+        self.streams.insert(id, Stream::new(self.side));
+        self.opening.push_back((id, extensions));
+        Ok(id)
+    }
+
+    /// Says OPENED, at the responder: the target accepted.
+    pub fn opened(&mut self, id: StreamId) {
+        self.say(id, FrameType::Opened);
+    }
+
+    /// Says END, behind all DATA that was written.
+    pub fn end(&mut self, id: StreamId) {
+        self.say(id, FrameType::End);
+    }
+
+    /// Says DONE: this side has passed on all that came before the other side's END, and has
+    /// said its own END. The stream is over once DONE went both ways (C5).
+    pub fn done(&mut self, id: StreamId) {
+        self.say(id, FrameType::Done);
+    }
+
+    /// Says ABORT, and drops what is not written. Returns whether that is said on the carrier;
+    /// if not, and this side has moved, it is to be said in the stream's session (C16). It is
+    /// not said of a stream that does not live, nor after DONE.
+    pub fn abort(&mut self, id: StreamId, reason: AbortReason) -> bool {
+        let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.is_aborted()) else {
+            return false;
+        };
+        let abort = stream.abort(reason);
+        match abort {
+            Abort::Said => self.queue(id),
+            Abort::Forgotten => {
+                self.opening.retain(|(opening, _)| *opening != id);
+                self.streams.remove(&id);
+            }
+            Abort::Needless => {}
+        }
+        abort == Abort::Said
+    }
+
+    /// The local socket took bytes that came over the carrier: the other side may send as many
+    /// more (C8).
+    pub fn taken(&mut self, id: StreamId, bytes: u32) {
+        // A stream that is over needs no credit.
+        if let Some(stream) = self.streams.get_mut(&id)
+            && stream.taken(bytes)
+        {
+            self.queue(id);
+        }
+    }
+
+    /// Says GOAWAY, at the responder: the initiator opens no more streams here (C19).
+    ///
+    /// # Panics
+    /// At an initiator.
+    pub fn go_away(&mut self, reason: AbortReason) {
+        assert!(self.side == Side::Responder, "only a responder sends an initiator away");
+        if self.go_away == GoAway::No {
+            self.go_away = GoAway::Due(reason);
+        }
+    }
+
+    /// How many bytes of DATA a stream may send now.
+    #[must_use]
+    pub fn sendable(&self, id: StreamId) -> u32 {
+        self.streams.get(&id).map_or(0, Stream::sendable)
+    }
+
+    /// Writes the next bytes of a stream, at most `most`, behind what else is due of it:
+    /// `read` puts them into their place and returns how many there are.
+    ///
+    /// # Errors
+    /// That of `read`; nothing is written then.
+    pub fn data<E>(
+        &mut self,
+        id: StreamId,
+        most: usize,
+        batch: &mut Batch<'_>,
+        read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<Sent, E> {
+        let credit = usize::try_from(self.sendable(id)).unwrap_or(usize::MAX);
+        if credit == 0 {
+            return Ok(Sent::NoCredit);
+        }
+        if !self.write_opening(batch) || !self.write_due_of(id, batch) {
+            return Ok(Sent::NoRoom);
+        }
+        let most = match batch.room() {
+            None | Some(0) => return Ok(Sent::NoRoom),
+            Some(room) => room.min(credit).min(most),
+        };
+        let length = batch.fill(FrameType::Data, Some(id), most, read)?;
+        let (Some(stream), Ok(spent)) = (self.streams.get_mut(&id), u32::try_from(length)) else {
+            unreachable!("a stream that has credit lives, and a record has fewer bytes");
+        };
+        stream.spent(spent);
+        Ok(Sent::Bytes(length))
+    }
+
+    /// Whether frames wait to be written.
+    #[must_use]
+    pub fn has_due(&self) -> bool {
+        !self.due.is_empty() || !self.opening.is_empty() || matches!(self.go_away, GoAway::Due(_))
+    }
+
+    /// Writes what is due. Returns whether that is all; if not, the record is full.
+    pub fn write_due(&mut self, batch: &mut Batch<'_>) -> bool {
+        if let GoAway::Due(reason) = self.go_away {
+            if !batch.push(FrameType::GoAway, None, &[reason.byte()]) {
+                return false;
+            }
+            self.go_away = GoAway::Done;
+        }
+        if !self.write_opening(batch) {
+            return false;
+        }
+        while let Some(id) = self.due.front().copied() {
+            if !self.write_due_of(id, batch) {
+                return false;
+            }
+            self.due.pop_front();
+            if let Some(stream) = self.streams.get_mut(&id) {
+                stream.is_queued = false;
+                self.forget_if_over(id);
+            }
+        }
+        true
+    }
+
+    // Moving.
+
+    /// Whether a stream may be moved to a session of its own (C9).
+    #[must_use]
+    pub fn may_join(&self, id: StreamId) -> bool {
+        self.streams.get(&id).is_some_and(Stream::may_join)
+    }
+
+    /// Begins to move a stream, at the initiator: it opens a session with JOIN.
+    ///
+    /// # Panics
+    /// When the stream may not be moved, and at a responder.
+    pub fn join(&mut self, id: StreamId) {
+        assert!(self.side == Side::Initiator, "only an initiator moves a stream");
+        self.living(id).join();
+    }
+
+    /// The session was refused, or has failed before MOVED: the stream stays where it is
+    /// (C10), and MOVED that comes all the same ends it (C14).
+    pub fn join_lost(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.join_lost();
+        }
+    }
+
+    /// Takes the session of a JOIN, whose proof was checked, at the responder: says MOVED,
+    /// and from its next byte on speaks in the session (C11). Returns whether the stream is to
+    /// be had; if not, the session is refused for [`AbortReason::NotAvailable`].
+    ///
+    /// # Panics
+    /// At an initiator.
+    #[must_use]
+    pub fn accept_join(&mut self, id: StreamId) -> bool {
+        assert!(self.side == Side::Responder, "only a responder is asked to move a stream");
+        let accepts = self.streams.get(&id).is_some_and(Stream::may_accept_join);
+        if accepts {
+            self.say(id, FrameType::Moved);
+        }
+        accepts
+    }
+
+    // What the other side says.
+
+    /// Reads on at `at` in what a record held, up to the next frame that means something, and
+    /// moves `at` behind it; `None` at the record's end.
+    ///
+    /// # Errors
+    /// When the other side has broken a rule. The carrier has then failed for ever, and all
+    /// its streams with it (C18).
+    pub fn receive(&mut self, held: &[u8], at: &mut usize) -> Result<Option<Event>, Violation> {
+        if self.has_failed {
+            return Err(Violation::Failed);
+        }
+        let event = self.next_event(held, at);
+        self.has_failed = event.is_err();
+        event
+    }
+
+    fn next_event(&mut self, held: &[u8], at: &mut usize) -> Result<Option<Event>, Violation> {
+        loop {
+            let event = match frame::read(held, at)? {
+                Next::Nothing => return Ok(None),
+                Next::GoAway(reason) => Some(self.receive_go_away(reason)?),
+                Next::Stream(id, Frame::Open(extensions)) => {
+                    self.receive_open(id)?;
+                    Some(Event::Open(id, extensions))
+                }
+                Next::Stream(id, frame) => self.receive_frame(id, frame)?,
+            };
+            if event.is_some() {
+                return Ok(event);
+            }
+        }
+    }
+
+    fn receive_go_away(&mut self, reason: AbortReason) -> Result<Event, Violation> {
+        match (self.side, self.go_away) {
+            (Side::Responder, _) => Err(Violation::WrongEnd),
+            (Side::Initiator, GoAway::Done) => Err(Violation::AfterEnd),
+            (Side::Initiator, GoAway::No | GoAway::Due(_)) => {
+                self.go_away = GoAway::Done;
+                Ok(Event::GoAway(reason))
+            }
+        }
+    }
+
+    fn receive_open(&mut self, id: StreamId) -> Result<(), Violation> {
+        if self.side == Side::Initiator {
+            return Err(Violation::WrongEnd);
+        }
+        if self.highest >= Some(id) {
+            return Err(Violation::Order);
+        }
+        if self.is_full() {
+            return Err(Violation::TooMany);
+        }
+        self.highest = Some(id);
+        self.streams.insert(id, Stream::new(self.side));
+        Ok(())
+    }
+
+    /// Takes a frame of a stream that was opened before; `None` if it means nothing (C6).
+    fn receive_frame(&mut self, id: StreamId, frame: Frame) -> Result<Option<Event>, Violation> {
+        if self.highest < Some(id) {
+            return Err(Violation::NeverOpened);
+        }
+        let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.is_aborted()) else {
+            if matches!(frame, Frame::Abort(_)) {
+                self.streams.remove(&id);
+            }
+            return Ok(None);
+        };
+        if stream.is_open_due() {
+            return Err(Violation::NeverOpened);
+        }
+        let received = stream.receive(self.side, &frame)?;
+        // An answer of this side: ABORT, or an initiator's MOVED.
+        if matches!(frame, Frame::Moved) {
+            self.queue(id);
+        }
+        self.forget_if_over(id);
+        Ok(match received {
+            Received::Ignored => None,
+            Received::JoinLost => Some(Event::JoinLost(id)),
+            Received::Told => Some(match frame {
+                Frame::Open(extensions) => Event::Open(id, extensions),
+                Frame::Opened(extensions) => Event::Opened(id, extensions),
+                Frame::Data(range) => Event::Data(id, range),
+                Frame::End => Event::End(id),
+                Frame::Done => Event::Done(id),
+                Frame::Abort(reason) => Event::Abort(id, reason),
+                Frame::Credit(_) => Event::Credit(id),
+                Frame::Moved => Event::Moved(id),
+            }),
+        })
+    }
+
+    fn is_full(&self) -> bool {
+        u32::try_from(self.streams.len()).map_or(true, |living| living >= self.allowed)
+    }
+
+    fn living(&mut self, id: StreamId) -> &mut Stream {
+        match self.streams.get_mut(&id) {
+            Some(stream) => stream,
+            None => unreachable!("stream {id} is over, and something is said of it"),
+        }
+    }
+
+    fn say(&mut self, id: StreamId, kind: FrameType) {
+        self.living(id).say(kind);
+        self.queue(id);
+    }
+
+    /// Queues a stream that has something to write.
+    fn queue(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && !stream.is_queued
+        {
+            stream.is_queued = true;
+            self.due.push_back(id);
+        }
+    }
+
+    /// Forgets a stream that is over: its number and its state are free (C5).
+    fn forget_if_over(&mut self, id: StreamId) {
+        if self.streams.get(&id).is_some_and(|stream| stream.is_over(self.side)) {
+            self.streams.remove(&id);
+        }
+    }
+
+    /// Writes each OPEN, since their numbers ascend. Returns whether there was room for all.
+    fn write_opening(&mut self, batch: &mut Batch<'_>) -> bool {
+        while let Some((id, extensions)) = self.opening.front() {
+            if !batch.push(FrameType::Open, Some(*id), &extensions.encode()) {
+                return false;
+            }
+            if let Some(stream) = self.streams.get_mut(id) {
+                stream.wrote(FrameType::Open);
+            }
+            self.opening.pop_front();
+        }
+        true
+    }
+
+    /// Writes what is due of a stream. Returns whether there was room for all.
+    fn write_due_of(&mut self, id: StreamId, batch: &mut Batch<'_>) -> bool {
+        let Some(stream) = self.streams.get_mut(&id) else { return true };
+        while let Some(due) = stream.next_due() {
+            let (kind, is_written) = match due {
+                Due::Empty(kind) => (kind, batch.push(kind, Some(id), &[])),
+                Due::Credit(bytes) => {
+                    let kind = FrameType::Credit;
+                    (kind, batch.push(kind, Some(id), &bytes.to_be_bytes()))
+                }
+                Due::Abort(reason) => {
+                    let kind = FrameType::Abort;
+                    (kind, batch.push(kind, Some(id), &[reason.byte()]))
+                }
+            };
+            if !is_written {
+                return false;
+            }
+            stream.wrote(kind);
+        }
+        true
+    }
+}
