@@ -11,9 +11,56 @@
 //!                      data, write_due ◀─┴─▶ Batch ─▶ record
 //! ```
 //!
-//! The rules C1 to C20 of `man/spiped-protocol.7` are kept here, as far as they need no socket
-//! and no time: what waits to be sent is kept as flags of its stream, so memory is bounded by
-//! the streams that are allowed (D1).
+//! What waits to be sent is kept as flags of its stream, so memory is bounded by the streams
+//! that are allowed (D1). No daemon carries anything yet; once one does, the rules stand in
+//! `man/spiped-protocol.7`.
+//!
+//! # Frames
+//!
+//! | type | from | payload | meaning |
+//! |---|---|---|---|
+//! | 0 PAD | both | – | this byte and all to the record's end are zeros |
+//! | 1 OPEN | I | extensions | connect to the target for this stream |
+//! | 2 OPENED | R | extensions | the target accepted |
+//! | 3 DATA | both | 1 byte or more | the next bytes |
+//! | 4 END | both | – | the authenticated end of this direction |
+//! | 5 ABORT | both | reason(1) | the stream is over |
+//! | 6 CREDIT | both | bytes(4), 1 or more | so many more bytes of DATA may be sent |
+//! | 7 MOVED | both, R first | – | what this side still says of the stream, it says in its session |
+//! | 8 GOAWAY | R, stream 0, once | reason(1) | open no more |
+//! | 9 DONE | both | – | all that came before the other side's END is passed on |
+//!
+//! # The rules that are kept here
+//!
+//! A violation ends the carrier at once, without an answer; all its streams are reset.
+//!
+//! - **C3.** Each OPEN has a higher number than all before, from 1. OPEN while as many streams
+//!   live as are allowed is a violation. R may refuse any stream by ABORT.
+//! - **C4.** DATA and END may follow OPEN at once. R's first frame of a stream is OPENED or
+//!   ABORT.
+//! - **C5.** A stream is over at a side when DONE has been sent and has come, or when ABORT
+//!   has. DONE is said as in a session: after END both ways, once all is passed on; nothing
+//!   of the stream follows it, but I's MOVED.
+//! - **C6.** Frames of a stream that is over are ignored: they were on their way. A frame
+//!   above the highest number opened is a violation.
+//! - **C7.** These are violations: OPENED twice; DATA or END after END or MOVED; DONE before
+//!   END went both ways, and anything after it; DATA beyond the credit; unspent credit above
+//!   2^31-1; a length that the type cannot have; an unknown type; a frame over its record's
+//!   end; stream 0 elsewhere than in GOAWAY; OPEN from R; OPENED and GOAWAY from I.
+//! - **C8.** Credit counts bytes of DATA alone; each direction of a stream begins with 65,536.
+//!   A side grants what its local socket has taken, in frames for half of that or more. After
+//!   END, MOVED or ABORT none is owed, and one that comes is ignored.
+//! - **C9.** I moves a stream, once, after OPENED.
+//! - **C10.** It opens a session with JOIN, which proves the carrier and the stream. R takes
+//!   it for a living, opened stream that has none and has not said DONE. If not, the stream
+//!   stays where it is.
+//! - **C11.** R says MOVED, and from its next byte on speaks in the session; I, when MOVED
+//!   comes, does the same. No CREDIT follows MOVED.
+//! - **C14.** MOVED that finds no session at I: I says ABORT; or MOVED, if it has said DONE, so
+//!   that R can forget the stream. MOVED that nobody asked for is a violation.
+//! - **C15.** At I a stream has left the carrier when it sends MOVED, at R when it receives it.
+//! - **C16.** ABORT is said on the carrier before MOVED and in the session after it.
+//! - **C19.** After GOAWAY, I opens no more; what was on its way, R still accepts.
 
 mod batch;
 mod frame;
