@@ -1,9 +1,12 @@
 //! `spiped status`: real pipes, asked by their control sockets.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
+
+use nix::pty::{Winsize, openpty};
 
 use crate::support::{
     Daemon, Folder, Lines, SPIPED, Server, is_root, nobody, round_trip, signal, wait_until,
@@ -242,5 +245,30 @@ fn watch_asks_again_and_writes_a_document_a_line() {
     for line in lines.all() {
         let json: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(json.as_array().unwrap().len(), 2);
+    }
+}
+
+/// In a terminal, each answer is drawn over the one before and stays within its size.
+#[test]
+fn watch_draws_over_what_is_there_and_not_beyond_the_terminal() {
+    let server = Server::echo();
+    let ends = Ends::to(server.address);
+    let size = Winsize { ws_row: 8, ws_col: 60, ws_xpixel: 0, ws_ypixel: 0 };
+    let terminal = openpty(&size, None).unwrap();
+    let mut watch = Command::new(SPIPED);
+    watch.args(["status", "--watch"]).args(ends.paths()).stdout(terminal.slave);
+    let mut watch = watch.spawn().unwrap();
+    let lines = Lines::collect(File::from(terminal.master));
+    // The second one begins at the top, where the first one began.
+    wait_until("it has drawn twice", || lines.all().iter().any(|it| it.contains("\x1b[J\x1b[H")));
+    signal(&watch, "INT");
+    watch.wait().unwrap();
+    let lines = lines.all();
+    assert!(lines[0].starts_with("\x1b[2J\x1b[H") && lines[0].contains("(receiver): serving for "));
+    let second = lines.iter().position(|it| it.contains("\x1b[J\x1b[H")).unwrap();
+    assert_eq!(second, 7, "as many lines as the terminal has, but one: {lines:#?}");
+    for line in &lines[..second] {
+        let text = line.trim_end().trim_start_matches("\x1b[2J\x1b[H").trim_end_matches("\x1b[K");
+        assert!(text.len() <= 60 && !text.contains('\x1b'), "{line:?}");
     }
 }

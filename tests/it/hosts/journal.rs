@@ -1,11 +1,12 @@
 //! The journal has a field for each field of a line: two hosts, joined by them.
 
-use std::io::Write;
+use std::fs;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::support::hosts::{Host, Hosts, hosts_can_be};
+use crate::support::hosts::{Host, Hosts, hosts_can_be, project};
 use crate::support::{connect, noise, wait_until};
 
 const RECEIVE: &str = "spiped-receive@redis.service";
@@ -93,6 +94,38 @@ fn the_journals_of_both_ends_are_joined_by_the_field_of_the_connection() {
     a.must(&format!("systemctl stop {RECEIVE}"));
     let ended = entry(a, &format!("_SYSTEMD_INVOCATION_ID={run} SPIPED_SERVED=1"));
     assert_eq!(ended["_SYSTEMD_UNIT"], RECEIVE);
+}
+
+/// The manual's own commands, each of which finds something.
+#[test]
+fn the_questions_of_the_manual_have_answers_in_the_journal() {
+    if !hosts_can_be("the questions to the journal") {
+        return;
+    }
+    let hosts = boot();
+    let (a, b) = (&hosts["a"], &hosts["b"]);
+    let conn = entry(a, "SPIPED_KEY=web1 SPIPED_REASON=finished")["SPIPED_CONN"].clone();
+    let mut open = b.net().enter(|| connect(SocketAddr::from(([127, 0, 0, 1], 8000))));
+    open.write_all(b"PING\r\n").unwrap();
+    open.read_exact(&mut [0; 7]).unwrap();
+    a.must("spiped revoke /run/spiped-receive@redis/control web1");
+    entry(a, "SPIPED_REASON=key-revoked");
+
+    let manual = fs::read_to_string(project("man/spiped.1")).unwrap();
+    let (_, block) = manual.split_once("one connection at both ends:\n").unwrap();
+    let block = block.split(".Ed").next().unwrap();
+    let (questions, answers): (Vec<_>, Vec<_>) = block
+        .trim_end()
+        .lines()
+        .filter(|line| !line.starts_with(".Bd"))
+        .partition(|line| line.contains("# "));
+    assert_eq!((questions.len(), answers.len()), (5, 1));
+    for question in questions {
+        let (host, command) = question.split_once("# ").unwrap();
+        let command = command.replace(answers[0], conn.as_str().unwrap());
+        let said = hosts[host].must(&format!("{command} --quiet"));
+        assert!(!said.is_empty(), "{command} finds nothing");
+    }
 }
 
 #[test]
