@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Checked, Pipe};
 use crate::config::Address;
+use crate::daemon::proof::Proof;
 use crate::report::{Report, exit};
 
 /// Nagios: the service does not work.
@@ -17,22 +18,21 @@ const UNKNOWN: u8 = 3;
 impl Checked {
     /// A value a line.
     pub(crate) fn text(&self) -> String {
+        let Pipe { key, key_id, proof } = &self.pipe;
         let mut lines = vec![("receiver", self.receiver.to_string())];
-        if let Some(Pipe { key, key_id, proof }) = &self.pipe {
-            if let Some(address) = proof.address {
-                lines.push(("address", address.to_string()));
-            }
-            lines.extend([
-                ("connect", milliseconds(proof.connect)),
-                ("handshake", milliseconds(proof.handshake)),
-                ("target", milliseconds(proof.target)),
-                ("kex", proof.suite.kex.to_string()),
-                ("cipher", proof.suite.cipher.to_string()),
-                ("key", key.to_string()),
-                ("key_id", key_id.to_string()),
-                ("conn", proof.conn.to_string()),
-            ]);
+        if let Some(address) = proof.address {
+            lines.push(("address", address.to_string()));
         }
+        lines.extend([
+            ("connect", milliseconds(proof.connect)),
+            ("handshake", milliseconds(proof.handshake)),
+            ("target", milliseconds(proof.target)),
+            ("kex", proof.suite.kex.to_string()),
+            ("cipher", proof.suite.cipher.to_string()),
+            ("key", key.to_string()),
+            ("key_id", key_id.to_string()),
+            ("conn", proof.conn.to_string()),
+        ]);
         if let Some(refused) = self.plaintext {
             let took = milliseconds(refused.took);
             lines.push(("plaintext", format!("{} is refused, in {took}", refused.protocol)));
@@ -54,33 +54,25 @@ impl Checked {
 
     /// One line, with the times that Nagios draws.
     pub(crate) fn plugin(&self) -> String {
-        let refused =
-            self.plaintext.map(|refused| format!("refuses plaintext {}", refused.protocol));
-        let takes =
-            self.pipe.as_ref().map(|pipe| format!("takes key {}, its target answers", pipe.key));
-        let said: Vec<_> = takes.into_iter().chain(refused).collect();
-        let said = format!("{} {}", self.receiver, said.join(", "));
-        let mut times = vec![("time", self.took())];
-        if let Some(Pipe { proof, .. }) = &self.pipe {
-            let parts = [
-                ("connect", proof.connect),
-                ("handshake", proof.handshake),
-                ("target", proof.target),
-            ];
-            times.extend(parts);
+        let Pipe { key, proof, .. } = &self.pipe;
+        let mut said = format!("{} takes key {key}, its target answers", self.receiver);
+        if let Some(refused) = self.plaintext {
+            said += &format!(", refuses plaintext {}", refused.protocol);
         }
-        let times =
-            times.iter().map(|(name, time)| format!(" {name}={:.6}s;;;0", time.as_secs_f64()));
-        format!("SPIPED OK - {} |{}\n", plain(&said), times.collect::<String>())
+        let times = [
+            ("time", self.took()),
+            ("connect", proof.connect),
+            ("handshake", proof.handshake),
+            ("target", proof.target),
+        ];
+        let times = times.map(|(name, time)| format!(" {name}={:.6}s;;;0", time.as_secs_f64()));
+        format!("SPIPED OK - {} |{}\n", plain(&said), times.concat())
     }
 
     fn took(&self) -> Duration {
-        let pipe = self.pipe.as_ref().map(|pipe| {
-            let proof = pipe.proof;
-            proof.connect.saturating_add(proof.handshake).saturating_add(proof.target)
-        });
-        let plaintext = self.plaintext.map(|refused| refused.took);
-        pipe.unwrap_or_default().saturating_add(plaintext.unwrap_or_default())
+        let Proof { connect, handshake, target, .. } = self.pipe.proof;
+        let plaintext = self.plaintext.map_or(Duration::ZERO, |refused| refused.took);
+        [connect, handshake, target, plaintext].iter().sum()
     }
 }
 

@@ -24,8 +24,7 @@ use crate::report::Report;
 pub(crate) struct Checked {
     /// The address after `-t`.
     pub(crate) receiver: Address,
-    /// With a key: the pipe, which works.
-    pub(crate) pipe: Option<Pipe>,
+    pub(crate) pipe: Pipe,
     /// With `--refuses-plaintext`: the proof.
     pub(crate) plaintext: Option<Refused>,
 }
@@ -63,21 +62,16 @@ impl Report for CheckError {
     }
 }
 
-/// Checks the pipe, if there is a key, and then plaintext, if that is asked for.
+/// Checks the pipe, and then plaintext, if that is asked for. Without a receiver, plaintext
+/// that is refused proves nothing: a proxy may close on one client, and serve another.
 ///
 /// # Errors
 /// The first that is not as it must be.
 pub(crate) fn check(
     config: &CheckConfig,
-    key: Option<(KeyName, SharedKey)>,
+    (name, key): (KeyName, SharedKey),
 ) -> Result<Checked, CheckError> {
-    let pipe = match key {
-        Some((name, key)) => {
-            let proof = prove(&config.tunnel, &key)?;
-            Some(Pipe { key: name, key_id: key.id(), proof })
-        }
-        None => None,
-    };
+    let pipe = Pipe { key: name, key_id: key.id(), proof: prove(&config.tunnel, &key)? };
     let plaintext = config.refuses_plaintext.map(|protocol| refuses(&config.tunnel, protocol));
     let receiver = config.tunnel.target.clone();
     Ok(Checked { receiver, pipe, plaintext: plaintext.transpose()? })

@@ -1,5 +1,6 @@
 //! Plaintext gets nowhere: a client without a key speaks first, or waits for the server to,
-//! and is refused.
+//! and is refused. This proves something of a receiver, and so only where one is known to
+//! be: a proxy closes without a byte, too, and serves another client.
 //!
 //! ```text
 //! closed without a byte   refused: what a receiver does
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::config::{Plaintext, TunnelConfig};
+use crate::config::{Address, Plaintext, TunnelConfig};
 use crate::daemon::proof::{Answer, Fault, send_plaintext};
 use crate::protocol::LooksLike;
 use crate::report::{Report, exit};
@@ -51,10 +52,10 @@ impl Report for Accepted {
         match self {
             Self::Fault(fault) => fault.hint(),
             Self::Served { .. } => {
-                "the server itself, or a sender ('spiped -e'), listens there: bind it to loopback, and 'spiped -d' in its place"
+                "the server itself, a sender ('spiped -e'), or a proxy to one of them listens there: bind it to loopback, and 'spiped -d' in its place"
             }
             Self::Foreign { .. } => "-t must name a receiver ('spiped -d')",
-            Self::Silent { protocol, .. } if hello(*protocol).is_empty() => {
+            Self::Silent { protocol: Plaintext::Mysql | Plaintext::Smtp, .. } => {
                 "a receiver closes after its own -o: set -o here to no less than that"
             }
             Self::Silent { .. } => "a receiver closes at once, so this is none, or it hangs",
@@ -78,7 +79,8 @@ impl Report for Accepted {
 pub(crate) fn refuses(config: &TunnelConfig, protocol: Plaintext) -> Result<Refused, Accepted> {
     // A receiver closes the connection of a silent peer after its own timeout.
     let limit = config.timeout.get().saturating_mul(2);
-    let Answer { bytes, is_closed, took } = send_plaintext(config, hello(protocol), limit)?;
+    let hello = hello(protocol, &config.target);
+    let Answer { bytes, is_closed, took } = send_plaintext(config, &hello, limit)?;
     match &bytes[..] {
         [] if is_closed => Ok(Refused { protocol, took }),
         [] => Err(Accepted::Silent { protocol, waited: limit }),
@@ -90,13 +92,20 @@ pub(crate) fn refuses(config: &TunnelConfig, protocol: Plaintext) -> Result<Refu
 }
 
 /// What a client says first; nothing where the server speaks first.
-const fn hello(protocol: Plaintext) -> &'static [u8] {
+fn hello(protocol: Plaintext, to: &Address) -> Vec<u8> {
     match protocol {
-        Plaintext::Redis => b"PING\r\n",
+        Plaintext::Redis => b"*1\r\n$4\r\nPING\r\n".to_vec(),
         // SSLRequest, to which every server answers.
-        Plaintext::Postgres => &[0, 0, 0, 8, 4, 210, 22, 47],
-        Plaintext::Http => b"GET / HTTP/1.0\r\n\r\n",
-        Plaintext::Mysql | Plaintext::Smtp => b"",
+        Plaintext::Postgres => vec![0, 0, 0, 8, 4, 210, 22, 47],
+        Plaintext::Http => {
+            let host = match to {
+                Address::Inet(address) => address.to_string(),
+                Address::Host(name, port) => format!("{name}:{port}"),
+                Address::Unix(_) => "localhost".to_owned(),
+            };
+            format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").into_bytes()
+        }
+        Plaintext::Mysql | Plaintext::Smtp => vec![],
     }
 }
 

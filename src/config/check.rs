@@ -36,7 +36,6 @@ The manual: man spiped-check";
     after_help = AFTER_HELP,
     mut_args(with_variable_of_sender),
     override_usage = "spiped check -t ADDRESS -k FILE [OPTIONS]\n       \
-        spiped check -t ADDRESS --refuses-plaintext NAME [OPTIONS]\n       \
         spiped check --all [--key-age DAYS] [-o SECONDS] [--json]"
 )]
 pub(crate) struct CheckArgs {
@@ -119,7 +118,7 @@ pub(crate) struct AllConfig {
 /// What is checked, and how the result is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CheckConfig {
-    /// The way to the receiver. Without a key, only plaintext is tried.
+    /// The way to the receiver, with a key.
     pub(crate) tunnel: TunnelConfig,
     /// What plaintext must get nowhere.
     pub(crate) refuses_plaintext: Option<Plaintext>,
@@ -176,8 +175,10 @@ impl TryFrom<CheckArgs> for CheckConfig {
     fn try_from(args: CheckArgs) -> Result<Self, ConfigError> {
         let target = args.target.clone().ok_or(ConfigError::Missing("-t".into()))?;
         let CheckArgs { keys, timeout, bind, cipher, kex, refuses_plaintext, .. } = args;
-        if keys.is_empty() && refuses_plaintext.is_none() {
-            return Err(ConfigError::Missing("-k".into()));
+        match (keys.is_empty(), refuses_plaintext) {
+            (true, Some(_)) => return Err(ConfigError::PlaintextWithoutKey),
+            (true, None) => return Err(ConfigError::Missing("-k".into())),
+            (false, _) => {}
         }
         let form = match (args.json, args.plugin) {
             (true, _) => CheckForm::Json,

@@ -20,6 +20,11 @@ pub(crate) enum ConfigError {
     /// `--handover` without `-F`.
     #[error("--handover is given without -F: a process in the background hands nothing over")]
     HandoverInBackground,
+    /// `--refuses-plaintext` without `-k`.
+    #[error(
+        "--refuses-plaintext is given without -k: only the key proves that a receiver is there"
+    )]
+    PlaintextWithoutKey,
     /// `-f`.
     #[error("-f is refused: every handshake has forward secrecy, there is no faster one without")]
     Fast,
@@ -45,6 +50,9 @@ impl Report for ConfigError {
             Self::NoRole => "-e on the side of the clients, -d on the side of the server",
             Self::Missing(option) => missing_hint(option),
             Self::HandoverInBackground => "add -F",
+            Self::PlaintextWithoutKey => {
+                "-k FILE is the key: a proxy may close on one client, and serve the next one in plaintext"
+            }
             Self::Fast => "leave it out; a connection costs one round trip and 0.2 ms of CPU",
             Self::Value { error, .. } => error.hint(),
             Self::Unknown(unknown) => unknown.hint(),

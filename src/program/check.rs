@@ -65,9 +65,7 @@ fn check_all(config: AllConfig) -> ExitCode {
 }
 
 fn checked(config: &CheckConfig) -> Result<Checked, AnyError> {
-    let keys = &config.tunnel.keys;
-    let key = if keys.is_empty() { None } else { Some(sender_key(keys)?) };
-    Ok(check(config, key)?)
+    Ok(check(config, sender_key(&config.tunnel.keys)?)?)
 }
 
 /// Tells Nagios of a failure.
