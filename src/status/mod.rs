@@ -8,6 +8,7 @@
 //! and went into the tunnel, `received` what went into the local socket. Reasons are those
 //! after `reason=` in the log. There is no secret in it.
 
+mod bounds;
 pub(crate) mod metrics;
 pub(crate) mod tab;
 mod table;
@@ -32,6 +33,12 @@ pub(crate) const VERSION: u32 = 1;
 pub(crate) const FAILURES_MAX: usize = 32;
 /// How many open connections are told, those first that have waited longest.
 pub(crate) const OPEN_MAX: usize = 20_000;
+/// How many keys are told: twice as many as can be in force.
+pub(crate) const KEYS_MAX: usize = 2000;
+/// How long another list may be in an answer that is understood.
+const LIST_MAX: usize = 512;
+/// How long a text may be in an answer that is understood.
+pub(crate) const TEXT_MAX: usize = 4096;
 
 /// How much is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -294,7 +301,8 @@ impl Status {
     /// # Errors
     /// What is wrong in it.
     pub(crate) fn from_json(json: &str) -> Result<Self, String> {
-        serde_json::from_str(json).map_err(|error| error.to_string())
+        let status: Self = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        if status.is_bounded() { Ok(status) } else { Err("a text or a list is too long".into()) }
     }
 }
 

@@ -16,6 +16,10 @@ pub(super) enum Side {
 }
 
 const GAP: &str = "  ";
+/// The longest cell: each other one of its column takes as much room.
+const CELL_MAX: usize = 200;
+/// The end of a cell that is cut.
+const ELLIPSIS: &str = "...";
 
 pub(super) const fn left(name: &'static str, gives_way: u8) -> Column {
     Column { name, side: Side::Left, gives_way }
@@ -26,7 +30,7 @@ pub(super) const fn right(name: &'static str, gives_way: u8) -> Column {
 }
 
 /// A line of names and a line for each row, within `width` if the columns that never give
-/// way fit. Texts are ASCII.
+/// way fit. Texts are ASCII, and cut where they are longer than [`CELL_MAX`].
 pub(super) fn table<const N: usize>(
     columns: &[Column; N],
     rows: &[[String; N]],
@@ -34,7 +38,7 @@ pub(super) fn table<const N: usize>(
 ) -> Vec<String> {
     let widths: Vec<_> = (0..N)
         .map(|at| {
-            let cells = rows.iter().map(|row| row[at].len());
+            let cells = rows.iter().map(|row| row[at].len().min(CELL_MAX));
             cells.chain([columns[at].name.len()]).max().unwrap_or(0)
         })
         .collect();
@@ -57,13 +61,33 @@ pub(super) fn table<const N: usize>(
         cells.collect::<Vec<_>>().join(GAP).trim_end().to_owned()
     };
     let names = line(&|at| columns[at].name.to_owned());
-    let rows = rows.iter().map(|row| line(&|at| row[at].clone()));
+    let rows = rows.iter().map(|row| line(&|at| cut(&row[at])));
     std::iter::once(names).chain(rows).collect()
+}
+
+fn cut(cell: &str) -> String {
+    if cell.len() <= CELL_MAX {
+        return cell.to_owned();
+    }
+    let kept = cell.get(..CELL_MAX - ELLIPSIS.len()).unwrap_or_default();
+    format!("{kept}{ELLIPSIS}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Rust's own width of a text ends at 65,535.
+    #[test]
+    fn a_long_text_is_cut() {
+        let columns = [left("NAME", 0), right("N", 0)];
+        let rows = [["x".repeat(1 << 17), "1".to_owned()], ["y".to_owned(), "2".repeat(CELL_MAX)]];
+        let lines = table(&columns, &rows, 80);
+        let cut = format!("{}...  ", "x".repeat(CELL_MAX - 3));
+        assert!(lines[1].starts_with(&cut) && lines[1].ends_with(" 1"), "{}", lines[1]);
+        assert!(lines[2].ends_with(&format!("  {}", "2".repeat(CELL_MAX))), "{}", lines[2]);
+        assert!(lines.iter().all(|line| line.len() <= 2 * CELL_MAX + GAP.len()));
+    }
 
     #[test]
     fn columns_give_way_in_their_order() {

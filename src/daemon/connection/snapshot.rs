@@ -42,7 +42,7 @@ impl Context {
             connection_limit: count(self.limits.connections),
             strangers: count(self.pre_auth.strangers()),
             stranger_limit: count(self.limits.pre_auth),
-            keys: keys.chain(removed).collect(),
+            keys: keys.chain(removed).take(status::KEYS_MAX).collect(),
             keys_reloaded: self.observer.reloads(),
             totals,
             closed_without_key,

@@ -26,6 +26,7 @@ use thiserror::Error;
 
 use crate::daemon::accept::no_socket;
 use crate::keys::entry::ENTRIES_MAX;
+use crate::status::TEXT_MAX;
 
 /// The version of the requests and answers above.
 const VERSION: &str = "spiped/1";
@@ -165,7 +166,8 @@ impl Answer {
         let text = str::from_utf8(bytes).ok()?;
         let (line, body) = text.split_once('\n')?;
         if let Some(reason) = line.strip_prefix(NOT_SERVED) {
-            let is_one_line = body.is_empty() && !reason.contains(is_unprintable);
+            let is_one_line =
+                body.is_empty() && reason.len() <= TEXT_MAX && !reason.contains(is_unprintable);
             return is_one_line.then(|| Self::NotServed(reason.to_owned()));
         }
         let words: Vec<_> = line.split(' ').collect();
@@ -176,7 +178,7 @@ impl Answer {
         }
         match word {
             "ok" => Some(Self::Ok(body.to_owned())),
-            "refused" => Some(Self::Refused(body.to_owned())),
+            "refused" if body.len() <= TEXT_MAX => Some(Self::Refused(body.to_owned())),
             _ => None,
         }
     }
@@ -226,6 +228,18 @@ mod tests {
         }
         for other in [&b"spiped/1"[..], b"spiped/1 rekey", b"spiped/1 rekey 32 x"] {
             assert_eq!(Request::parse(other), Err(RequestError::Form));
+        }
+    }
+
+    #[test]
+    fn a_reason_that_is_too_long_is_not_understood() {
+        let reason = "x".repeat(TEXT_MAX);
+        for answer in [Answer::NotServed(reason.clone()), Answer::Refused(reason.clone())] {
+            let bytes = answer.bytes(Verb::Status);
+            assert_eq!(Answer::parse(&bytes, Verb::Status), Some(answer));
+        }
+        for answer in [Answer::NotServed(reason.clone() + "x"), Answer::Refused(reason + "x")] {
+            assert_eq!(Answer::parse(&answer.bytes(Verb::Status), Verb::Status), None);
         }
     }
 
