@@ -1,6 +1,7 @@
 //! The process as the system sees it.
 
 pub(crate) mod access;
+pub(crate) mod at_once;
 pub(crate) mod background;
 pub(crate) mod blocking;
 pub(crate) mod inspection;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::thread::sleep;
 use std::time::Duration;
 
 use terminal_size::{Height, Width, terminal_size};
@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::output::print;
 use crate::config::{StatusArgs, StatusOf};
 use crate::daemon::control::client::{self, ControlError};
+use crate::process::at_once::ask_at_once;
 use crate::report::{AnyError, Report, exit};
 use crate::status::{self, Answer, Asked, Detail, tab, text};
 
@@ -79,7 +80,7 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), AnyError> {
         if !args.watch {
             return found.result();
         }
-        thread::sleep(AGAIN);
+        sleep(AGAIN);
     }
 }
 
@@ -121,46 +122,43 @@ fn all_units() -> Vec<String> {
 }
 
 /// The processes of a unit: none where it does not run.
-fn of_unit(unit: &str) -> Result<Vec<Process>, (Process, ControlError)> {
+fn of_unit(unit: &str) -> (Vec<Process>, Option<(Process, ControlError)>) {
     let control = Path::new(RUN).join(unit).join("control");
     let name = unit.split_once('@').map_or(unit, |(_, instance)| instance);
-    let processes = of_socket(name, &control)?;
-    let is_there = |process: &Process| process.socket.symlink_metadata().is_ok();
-    Ok(processes.into_iter().filter(is_there).collect())
+    let (mut processes, failed) = of_socket(name, &control);
+    processes.retain(|process| process.socket.symlink_metadata().is_ok());
+    (processes, failed)
 }
 
-/// The processes that have, or have had, a socket at this path.
-fn of_socket(name: &str, path: &Path) -> Result<Vec<Process>, (Process, ControlError)> {
+/// The processes that have, or have had, a socket at this path, and why some may be missing.
+fn of_socket(name: &str, path: &Path) -> (Vec<Process>, Option<(Process, ControlError)>) {
     let process =
         |socket: PathBuf| Process { name: name.to_owned(), may_be_gone: socket != path, socket };
-    match client::sockets(path) {
-        Ok(sockets) => Ok(sockets.into_iter().map(process).collect()),
-        Err(error) => Err((process(path.to_owned()), error)),
-    }
+    let (sockets, failed) = match client::sockets(path) {
+        Ok(found) => found,
+        Err(error) => (vec![], Some(error)),
+    };
+    let failed = failed.map(|error| (process(path.to_owned()), error));
+    (sockets.into_iter().map(process).collect(), failed)
 }
 
 impl Found {
     fn add_processes(
         &mut self,
-        of: Result<Vec<Process>, (Process, ControlError)>,
+        (processes, failed): (Vec<Process>, Option<(Process, ControlError)>),
         all: &mut Vec<Process>,
     ) {
-        match of {
-            Ok(processes) => all.extend(processes),
-            Err((process, error)) => self.add_failure(process, &error),
+        all.extend(processes);
+        if let Some((process, error)) = failed {
+            self.add_failure(process, &error);
         }
     }
 
-    /// Asks all at once: one that does not answer delays no other.
-    fn ask(&mut self, processes: Vec<Process>, detail: Detail) {
-        let answers: Vec<_> = thread::scope(|scope| {
-            let ask = |process: Process| {
-                scope.spawn(move || (client::status(&process.socket, detail), process))
-            };
-            let threads: Vec<_> = processes.into_iter().map(ask).collect();
-            threads.into_iter().filter_map(|it| it.join().ok()).collect()
-        });
-        for (answer, process) in answers {
+    /// Asks many at once: one that does not answer delays few others. First those that serve.
+    fn ask(&mut self, mut processes: Vec<Process>, detail: Detail) {
+        processes.sort_by_key(|process| process.may_be_gone);
+        let answers = ask_at_once(&processes, |process| client::status(&process.socket, detail));
+        for (answer, process) in answers.into_iter().zip(processes) {
             match answer {
                 Ok(status) => self.asked.push(Asked {
                     name: process.name,

@@ -3,7 +3,8 @@
 
 use std::fs::{self, Permissions};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -268,6 +269,29 @@ fn a_key_is_revoked_while_the_connections_are_drained() {
     assert!(receiver.daemon.wait().success());
     next.signal("TERM");
     next.wait();
+}
+
+/// The daemon's user can make any number of sockets there.
+#[test]
+fn of_many_sockets_beside_the_path_the_newest_are_asked_and_the_rest_is_told() {
+    let receiver = Receiver::with(&["alice", "bob"], &[]);
+    let control = receiver.folder.path("control");
+    let made = receiver.folder.path("made");
+    for _ in 0..40 {
+        drop(UnixListener::bind(&made).unwrap());
+        let inode = fs::metadata(&made).unwrap().ino();
+        fs::rename(&made, receiver.folder.path(&format!("control.draining-{inode}"))).unwrap();
+    }
+    let left_out = format!("8 of the sockets beside {} are not asked", control.display());
+    let told = receiver.ask("revoke", &["alice"]);
+    assert_eq!(told.status.code(), Some(69), "{told:?}");
+    assert!(printed(&told).contains(&left_out), "{told:?}");
+    // The one that serves has been asked all the same.
+    assert!(is_refused(&receiver.sender("alice")));
+    let told = Command::new(SPIPED).arg("status").arg(&control).output().unwrap();
+    assert_eq!(told.status.code(), Some(69), "{told:?}");
+    let lines = printed(&told);
+    assert!(lines.contains(&left_out) && lines.contains(" (receiver): serving "), "{lines}");
 }
 
 /// Where no process has taken over, there is nobody at the path.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
-use super::{Answer, LINE_MAX, Request, Verb, WITH_OPEN, draining, socket_file};
+use super::draining::{self, Aside};
+use super::{Answer, LINE_MAX, Request, SocketFile, Verb, WITH_OPEN, socket_file};
 use crate::config::KeyName;
 use crate::daemon::connection::context::NO_KEY;
 use crate::keys::change::{Change, KeyChange};
@@ -18,6 +19,7 @@ use crate::keys::error::KeyFileError;
 use crate::keys::file::Owners;
 use crate::keys::folder::{self, Folders};
 use crate::keys::guessable::GuessableKey;
+use crate::process::at_once::ask_at_once;
 use crate::report::{Report, exit};
 use crate::status::{Detail, Status};
 
@@ -25,6 +27,8 @@ use crate::status::{Detail, Status};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to tell its status, for which somebody looks at the screen.
 const PATIENCE_OF_STATUS: Duration = Duration::from_secs(5);
+/// How long all processes of one path may take together to revoke a key.
+const REVOKED_WITHIN: Duration = Duration::from_secs(30);
 /// How often processes may take each other's place while they are asked.
 const ROUNDS: usize = 8;
 
@@ -52,6 +56,9 @@ pub(crate) enum ControlError {
     /// The running spiped does not look at the request.
     #[error("the spiped at {} does not serve this: {reason}", socket.display())]
     NotServed { socket: PathBuf, reason: String },
+    /// More processes are said to let their connections end than are asked.
+    #[error("{left_out} of the sockets beside {} are not asked, the oldest", socket.display())]
+    TooMany { socket: PathBuf, left_out: usize },
     /// The running spiped refused the request.
     #[error("the spiped at {} refuses the request: {reason}", socket.display())]
     Refused { socket: PathBuf, reason: String },
@@ -89,6 +96,9 @@ impl Report for ControlError {
             Self::NotUnderstood { .. } => "restart it if it is of another version",
             Self::NotDone { .. } => "restart it: it does not do what it answers",
             Self::NoKey { .. } => "a key is named after its file, without .key",
+            Self::TooMany { .. } => {
+                "remove the files with .draining- in their names whose processes have ended"
+            }
             Self::Refused { .. } => "its log may say more; it goes on with the keys it has",
         }
     }
@@ -100,6 +110,7 @@ impl Report for ControlError {
             | Self::NoAnswer { .. }
             | Self::NotUnderstood { .. }
             | Self::NotServed { .. }
+            | Self::TooMany { .. }
             | Self::NotDone { .. } => exit::UNAVAILABLE,
             Self::NoKey { .. } => exit::NO_USER,
             Self::Refused { .. } => exit::DATA,
@@ -124,7 +135,7 @@ pub(crate) fn rekey(
     let entries = folder::read_all(keys, Owners::OwnOr(socket.owner), Folders::Allowed)?;
     let sent = entry::check(&entries)?;
     let body = entry::to_bytes(&entries).map_err(KeyFileError::Memory)?;
-    let changes = ask_at(path, &socket.file, Verb::Rekey, &body)?;
+    let changes = ask_at(path, &socket.file, Verb::Rekey, &body, Instant::now() + PATIENCE)?;
     let in_force = changes.iter().filter(|it| matches!(it.what, Change::Added | Change::Kept));
     if !in_force
         .map(|it| (it.name.clone(), it.id.clone()))
@@ -144,18 +155,26 @@ pub(crate) fn rekey(
 pub(crate) fn revoke(path: &Path, name: &KeyName) -> Result<Vec<KeyChange>, ControlError> {
     let body = name.as_str().as_bytes();
     let mut told = Told::default();
+    let end = Instant::now() + REVOKED_WITHIN;
+    let ask = |path: &Path, socket: &SocketFile| {
+        ask_at(path, &socket.file, Verb::Revoke, body, end.min(Instant::now() + PATIENCE))
+    };
     for _ in 0..ROUNDS {
         let (first, inode) = match socket_file(path) {
-            Ok(socket) => (ask_at(path, &socket.file, Verb::Revoke, body), Some(socket.inode)),
+            Ok(socket) => (ask(path, &socket), Some(socket.inode)),
             Err(error) => (Err(unreached(path, error)), None),
         };
         told.add(path, name, first);
         // Listed only now: a process that has answered may have been moved aside since.
-        for aside in draining::all(path).map_err(|error| unreached(path, error))? {
-            let socket = socket_file(&aside).map_err(|error| unreached(&aside, error));
-            let answer = socket.and_then(|it| ask_at(&aside, &it.file, Verb::Revoke, body));
-            told.add(&aside, name, answer);
+        let (aside, left_out) = aside(path)?;
+        let answers = ask_at_once(&aside, |aside| {
+            let socket = socket_file(aside).map_err(|error| unreached(aside, error));
+            socket.and_then(|socket| ask(aside, &socket))
+        });
+        for (aside, answer) in aside.iter().zip(answers) {
+            told.add(aside, name, answer);
         }
+        told.failed = left_out.or(told.failed);
         // Another process may have come meanwhile, with the key.
         if socket_file(path).map(|socket| socket.inode).ok() == inode {
             return told.result(path, name);
@@ -166,14 +185,21 @@ pub(crate) fn revoke(path: &Path, name: &KeyName) -> Result<Vec<KeyChange>, Cont
 }
 
 /// The sockets of the processes that have, or have had, this path: the first is the path
-/// itself, the others are of processes that drain, or have ended.
+/// itself, the others are of processes that drain, or have ended. With an error where there
+/// are more of them.
 ///
 /// # Errors
 /// When the folder cannot be read.
-pub(crate) fn sockets(path: &Path) -> Result<Vec<PathBuf>, ControlError> {
-    let mut aside = draining::all(path).map_err(|error| unreached(path, error))?;
-    aside.sort();
-    Ok([vec![path.to_owned()], aside].concat())
+pub(crate) fn sockets(path: &Path) -> Result<(Vec<PathBuf>, Option<ControlError>), ControlError> {
+    let (aside, left_out) = aside(path)?;
+    Ok(([vec![path.to_owned()], aside].concat(), left_out))
+}
+
+fn aside(path: &Path) -> Result<(Vec<PathBuf>, Option<ControlError>), ControlError> {
+    let Aside { sockets, left_out } =
+        draining::all(path).map_err(|error| unreached(path, error))?;
+    let too_many = || ControlError::TooMany { socket: path.into(), left_out };
+    Ok((sockets, (left_out > 0).then(too_many)))
 }
 
 /// Asks the running spiped behind the socket for its status.
@@ -186,7 +212,8 @@ pub(crate) fn status(path: &Path, detail: Detail) -> Result<Status, ControlError
         Detail::Summary => "",
         Detail::Connections => WITH_OPEN,
     };
-    let told = told_at(path, &socket.file, Verb::Status, body.as_bytes())?;
+    let end = Instant::now() + PATIENCE_OF_STATUS;
+    let told = told_at(path, &socket.file, Verb::Status, body.as_bytes(), end)?;
     Status::from_json(&told).map_err(|_| ControlError::NotUnderstood { socket: path.into() })
 }
 
@@ -243,22 +270,25 @@ fn ask_at(
     socket: &File,
     verb: Verb,
     body: &[u8],
+    end: Instant,
 ) -> Result<Vec<KeyChange>, ControlError> {
-    let told = told_at(path, socket, verb, body)?;
+    let told = told_at(path, socket, verb, body, end)?;
     let changes: Option<_> = told.lines().map(KeyChange::parse).collect();
     changes.ok_or_else(|| ControlError::NotUnderstood { socket: path.into() })
 }
 
-/// Makes a request at the file of a socket.
-fn told_at(path: &Path, socket: &File, verb: Verb, body: &[u8]) -> Result<String, ControlError> {
+/// Makes a request at the file of a socket, whose answer has to be there before `end`.
+fn told_at(
+    path: &Path,
+    socket: &File,
+    verb: Verb,
+    body: &[u8],
+    end: Instant,
+) -> Result<String, ControlError> {
     let address = SockAddr::unix(format!("/proc/self/fd/{}", socket.as_raw_fd()));
-    let patience = match verb {
-        Verb::Rekey | Verb::Revoke => PATIENCE,
-        Verb::Status => PATIENCE_OF_STATUS,
-    };
-    let stream = address.and_then(|address| connect(&address, patience));
+    let stream = address.and_then(|address| connect(&address, end));
     let stream = stream.map_err(|error| unreached(path, error))?;
-    match ask(&stream, verb, body, patience) {
+    match ask(&stream, verb, body, end) {
         Ok(Answer::Ok(told)) => Ok(told),
         Ok(Answer::NotServed(reason)) => {
             Err(ControlError::NotServed { socket: path.into(), reason })
@@ -271,16 +301,21 @@ fn told_at(path: &Path, socket: &File, verb: Verb, body: &[u8]) -> Result<String
     }
 }
 
-fn connect(address: &SockAddr, patience: Duration) -> io::Result<Socket> {
+fn connect(address: &SockAddr, end: Instant) -> io::Result<Socket> {
     let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Also limits the connect, where the other process does not accept.
-    stream.set_write_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(time_until(end)?))?;
     stream.connect(address)?;
     Ok(stream)
 }
 
-fn ask(mut stream: &Socket, verb: Verb, body: &[u8], patience: Duration) -> io::Result<Answer> {
-    let started = Instant::now();
+/// The time that is left, which is not none.
+fn time_until(end: Instant) -> io::Result<Duration> {
+    let left = end.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+fn ask(mut stream: &Socket, verb: Verb, body: &[u8], end: Instant) -> io::Result<Answer> {
     let line = Request { verb, length: body.len() }.line();
     let written = stream.write_all(line.as_bytes()).and_then(|()| stream.write_all(body));
     // Who does not read all of a request may have answered it.
@@ -293,11 +328,7 @@ fn ask(mut stream: &Socket, verb: Verb, body: &[u8], patience: Duration) -> io::
     let mut part = vec![0; 1 << 16];
     while answer.len() < LINE_MAX + verb.answer_max() {
         // One limit for the whole answer.
-        let left = patience.saturating_sub(started.elapsed());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
+        stream.set_read_timeout(Some(time_until(end)?))?;
         match stream.read(&mut part) {
             Ok(0) => break,
             Ok(count) => answer.extend_from_slice(&part[..count]),
