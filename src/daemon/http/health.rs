@@ -72,10 +72,10 @@ pub(super) fn ready(context: &Context) -> Vec<Check> {
     ]
 }
 
-/// Whether the target can be connected to. Nothing is sent to it.
+/// Whether the target answers. Over TCP, its server sees no connection.
 pub(super) async fn target(context: Arc<Context>) -> Check {
-    let connected = context.target.connect(None, &mut None).await;
-    Check { name: "target", failed: connected.err().map(|error| error.to_string()) }
+    let answered = context.target.ask(None, &mut None).await;
+    Check { name: "target", failed: answered.err().map(|error| error.to_string()) }
 }
 
 #[cfg(test)]

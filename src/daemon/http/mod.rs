@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! place ─ serve ─ site ─┬ host     is this request meant for this server?
+//!                       ├ origin   does a page of another site make it?
 //!                       ├ health   is the process alive, and ready?
 //!                       └ shared   answers that several requests share
 //! ```
@@ -12,6 +13,7 @@
 
 mod health;
 mod host;
+mod origin;
 mod page;
 mod place;
 mod serve;

@@ -7,13 +7,14 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Body;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
+    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::health::{self, Check, Report, Verbosity};
 use super::host::{self, Arrival, HostError};
+use super::origin::is_of_another_site;
 use super::page::{NO_DOCUMENT, PAGE, policy_of};
 use super::shared::Shared;
 use crate::daemon::connection::context::Context;
@@ -23,8 +24,8 @@ use crate::status::{Detail, metrics};
 
 /// How long a status, and what the threads have answered, is good for.
 const MOMENT: Duration = Duration::from_millis(200);
-/// How long the result of a connect to the target is good for: some servers count a connect
-/// without a word as a failure of their client.
+/// How long what the target has answered is good for: on a unix socket, some servers count a
+/// connection without a word as a failure of their client.
 const TARGET: Duration = Duration::from_secs(5);
 
 const PATHS: [&str; 5] = ["/", "/status", "/metrics", "/livez", "/readyz"];
@@ -86,6 +87,8 @@ impl Site {
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
+        let policy = HeaderName::from_static("cross-origin-resource-policy");
+        headers.insert(policy, HeaderValue::from_static("same-origin"));
         if code == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         }
@@ -149,6 +152,9 @@ fn refusal<B: Body>(request: &Request<B>, arrival: Arrival) -> Option<Content> {
             StatusCode::FORBIDDEN,
             "the request names another host: use localhost, 127.0.0.1 or [::1]\n",
         ),
+        Ok(()) if is_of_another_site(request) => {
+            (StatusCode::FORBIDDEN, "the request is made by a page of another site\n")
+        }
         Ok(()) if !PATHS.contains(&request.uri().path()) => {
             (StatusCode::NOT_FOUND, "there is /, /status, /metrics, /livez and /readyz\n")
         }
