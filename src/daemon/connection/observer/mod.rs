@@ -239,7 +239,8 @@ impl Observer {
                 from = Some(id.saturating_add(1));
             }
         }
-        all.sort_by_key(|open| std::cmp::Reverse(open.traffic.waiting().since));
+        // Each is looked at once: it changes meanwhile, and a sort without an order panics.
+        all.sort_by_cached_key(|open| std::cmp::Reverse(open.traffic.waiting().since));
         all.truncate(OPEN_MAX);
         all.into_iter().map(|open| open.told()).collect()
     }
