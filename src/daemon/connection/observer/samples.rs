@@ -45,7 +45,7 @@ impl Sample {
     fn rates_since(&self, before: &Self) -> (u64, u64) {
         let millis = self.at.duration_since(before.at).as_millis();
         let rate = |now: u64, before: u64| {
-            let rate = (u128::from(now - before) * 1000).checked_div(millis);
+            let rate = (u128::from(now.saturating_sub(before)) * 1000).checked_div(millis);
             // Right after the start there is no time to divide by.
             u64::try_from(rate.unwrap_or(0)).unwrap_or(u64::MAX)
         };
@@ -65,7 +65,9 @@ impl Samples {
         self.0.push_back(sample);
     }
 
-    /// What is told of the time from the first sample until now.
+    /// What is told of the time from the first sample until now. No lock is held from the
+    /// count of `now` until here, so that samples may have been taken since: what has become
+    /// less counts as nothing.
     pub(super) fn told(&self, now: &Sample) -> Recent {
         let (Some(first), Some(last)) = (self.0.front(), self.0.back()) else {
             unreachable!("there is always a sample")
@@ -76,9 +78,9 @@ impl Samples {
         let pairs = || self.0.iter().zip(self.0.iter().skip(1));
         Recent {
             seconds: now.at.duration_since(first.at).as_secs(),
-            handshakes_ok: now.handshakes_ok - first.handshakes_ok,
-            handshakes_failed: now.handshakes_failed - first.handshakes_failed,
-            connections_opened: now.opened - first.opened,
+            handshakes_ok: now.handshakes_ok.saturating_sub(first.handshakes_ok),
+            handshakes_failed: now.handshakes_failed.saturating_sub(first.handshakes_failed),
+            connections_opened: now.opened.saturating_sub(first.opened),
             sent_bytes_per_second,
             received_bytes_per_second,
             samples: Told {
@@ -89,7 +91,7 @@ impl Samples {
                 sent_bytes_per_second: pairs().map(|(a, b)| b.rates_since(a).0).collect(),
                 received_bytes_per_second: pairs().map(|(a, b)| b.rates_since(a).1).collect(),
                 handshakes_failed: pairs()
-                    .map(|(a, b)| b.handshakes_failed - a.handshakes_failed)
+                    .map(|(a, b)| b.handshakes_failed.saturating_sub(a.handshakes_failed))
                     .collect(),
             },
         }
@@ -126,5 +128,8 @@ mod tests {
         assert_eq!(recent.sent_bytes_per_second, 100);
         assert_eq!(recent.samples.sent_bytes_per_second, [100; 60]);
         assert_eq!(recent.samples.handshakes_failed.iter().sum::<u64>(), 1);
+        // A thread that has counted and then had to wait.
+        let late = samples.told(&at(3));
+        assert_eq!((late.seconds, late.handshakes_ok, late.sent_bytes_per_second), (0, 0, 0));
     }
 }
