@@ -258,7 +258,7 @@ async fn run_control(data: &[u8]) {
     let (ours, theirs) = pair();
     let asked = async {
         let ours = ours;
-        let request = server::read_request(&ours).await.ok()?.ok()?;
+        let request = server::read_request(&ours).await.ok()??.ok()?;
         let is_key = request.length <= KEY_FILE_MAX;
         let body = if is_key { server::read_body(&ours, request.length).await.ok() } else { None };
         Some((request, body))

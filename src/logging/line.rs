@@ -20,6 +20,8 @@ pub(super) struct Lines<F> {
     pub(super) has_level: bool,
     /// Whether a line has its fields beside the text.
     pub(super) has_fields: bool,
+    /// ESC, where the subscriber colours the text.
+    pub(super) kept: Option<char>,
 }
 
 impl<S, N, F> FormatEvent<S, N> for Lines<F>
@@ -38,7 +40,7 @@ where
         let mut text = String::new();
         self.format.format_event(context, Writer::new(&mut text), event)?;
         let level = *event.metadata().level();
-        let mut text = one_line(&text);
+        let mut text = one_line(&text, self.kept);
         let name = level.as_str();
         // In lower case, as in `--log`: the subscriber writes capitals.
         if self.has_level
@@ -79,13 +81,12 @@ impl Visit for Fields {
     }
 }
 
-/// Escapes what would begin another line, such as in a path. The subscriber itself escapes
-/// ESC, and gives it a meaning at a terminal.
-fn one_line(line: &str) -> String {
-    const ESC: char = '\x1b';
+/// Escapes control characters, such as those of a path, but the one that is kept.
+fn one_line(line: &str, kept: Option<char>) -> String {
+    let is_kept = |character| kept == Some(character);
     match line.strip_suffix('\n') {
-        Some(text) => escape(text, |character| character == ESC) + "\n",
-        None => escape(line, |character| character == ESC),
+        Some(text) => escape(text, is_kept) + "\n",
+        None => escape(line, is_kept),
     }
 }
 
@@ -112,9 +113,14 @@ mod tests {
 
     #[test]
     fn a_line_stays_one_whatever_is_in_it() {
-        assert_eq!(one_line("target=/a\nb\r\t\u{e9}\n"), "target=/a\\nb\\r\\t\u{e9}\n");
-        assert_eq!(one_line("\x1b[33mwarn\x1b[0m\n"), "\x1b[33mwarn\x1b[0m\n");
-        assert_eq!(one_line(""), "");
+        let path = "target=/a\nb\r\t\u{e9}\n";
+        for kept in [None, Some('\x1b')] {
+            assert_eq!(one_line(path, kept), "target=/a\\nb\\r\\t\u{e9}\n");
+            assert_eq!(one_line("", kept), "");
+        }
+        let coloured = "\x1b[33mwarn\x1b[0m\n";
+        assert_eq!(one_line(coloured, Some('\x1b')), coloured);
+        assert_eq!(one_line("target=/\x1b[33m", None), "target=/\\x1b[33m");
     }
 
     #[test]

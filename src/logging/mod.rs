@@ -90,12 +90,13 @@ where
 {
     let has_level = style.has_level();
     let has_fields = style.sink == SinkKind::Journal;
+    let kept = (style.sink == SinkKind::Terminal).then_some('\x1b');
     let log = tracing_subscriber::fmt()
         .with_max_level(style.level)
         // A log that cannot be written must not end a connection.
         .log_internal_errors(false)
         .with_writer(io::sink)
-        .event_format(Lines { queue, format, has_level, has_fields });
+        .event_format(Lines { queue, format, has_level, has_fields, kept });
     Box::new(log.finish())
 }
 

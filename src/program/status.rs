@@ -76,7 +76,7 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), AnyError> {
     let mut screen = Screen::default();
     loop {
         let found = find_and_ask(&args.of, detail_of(args));
-        screen.show(args, &found.asked)?;
+        screen.show(args, &found)?;
         if !args.watch {
             return found.result();
         }
@@ -117,6 +117,11 @@ fn find_and_ask(those: &[StatusOf], detail: Detail) -> Found {
 /// The units of spiped that have a folder, whether they run or not.
 fn all_units() -> Vec<String> {
     let folders = fs::read_dir(RUN).into_iter().flatten().flatten();
+    // By a link of another name, a pipe would count twice; systemd's own links keep the name.
+    let folders = folders.filter(|it| {
+        let link = fs::read_link(it.path());
+        link.map_or(true, |to| to.file_name() == Some(&it.file_name()))
+    });
     let names = folders.filter_map(|it| it.file_name().into_string().ok());
     names.filter(|name| matches!(name.parse(), Ok(StatusOf::Unit(unit)) if unit == *name)).collect()
 }
@@ -203,11 +208,18 @@ struct Screen {
 }
 
 impl Screen {
-    fn show(&mut self, args: &StatusArgs, asked: &[Asked]) -> Result<(), AnyError> {
+    fn show(&mut self, args: &StatusArgs, found: &Found) -> Result<(), AnyError> {
         let terminal = terminal_size();
         let is_redrawn = args.watch && !args.json && !args.tab && io::stdout().is_terminal();
         let width = terminal.map_or(WIDTH, |(Width(width), _)| width.into());
-        let mut lines = lines(args, asked, width);
+        let mut lines = lines(args, &found.asked, width);
+        if let Some(missing) = &found.missing
+            && args.watch
+            && !args.json
+            && !args.tab
+        {
+            lines.push(NotTold::NoPipe(missing.clone()).to_string());
+        }
         if args.tab && !self.is_used {
             lines.insert(0, tab::names(detail_of(args)));
         }
@@ -215,7 +227,7 @@ impl Screen {
         if is_redrawn {
             // Over what is there, so that nothing flickers: home, lines, and no rest.
             let height = terminal.map_or(lines.len(), |(_, Height(height))| height.into());
-            lines.truncate(height.saturating_sub(1));
+            truncate(&mut lines, height.saturating_sub(1));
             shown.push_str(if self.is_used { "\x1b[H" } else { "\x1b[2J\x1b[H" });
             for line in lines {
                 shown += &line[..line.len().min(width)];
@@ -233,6 +245,15 @@ impl Screen {
         }
         self.is_used = true;
         print(&shown)
+    }
+}
+
+/// Keeps as many lines as there is room for, and tells how many there are not.
+fn truncate(lines: &mut Vec<String>, room: usize) {
+    if let Some(last) = room.checked_sub(1).filter(|_| lines.len() > room) {
+        let more = lines.len() - last;
+        lines.truncate(last);
+        lines.push(format!("... {more} more lines: make the terminal higher"));
     }
 }
 

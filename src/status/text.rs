@@ -2,7 +2,7 @@
 
 use super::table::{Column, left, right, table};
 use super::words::{age, clean, count, quantiles, size, time};
-use super::{Answer, Asked, Failure, OpenConnection, Status, Target, Totals};
+use super::{Answer, Asked, Failure, OpenConnection, State, Status, Target, Totals};
 
 /// What stands where nothing is known.
 const NONE: &str = "-";
@@ -84,8 +84,13 @@ pub(crate) fn full(asked: &Asked) -> Vec<String> {
     };
     let Status { role, state, spiped, pid, .. } = &**status;
     let since = age(status.now, status.since);
+    // When it began to drain is not known.
+    let for_long = match state {
+        State::Draining => format!("{state}, started {since} ago"),
+        State::Waiting | State::Serving => format!("{state} for {since}"),
+    };
     let mut lines = vec![format!(
-        "{} ({role}): {state} for {since}, process {pid}, spiped {}",
+        "{} ({role}): {for_long}, process {pid}, spiped {}",
         clean(&asked.name),
         clean(spiped)
     )];
@@ -101,7 +106,8 @@ pub(crate) fn full(asked: &Asked) -> Vec<String> {
         say(name, format!("{}, now {}/s", size(bytes), size(rate)));
     }
     say("handshakes", handshakes_line(status));
-    say("connects", quantiles(&status.target_connect_seconds).unwrap_or_else(|| NONE.to_owned()));
+    let connects = quantiles(&status.target_connect_seconds);
+    say("connects", connects.map_or_else(|| NONE.to_owned(), |it| format!("{it} since the start")));
     say("keys loaded", reloads_line(status));
     lines.extend(keys(status));
     lines.extend(failures(status));
@@ -151,7 +157,7 @@ fn handshakes_line(status: &Status) -> String {
         recent.handshakes_ok, recent.handshakes_failed
     );
     match quantiles(&status.handshake_seconds) {
-        Some(durations) => format!("{counts}; {durations}"),
+        Some(durations) => format!("{counts}; {durations} since the start"),
         None => counts,
     }
 }
@@ -255,12 +261,11 @@ pub(crate) fn connections(asked: &[Asked], width: usize) -> Vec<String> {
         ]
     };
     let rows: Vec<_> = open.iter().map(row).collect();
-    let told = if asked.iter().all(|it| it.status().is_none()) {
-        vec![]
-    } else if rows.is_empty() {
-        vec!["no connection is open".to_owned()]
-    } else {
-        table(&CONNECTIONS, &rows, width)
+    let told = match &rows[..] {
+        // Those that do not answer may have some.
+        [] if asked.iter().any(|it| it.status().is_none()) => vec![],
+        [] => vec!["no connection is open".to_owned()],
+        rows => table(&CONNECTIONS, rows, width),
     };
     told.into_iter().chain(asked.iter().filter_map(failed)).collect()
 }
@@ -347,7 +352,7 @@ mod tests {
         for part in [
             "redis (receiver): serving for 2 h, process 4711",
             "not reached 3 min ago: connection refused",
-            "7 good, 2 bad in the last 5 min; p50 <= 5 ms, p99 <= 10 ms",
+            "7 good, 2 bad in the last 5 min; p50 <= 5 ms, p99 <= 10 ms since the start",
             "alice  3f9a-12bc-07de-5581  yes",
             "2 of 10",
             "target-refused: 3 times, last 3 min ago, 10.0.0.9:4000, key alice: ",

@@ -201,6 +201,8 @@ fn all_units_of_the_host_are_shown_in_one_line_each() {
     let more = ["--control", &control("spiped-send")];
     let sender = Daemon::sender(&key, receiver.address, &more);
     round_trip(&mut sender.connect(), b"open");
+    // Not the same pipe twice.
+    std::os::unix::fs::symlink("spiped-receive@redis", path("spiped-receive@link")).unwrap();
     let all = with_run(&folder, "");
     let text = printed(&all);
     let lines: Vec<_> = text.lines().collect();
@@ -267,6 +269,7 @@ fn watch_draws_over_what_is_there_and_not_beyond_the_terminal() {
     assert!(lines[0].starts_with("\x1b[2J\x1b[H") && lines[0].contains("(receiver): serving for "));
     let second = lines.iter().position(|it| it.contains("\x1b[J\x1b[H")).unwrap();
     assert_eq!(second, 7, "as many lines as the terminal has, but one: {lines:#?}");
+    assert!(lines[6].contains(" more lines: make the terminal higher"), "{lines:#?}");
     for line in &lines[..second] {
         let text = line.trim_end().trim_start_matches("\x1b[2J\x1b[H").trim_end_matches("\x1b[K");
         assert!(text.len() <= 60 && !text.contains('\x1b'), "{line:?}");

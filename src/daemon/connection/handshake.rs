@@ -30,11 +30,13 @@ pub(crate) async fn initiate(
     let mut message_2 = Vec::new();
     let mut got = 0;
     let exchange = async {
-        tunnel.write_all(&message_1).await?;
+        let written = tunnel.write_all(&message_1).await;
         // Thousands of handshakes may be under way, each with one of the two.
         drop(message_1);
         message_2.resize(of, 0);
-        tunnel.read_full(&mut message_2, &mut got).await
+        // Another program may have said something, and closed, before the first message came.
+        let got = tunnel.read_full(&mut message_2, &mut got).await?;
+        if got == 0 { written.map(|()| 0) } else { Ok(got) }
     };
     let result = Deadline::after(limit).bound(exchange).await;
     let answer = &message_2[..got];
@@ -49,8 +51,10 @@ pub(crate) async fn initiate(
         }),
         _ if is_foreign => Err(NoSession::NotAReceiver(LooksLike::of(answer))),
         Some(Ok(got)) => Err(NoSession::Closed { got, of }),
+        // It has said something, and has not waited for the first message.
+        Some(Err(_)) if got > 0 => Err(NoSession::Closed { got, of }),
         // So a receiver refuses.
-        Some(Err(error)) if got == 0 && error.kind() == io::ErrorKind::ConnectionReset => {
+        Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
             Err(NoSession::Closed { got, of })
         }
         Some(Err(error)) => Err(NoSession::Failed(error)),

@@ -138,8 +138,10 @@ async fn serve_within_limit(socket: Socket, context: Arc<Context>, failures: Arc
 async fn serve_request(socket: Socket, context: &Arc<Context>) -> io::Result<()> {
     let stream = Stream::accepted(socket, Keepalive::Off)?;
     let request = match read_request(&stream).await? {
-        Ok(request) => request,
-        Err(error) => {
+        // Such as a look at whether this process lives.
+        None => return Ok(()),
+        Some(Ok(request)) => request,
+        Some(Err(error)) => {
             let refused = Answer::NotServed(error.to_string());
             answer(&stream, &refused.bytes(Verb::Rekey)).await;
             return Err(io::Error::other(error));
@@ -199,20 +201,25 @@ async fn tell_status(body: &[u8], context: &Arc<Context>) -> io::Result<Answer> 
 
 /// Reads the first line. Reads not a byte more, since a key may follow; and stops at the
 /// first byte that no first line has, since a key may stand in its place.
-pub(crate) async fn read_request(stream: &Stream) -> io::Result<Result<Request, RequestError>> {
+pub(crate) async fn read_request(
+    stream: &Stream,
+) -> io::Result<Option<Result<Request, RequestError>>> {
     let mut line = SecretBytes::zeroed(LINE_MAX)?;
     for length in 0..LINE_MAX {
         if stream.read_full(&mut line[length..=length], &mut 0).await? == 0 {
+            if length == 0 {
+                return Ok(None);
+            }
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if line[length] == b'\n' {
-            return Ok(Request::parse(&line[..length]));
+            return Ok(Some(Request::parse(&line[..length])));
         }
         if !Request::can_begin_with(&line[..=length]) {
-            return Ok(Err(Request::refusal(&line[..=length])));
+            return Ok(Some(Err(Request::refusal(&line[..=length]))));
         }
     }
-    Ok(Err(Request::refusal(&line)))
+    Ok(Some(Err(Request::refusal(&line))))
 }
 
 /// Reads the whole body of a request.

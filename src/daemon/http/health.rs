@@ -2,7 +2,7 @@
 //! Kubernetes asks for them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::daemon::connection::context::Context;
 use crate::daemon::net::deadline::Deadline;
@@ -74,8 +74,10 @@ pub(super) fn ready(context: &Context) -> Vec<Check> {
 
 /// Whether the target answers. Over TCP, its server sees no connection.
 pub(super) async fn target(context: Arc<Context>) -> Check {
-    let answered = context.target.ask(None, &mut None).await;
-    Check { name: "target", failed: answered.err().map(|error| error.to_string()) }
+    let began = Instant::now();
+    let answered = context.target.ask(None, &mut None).await.map_err(|error| error.to_string());
+    context.observer.target_tried(answered.clone(), began.elapsed());
+    Check { name: "target", failed: answered.err() }
 }
 
 #[cfg(test)]

@@ -125,6 +125,8 @@ where
         .max_header_size(HEAD_MAX)
         .max_buf_size(HEAD_MAX)
         .max_headers(FIELDS_MAX)
+        // A client may end its direction once it has asked.
+        .half_close(true)
         .keep_alive(false);
     let served = http.serve_connection(TokioIo::new(stream), service).without_shutdown().await;
     let mut stream = served.map_err(io::Error::other)?.io.into_inner();

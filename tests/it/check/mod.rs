@@ -195,6 +195,12 @@ fn another_program_is_named() {
         let text = format!("the answer is not our protocol, looks like {name}\n");
         fails(&format!("-t {} -k {key} -o 0.5", server.address), 76, text.trim_end());
     }
+    // One that says something and closes, before it has read anything.
+    for answer in [&b"ICY 200 OK\r\n\r\n"[..], b"\r\n"] {
+        let server = Server::start(move |mut stream| drop(stream.write_all(answer)));
+        let told = check(&format!("-t {} -k {key} -o 0.5", server.address));
+        assert_eq!(told.code, 76, "{}", told.errors);
+    }
     // Redis answers where the message has an end of line by chance, and waits for one else.
     let redis = Redis::start(&folder, "redis", &[]);
     for _ in 0..10 {

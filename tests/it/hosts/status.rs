@@ -42,7 +42,7 @@ fn status_shows_all_units_and_what_drains_after_a_restart() {
     let both = ["in receiver serving", "out sender serving"];
     assert_eq!(shown(), ["in receiver draining", both[0], both[1]]);
     let full = a.must("spiped status in");
-    assert!(full.contains("in (receiver): draining for "), "{full}");
+    assert!(full.contains("in (receiver): draining, started "), "{full}");
     assert!(full.contains("unit          spiped-receive@in.service"), "{full}");
     let open = a.must("spiped status --connections");
     assert_eq!(open.lines().count(), 3, "{open}");

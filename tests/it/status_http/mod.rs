@@ -6,7 +6,7 @@ mod page;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -99,6 +99,13 @@ fn each_path_has_its_answer() {
         let post = ask(at, &format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         assert_eq!((post.code, post.header("allow")), (405, Some("get, head")));
     }
+    // A client may end its direction at once.
+    let mut half = TcpStream::connect(at).unwrap();
+    half.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    half.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    half.read_to_string(&mut answer).unwrap();
+    assert_eq!(Answer::parse(&answer).code, 200);
     for path in ["/status/", "/metricsx", "//", "/favicon.ico", "/../etc/passwd", "*"] {
         assert_eq!(get(at, path).code, 404, "{path}");
     }
@@ -164,6 +171,9 @@ fn the_target_is_asked_when_somebody_wants_it_and_its_server_sees_nothing() {
 
     let lonely = Daemon::receiver(&folder.shared_key(), nobody(), &status);
     let answer = get(status_of(&lonely), "/readyz?target=1");
+    // All that tell of it agree.
+    let told = get(status_of(&lonely), "/metrics").body;
+    assert!(told.contains("\nspiped_target_reachable 0\n"), "{told}");
     assert!(answer.code == 503 && answer.body.contains("\n[-]target failed: "), "{answer:?}");
     assert_eq!(get(status_of(&lonely), "/readyz").code, 200);
 }
