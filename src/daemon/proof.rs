@@ -151,7 +151,7 @@ pub(crate) fn prove(config: &TunnelConfig, key: &SharedKey) -> Result<Proof, Fau
 pub(crate) struct Answer {
     /// The first bytes.
     pub(crate) bytes: Vec<u8>,
-    /// Whether the other side has closed the connection.
+    /// Whether the other side has closed the connection, or reset it.
     pub(crate) is_closed: bool,
     pub(crate) took: Duration,
 }
@@ -160,7 +160,7 @@ pub(crate) struct Answer {
 /// `limit`.
 ///
 /// # Errors
-/// When nothing can be reached.
+/// When nothing can be reached, or the connection fails.
 pub(crate) fn send_plaintext(
     config: &TunnelConfig,
     hello: &[u8],
@@ -173,16 +173,18 @@ pub(crate) fn send_plaintext(
         let mut bytes = vec![0; ANSWER];
         let mut got = 0;
         let answered = async {
-            stream.write_all(hello).await?;
-            stream.read_full(&mut bytes[..1], &mut got).await?;
+            // Who does not take it may have answered all the same.
+            let written = stream.write_all(hello).await;
+            let read = stream.read_full(&mut bytes[..1], &mut got).await;
             if got > 0 {
                 let rest = stream.read_full(&mut bytes, &mut got);
                 let _quiet = Deadline::after(REST).bound(rest).await;
+                return Ok(());
             }
-            Ok::<(), io::Error>(())
+            unless_reset(written).and(unless_reset(read.map(|_end| ())))
         };
-        // A reset is a refusal, too.
-        let is_closed = Deadline::after(limit).bound(answered).await.is_some();
+        let ended = Deadline::after(limit).bound(answered).await;
+        let is_closed = ended.transpose().map_err(|error| broken(&error))?.is_some();
         bytes.truncate(got);
         Ok(Answer { bytes, is_closed, took: began.elapsed() })
     })
@@ -258,6 +260,19 @@ async fn end_stream(Tunnel { stream, mut session }: Tunnel) {
     }
 }
 
+/// Any other error tells nothing of the other side.
+fn unless_reset(result: io::Result<()>) -> io::Result<()> {
+    result.or_else(|error| if is_reset(&error) { Ok(()) } else { Err(error) })
+}
+
+fn broken(error: &io::Error) -> Fault {
+    Fault {
+        kind: FaultKind::Unreachable,
+        reason: format!("the connection has failed: {error}"),
+        hint: "the network between here and there may say why; try again",
+    }
+}
+
 fn kind(error: &NoSession) -> FaultKind {
     match error {
         NoSession::Connect(ConnectError::Unresolved(..)) => FaultKind::Unresolved,
@@ -317,5 +332,21 @@ fn silent(limit: Duration) -> Fault {
         kind: FaultKind::ServerDown,
         reason: format!("the pipe works, but no server behind it has answered in {limit:?}"),
         hint: "the receiver's log says where it connects to",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_is_an_end_and_a_network_that_fails_is_an_error() {
+        for kind in [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe] {
+            assert!(unless_reset(Err(kind.into())).is_ok(), "{kind}");
+        }
+        for kind in [io::ErrorKind::HostUnreachable, io::ErrorKind::TimedOut] {
+            let error = unless_reset(Err(kind.into())).unwrap_err();
+            assert_eq!(broken(&error).exit_code(), exit::UNAVAILABLE, "{kind}");
+        }
     }
 }
