@@ -34,8 +34,9 @@ impl Checked {
             ("conn", proof.conn.to_string()),
         ]);
         if let Some(refused) = self.plaintext {
-            let took = milliseconds(refused.took);
-            lines.push(("plaintext", format!("{} is refused, in {took}", refused.protocol)));
+            let at = refused.address.map(|address| format!(" at {address}")).unwrap_or_default();
+            let (protocol, took) = (refused.protocol, milliseconds(refused.took));
+            lines.push(("plaintext", format!("{protocol} is refused{at}, in {took}")));
         }
         let lines = lines.iter().map(|(name, value)| format!("{name:<10} {value}\n"));
         lines.collect::<Vec<_>>().concat()
@@ -45,6 +46,7 @@ impl Checked {
     pub(crate) fn json(&self) -> String {
         let plaintext = self.plaintext.map(|refused| {
             json!({
+                "address": refused.address,
                 "refused": refused.protocol.to_string(),
                 "seconds": refused.took.as_secs_f64(),
             })

@@ -72,7 +72,10 @@ pub(crate) fn check(
     (name, key): (KeyName, SharedKey),
 ) -> Result<Checked, CheckError> {
     let pipe = Pipe { key: name, key_id: key.id(), proof: prove(&config.tunnel, &key)? };
-    let plaintext = config.refuses_plaintext.map(|protocol| refuses(&config.tunnel, protocol));
+    // Of the same address, if the name has several.
+    let address = pipe.proof.address;
+    let plaintext =
+        config.refuses_plaintext.map(|protocol| refuses(&config.tunnel, address, protocol));
     let receiver = config.tunnel.target.clone();
     Ok(Checked { receiver, pipe, plaintext: plaintext.transpose()? })
 }

@@ -8,6 +8,7 @@
 //! neither                 proves nothing: a server that hangs does the same
 //! ```
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -26,6 +27,8 @@ const SHOWN: usize = 60;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refused {
     pub(crate) protocol: Plaintext,
+    /// Where, of a name.
+    pub(crate) address: Option<SocketAddr>,
     /// Until the connection was closed.
     pub(crate) took: Duration,
 }
@@ -72,17 +75,24 @@ impl Report for Accepted {
     }
 }
 
-/// Proves that a plaintext client gets nowhere.
+/// Proves that a plaintext client gets nowhere, at the address of a name that is known to
+/// lead to a receiver.
 ///
 /// # Errors
 /// When it gets an answer, or when that cannot be told.
-pub(crate) fn refuses(config: &TunnelConfig, protocol: Plaintext) -> Result<Refused, Accepted> {
+pub(crate) fn refuses(
+    config: &TunnelConfig,
+    address: Option<SocketAddr>,
+    protocol: Plaintext,
+) -> Result<Refused, Accepted> {
     // A receiver closes the connection of a silent peer after its own timeout.
     let limit = config.timeout.get().saturating_mul(2);
     let hello = hello(protocol, &config.target);
-    let Answer { bytes, is_closed, took } = send_plaintext(config, &hello, limit)?;
+    let target = address.map_or_else(|| config.target.clone(), Address::Inet);
+    let way = TunnelConfig { target, ..config.clone() };
+    let Answer { bytes, is_closed, took } = send_plaintext(&way, &hello, limit)?;
     match &bytes[..] {
-        [] if is_closed => Ok(Refused { protocol, took }),
+        [] if is_closed => Ok(Refused { protocol, address, took }),
         [] => Err(Accepted::Silent { protocol, waited: limit }),
         said if is_of(protocol, said) => {
             Err(Accepted::Served { protocol, said: shown(protocol, said) })

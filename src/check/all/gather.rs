@@ -137,7 +137,7 @@ fn plaintext(address: &str, status: &Status, timeout: Timeout) -> Plaintext {
         _ if status.state == State::Draining => Plaintext::NotTried,
         (Role::Decrypt, _) => {
             let way = TunnelConfig { timeout, ..TunnelConfig::to(of_this_host(&address)) };
-            match refuses(&way, CLIENT) {
+            match refuses(&way, None, CLIENT) {
                 Ok(refused) => Plaintext::Refused { seconds: refused.took.as_secs_f64() },
                 Err(error @ (Accepted::Served { .. } | Accepted::Foreign { .. })) => {
                     Plaintext::Served { error: error.to_string() }

@@ -1,13 +1,17 @@
 //! `--refuses-plaintext`: a plaintext client gets nowhere at a receiver, and is served by
 //! real servers.
 
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::fs;
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::{check, fails};
 use crate::support::maria::Maria;
+use crate::support::net::{Resolver, namespaces_can_be};
 use crate::support::program::{Program, is_there};
 use crate::support::redis::Redis;
 use crate::support::{Daemon, Folder, Server, nobody};
@@ -15,6 +19,18 @@ use crate::support::{Daemon, Folder, Server, nobody};
 fn line(folder: &Folder, to: impl ToString, protocol: &str) -> String {
     let (to, key) = (to.to_string(), folder.shared_key());
     format!("-t {to} -k {} --refuses-plaintext {protocol} -o 0.5", key.display())
+}
+
+fn pass_on(client: &TcpStream, to: SocketAddr) {
+    let Ok(server) = TcpStream::connect(to) else { return };
+    thread::scope(|scope| {
+        for (mut from, mut to) in [(client, &server), (&server, client)] {
+            scope.spawn(move || {
+                let _ended = std::io::copy(&mut from, &mut to);
+                let _gone = to.shutdown(Shutdown::Write);
+            });
+        }
+    });
 }
 
 /// A receiver, and a proxy that leads to it and to a server by turns: the key is proved of
@@ -31,15 +47,7 @@ impl ByTurns {
         let (count, both) = (AtomicUsize::new(0), [receiver.address, server]);
         let proxy = Server::start(move |client| {
             let to = both[count.fetch_add(1, Ordering::Relaxed) % 2];
-            let Ok(server) = TcpStream::connect(to) else { return };
-            thread::scope(|scope| {
-                for (mut from, mut to) in [(&client, &server), (&server, &client)] {
-                    scope.spawn(move || {
-                        let _ended = std::io::copy(&mut from, &mut to);
-                        let _gone = to.shutdown(Shutdown::Write);
-                    });
-                }
-            });
+            pass_on(&client, to);
         });
         Self { proxy, _receiver: receiver }
     }
@@ -63,6 +71,38 @@ fn a_receiver_refuses_every_protocol() {
     assert_eq!(told.code, 0);
     let both = " takes key redis, its target answers, refuses plaintext redis |";
     assert!(told.output.contains(both), "{}", told.output);
+}
+
+/// The first address of the name serves plaintext as soon as the key was proved at the second.
+#[test]
+fn the_address_at_which_the_key_was_proved_is_the_one_that_refuses_plaintext() {
+    if !namespaces_can_be("a name with two addresses") {
+        return;
+    }
+    Resolver::with(|resolver| {
+        let folder = Folder::new();
+        let hosts = "127.0.0.1 two.test\n127.0.0.2 two.test\n";
+        fs::write(resolver.folder.path("hosts"), hosts).unwrap();
+        let port = nobody().port();
+        let all: Vec<_> = ("two.test", port).to_socket_addrs().unwrap().collect();
+        let [first, second] = all[..] else { panic!("{all:?}") };
+        let echo = Server::echo();
+        let receiver = Daemon::receiver(&folder.shared_key(), echo.address, &[]);
+        let (at, plain) = (receiver.address, OnceLock::new());
+        let _proxy = Server::start_at(&second.to_string(), move |client| {
+            plain.get_or_init(|| {
+                Server::start_at(&first.to_string(), |mut client| {
+                    client.write_all(b"+PONG\r\n").unwrap();
+                })
+            });
+            pass_on(&client, at);
+        });
+        let line = line(&folder, format!("two.test:{port}"), "redis");
+        let told = check(&line);
+        assert_eq!((told.code, &*told.errors), (0, ""), "{}", told.output);
+        let at = format!("\nplaintext  redis is refused at {second}, in ");
+        assert!(told.output.contains(&at), "{}", told.output);
+    });
 }
 
 /// Such as an nginx that serves only those who know the name of its host.
@@ -105,7 +145,7 @@ fn a_port_that_is_down_or_another_program_is_no_proof() {
     let down = "cannot reach the receiver: target refused the connection";
     fails(&line(&folder, nobody(), "redis"), 69, down);
     let ssh = Server::start(|mut stream| {
-        std::io::Write::write_all(&mut stream, b"SSH-2.0-OpenSSH_9.2p1\r\n").unwrap();
+        stream.write_all(b"SSH-2.0-OpenSSH_9.2p1\r\n").unwrap();
         let _end = std::io::copy(&mut stream, &mut std::io::sink());
     });
     let other = "something answers plaintext redis that is no receiver, looks like ssh";
@@ -152,7 +192,7 @@ fn an_http_server_that_serves_the_name_in_the_address_serves_plaintext() {
            server {{ listen {address}; server_name localhost; return 200; }} }}"
     );
     let path = folder.path("nginx.conf").display().to_string();
-    std::fs::write(&path, conf).unwrap();
+    fs::write(&path, conf).unwrap();
     let _server = Program::start("nginx", &["-p", &home, "-c", &path], address);
     let to = format!("localhost:{}", by_turns.proxy.address.port());
     let served = "plaintext http is served there, to anybody: \"HTTP/1.1 200";
