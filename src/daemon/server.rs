@@ -294,7 +294,7 @@ impl Context {
     async fn keep_sampling(&self) -> Infallible {
         loop {
             sleep(INTERVAL).await;
-            self.observer.sample(self.fd_budget.connections());
+            self.observer.sample(|| self.fd_budget.connections()).await;
         }
     }
 

@@ -14,10 +14,13 @@ mod durations;
 mod samples;
 mod seen;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
 
 pub(crate) use self::samples::INTERVAL;
 use self::samples::{Sample, Samples};
@@ -37,6 +40,9 @@ use crate::unit::notify::Notifier;
 
 /// How many open connections are looked at before others get the lock.
 const AT_ONCE: usize = 256;
+/// How long the lock is left to others. A thread that takes it again at once would have it
+/// before those that wait for it have woken up.
+const PAUSE: Duration = Duration::from_micros(50);
 
 /// The counts, and the end of the unit's status line.
 pub(crate) struct Observer {
@@ -99,10 +105,10 @@ impl Observer {
     pub(crate) fn keys_reloaded(&self, is_in_force: impl Fn(KeyId) -> bool) {
         let last_success = Some(UnixTime::now());
         lock(&self.of_process).reloads = Reloads { last_successful: Some(true), last_success };
-        let mut seen = self.seen();
-        let Seen { keys, open, .. } = &mut *seen;
-        let in_use: HashSet<_> = open.values().map(|it| it.who.key.id()).collect();
-        keys.retain(|id, _| in_use.contains(id) || is_in_force(*id));
+        // Which keys are in force is found without the lock.
+        let known: Vec<_> = self.seen().keys.keys().copied().collect();
+        let out_of_force: Vec<_> = known.into_iter().filter(|id| !is_in_force(*id)).collect();
+        self.seen().forget_unused(&out_of_force);
     }
 
     /// Notes a reload of the keys that was refused.
@@ -166,9 +172,15 @@ impl Observer {
         (sent, received)
     }
 
-    /// Takes a sample, with so many connections that have a permit.
-    pub(crate) fn sample(&self, connections: usize) {
-        let sample = self.counted(connections);
+    /// Takes a sample; so many connections have a permit at its end.
+    pub(crate) async fn sample(&self, connections: impl Fn() -> usize) {
+        let mut from = Some(0);
+        while let Some(id) = from {
+            from = self.seen().count_part(id, AT_ONCE);
+            // This is on an event loop, which goes on meanwhile.
+            sleep(PAUSE).await;
+        }
+        let sample = self.counted(connections());
         lock(&self.samples).push(sample);
     }
 
@@ -194,8 +206,14 @@ impl Observer {
         lock(&self.of_process).reloads.clone()
     }
 
-    /// All counts until now; `connections` have a permit.
+    /// All counts until now; `connections` have a permit. Pauses, so that no event loop has
+    /// to wait: not for an event loop itself.
     pub(crate) fn told(&self, target: String, connections: usize) -> Told {
+        let mut from = Some(0);
+        while let Some(id) = from {
+            from = self.seen().count_part(id, AT_ONCE);
+            thread::sleep(PAUSE);
+        }
         let now = self.counted(connections);
         let recent = lock(&self.samples).told(&now);
         let seen = self.seen();
@@ -238,6 +256,8 @@ impl Observer {
                 all.push(open.clone());
                 from = Some(id.saturating_add(1));
             }
+            drop(seen);
+            thread::sleep(PAUSE);
         }
         // Each is looked at once: it changes meanwhile, and a sort without an order panics.
         all.sort_by_cached_key(|open| std::cmp::Reverse(open.traffic.waiting().since));
@@ -245,12 +265,8 @@ impl Observer {
         all.into_iter().map(|open| open.told()).collect()
     }
 
-    /// Counts what all open connections have moved until now.
+    /// What has been counted until now.
     fn counted(&self, connections: usize) -> Sample {
-        let mut from = Some(0);
-        while let Some(id) = from {
-            from = self.seen().count_part(id, AT_ONCE);
-        }
         let seen = self.seen();
         let handshakes: u64 = seen.handshakes.values().sum();
         let handshakes_ok = seen.handshakes.get(OK).copied().unwrap_or_default();
@@ -270,6 +286,10 @@ impl Observer {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Drop for OpenGuard {
     fn drop(&mut self) {
         let mut seen = lock(&self.seen);
@@ -277,10 +297,6 @@ impl Drop for OpenGuard {
             seen.close(self.id, Some(key), PANIC);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The end of the status line: when a connection was last served, and which one failed

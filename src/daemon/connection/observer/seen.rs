@@ -47,6 +47,8 @@ pub(super) struct Counts {
 #[derive(Clone, Default)]
 pub(super) struct KeySeen {
     pub(super) counts: Counts,
+    /// How many connections are open.
+    open: usize,
     /// The latest handshake, and what it agreed on.
     pub(super) last_used: Option<(UnixTime, Suite)>,
 }
@@ -116,7 +118,9 @@ impl Seen {
 
     pub(super) fn open(&mut self, id: u64, who: Who, traffic: Arc<Traffic>) {
         self.all.opened += 1;
-        self.keys.entry(who.key.id()).or_default().counts.opened += 1;
+        let key = self.keys.entry(who.key.id()).or_default();
+        key.counts.opened += 1;
+        key.open += 1;
         let open = Open { who, opened: UnixTime::now(), traffic, counted: (0, 0) };
         self.open.insert(id, Box::new(open));
     }
@@ -145,6 +149,7 @@ impl Seen {
         let open = self.open.remove(&id);
         let moved = open.map_or((0, 0), |mut open| {
             count_moved(&mut open, &mut self.all, &mut self.keys);
+            self.keys.entry(open.who.key.id()).or_default().open -= 1;
             open.counted
         });
         *self.all.closed.entry(reason).or_default() += 1;
@@ -154,6 +159,15 @@ impl Seen {
         };
         *closed.entry(reason).or_default() += 1;
         moved
+    }
+
+    /// Forgets those of these keys that no open connection has.
+    pub(super) fn forget_unused(&mut self, keys: &[KeyId]) {
+        for key in keys {
+            if self.keys.get(key).is_some_and(|seen| seen.open == 0) {
+                self.keys.remove(key);
+            }
+        }
     }
 
     pub(super) fn fail(&mut self, peer: &Peer, key: Option<&Arc<Key>>, reason: &CloseReason) {

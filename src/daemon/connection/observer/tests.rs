@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 use super::*;
 use crate::daemon::connection::handshake_error::PreAuthError;
 use crate::daemon::net::stream::CHECK;
@@ -174,4 +176,31 @@ fn the_target_is_reachable_as_the_last_connect_was() {
     observer.target_tried(Ok(()), Duration::ZERO);
     let target = told(&observer).target;
     assert_eq!((target.reachable, target.error), (Some(true), None));
+}
+
+/// An event loop counts handshakes while another thread tells the status again and again.
+#[test]
+fn who_counts_waits_for_no_whole_status() {
+    let (observer, key) = (observer(), Key::for_tests("alice"));
+    let _open: Vec<_> = (0..20_000).map(|id| observer.connection_opened(id, who(&key))).collect();
+    let (is_over, told_so_far) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let waited = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                told(&observer);
+                told_so_far.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let waited = (0..100).map(|_| {
+            thread::sleep(Duration::from_micros(700));
+            let before = told_so_far.load(Ordering::Relaxed);
+            observer.handshake_ended(Err("replay"), Duration::ZERO);
+            told_so_far.load(Ordering::Relaxed) - before
+        });
+        let waited: usize = waited.sum();
+        is_over.store(true, Ordering::Relaxed);
+        waited
+    });
+    // Without a pause between two parts, it is ten for each.
+    assert!(waited < 100, "{waited}");
 }
