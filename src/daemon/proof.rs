@@ -33,8 +33,8 @@ use crate::report::{Report, exit};
 const SPARE: usize = 16;
 /// How much of an answer to plaintext is read.
 const ANSWER: usize = 128;
-/// How long the rest of such an answer has, once its first byte has come.
-const REST: Duration = Duration::from_millis(250);
+/// How long each further byte of such an answer has, once the first has come.
+const REST: Duration = Duration::from_secs(1);
 /// How long the server has to end its direction once this one has ended.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -177,8 +177,15 @@ pub(crate) fn send_plaintext(
             let written = stream.write_all(hello).await;
             let read = stream.read_full(&mut bytes[..1], &mut got).await;
             if got > 0 {
-                let rest = stream.read_full(&mut bytes, &mut got);
-                let _quiet = Deadline::after(REST).bound(rest).await;
+                // The rest may come byte by byte.
+                while got < ANSWER {
+                    let (before, next) = (got, got.saturating_add(1));
+                    let more = stream.read_full(&mut bytes[..next], &mut got);
+                    let _quiet = Deadline::after(REST).bound(more).await;
+                    if got == before {
+                        break;
+                    }
+                }
                 return Ok(());
             }
             unless_reset(written).and(unless_reset(read.map(|_end| ())))

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use super::{check, fails};
 use crate::support::maria::Maria;
@@ -103,6 +104,20 @@ fn the_address_at_which_the_key_was_proved_is_the_one_that_refuses_plaintext() {
         let at = format!("\nplaintext  redis is refused at {second}, in ");
         assert!(told.output.contains(&at), "{}", told.output);
     });
+}
+
+/// What a server says is known by all of it, however slowly it comes.
+#[test]
+fn an_answer_that_comes_byte_by_byte_is_one() {
+    let folder = Folder::new();
+    let slow = Server::start(|mut client| {
+        for byte in b"+PONG\r\n" {
+            let _gone = client.write_all(&[*byte]);
+            thread::sleep(Duration::from_millis(60));
+        }
+    });
+    let ends = ByTurns::with(&folder, slow.address);
+    fails(&ends.line(&folder, "redis"), 1, "plaintext redis is served there, to anybody: \"+PO");
 }
 
 /// Such as an nginx that serves only those who know the name of its host.
