@@ -1,20 +1,23 @@
-//! The host that a request names. A page from elsewhere can have a browser of this host ask
-//! an address of loopback, by a name of its own that leads there (DNS rebinding), and would
-//! read the answer: so on loopback, no such name is served.
+//! The host that a request names. A page from elsewhere can have a browser ask an address that
+//! the browser reaches, by a name of its own that leads there (DNS rebinding), and would read
+//! the answer: so no such name is served. An address is no such name.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hyper::header::HOST;
 use hyper::http::uri::Authority;
 use hyper::{Request, Version};
+use nix::unistd::gethostname;
 
 /// Where a request has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
     /// An address of loopback, which a browser of this host reaches.
     Loopback,
-    /// A unix socket, or an address that the operator has exposed.
-    Elsewhere,
+    /// An address that the operator has exposed, which browsers of other hosts reach.
+    Exposed,
+    /// A unix socket, which no browser reaches.
+    Unix,
 }
 
 /// Why a request is refused.
@@ -40,10 +43,29 @@ pub(super) fn check<B>(request: &Request<B>, arrival: Arrival) -> Result<(), Hos
         (None | Some(_), _) => return Err(HostError::NotOne),
     };
     let in_target = request.uri().authority();
-    if arrival == Arrival::Loopback && !named.iter().chain(in_target).all(is_of_loopback) {
-        return Err(HostError::Another);
-    }
-    Ok(())
+    let all_are = |is_served: fn(&Authority) -> bool| named.iter().chain(in_target).all(is_served);
+    let is_served = match arrival {
+        Arrival::Loopback => all_are(is_of_loopback),
+        Arrival::Exposed => all_are(is_address_or_own),
+        Arrival::Unix => true,
+    };
+    if is_served { Ok(()) } else { Err(HostError::Another) }
+}
+
+/// Whether it is an address, or a name of this host: localhost, or what `hostname` prints, with
+/// its domain or without.
+fn is_address_or_own(host: &Authority) -> bool {
+    let name = host.host();
+    let six = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    name.parse::<Ipv4Addr>().is_ok()
+        || six.is_some_and(|six| six.parse::<Ipv6Addr>().is_ok())
+        || is_of_loopback(host)
+        || gethostname().is_ok_and(|own| own.to_str().is_some_and(|own| is_name_of(own, name)))
+}
+
+fn is_name_of(own: &str, name: &str) -> bool {
+    let short = own.split('.').next().unwrap_or(own);
+    !short.is_empty() && [own, short].iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
 fn is_of_loopback(host: &Authority) -> bool {
@@ -59,6 +81,29 @@ fn is_of_loopback(host: &Authority) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A page of evil.example, which leads to the exposed address.
+    #[test]
+    fn an_exposed_address_is_served_by_its_number_and_by_the_name_of_this_host() {
+        let at = |host: &str, arrival| {
+            let request = Request::builder().header(HOST, host).body(()).unwrap();
+            check(&request, arrival)
+        };
+        let own = gethostname().unwrap().into_string().unwrap();
+        for host in ["192.0.2.1:9101", "[2001:db8::1]:9101", "127.0.0.1", "localhost:9101", &own] {
+            assert_eq!(at(host, Arrival::Exposed), Ok(()), "{host}");
+        }
+        for host in ["evil.example:9101", "192.0.2.1.evil.example"] {
+            assert_eq!(at(host, Arrival::Exposed), Err(HostError::Another), "{host}");
+            assert_eq!(at(host, Arrival::Unix), Ok(()), "{host}");
+        }
+        for name in ["db1", "DB1", "db1.example.com"] {
+            assert!(is_name_of("db1.example.com", name), "{name}");
+        }
+        for name in ["db1.evil.example", "example.com", ""] {
+            assert!(!is_name_of("db1.example.com", name) && !is_name_of("", name), "{name}");
+        }
+    }
 
     fn checked(hosts: &[&str], target: &str, version: Version) -> Result<(), HostError> {
         let mut request = Request::builder().uri(target).version(version);

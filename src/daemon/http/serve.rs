@@ -6,6 +6,7 @@ use std::io;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -67,18 +68,27 @@ async fn listen_and_accept(place: Place, site: &Arc<Site>, clients: &Mutex<Clien
 struct Clients {
     tasks: JoinSet<()>,
     /// The oldest first.
-    in_order: VecDeque<AbortHandle>,
+    in_order: VecDeque<Client>,
+}
+
+struct Client {
+    task: AbortHandle,
+    /// Whether it has sent the whole head of a request.
+    has_asked: Arc<AtomicBool>,
 }
 
 impl Clients {
     /// Where there is no room for another client, the one that has been there longest is
-    /// closed: whoever holds connections open keeps nobody else out.
+    /// closed: whoever holds connections open keeps nobody else out. Those come first that
+    /// have not asked for anything, so that these close nobody who is being answered.
     async fn make_room(&mut self) {
         while self.tasks.try_join_next().is_some() {}
-        self.in_order.retain(|task| !task.is_finished());
+        self.in_order.retain(|client| !client.task.is_finished());
         while self.tasks.len() >= STATUS_CLIENTS {
-            if let Some(oldest) = self.in_order.pop_front() {
-                oldest.abort();
+            let is_mute = |client: &Client| !client.has_asked.load(Ordering::Relaxed);
+            let place = self.in_order.iter().position(is_mute).unwrap_or(0);
+            if let Some(client) = self.in_order.remove(place) {
+                client.task.abort();
             }
             // Its descriptor is closed then.
             let _ended = self.tasks.join_next().await;
@@ -86,11 +96,21 @@ impl Clients {
     }
 
     fn serve(&mut self, socket: Socket, site: Arc<Site>) {
-        let task = self.tasks.spawn(async move {
+        let has_asked = Arc::<AtomicBool>::default();
+        let asked = Arc::clone(&has_asked);
+        self.add(has_asked, async move {
             // A client that is gone or too slow gets nothing, and is worth no line in the log.
-            let _served = timeout(LIMIT, serve_client(socket, site)).await;
+            let _served = timeout(LIMIT, serve_client(socket, site, asked)).await;
         });
-        self.in_order.push_back(task);
+    }
+
+    fn add(
+        &mut self,
+        has_asked: Arc<AtomicBool>,
+        served: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let task = self.tasks.spawn(served);
+        self.in_order.push_back(Client { task, has_asked });
     }
 
     async fn all_served(mut self) {
@@ -98,24 +118,31 @@ impl Clients {
     }
 }
 
-async fn serve_client(socket: Socket, site: Arc<Site>) -> io::Result<()> {
+async fn serve_client(socket: Socket, site: Arc<Site>, asked: Arc<AtomicBool>) -> io::Result<()> {
     let local = socket.local_addr()?;
     if let Some(at) = local.as_socket() {
         let is_loopback = at.ip().to_canonical().is_loopback();
-        let arrival = if is_loopback { Arrival::Loopback } else { Arrival::Elsewhere };
-        answer(tokio::net::TcpStream::from_std(TcpStream::from(socket))?, arrival, site).await
+        let arrival = if is_loopback { Arrival::Loopback } else { Arrival::Exposed };
+        let stream = tokio::net::TcpStream::from_std(TcpStream::from(socket))?;
+        answer(stream, arrival, site, asked).await
     } else {
         let stream = tokio::net::UnixStream::from_std(UnixStream::from(socket))?;
-        answer(stream, Arrival::Elsewhere, site).await
+        answer(stream, Arrival::Unix, site, asked).await
     }
 }
 
 /// Reads one request and answers it.
-async fn answer<S>(stream: S, arrival: Arrival, site: Arc<Site>) -> io::Result<()>
+async fn answer<S>(
+    stream: S,
+    arrival: Arrival,
+    site: Arc<Site>,
+    asked: Arc<AtomicBool>,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let service = service_fn(move |request| {
+        asked.store(true, Ordering::Relaxed);
         let site = Arc::clone(&site);
         async move { Ok::<_, Infallible>(site.answer(&request, arrival).await) }
     });
@@ -134,4 +161,37 @@ where
     let rest = async { tokio::io::copy(&mut stream.take(GOODBYE_MAX), &mut sink()).await };
     let _rest = timeout(GOODBYE, rest).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+
+    #[tokio::test]
+    async fn clients_that_have_asked_for_nothing_are_closed_first() {
+        let mut clients = Clients::default();
+        for number in 0..STATUS_CLIENTS {
+            // All but two have asked.
+            clients.add(Arc::new((![3, 5].contains(&number)).into()), pending());
+        }
+        // What comes in their place has asked for nothing, either.
+        for (round, closed) in [3, 4, 15].into_iter().enumerate() {
+            let task = clients.in_order[closed].task.clone();
+            clients.make_room().await;
+            assert!(task.is_finished(), "{round}");
+            assert_eq!(clients.tasks.len(), STATUS_CLIENTS - 1);
+            if round > 0 {
+                clients.add(Arc::default(), pending());
+            } else {
+                clients.add(Arc::new(true.into()), pending());
+            }
+        }
+        for client in &clients.in_order {
+            client.has_asked.store(true, Ordering::Relaxed);
+        }
+        let oldest = clients.in_order[0].task.clone();
+        clients.make_room().await;
+        assert!(oldest.is_finished());
+    }
 }
