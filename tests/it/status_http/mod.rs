@@ -113,6 +113,22 @@ fn each_path_has_its_answer() {
     assert_eq!(get(at, "/readyz?verbose").body, checks);
     assert_eq!(get(at, "/livez?verbose").body, "[+]threads ok\nlivez check passed\n");
 
+    for wrong in ["/status?connections=", "/status?connections=all"] {
+        assert_eq!(get(at, wrong).code, 400, "{wrong}");
+    }
+    let sender = Daemon::sender(&folder.shared_key(), receiver.address, &[]);
+    let mut clients = [(); 3].map(|()| sender.connect());
+    for client in &mut clients {
+        round_trip(client, b"open");
+    }
+    for (path, count) in [("", 3), ("=2", 2), ("=20000", 3), ("=0", 0)] {
+        wait_until("the connections are told", || {
+            let body = get(at, &format!("/status?connections{path}")).body;
+            let told: serde_json::Value = serde_json::from_str(&body).unwrap();
+            told["open"].as_array().unwrap().len() == count
+        });
+    }
+
     // The same bytes as the control socket's, if both are of the same second.
     wait_until("both tell the same", || {
         let mut asked = UnixStream::connect(&control).unwrap();
