@@ -57,10 +57,9 @@ impl Checked {
     /// One line, with the times that Nagios draws.
     pub(crate) fn plugin(&self) -> String {
         let Pipe { key, proof, .. } = &self.pipe;
-        let mut said = format!("{} takes key {key}, its target answers", self.receiver);
-        if let Some(refused) = self.plaintext {
-            said += &format!(", refuses plaintext {}", refused.protocol);
-        }
+        let refused = self.plaintext.map(|it| format!(", refuses plaintext {}", it.protocol));
+        let refused = refused.unwrap_or_default();
+        let said = format!("{} takes key {key}, its target answers{refused}", self.receiver);
         let times = [
             ("time", self.took()),
             ("connect", proof.connect),

@@ -118,7 +118,7 @@ mod tests {
         for text in texts {
             let mut status = whole.clone();
             *text(&mut status) = long();
-            assert!(Status::from_json(&status.to_json()).is_err(), "{:.300?}", status);
+            assert!(Status::from_json(&status.to_json()).is_err(), "{status:.300?}");
         }
         let many: [Grow; 8] = [
             |it| it.keys = vec![it.keys[0].clone(); KEYS_MAX + 1],
