@@ -99,13 +99,6 @@ fn each_path_has_its_answer() {
         let post = ask(at, &format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         assert_eq!((post.code, post.header("allow")), (405, Some("get, head")));
     }
-    // A client may end its direction at once.
-    let mut half = TcpStream::connect(at).unwrap();
-    half.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    half.shutdown(Shutdown::Write).unwrap();
-    let mut answer = String::new();
-    half.read_to_string(&mut answer).unwrap();
-    assert_eq!(Answer::parse(&answer).code, 200);
     for path in ["/status/", "/metricsx", "//", "/favicon.ico", "/../etc/passwd", "*"] {
         assert_eq!(get(at, path).code, 404, "{path}");
     }
@@ -137,6 +130,19 @@ fn each_path_has_its_answer() {
         asked.read_to_string(&mut told).unwrap();
         told.split_once('\n').unwrap().1 == format!("{}\n", get(at, "/status").body)
     });
+}
+
+#[test]
+fn a_client_may_end_its_direction_once_it_has_asked() {
+    let (folder, target) = (Folder::new(), Server::echo());
+    let status = ["--status", "127.0.0.1:0"];
+    let receiver = Daemon::receiver(&folder.shared_key(), target.address, &status);
+    let mut half = TcpStream::connect(status_of(&receiver)).unwrap();
+    half.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    half.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    half.read_to_string(&mut answer).unwrap();
+    assert_eq!(Answer::parse(&answer).code, 200);
 }
 
 #[test]
