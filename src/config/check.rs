@@ -36,7 +36,7 @@ The manual: man spiped-check";
     after_help = AFTER_HELP,
     mut_args(with_variable_of_sender),
     override_usage = "spiped check -t ADDRESS -k FILE [OPTIONS]\n       \
-        spiped check --all [--key-age DAYS] [-o SECONDS] [--json]"
+        spiped check --all [--accept FINDING] [--key-age DAYS] [--json]"
 )]
 pub(crate) struct CheckArgs {
     /// The receiver
@@ -80,6 +80,11 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "DAYS", default_value_t = 365, conflicts_with = "target")]
     key_age: u64,
 
+    /// Count no finding of this name; several with commas
+    #[arg(long, value_name = "FINDING", requires = "all", action = ArgAction::Append,
+          value_delimiter = ',')]
+    accept: Vec<String>,
+
     /// Print JSON, also of what fails
     #[arg(long)]
     json: bool,
@@ -106,12 +111,14 @@ pub(crate) enum CheckOf {
 }
 
 /// How all pipes of this host are checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AllConfig {
     /// As of a sender, for each receiver that is tried.
     pub(crate) timeout: Timeout,
     /// How many days old a key may be.
     pub(crate) key_age_days: u64,
+    /// The names of findings that do not count.
+    pub(crate) accept: Vec<String>,
     pub(crate) is_json: bool,
 }
 
@@ -162,8 +169,9 @@ impl TryFrom<CheckArgs> for CheckOf {
 
     fn try_from(args: CheckArgs) -> Result<Self, ConfigError> {
         if args.all {
-            let CheckArgs { timeout, key_age, json, .. } = args;
-            return Ok(Self::All(AllConfig { timeout, key_age_days: key_age, is_json: json }));
+            let CheckArgs { timeout, key_age, accept, json, .. } = args;
+            let (key_age_days, is_json) = (key_age, json);
+            return Ok(Self::All(AllConfig { timeout, key_age_days, accept, is_json }));
         }
         CheckConfig::try_from(args).map(|config| Self::Receiver(Box::new(config)))
     }

@@ -7,10 +7,12 @@ use super::status::ask_all;
 use super::usage::usage;
 use super::{end, printable, say, sender_key};
 use crate::check::all::HostReport;
+use crate::check::all::findings::Kind;
 use crate::check::form::{json_of, plugin_of};
 use crate::check::{Checked, check};
 use crate::config::{
-    AllConfig, CheckArgs, CheckConfig, CheckForm, CheckOf, CommandLine, UnknownVariable, as_given,
+    AllConfig, CheckArgs, CheckConfig, CheckForm, CheckOf, CommandLine, ConfigError,
+    UnknownVariable, ValueError, as_given,
 };
 use crate::report::AnyError;
 
@@ -37,7 +39,7 @@ pub(super) fn run() -> ExitCode {
     }
     match of {
         CheckOf::Receiver(config) => check_receiver(&config),
-        CheckOf::All(config) => check_all(config),
+        CheckOf::All(config) => check_all(&config),
     }
 }
 
@@ -57,9 +59,16 @@ fn check_receiver(config: &CheckConfig) -> ExitCode {
 }
 
 /// Prints what an auditor asks of all pipes of this host.
-fn check_all(config: AllConfig) -> ExitCode {
+fn check_all(config: &AllConfig) -> ExitCode {
+    if let Some(unknown) = config.accept.iter().find(|name| !Kind::is_name(name)) {
+        let all = Kind::ALL.map(|kind| kind.to_string()).join(", ");
+        let reason = format!("'{unknown}' is no finding: there are {all}");
+        let error = ValueError::new(reason, "spiped-check(1) tells what they mean");
+        return end(Err(ConfigError::Value { by: "--accept".into(), error }.into()));
+    }
+    let is_json = config.is_json;
     let report = HostReport::of(ask_all(), config);
-    let text = if config.is_json { report.json() } else { report.text() };
+    let text = if is_json { report.json() } else { report.text() };
     let code = ExitCode::from(report.exit_code());
     print(&text).map_or_else(|error| end(Err(error)), |()| code)
 }

@@ -14,6 +14,7 @@ use crate::config::{StatusArgs, StatusOf};
 use crate::daemon::control::client::{self, ControlError};
 use crate::process::at_once::ask_at_once;
 use crate::report::{AnyError, Report, exit};
+use crate::setup::idle_units;
 use crate::status::{self, Answer, Asked, Detail, tab, text};
 
 /// Where the units have a folder each, with a control socket.
@@ -96,6 +97,7 @@ fn find_and_ask(those: &[StatusOf], detail: Detail) -> Found {
         for unit in all_units() {
             found.add_processes(of_unit(&unit), &mut processes);
         }
+        found.add_idle_units();
     }
     for of in those {
         let before = processes.len() + found.asked.len();
@@ -126,12 +128,25 @@ fn all_units() -> Vec<String> {
     names.filter(|name| matches!(name.parse(), Ok(StatusOf::Unit(unit)) if unit == *name)).collect()
 }
 
+/// The name of the pipe of a unit.
+fn name_of(unit: &str) -> &str {
+    unit.split_once('@').map_or(unit, |(_, instance)| instance)
+}
+
+/// The control socket of a unit.
+fn control_of(unit: &str) -> PathBuf {
+    Path::new(RUN).join(unit).join("control")
+}
+
 /// The processes of a unit: none where it does not run.
 fn of_unit(unit: &str) -> (Vec<Process>, Option<(Process, ControlError)>) {
-    let control = Path::new(RUN).join(unit).join("control");
-    let name = unit.split_once('@').map_or(unit, |(_, instance)| instance);
-    let (mut processes, failed) = of_socket(name, &control);
-    processes.retain(|process| process.socket.symlink_metadata().is_ok());
+    let (mut processes, failed) = of_socket(name_of(unit), &control_of(unit));
+    // What cannot be seen may be there.
+    let is_gone = |process: &Process| {
+        let there = process.socket.symlink_metadata();
+        there.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    processes.retain(|process| !is_gone(process));
     (processes, failed)
 }
 
@@ -173,6 +188,21 @@ impl Found {
                 Err(error) if process.may_be_gone && error.is_of_nobody() => {}
                 Err(error) => self.add_failure(process, &error),
             }
+        }
+    }
+
+    /// Units that should run, and do not.
+    fn add_idle_units(&mut self) {
+        for (service, state) in idle_units() {
+            let unit = service.trim_end_matches(".service");
+            self.asked.push(Asked {
+                name: name_of(unit).to_owned(),
+                socket: control_of(unit).display().to_string(),
+                answer: Answer::Failed {
+                    error: format!("the unit {service} is {state}"),
+                    hint: format!("'systemctl status {service}' says why"),
+                },
+            });
         }
     }
 

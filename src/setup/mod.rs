@@ -47,6 +47,7 @@ use nix::unistd::geteuid;
 
 use self::unit::Unit;
 pub(crate) use error::SetupError;
+pub(crate) use systemd::idle_units;
 
 use self::plan::Plan;
 use self::systemd::UnitState;

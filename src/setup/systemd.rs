@@ -34,6 +34,34 @@ pub(super) fn scopes_of(unit: &Unit) -> Vec<String> {
     units.filter(is_own).map(str::to_owned).collect()
 }
 
+/// Units of pipes that should run, and do not: those that have failed, or are enabled and
+/// stopped. Each with its state.
+pub(crate) fn idle_units() -> Vec<(String, &'static str)> {
+    if !is_running() {
+        return vec![];
+    }
+    let patterns = ["spiped-receive*.service", "spiped-send*.service"];
+    let list = ["list-units", "--all", "--full", "--plain", "--no-legend"];
+    let listed = ask("systemctl", &[&list[..], &patterns].concat());
+    let idle = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (unit, _loaded, active, sub) =
+            (words.next()?, words.next()?, words.next()?, words.next()?);
+        let state = match (active, sub) {
+            ("failed", _) => "failed",
+            ("activating", "auto-restart") => "failed, and starts again and again",
+            ("inactive", _) if is_enabled(unit) => "enabled, and does not run",
+            _ => return None,
+        };
+        Some((unit.to_owned(), state))
+    };
+    listed.lines().filter_map(idle).collect()
+}
+
+fn is_enabled(unit: &str) -> bool {
+    ask("systemctl", &["show", "-P", "UnitFileState", unit]).trim() == "enabled"
+}
+
 /// One start of a unit, and the main process of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UnitStart {

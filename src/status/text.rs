@@ -230,12 +230,12 @@ fn failures(status: &Status) -> Vec<String> {
 const CONNECTIONS: [Column; 10] = [
     left("NAME", 0),
     left("ROLE", 0),
-    left("CONN", 3),
+    left("CONN", 0),
     left("CLIENT", 0),
     left("KEY", 1),
-    right("AGE", 1),
-    right("SENT", 2),
-    right("RECEIVED", 2),
+    right("AGE", 2),
+    right("SENT", 3),
+    right("RECEIVED", 3),
     left("WAITING", 0),
     right("FOR", 0),
 ];

@@ -106,6 +106,8 @@ pub(super) struct Target {
     pub(super) address: String,
     #[serde(flatten)]
     pub(super) place: Place,
+    /// Of a receiver: why its last connect failed.
+    pub(super) error: Option<String>,
 }
 
 /// Where the target of a pipe is.
@@ -167,6 +169,8 @@ pub(super) struct Key {
     pub(super) written: Option<UnixTime>,
     /// Whether the key in the file is the one in force; none where it was not read.
     pub(super) is_in_force: Option<bool>,
+    /// Why the next start would refuse the file.
+    pub(super) refused: Option<String>,
 }
 
 /// Whether a sender's pipe works.

@@ -19,15 +19,40 @@ pub(crate) enum Kind {
     PlaintextTargetExposed,
     PlaintextTargetRemote,
     PlaintextTargetUnknown,
+    TargetDown,
     StatusExposed,
     ClassicalAccepted,
     ClassicalUsed,
     KeyOld,
     KeyFileDiffers,
+    KeyFileRefused,
     PipeBroken,
 }
 
 impl Kind {
+    /// All that there are.
+    pub(crate) const ALL: [Self; 14] = [
+        Self::PlaintextServed,
+        Self::PlaintextUnproved,
+        Self::PlaintextSourceExposed,
+        Self::PlaintextTargetExposed,
+        Self::PlaintextTargetRemote,
+        Self::PlaintextTargetUnknown,
+        Self::TargetDown,
+        Self::StatusExposed,
+        Self::ClassicalAccepted,
+        Self::ClassicalUsed,
+        Self::KeyOld,
+        Self::KeyFileDiffers,
+        Self::KeyFileRefused,
+        Self::PipeBroken,
+    ];
+
+    /// Whether a kind has this name.
+    pub(crate) fn is_name(name: &str) -> bool {
+        Self::ALL.iter().any(|kind| kind.name() == name)
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::PlaintextServed => "plaintext-served",
@@ -36,11 +61,13 @@ impl Kind {
             Self::PlaintextTargetExposed => "plaintext-target-exposed",
             Self::PlaintextTargetRemote => "plaintext-target-remote",
             Self::PlaintextTargetUnknown => "plaintext-target-unknown",
+            Self::TargetDown => "target-down",
             Self::StatusExposed => "status-exposed",
             Self::ClassicalAccepted => "classical-accepted",
             Self::ClassicalUsed => "classical-used",
             Self::KeyOld => "key-old",
             Self::KeyFileDiffers => "key-file-differs",
+            Self::KeyFileRefused => "key-file-refused",
             Self::PipeBroken => "pipe-broken",
         }
     }
@@ -84,6 +111,7 @@ pub(super) fn judge(facts: &Facts, key_age_days: u64, now: UnixTime) -> Vec<Find
     let sources = facts.listening.iter().filter_map(of_source);
     let mut found: Vec<_> = of_no_source(facts).into_iter().chain(sources).collect();
     found.extend(of_target(facts));
+    found.extend(of_server(facts));
     found.extend(facts.status_http.iter().filter(|it| is_exposed(it)).map(|at| {
         let what = "the status is shown to other hosts, without encryption";
         Finding::new(Kind::StatusExposed, at, what, "set SPIPED_STATUS to an address of loopback")
@@ -157,6 +185,19 @@ fn of_target(facts: &Facts) -> Vec<Finding> {
     }
 }
 
+/// Whether the server behind a receiver is there.
+fn of_server(facts: &Facts) -> Option<Finding> {
+    let what = match (&facts.target.place, &facts.target.error) {
+        (Place::ThisHost { listeners }, _) if listeners.is_empty() => {
+            "nothing listens on that port of this host".to_owned()
+        }
+        (_, Some(error)) => format!("the last connect failed: {error}"),
+        _ => return None,
+    };
+    let hint = "start the server of the target, see spiped-status(1)";
+    Some(Finding::new(Kind::TargetDown, &facts.target.address, what, hint))
+}
+
 fn of_exchange(facts: &Facts) -> Vec<Finding> {
     const HINT: &str = "SPIPED_KEX=x25519mlkem768, and a restart, refuse it";
     let kex = &facts.kex;
@@ -199,8 +240,12 @@ fn of_key(key: &Key, key_age_days: u64, now: UnixTime) -> Vec<Finding> {
     } else if key.age(now).is_some_and(|age| age > key_age_days.saturating_mul(DAY)) {
         let days = key.age(now).unwrap_or(0) / DAY;
         let what = format!("{file} was written {days} days ago, more than {key_age_days}");
-        let hint = "'spiped setup rotate' makes a new one, see spiped(1)";
+        let hint = "'spiped setup rotate' at the receiver makes a new one, see spiped-keys(7)";
         found.push(Finding::new(Kind::KeyOld, &place, what, hint));
+    }
+    if let Some(error) = &key.refused {
+        let hint = "the next start refuses it: chown root and chmod 600";
+        found.push(Finding::new(Kind::KeyFileRefused, &place, error, hint));
     }
     found
 }

@@ -38,6 +38,9 @@ pub(super) fn gather(asked: Vec<Asked>, timeout: Timeout) -> Seen {
     let sockets = Sockets::see().map_err(|error| error.to_string());
     let host = Host { sockets, sources, timeout };
     let mut not_seen = not_seen(&host);
+    if !geteuid().is_root() {
+        not_seen.push("pipes that other users run without a unit".to_owned());
+    }
     let mut pipes: Vec<_> = thread::scope(|scope| {
         let look = |one: Asked| scope.spawn(|| pipe(one, &host));
         let threads: Vec<_> = asked.into_iter().map(look).collect();
@@ -79,9 +82,10 @@ impl Pipe {
 /// A spiped that listens on this host, and is not asked.
 fn without_control((pid, addresses): (i32, Vec<String>)) -> Pipe {
     let at = addresses.join(", ");
-    let error = format!("process {pid}, a spiped, listens at {at}, and no control socket is of it");
-    let hint = "run it as a unit, or with --control /run/spiped-receive/control or \
-                /run/spiped-send/control";
+    let error =
+        format!("process {pid}, a spiped, listens at {at}, and its control socket is not in /run");
+    let hint = "run it as a unit, or with --control /run/spiped-receive@NAME/control, or with \
+                spiped-send in it";
     let told = Told::Failed { error, hint: hint.to_owned() };
     Pipe { name: format!("process {pid}"), socket: None, told }
 }
@@ -120,7 +124,12 @@ fn facts(status: &Status, host: &Host) -> Facts {
         pid: status.pid,
         unit: status.unit.clone(),
         listening: status.listening.iter().map(source).collect(),
-        target: Target { address: status.target.address.clone(), place },
+        target: Target {
+            address: status.target.address.clone(),
+            place,
+            // Of a sender, the proof tells more.
+            error: status.target.error.clone().filter(|_| status.role == Role::Decrypt),
+        },
         kex: exchange(status),
         keys: keys::in_force(status, files.as_ref()),
         proof,

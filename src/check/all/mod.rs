@@ -57,30 +57,39 @@ struct Judged {
     #[serde(flatten)]
     pipe: Pipe,
     findings: Vec<Finding>,
+    /// Those that the operator accepts, which do not count.
+    accepted: Vec<Finding>,
 }
 
 impl HostReport {
     /// Looks at each process that was asked, and judges it.
-    pub(crate) fn of(asked: Vec<Asked>, config: AllConfig) -> Self {
-        let Seen { pipes, not_seen } = gather::gather(asked, config.timeout);
-        Self::judged(pipes, not_seen, config.key_age_days, UnixTime::now())
+    pub(crate) fn of(asked: Vec<Asked>, config: &AllConfig) -> Self {
+        let seen = gather::gather(asked, config.timeout);
+        Self::judged(seen, config, UnixTime::now())
     }
 
-    fn judged(pipes: Vec<Pipe>, not_seen: Vec<String>, key_age_days: u64, now: UnixTime) -> Self {
+    fn judged(Seen { pipes, not_seen }: Seen, config: &AllConfig, now: UnixTime) -> Self {
+        let key_age_days = config.key_age_days;
+        let is_accepted = |finding: &Finding| {
+            let name = finding.kind.to_string();
+            config.accept.contains(&name)
+        };
         let judged = |pipe: Pipe| {
-            let findings = match &pipe.told {
+            let all = match &pipe.told {
                 Told::Facts(facts) => judge(facts, key_age_days, now),
                 Told::Failed { .. } => vec![],
             };
-            Judged { pipe, findings }
+            let (accepted, findings) = all.into_iter().partition(is_accepted);
+            Judged { pipe, findings, accepted }
         };
         let pipes: Vec<_> = pipes.into_iter().map(judged).collect();
         let findings = pipes.iter().map(|it| it.findings.len()).sum();
         let not_asked = pipes.iter().filter(|it| it.pipe.facts().is_none()).count();
-        let exit = match (not_asked, findings) {
-            (0, 0) => 0,
-            (0, _) => FOUND,
-            _ => exit::UNAVAILABLE,
+        let exit = match findings {
+            // What was not seen may be anything.
+            _ if not_asked > 0 || !not_seen.is_empty() => exit::UNAVAILABLE,
+            0 => 0,
+            _ => FOUND,
         };
         Self {
             version: VERSION,

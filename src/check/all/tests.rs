@@ -3,11 +3,12 @@
 use serde_json::Value;
 
 use super::facts::{
-    Exchange, Facts, Key, Listener, Pipe, Place, Plaintext, Proof, Source, Target, Told,
+    Exchange, Facts, Key, Listener, Pipe, Place, Plaintext, Proof, Seen, Source, Target, Told,
 };
 use super::findings::{Kind, judge};
 use super::{FOUND, HostReport};
-use crate::config::Role;
+use crate::config::tunnel::Timeout;
+use crate::config::{AllConfig, Role};
 use crate::report::exit;
 use crate::status::{State, UnixTime};
 
@@ -29,6 +30,7 @@ fn receiver() -> Facts {
         target: Target {
             address: "[127.0.0.1]:2".into(),
             place: Place::ThisHost { listeners: vec![listener("127.0.0.1:2")] },
+            error: None,
         },
         kex: exchange("x25519mlkem768", &["x25519mlkem768"]),
         keys: vec![key(10)],
@@ -59,6 +61,7 @@ fn key(days: u64) -> Key {
         file: Some("/etc/spiped/bob.key".into()),
         written: Some(UnixTime(NOW.0 - days * DAY - 1)),
         is_in_force: Some(true),
+        refused: None,
     }
 }
 
@@ -92,6 +95,8 @@ fn each_fault_is_found_and_nothing_else() {
     finds(to(Place::OtherHost), &[Kind::PlaintextTargetRemote]);
     finds(to(Place::Unknown { error: error() }), &[Kind::PlaintextTargetUnknown]);
     finds(to(Place::Receiver), &[]);
+    finds(to(Place::ThisHost { listeners: vec![] }), &[Kind::TargetDown]);
+    finds(|facts| facts.target.error = Some(error()), &[Kind::TargetDown]);
     finds(|facts| facts.status_http.push("[::]:9100".into()), &[Kind::StatusExposed]);
 }
 
@@ -113,6 +118,7 @@ fn exchanges_keys_and_proofs_are_judged() {
     finds(keys(Key { is_in_force: None, ..key(400) }), &[Kind::KeyOld]);
     // The time of the file is not that of the key.
     finds(keys(Key { is_in_force: Some(false), ..key(400) }), &[Kind::KeyFileDiffers]);
+    finds(keys(Key { refused: Some("open".into()), ..key(0) }), &[Kind::KeyFileRefused]);
     finds(keys(Key { file: None, written: None, is_in_force: None, ..key(400) }), &[]);
     // The clock was set back.
     finds(keys(Key { written: Some(UnixTime(NOW.0 + DAY)), ..key(0) }), &[]);
@@ -133,19 +139,38 @@ fn the_worst_gives_the_exit_code() {
         pipe(Told::Facts(Box::new(facts)))
     };
     let failed = || pipe(Told::Failed { error: "gone\n".into(), hint: "start it".into() });
-    for (pipes, code, sum) in [
-        (vec![], 0, "0 pipes, 0 findings"),
-        (vec![good()], 0, "1 pipe, 0 findings"),
-        (vec![bad(), good()], FOUND, "2 pipes, 1 finding"),
-        (vec![bad(), failed()], exit::UNAVAILABLE, "2 pipes, 1 finding, 1 not asked"),
-        (vec![failed()], exit::UNAVAILABLE, "1 pipe, 0 findings, 1 not asked"),
+    let accept = |names: &[&str]| AllConfig {
+        timeout: Timeout::default(),
+        key_age_days: 365,
+        accept: names.iter().map(ToString::to_string).collect(),
+        is_json: false,
+    };
+    let (none, not_seen) = (vec![], vec!["\u{e4}".to_owned()]);
+    for (pipes, not_seen, accepted, code, sum) in [
+        (vec![], &none, &[][..], 0, "0 pipes, 0 findings"),
+        (vec![good()], &none, &[], 0, "1 pipe, 0 findings"),
+        (vec![bad(), good()], &none, &[], FOUND, "2 pipes, 1 finding"),
+        (vec![bad()], &none, &["key-old"], FOUND, "1 pipe, 1 finding"),
+        (vec![bad()], &none, &["status-exposed"], 0, "1 pipe, 0 findings"),
+        (vec![bad()], &not_seen, &[], exit::UNAVAILABLE, "1 pipe, 1 finding"),
+        (vec![bad(), failed()], &none, &[], exit::UNAVAILABLE, "2 pipes, 1 finding, 1 not asked"),
+        (vec![failed()], &none, &[], exit::UNAVAILABLE, "1 pipe, 0 findings, 1 not asked"),
     ] {
-        let report = HostReport::judged(pipes, vec!["\u{e4}".into()], 365, NOW);
+        let seen = Seen { pipes, not_seen: not_seen.clone() };
+        let report = HostReport::judged(seen, &accept(accepted), NOW);
         assert_eq!(report.exit_code(), code);
         let text = report.text();
         assert_eq!(text.lines().next_back(), Some(sum), "{text}");
-        assert!(text.is_ascii() && text.contains("\nnot seen, as this user may not: \\u{e4}\n"));
-        assert!(code < 69 || text.contains("\n  not asked  gone\\n; hint: start it\n"), "{text}");
+        let unseen = text.contains("\nnot seen, as this user may not: \\u{e4}\n");
+        assert!(text.is_ascii() && unseen != not_seen.is_empty(), "{text}");
+        assert_eq!(
+            text.contains("\n  accepted   status-exposed: "),
+            accepted == ["status-exposed"]
+        );
+        assert!(
+            !sum.contains("not asked") || text.contains("\n  not asked  gone\\n; hint: start it\n"),
+            "{text}"
+        );
         let json = report.json();
         assert!(json.is_ascii() && json.lines().count() == 1, "{json}");
         let json: Value = serde_json::from_str(&json).unwrap();

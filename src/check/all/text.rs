@@ -36,7 +36,7 @@ impl HostReport {
         }
     }
 
-    fn block(&self, Judged { pipe, findings }: &Judged) -> String {
+    fn block(&self, Judged { pipe, findings, accepted }: &Judged) -> String {
         let (about, mut lines) = match &pipe.told {
             Told::Facts(facts) => (heading(facts), self.lines(facts)),
             Told::Failed { error, hint } => {
@@ -44,6 +44,7 @@ impl HostReport {
             }
         };
         lines.extend(findings.iter().map(|it| ("FINDING", it.line())));
+        lines.extend(accepted.iter().map(|it| ("accepted", it.line())));
         let lines = lines.iter().map(|(name, what)| format!("  {name:<9}  {}\n", clean(what)));
         format!("{}{about}\n{}", clean(&pipe.name), lines.collect::<String>())
     }
@@ -156,7 +157,7 @@ impl Exchange {
 
 impl Key {
     fn told(&self, now: UnixTime) -> String {
-        let Self { name, id, file, written, is_in_force } = self;
+        let Self { name, id, file, written, is_in_force, refused: _ } = self;
         let age = match (file, written) {
             (Some(file), Some(written)) => {
                 let differs = if *is_in_force == Some(false) { ", has another key" } else { "" };

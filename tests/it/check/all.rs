@@ -256,7 +256,8 @@ fn a_pipe_that_hangs_is_not_asked_and_one_that_drains_is_not_judged() {
         drop(client);
     });
     Host::with(|host| {
-        let receiver = host.receiver("[127.0.0.1]:0", "127.0.0.1:1", &HYBRID);
+        let redis = Redis::start(&host.0, "redis", &[]);
+        let receiver = host.receiver("[127.0.0.1]:0", redis.address, &HYBRID);
         receiver.signal("STOP");
         let found = host.check("");
         assert_eq!((found.code, &found.json["not_asked"]), (69, &1.into()), "{}", found.text);

@@ -42,6 +42,9 @@ fn an_auditor_finds_what_is_open_on_hosts_that_setup_has_made() {
 
     // As setup leaves it, senders may still use the classical exchange.
     assert_eq!(found(a, ""), (vec!["classical-accepted".to_owned()], Some(1)));
+    assert_eq!(found(a, " --accept classical-accepted,key-old"), (vec![], Some(0)));
+    let refused = a.run("spiped check --all --accept classical");
+    assert_eq!(refused.status.code(), Some(64), "{}", said(&refused));
     a.sh("echo SPIPED_KEX=x25519mlkem768 >> /etc/spiped/redis.conf; systemctl restart spiped-receive@redis");
     assert_eq!(found(a, ""), (vec![], Some(0)));
     assert_eq!(found(b, ""), (vec![], Some(0)));
@@ -71,6 +74,20 @@ fn an_auditor_finds_what_is_open_on_hosts_that_setup_has_made() {
     // On b, only the proof shows that the server is gone.
     a.must("systemctl stop redis-server");
     assert_eq!(found(b, ""), (vec!["pipe-broken".to_owned()], Some(1)));
+
+    let down = "target-down".to_owned();
+    assert!(found(a, "").0.contains(&down));
+
+    // A file that is open to others, and a unit that has failed.
+    a.sh("chmod 644 /etc/spiped/redis.key");
+    assert!(found(a, "").0.contains(&"key-file-refused".to_owned()));
+    assert!(!a.run("systemctl restart spiped-receive@redis").status.success());
+    for command in ["spiped check --all", "spiped status"] {
+        let told = a.run(command);
+        let text = said(&told);
+        assert_eq!(told.status.code(), Some(69), "{text}");
+        assert!(text.contains("the unit spiped-receive@redis.service is failed"), "{text}");
+    }
 
     // Another user learns what it may not see.
     let other = b.run("setpriv --reuid=65534 --clear-groups spiped check --all");

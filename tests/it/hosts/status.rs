@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::restarts::Client;
-use crate::support::hosts::{Hosts, hosts_can_be};
+use crate::support::hosts::{Hosts, hosts_can_be, said};
 use crate::support::wait_until;
 
 #[test]
@@ -50,5 +50,11 @@ fn status_shows_all_units_and_what_drains_after_a_restart() {
     drop(client);
     wait_until("nothing drains", || shown() == both);
     a.must("systemctl stop spiped-send@out.service");
+    let stopped = a.run("spiped status");
+    let text = said(&stopped);
+    assert_eq!(stopped.status.code(), Some(69), "{text}");
+    let line = "\nout: the unit spiped-send@out.service is enabled, and does not run\n";
+    assert!(text.contains(line), "{text}");
+    a.must("systemctl disable --quiet spiped-send@out.service");
     assert_eq!(shown(), both[..1]);
 }
