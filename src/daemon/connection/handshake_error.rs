@@ -222,7 +222,7 @@ impl NoSession {
                 "-t must name a receiver ('spiped -d'); or the connection was cut"
             }
             Self::Failed(_) => {
-                "usually the keys differ: compare 'spiped keyid FILE' on both ends, then read the receiver's log"
+                "usually the keys differ: compare 'spiped keyid FILE' on both ends, then read the receiver's log; or what listens there is no receiver"
             }
             Self::NotAReceiver(_) => "-t must name a receiver ('spiped -d'), not the server itself",
             Self::WrongAnswer(_) => "the answer was altered, or comes from another program",

@@ -112,7 +112,7 @@ fn the_questions_of_the_manual_have_answers_in_the_journal() {
     entry(a, "SPIPED_REASON=key-revoked");
 
     let manual = fs::read_to_string(project("man/spiped.1")).unwrap();
-    let (_, block) = manual.split_once("one connection at both ends:\n").unwrap();
+    let (_, block) = manual.split_once("A connection has its line once it has ended.\n").unwrap();
     let block = block.split(".Ed").next().unwrap();
     let (questions, answers): (Vec<_>, Vec<_>) = block
         .trim_end()
