@@ -3,7 +3,6 @@
 
 use std::fmt;
 
-use super::handshake::HandshakeHash;
 use super::hkdf::hkdf_sha256;
 
 /// The id of a key: its public name.
@@ -13,6 +12,21 @@ pub struct KeyId(pub(super) [u8; 8]);
 /// The id of a connection, by which the logs of both ends can be joined.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConnectionId(pub(super) [u8; 8]);
+
+/// Noise's handshake hash (section 11.2): both sides have it, and no other session has the same.
+/// It is no secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandshakeHash([u8; 32]);
+
+impl HandshakeHash {
+    pub(crate) const fn new(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
+
+    pub(super) const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
 
 impl ConnectionId {
     /// The id of the session that a handshake with this hash ended in:

@@ -71,10 +71,8 @@ pub(crate) mod testing;
 mod tests;
 
 pub use extensions::{Client, Extensions};
-pub use handshake::{
-    Greeting, HandshakeError, HandshakeHash, Initiator, MESSAGE_1_MAX, Responder, Session,
-};
-pub use ids::{ConnectionId, KeyId};
+pub use handshake::{Greeting, HandshakeError, Initiator, MESSAGE_1_MAX, Responder, Session};
+pub use ids::{ConnectionId, HandshakeHash, KeyId};
 pub use kem::warm_up;
 pub use keys::{
     HINT_KEY, HintKeys, KEY_FILE_MAX, KEY_FILE_MIN, KEY_SECRETS, KeyLengthError, SharedKey,

@@ -10,7 +10,6 @@ use std::fmt;
 use thiserror::Error;
 
 use super::aead::TAG;
-use super::carrier::join::{PROOF, SECRET};
 use super::extensions::{CLIENT_MAX, EXTENSIONS_MAX};
 
 /// Bytes of the length before each record.
@@ -31,6 +30,10 @@ pub const FIRST_RECORD_MAX: usize = OVERHEAD + EXTENSIONS_MAX;
 pub const OPEN_MAX: usize = OVERHEAD + CLIENT_MAX;
 /// The longest CARRIED on the wire: with the longest extensions.
 pub(super) const CARRIED_MAX: usize = OVERHEAD + CARRIED_HEAD + EXTENSIONS_MAX;
+/// Bytes of the secret in CARRIED.
+pub(super) const SECRET: usize = 32;
+/// Bytes of the proof in JOIN.
+pub(super) const PROOF: usize = 16;
 /// Bytes of CARRIED before its extensions: `streams(4) ‖ secret(32)`.
 pub(super) const CARRIED_HEAD: usize = 4 + SECRET;
 /// The most bytes of frames that a record of a carrier holds.

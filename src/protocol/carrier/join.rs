@@ -6,13 +6,9 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
 use super::frame::StreamId;
-use crate::protocol::handshake::HandshakeHash;
 use crate::protocol::hkdf::hkdf_sha256;
-
-/// Bytes of the secret in CARRIED.
-pub(in crate::protocol) const SECRET: usize = 32;
-/// Bytes of the proof in JOIN.
-pub(in crate::protocol) const PROOF: usize = 16;
+use crate::protocol::ids::HandshakeHash;
+use crate::protocol::record::{PROOF, SECRET};
 
 /// What only the two ends of a carrier know: 32 random bytes of the responder, new for each
 /// carrier (C1). Wiped when dropped, never shown, and compared in constant time.

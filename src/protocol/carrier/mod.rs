@@ -65,6 +65,7 @@
 mod batch;
 mod frame;
 pub(super) mod join;
+mod side;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -81,17 +82,9 @@ use super::record::AbortReason;
 pub use self::batch::Batch;
 pub use self::frame::{FRAME_HEADER, NotUnderstood, StreamId};
 pub use self::join::{CarrierSecret, JoinProof};
+pub use self::side::Side;
 pub use self::stream::FIRST_CREDIT;
 pub use self::violation::Violation;
-
-/// Which end of a carrier this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The sender of the pipe: it opens streams.
-    Initiator,
-    /// The receiver of the pipe: it answers them.
-    Responder,
-}
 
 /// One end of a carrier.
 pub struct Carrier {

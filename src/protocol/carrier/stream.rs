@@ -1,7 +1,7 @@
 //! One stream at one side of a carrier: what was said of it, and the credit each way.
 
-use super::Side;
 use super::frame::{Frame, FrameType};
+use super::side::Side;
 use super::violation::Violation;
 use crate::protocol::record::AbortReason;
 

@@ -27,7 +27,7 @@ mod session;
 pub use self::error::HandshakeError;
 pub use self::initiator::Initiator;
 pub use self::responder::{Greeting, Responder};
-pub use self::session::{HandshakeHash, Session};
+pub use self::session::Session;
 
 /// Bytes of the longest message of an initiator.
 pub const MESSAGE_1_MAX: usize = 1257;

@@ -1,6 +1,6 @@
 //! The session that a handshake ends in.
 
-use crate::protocol::ids::ConnectionId;
+use crate::protocol::ids::{ConnectionId, HandshakeHash};
 use crate::protocol::opener::Opener;
 use crate::protocol::sealer::Sealer;
 use crate::protocol::suite::Suite;
@@ -17,19 +17,4 @@ pub struct Session {
     pub hash: HandshakeHash,
     /// The name that both sides have for this session.
     pub connection_id: ConnectionId,
-}
-
-/// Noise's handshake hash (section 11.2): both sides have it, and no other session has the same.
-/// It is no secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HandshakeHash([u8; 32]);
-
-impl HandshakeHash {
-    pub(crate) const fn new(hash: [u8; 32]) -> Self {
-        Self(hash)
-    }
-
-    pub(in crate::protocol) const fn bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
 }

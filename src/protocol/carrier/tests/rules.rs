@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::protocol::extensions::Client;
-use crate::protocol::handshake::HandshakeHash;
+use crate::protocol::ids::HandshakeHash;
 
 /// Both ends of a carrier of at most `allowed` streams.
 fn ends(allowed: u32) -> (Carrier, Carrier) {
