@@ -131,3 +131,33 @@ fn a_text_in_any_language_arrives_as_it_was() {
     assert!(json.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '), "{json}");
     assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
 }
+
+/// The names of all fields, but those that are reasons.
+fn fields(json: &serde_json::Value, found: &mut std::collections::BTreeSet<String>) {
+    match json {
+        serde_json::Value::Object(fields_of) => {
+            for (name, value) in fields_of {
+                found.insert(name.clone());
+                if !["closed", "closed_without_key", "handshakes"].contains(&&**name) {
+                    fields(value, found);
+                }
+            }
+        }
+        serde_json::Value::Array(all) => all.iter().for_each(|it| fields(it, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_page_has_each_field_of_the_json() {
+    let json = serde_json::from_str(&to_json(&[asked("redis"), silent("gone")])).unwrap();
+    let mut found = std::collections::BTreeSet::new();
+    fields(&json, &mut found);
+    assert!(found.len() > 60, "{found:?}");
+    let page = include_str!("../../man/spiped-status.1");
+    let (_, section) = page.split_once(".Sh FIELDS OF THE JSON\n").unwrap();
+    let section = section.split("\n.Sh ").next().unwrap();
+    let words: Vec<_> = section.split([' ', ',', '\n', '.']).collect();
+    let missing: Vec<_> = found.iter().filter(|name| !words.contains(&&***name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

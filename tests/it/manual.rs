@@ -161,6 +161,7 @@ fn the_page_of_status_has_the_columns_that_there_are() {
         list.split('"').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
     };
     let (_, told) = page.split_once(".Sh COLUMNS FOR PROGRAMS\n").unwrap();
+    let told = told.split("\n.Sh ").next().unwrap();
     let tab = read("src/status/tab.rs");
     let processes = names(&tab, "const PROCESSES: ");
     let listed = told.lines().filter_map(|line| line.strip_prefix(".It Cm "));
