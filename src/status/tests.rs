@@ -134,17 +134,14 @@ fn a_text_in_any_language_arrives_as_it_was() {
 
 /// The names of all fields, but those that are reasons.
 fn fields(json: &serde_json::Value, found: &mut std::collections::BTreeSet<String>) {
-    match json {
-        serde_json::Value::Object(fields_of) => {
-            for (name, value) in fields_of {
-                found.insert(name.clone());
-                if !["closed", "closed_without_key", "handshakes"].contains(&&**name) {
-                    fields(value, found);
-                }
-            }
+    for (name, value) in json.as_object().into_iter().flatten() {
+        found.insert(name.clone());
+        if !["closed", "closed_without_key", "handshakes"].contains(&&**name) {
+            fields(value, found);
         }
-        serde_json::Value::Array(all) => all.iter().for_each(|it| fields(it, found)),
-        _ => {}
+    }
+    for value in json.as_array().into_iter().flatten() {
+        fields(value, found);
     }
 }
 
