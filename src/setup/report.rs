@@ -60,9 +60,14 @@ pub(super) fn what_runs(
     ends: &[(End, KeyId)],
     proofs: &[Result<(), SetupError>],
 ) -> String {
-    let ends = ends.iter().zip(proofs);
-    let mut text: String =
-        ends.map(|((end, key), proof)| what_end_runs(end, *key, proof)).collect();
+    // The first one that has failed is the error of the command, which tells why.
+    let told = proofs.iter().position(Result::is_err);
+    let ends = ends.iter().zip(proofs).enumerate();
+    let runs = |(at, ((end, key), proof)): (usize, (&(End, KeyId), &Result<_, _>))| {
+        let runs = what_end_runs(end, *key);
+        if told == Some(at) { runs } else { runs + &what_is_proved(proof) }
+    };
+    let mut text: String = ends.map(runs).collect();
     let next = match &setup.ends {
         Ends::Receive { .. } if !file(&setup.name, "key").exists() => format!(
             "Its clients have keys of their own; 'spiped setup client NAME --pipe {}' makes one.\n",
@@ -88,7 +93,7 @@ pub(super) fn by_hand(key: &Path) -> String {
     )
 }
 
-fn what_end_runs(end: &End, key: KeyId, proof: &Result<(), SetupError>) -> String {
+fn what_end_runs(end: &End, key: KeyId) -> String {
     let End { role, name, source, target } = end;
     let runs = match role {
         Role::Decrypt => format!(
@@ -100,12 +105,16 @@ fn what_end_runs(end: &End, key: KeyId, proof: &Result<(), SetupError>) -> Strin
              {target}."
         ),
     };
+    format!("{runs}\n  The id of its key is {key}.\n")
+}
+
+fn what_is_proved(proof: &Result<(), SetupError>) -> String {
     let proof = match proof {
         Ok(()) => "The pipe works: the handshake succeeded, and the server is reached.".into(),
         Err(SetupError::Unproved { fault, .. }) => format!("The proof has failed: {fault}"),
         Err(error) => format!("The proof has failed: {error}"),
     };
-    format!("{runs}\n  The id of its key is {key}.\n  {proof}\n")
+    format!("  {proof}\n")
 }
 
 fn line_for_sender(setup: &Setup, source: &Address) -> String {
