@@ -34,6 +34,9 @@ pub(crate) enum ConfigError {
     /// An option without which nothing can be done is not there.
     #[error("{0} is not given")]
     Missing(String),
+    /// The same, of `spiped check`.
+    #[error("{0} is not given")]
+    MissingInCheck(String),
     /// A value that an option does not take.
     #[error("{by}: {error}")]
     Value {
@@ -49,6 +52,11 @@ impl Report for ConfigError {
         match self {
             Self::NoRole => "-e on the side of the clients, -d on the side of the server",
             Self::Missing(option) => missing_hint(option),
+            Self::MissingInCheck(option) => match option.as_str() {
+                "-t" => "-t ADDRESS names a receiver; --all checks all pipes of this host",
+                "-k" => "-k FILE: the key that the receiver has",
+                _ => missing_hint(option),
+            },
             Self::HandoverInBackground => "add -F",
             Self::PlaintextWithoutKey => {
                 "-k FILE is the key: a proxy may close on one client, and serve the next one in plaintext"

@@ -1,5 +1,6 @@
 //! What the values of all options have in common.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::marker::PhantomData;
 use std::str::FromStr;
@@ -16,12 +17,12 @@ use super::address::AddressError;
 #[error("{reason}")]
 pub(crate) struct ValueError {
     reason: String,
-    hint: &'static str,
+    hint: Cow<'static, str>,
 }
 
 impl ValueError {
-    pub(crate) fn new(reason: String, hint: &'static str) -> Self {
-        Self { reason, hint }
+    pub(crate) fn new(reason: String, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, hint: hint.into() }
     }
 
     /// The value is not what the option wants, which is all there is to say.
@@ -31,8 +32,8 @@ impl ValueError {
 
     /// What to do about it.
     #[must_use]
-    pub(crate) const fn hint(&self) -> &'static str {
-        self.hint
+    pub(crate) fn hint(&self) -> &str {
+        &self.hint
     }
 }
 

@@ -12,7 +12,7 @@ use crate::check::form::{json_of, plugin_of};
 use crate::check::{Checked, check};
 use crate::config::{
     AllConfig, CheckArgs, CheckConfig, CheckForm, CheckOf, CommandLine, ConfigError,
-    UnknownVariable, ValueError, as_given,
+    UnknownVariable, Unread, ValueError, as_given,
 };
 use crate::report::AnyError;
 
@@ -25,6 +25,12 @@ pub(super) fn is_typed() -> bool {
 /// Runs the command.
 pub(super) fn run() -> ExitCode {
     let line = CommandLine::<CheckArgs>::of_command().and_then(CommandLine::config);
+    let line = line.map_err(|error| match error {
+        Unread::Options(ConfigError::Missing(option)) => {
+            Unread::Options(ConfigError::MissingInCheck(option))
+        }
+        other @ (Unread::Words(_) | Unread::Options(_)) => other,
+    });
     let (of, unknown): (CheckOf, Vec<UnknownVariable>) = match line {
         Ok(config) => config,
         Err(error) => {

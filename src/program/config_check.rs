@@ -1,6 +1,7 @@
 //! `spiped config-check`: a start up to the point where it would bind its source, with the
 //! effective configuration as its result.
 
+use std::borrow::Cow;
 use std::env;
 use std::ffi::OsString;
 use std::path::Path;
@@ -24,6 +25,9 @@ use crate::report::{AnyError, SystemError, WARNING, exit};
 use crate::setup;
 use crate::unit::check::read_keys;
 use crate::unit::configuration::{PipeUnit, changed_since_start, is_reload};
+
+/// What has a configuration, where a word names none.
+const NAMES: &str = "write spiped-receive@NAME, spiped-send@NAME, or NAME for those in use";
 
 /// Whether this is the command. Behind it stand the options of a start, which have variables,
 /// so its words are read apart from those of the program.
@@ -67,11 +71,19 @@ fn units(name: &OsString) -> Result<Vec<PipeUnit>, AnyError> {
             let unit = of.units().first().and_then(|unit| PipeUnit::named(unit));
             unit.map(|unit| vec![unit]).ok_or_else(|| {
                 let reason = format!("'{text}' is no unit of a pipe with a name");
-                let hint = "write spiped-receive@NAME, spiped-send@NAME, or NAME for those in use";
+                let hint = of_file(&text).map_or(NAMES.into(), |pipe| {
+                    Cow::from(format!("for this file: spiped config-check {pipe}"))
+                });
                 refused(ValueError::new(reason, hint)).into()
             })
         }
     }
+}
+
+/// The pipe whose configuration a path is.
+fn of_file(path: &str) -> Option<&str> {
+    let name = path.strip_prefix("/etc/spiped/")?.strip_suffix(".conf")?;
+    matches!(name.parse(), Ok(StatusOf::Pipe(_))).then_some(name)
 }
 
 /// Checks all of the units. The first that fails has the exit code.

@@ -209,6 +209,14 @@ fn a_name_stands_alone_and_is_of_a_unit() {
         ("redis more", "'redis' is a name, and more stands behind it"),
         ("spiped-send", "'spiped-send' is no unit of a pipe with a name"),
         ("/run/redis", "'/run/redis' is no unit of a pipe with a name"),
+        (
+            "/etc/spiped/redis.conf",
+            "'/etc/spiped/redis.conf' is no unit of a pipe with a name\nhint: for this file: spiped config-check redis\n",
+        ),
+        (
+            "/etc/spiped/a,b.conf",
+            "'/etc/spiped/a,b.conf' is no unit of a pipe with a name\nhint: write ",
+        ),
         ("a=b", "'a=b'"),
     ] {
         let Told { code, output, errors } = config_check(words, &[]);

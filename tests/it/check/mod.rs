@@ -260,8 +260,14 @@ fn wrong_arguments_and_keys_are_told_before_anything_is_asked() {
     let server = Server::echo();
     let to = server.address;
     let key = folder.shared_key().display().to_string();
-    fails(&format!("-t {to}"), 64, "-k is not given");
-    fails(&format!("-k {key}"), 64, "-t is not given");
+    for (line, missing, hint) in [
+        (format!("-t {to}"), "-k", "-k FILE: the key that the receiver has"),
+        (format!("-k {key}"), "-t", "-t ADDRESS names a receiver; --all checks all pipes"),
+    ] {
+        fails(&line, 64, &format!("{missing} is not given"));
+        let Told { errors, .. } = check(&line);
+        assert!(errors.contains(&format!("\nhint: {hint}")), "{errors}");
+    }
     fails(&format!("-t {to} -k {key} --refuses-plaintext x"), 64, "invalid value 'x'");
     fails(&format!("-t {to} -k {key} -o 0"), 64, "-o: '0' is not a time");
     fails(&format!("-t {to} -k {key} --kex rsa"), 64, "--kex: 'rsa' is not a key exchange");
