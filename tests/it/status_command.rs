@@ -98,6 +98,25 @@ fn a_target_that_is_down_is_told_with_its_reason() {
     assert!(tab.contains("\tno\t"), "{tab}");
 }
 
+/// By the variable, where that has given the address: as the log says it.
+#[test]
+fn a_hint_of_the_status_is_that_of_the_log() {
+    let folder = Folder::new();
+    let key = folder.shared_key();
+    let control = folder.path("control");
+    let mut command = Command::new(SPIPED);
+    command.args(["-F", "-d", "-s", "[127.0.0.1]:0", "-k"]).arg(&key).arg("--control");
+    command.arg(&control).env("SPIPED_TARGET", nobody().to_string());
+    let receiver = Daemon::spawn(command);
+    let sender = Daemon::sender(&key, receiver.address, &[]);
+    let _reset = sender.connect().read(&mut [0]);
+    let hint = "is the server running, and does it listen on the address in SPIPED_TARGET?";
+    assert!(receiver.log.wait_for("reason=target-refused").contains(hint));
+    let status = Command::new(SPIPED).arg("status").arg(&control).output().unwrap();
+    let text = printed(&status);
+    assert!(text.contains(&format!("\n      hint: {hint}\n")), "{text}");
+}
+
 #[test]
 fn a_reader_that_has_stalled_is_on_top() {
     // A server that keeps its connections, and reads none to the end.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::durations::Durations;
-use crate::config::KeyName;
+use crate::config::{KeyName, as_given};
 use crate::daemon::connection::close_reason::CloseReason;
 use crate::daemon::net::peer::Peer;
 use crate::daemon::relay::traffic::Traffic;
@@ -179,8 +179,8 @@ impl Seen {
             last: UnixTime::now(),
             peer: peer.clone(),
             key: key.map(|key| key.name.clone()),
-            message: reason.to_string(),
-            hint: reason.hint().map(str::to_owned),
+            message: as_given(&reason.to_string()).into_owned(),
+            hint: reason.hint().map(|hint| as_given(hint).into_owned()),
         };
         self.failures.insert(reason.name(), failed);
     }
@@ -214,7 +214,8 @@ pub(super) fn named(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u6
 
 impl TargetSeen {
     pub(super) fn of(result: Result<(), String>) -> Self {
-        Self { tried: Some(UnixTime::now()), error: result.err() }
+        let error = result.err().map(|error| as_given(&error).into_owned());
+        Self { tried: Some(UnixTime::now()), error }
     }
 
     pub(super) fn told(self, address: String) -> Target {
