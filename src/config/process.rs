@@ -168,7 +168,10 @@ pub(super) fn control(text: &str) -> Result<PathBuf, ValueError> {
         }
         _ => {
             let reason = format!("'{text}' is not the path of a unix socket");
-            Err(ValueError::new(reason, "write a path such as /run/spiped-receive@NAME/control"))
+            Err(ValueError::new(
+                reason,
+                "a path begins with /, such as /run/spiped-receive@NAME/control",
+            ))
         }
     }
 }

@@ -22,7 +22,10 @@ const RUN: &str = "/run";
 /// How lines are cut where there is no terminal.
 const WIDTH: usize = 120;
 /// What is said where no unit of spiped runs.
-const NOTHING: &str = "no pipe runs here as a unit";
+const NOTHING: [&str; 2] = [
+    "no pipe runs here as a unit",
+    "hint: 'spiped status /PATH' asks a process with --control /PATH",
+];
 /// How often `--watch` asks.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -40,7 +43,9 @@ enum NotTold {
 impl Report for NotTold {
     fn hint(&self) -> &str {
         match self {
-            Self::NoPipe(_) => "'spiped status' shows all that run as units, 'systemctl' why not",
+            Self::NoPipe(_) => {
+                "'spiped status' shows all that run as units, 'systemctl' why not; a path begins with /"
+            }
             Self::Some { .. } => "the lines above say why; the log of each may say more",
             Self::Rights => "try it with sudo; in the units only root may ask",
         }
@@ -296,7 +301,7 @@ fn lines(args: &StatusArgs, asked: &[Asked], width: usize) -> Vec<String> {
         (true, ..) => vec![status::to_json(asked)],
         (_, true, true) => tab::connections(asked),
         (_, true, false) => tab::processes(asked),
-        _ if asked.is_empty() && args.of.is_empty() => vec![NOTHING.to_owned()],
+        _ if asked.is_empty() && args.of.is_empty() => NOTHING.map(str::to_owned).to_vec(),
         (_, _, true) => text::connections(asked, width),
         _ if args.of.is_empty() => text::overview(asked, width),
         _ => asked.iter().flat_map(text::full).collect(),

@@ -163,6 +163,10 @@ fn one_that_does_not_answer_delays_no_other() {
     let gone = Command::new(SPIPED).args(["status", "no-such-pipe"]).output().unwrap();
     assert_eq!(gone.status.code(), Some(69), "{gone:?}");
     assert!(printed(&gone).contains("no pipe no-such-pipe runs here"), "{gone:?}");
+    let relative = Command::new(SPIPED).args(["status", "r.ctl"]).output().unwrap();
+    assert!(printed(&relative).contains("; a path begins with /\n"), "{relative:?}");
+    let relative = Command::new(SPIPED).args(["status", "run/r.ctl"]).output().unwrap();
+    assert!(printed(&relative).contains("\nhint: a path begins with /, "), "{relative:?}");
 }
 
 #[test]
@@ -207,7 +211,9 @@ fn all_units_of_the_host_are_shown_in_one_line_each() {
     std::fs::create_dir(folder.path("run")).unwrap();
     let none = with_run(&folder, "");
     assert!(none.status.success(), "{none:?}");
-    assert_eq!(printed(&none), "no pipe runs here as a unit\n");
+    let text = "no pipe runs here as a unit\n\
+        hint: 'spiped status /PATH' asks a process with --control /PATH\n";
+    assert_eq!(printed(&none), text);
     assert_eq!(printed(&with_run(&folder, "--json")), "[]\n");
 
     for unit in ["spiped-receive@redis", "spiped-send", "spiped-other"] {
