@@ -3,6 +3,7 @@
 use super::table::{Column, left, right, table};
 use super::words::{age, clean, count, quantiles, size, time};
 use super::{Answer, Asked, Failure, OpenConnection, State, Status, Target, Totals};
+use crate::config::Role;
 
 /// What stands where nothing is known.
 const NONE: &str = "-";
@@ -21,7 +22,7 @@ const OVERVIEW: [Column; 14] = [
     right("SENT/S", 4),
     right("RECEIVED", 2),
     right("RECV/S", 4),
-    right("OK/BAD", 3),
+    right("GOOD/BAD", 3),
     right("SINCE", 6),
 ];
 
@@ -99,7 +100,9 @@ pub(crate) fn full(asked: &Asked) -> Vec<String> {
         say("unit", clean(unit));
     }
     say("listening", listening(status));
-    say("target", clean(&status.target.address) + &reached(status, &status.target));
+    // A sender connects to its receiver, and does not know the server behind that.
+    let target = if *role == Role::Encrypt { "receiver" } else { "target" };
+    say(target, clean(&status.target.address) + &reached(status, &status.target));
     say("key exchange", clean(&status.kex));
     say("connections", connections_line(status));
     for (name, bytes, rate) in rates(status) {
@@ -231,7 +234,7 @@ const CONNECTIONS: [Column; 10] = [
     left("NAME", 0),
     left("ROLE", 0),
     left("CONN", 0),
-    left("CLIENT", 0),
+    left("PEER", 0),
     left("KEY", 1),
     right("AGE", 2),
     right("SENT", 3),
@@ -251,7 +254,7 @@ pub(crate) fn connections(asked: &[Asked], width: usize) -> Vec<String> {
             clean(name),
             status.role.to_string(),
             clean(&open.conn),
-            clean(open.client.as_ref().unwrap_or(&open.peer)),
+            peer(open),
             clean(&open.key),
             age(status.now, open.opened),
             size(open.sent_bytes),
@@ -268,6 +271,12 @@ pub(crate) fn connections(asked: &[Asked], width: usize) -> Vec<String> {
         rows => table(&CONNECTIONS, rows, width),
     };
     told.into_iter().chain(asked.iter().filter_map(failed)).collect()
+}
+
+/// Who opened it; behind a receiver's peer the client, where the sender tells it.
+fn peer(open: &OpenConnection) -> String {
+    let peer = clean(&open.peer);
+    open.client.as_ref().map_or(peer.clone(), |client| format!("{} via {peer}", clean(client)))
 }
 
 /// Where bytes wait: for the local program to take them, or for the other host.
@@ -297,6 +306,7 @@ pub(super) fn open_connections(asked: &[Asked]) -> Vec<(&str, &Status, &OpenConn
 
 #[cfg(test)]
 mod tests {
+    use super::super::UnixTime;
     use super::super::tests::{asked, silent, stalled};
     use super::*;
 
@@ -342,13 +352,67 @@ mod tests {
         let lines = connections(&[asked("quiet"), stalled("stuck")], 120);
         assert_eq!(lines.len(), 3, "{lines:#?}");
         assert!(lines[1].starts_with("stuck "), "{lines:#?}");
-        assert!(lines[1].ends_with("64 KiB for local  5 min"), "{lines:#?}");
+        assert!(lines[1].ends_with("64.0 KiB for local  5 min"), "{lines:#?}");
         assert!(lines[2].starts_with("quiet ") && lines[2].ends_with('-'), "{lines:#?}");
+        let first: Vec<_> = lines[1].split_whitespace().take(4).collect();
+        assert_eq!(first, ["stuck", "receiver", "7-1", "10.0.0.9:4001"], "{lines:#?}");
+    }
+
+    /// CONN finds the connection in the log, so it stays.
+    #[test]
+    fn a_narrow_list_of_connections_keeps_what_names_one() {
+        let mut told = stalled("stuck");
+        let Answer::Told(status) = &mut told.answer else { unreachable!() };
+        let open = &mut status.open.as_mut().unwrap()[0];
+        open.client = Some("192.0.2.7:50000".to_owned());
+        let names = |width| {
+            let head = connections(&[told.clone()], width)[0].clone();
+            head.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(names(200), CONNECTIONS.map(|column| column.name));
+        assert_eq!(names(90), ["NAME", "ROLE", "CONN", "PEER", "KEY", "WAITING", "FOR"]);
+        assert_eq!(names(10), ["NAME", "ROLE", "CONN", "PEER", "WAITING", "FOR"]);
+        let line = &connections(&[told.clone()], 200)[1];
+        assert!(line.contains(" 192.0.2.7:50000 via 10.0.0.9:4001 "), "{line}");
+    }
+
+    /// The columns that give way, in their order, as the manual writes them.
+    fn order(columns: &[Column]) -> String {
+        let mut places: Vec<_> = columns.iter().map(|column| column.gives_way).collect();
+        places.sort_unstable();
+        places.dedup();
+        let of = |place: &u8| {
+            let those = columns.iter().filter(|column| column.gives_way == *place);
+            those.map(|column| column.name).collect::<Vec<_>>().join(" and ")
+        };
+        let places = places.iter().rev().filter(|place| **place > 0);
+        places.map(of).collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn the_manual_has_the_overview_as_it_is_printed_and_says_what_gives_way() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/man/spiped-status.1");
+        let page = std::fs::read_to_string(page).unwrap();
+        let (_, sample) = page.split_once(".Sh THE OVERVIEW\n").unwrap();
+        let sample = sample.split(".Bd -literal\n").nth(1).unwrap().split("\n.Ed").next().unwrap();
+        let mut told = asked("redis");
+        let Answer::Told(status) = &mut told.answer else { unreachable!() };
+        status.listening = vec!["[10.0.0.5]:6379".to_owned()];
+        status.target.address = "localhost:6379".to_owned();
+        (status.target.reachable, status.target.tried) = (Some(true), Some(UnixTime(999_997)));
+        (status.totals.sent_bytes, status.totals.received_bytes) = (1_300_000, 14_500_000);
+        assert_eq!(overview(&[told], 80), sample.lines().collect::<Vec<_>>());
+        let words = page.replace('\n', " ");
+        for columns in [&OVERVIEW[..], &CONNECTIONS] {
+            let order = order(columns);
+            assert!(words.contains(&format!(" in this order: {order}.")), "{order}");
+        }
     }
 
     #[test]
     fn all_is_told_of_one_process() {
-        let text = full(&asked("redis")).join("\n");
+        let mut asked = asked("redis");
+        let text = full(&asked).join("\n");
         for part in [
             "redis (receiver): serving for 2 h, process 4711",
             "not reached 3 min ago: connection refused",
@@ -360,5 +424,10 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}:\n{text}");
         }
+        let Answer::Told(status) = &mut asked.answer else { unreachable!() };
+        status.role = Role::Encrypt;
+        let line = "\n  receiver      127.0.0.1:6379, not reached 3 min ago: connection refused\n";
+        let text = full(&asked).join("\n");
+        assert!(text.contains(line), "{text}");
     }
 }

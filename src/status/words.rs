@@ -18,7 +18,7 @@ pub(crate) fn clean(text: &str) -> String {
     clean
 }
 
-/// Bytes with three digits at most before the unit: `1.2 MiB`.
+/// Bytes with three digits at most before the unit: `13.8 MiB`. The page rounds as this does.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
@@ -33,7 +33,7 @@ pub(super) fn size(bytes: u64) -> String {
         (whole, rest) = (whole >> 10, whole & 1023);
     }
     let unit = unit.checked_sub(1).and_then(|unit| UNITS.get(unit)).unwrap_or(&"B");
-    if whole < 10 {
+    if whole < 100 {
         format!("{whole}.{} {unit}", rest * 10 / 1024)
     } else {
         format!("{whole} {unit}")
@@ -100,9 +100,11 @@ mod tests {
             (1023, "1023 B"),
             (1024, "1.0 KiB"),
             (1_300_000, "1.2 MiB"),
+            (14_500_000, "13.8 MiB"),
+            (104_857_599, "99.9 MiB"),
             (1_047_552, "0.9 MiB"),
             (120 << 30, "120 GiB"),
-            (u64::MAX, "15 EiB"),
+            (u64::MAX, "15.9 EiB"),
         ] {
             assert_eq!(size(bytes), text);
         }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -50,6 +51,10 @@ fn printed(output: &Output) -> String {
     String::from_utf8([output.stdout.as_slice(), &output.stderr].concat()).unwrap()
 }
 
+fn bracketed(address: SocketAddr) -> String {
+    format!("[{}]:{}", address.ip(), address.port())
+}
+
 #[test]
 fn both_ends_tell_what_was_carried() {
     let server = Server::echo();
@@ -63,6 +68,8 @@ fn both_ends_tell_what_was_carried() {
         "(receiver): serving for ",
         "(sender): serving for ",
         ", reached ",
+        &format!("\n  target        {}, reached ", bracketed(server.address)),
+        &format!("\n  receiver      {}, reached ", bracketed(ends.receiver.address)),
         "1 of ",
         "1 good, 0 bad in the last ",
         "4.8 KiB, now ",

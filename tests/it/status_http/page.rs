@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -9,7 +10,7 @@ use std::thread;
 use serde_json::Value;
 
 use super::{get, status_of};
-use crate::support::{Daemon, Folder, Server, need, read_to_end, round_trip, wait_until};
+use crate::support::{Daemon, Folder, SPIPED, Server, need, read_to_end, round_trip, wait_until};
 
 /// What a browser has made of the page.
 struct Shown {
@@ -72,7 +73,12 @@ fn the_page_shows_what_the_status_says() {
     let folder = Folder::new();
     let server = Server::echo();
     let key = folder.key("web1.key");
-    let receiver = Daemon::receiver(&key, server.address, &["--status", "127.0.0.1:0"]);
+    let control = folder.path("control");
+    let receiver = Daemon::receiver(
+        &key,
+        server.address,
+        &["--status", "127.0.0.1:0", "--control", control.to_str().unwrap()],
+    );
     let at = status_of(&receiver);
     let sender = Daemon::sender(&key, receiver.address, &["--tell-client"]);
     let stranger = Daemon::sender(&folder.key("other"), receiver.address, &[]);
@@ -102,21 +108,49 @@ fn the_page_shows_what_the_status_says() {
         assert_eq!(shown.value(id), value.trim_matches('"'), "{id}: {status:#}");
     }
     assert_eq!(shown.value("sent-total"), "15000");
+    assert_eq!(shown.text("sent-total"), "14.6 KiB in all");
+    assert_eq!(shown.text("name"), "spiped (receiver)");
+    assert_eq!((shown.text("failed"), shown.text("handshakes")), ("1 bad", "3 good"));
+    assert_eq!(shown.text("charts"), shown.text("recent"));
+    assert_eq!(shown.column("open", "sent"), ["4.8 KiB"; 3]);
     assert_eq!(shown.text("pid"), status["pid"].to_string());
     assert_eq!(shown.text("target"), status["target"]["address"]);
     assert_eq!(shown.column("keys", "key"), ["web1"]);
     assert_eq!(shown.column("keys", "id"), [status["keys"][0]["key_id"].as_str().unwrap()]);
-    assert_eq!(shown.column("keys", "since the start"), ["3"]);
+    assert_eq!(shown.column("keys", "in all"), ["3"]);
     assert_eq!(shown.column("failures", "reason"), ["wrong-key"]);
     let hint = status["failures"][0]["hint"].as_str().unwrap();
     assert_eq!(shown.column("failures", "hint"), [hint]);
+    says_the_same(&shown, &control, &clients);
+    assert!(shown.page.contains("data-loaded=\"yes\""));
+}
+
+/// The command and the page say the same of these clients, in the same words.
+fn says_the_same(shown: &Shown, control: &Path, clients: &[TcpStream]) {
     let clients = clients.iter().map(|client| client.local_addr().unwrap().to_string());
-    let mut from = shown.column("open", "from");
-    from.sort_unstable();
+    let mut peers = shown.column("open", "peer");
+    peers.sort_unstable();
     let mut clients: Vec<_> = clients.collect();
     clients.sort_unstable();
-    assert_eq!(from, clients);
-    assert!(shown.page.contains("data-loaded=\"yes\""));
+    let via =
+        |(peer, client): (&&str, &String)| peer.starts_with(&format!("{client} via 127.0.0.1:"));
+    assert!(peers.len() == 3 && peers.iter().zip(&clients).all(via), "{peers:?} {clients:?}");
+    let mut command = Command::new(SPIPED);
+    let printed = command.arg("status").arg(control).output().unwrap().stdout;
+    let printed = String::from_utf8(printed).unwrap();
+    for part in [
+        " (receiver): serving for ",
+        "sent          14.6 KiB, ",
+        " reached ",
+        "3 good, 1 bad in the last ",
+    ] {
+        assert!(printed.contains(part), "{part}: {printed}");
+    }
+    assert!(shown.text("reachable").starts_with("reached "), "{}", shown.page);
+    let mut command = Command::new(SPIPED);
+    let printed = command.args(["status", "--connections"]).arg(control).output().unwrap().stdout;
+    let printed = String::from_utf8(printed).unwrap();
+    assert!(peers.iter().all(|peer| printed.contains(peer)), "{printed} {peers:?}");
 }
 
 /// Such as a path, or the words of a server.
