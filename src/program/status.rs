@@ -199,7 +199,7 @@ impl Found {
     /// Units that should run, and do not.
     fn add_idle_units(&mut self) {
         for (service, state) in idle_units() {
-            let unit = service.trim_end_matches(".service");
+            let unit = service.rsplit_once('.').map_or(&*service, |(unit, _kind)| unit);
             self.asked.push(Asked {
                 name: name_of(unit).to_owned(),
                 socket: control_of(unit).display().to_string(),

@@ -1,7 +1,7 @@
 //! A configuration and its keys are checked as a start would, before anything is changed.
 
 use std::io::{self, Write};
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use super::error::SetupError;
 use super::plan::{Plan, Step, file, read};
@@ -9,7 +9,11 @@ use super::unit::Failure;
 use crate::config::environment_file::EnvironmentFile;
 use crate::config::setup::End;
 use crate::keys::new_key::NewKey;
+use crate::report::Report;
 use crate::unit::configuration::PipeUnit;
+
+/// Where more is said.
+const MORE: &str = "'spiped config-check' says more";
 
 /// Checks what each end will have once the plan is done.
 ///
@@ -37,24 +41,39 @@ fn check_end(end: &End, steps: &[Step]) -> Result<(), SetupError> {
     }
     let content = content.map_or_else(|| read(&conf), Ok)?;
     let keys = if new_key.is_some() { vec!["-".into()] } else { unit.keys() };
-    let mut command = unit.check(&EnvironmentFile::read(&content), &keys);
+    let command = unit.check(&EnvironmentFile::read(&content), &keys);
+    match run(command, new_key).map_err(SetupError::System)? {
+        None => Ok(()),
+        Some(failure) => Err(SetupError::Refused { path: conf, failure }),
+    }
+}
+
+/// Why the next start of a unit would refuse its configuration or its keys; none where it would
+/// not.
+pub(crate) fn refusal(unit: &PipeUnit) -> Option<Failure> {
+    let failure = |reason: String, hint: &str| Failure { reason, hint: hint.into(), code: None };
+    let checked = match unit.read() {
+        Ok(variables) => run(unit.check(&variables, &unit.keys()), None),
+        Err(error) => return Some(failure(error.to_string(), error.hint())),
+    };
+    checked.unwrap_or_else(|error| Some(failure(format!("it cannot be checked: {error}"), MORE)))
+}
+
+/// Runs a check, to which a new key may be handed. Returns why it failed, if it did. Of a name
+/// that does not resolve, the proof of a pipe tells, and of a weak key the report.
+fn run(mut command: Command, key: Option<&NewKey>) -> io::Result<Option<Failure>> {
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let output = command.spawn().and_then(|child| ended(child, new_key));
-    let output = output.map_err(SetupError::System)?;
-    // Of a name that does not resolve, the proof tells, and of a weak key the report.
+    let output = command.spawn().and_then(|child| ended(child, key))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(None);
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let code = output.status.code().and_then(|code| code.try_into().ok());
-    let failure = Failure::told(&said, code, "'spiped config-check' says more");
-    Err(failure.map_or_else(
-        || SetupError::Command {
-            command: "spiped config-check".into(),
-            said: output.status.to_string(),
-        },
-        |failure| SetupError::Refused { path: conf, failure },
-    ))
+    let failure = Failure::told(&said, code, MORE);
+    Ok(failure.or_else(|| {
+        let reason = format!("'spiped config-check' has ended by {}", output.status);
+        Some(Failure { reason, hint: MORE.into(), code })
+    }))
 }
 
 /// Hands a new key to the process, and waits for the end of it.

@@ -12,9 +12,8 @@ use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 
 use crate::report::{Report, exit};
+use crate::unit::configuration::FOLDER;
 
-/// The folder of the configuration.
-pub(crate) const FOLDER: &str = "/etc/spiped";
 /// How long another command may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);

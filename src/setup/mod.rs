@@ -46,6 +46,7 @@ use std::path::Path;
 use nix::unistd::geteuid;
 
 use self::unit::Unit;
+pub(crate) use check::refusal;
 pub(crate) use error::SetupError;
 pub(crate) use systemd::idle_units;
 

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 use super::error::SetupError;
-use super::lock::FOLDER;
 use super::systemd::{Activity, UnitState};
 use super::unit::Unit;
 use crate::config::environment_file::EnvironmentFile;
@@ -21,6 +20,7 @@ use crate::keys::folder::{self, Folders};
 use crate::keys::guessable::GuessableKey;
 use crate::keys::new_key::NewKey;
 use crate::protocol::KeyId;
+use crate::unit::configuration::FOLDER;
 
 /// The configuration of the units without a name. It is not a .conf file, so that it cannot
 /// be taken for that of a pipe.

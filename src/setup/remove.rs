@@ -17,7 +17,6 @@ use std::slice;
 
 use super::SetupReport;
 use super::error::SetupError;
-use super::lock::FOLDER;
 use super::plan::{PLAIN_CONF, conf_text, drop_in, drop_in_text, file, is_barred, value};
 use super::report::left;
 use super::systemd::{Activity, UnitState, command, run, scopes_of};
@@ -25,6 +24,7 @@ use super::unit::Unit;
 use crate::config::setup::{Keys, Pair, PipeName, Removal, Run};
 use crate::config::{Address, Role};
 use crate::process::new_file;
+use crate::unit::configuration::FOLDER;
 
 /// One change.
 enum RemovalStep {

@@ -40,9 +40,12 @@ pub(crate) fn idle_units() -> Vec<(String, &'static str)> {
     if !is_running() {
         return vec![];
     }
-    let patterns = ["spiped-receive*.service", "spiped-send*.service"];
+    let kinds = ["service", "socket"];
+    let of = |kind| [format!("spiped-receive*.{kind}"), format!("spiped-send*.{kind}")];
+    let patterns = kinds.map(of).concat();
     let list = ["list-units", "--all", "--full", "--plain", "--no-legend"];
-    let listed = ask("systemctl", &[&list[..], &patterns].concat());
+    let words: Vec<_> = list.into_iter().chain(patterns.iter().map(String::as_str)).collect();
+    let listed = ask("systemctl", &words);
     let idle = |line: &str| {
         let mut words = line.split_whitespace();
         let (unit, _loaded, active, sub) =

@@ -14,7 +14,7 @@ use crate::config::environment_file::EnvironmentFile;
 use crate::config::{Role, unit_name};
 
 /// The folder of all configurations and keys.
-const FOLDER: &str = "/etc/spiped";
+pub(crate) const FOLDER: &str = "/etc/spiped";
 
 /// What the names of the units of a role begin with.
 pub(crate) const fn prefix(role: Role) -> &'static str {

@@ -55,6 +55,8 @@ pub(super) struct Facts {
     pub(super) target: Target,
     pub(super) kex: Exchange,
     pub(super) keys: Vec<Key>,
+    /// Of a unit of a pipe with a name: why its next start would be refused.
+    pub(super) refused: Option<Refusal>,
     /// Of a sender: whether its pipe works, as `spiped check -k` tries it.
     pub(super) proof: Option<Proof>,
     /// TCP addresses of the process that are no source: where it serves its status. Only
@@ -169,8 +171,13 @@ pub(super) struct Key {
     pub(super) written: Option<UnixTime>,
     /// Whether the key in the file is the one in force; none where it was not read.
     pub(super) is_in_force: Option<bool>,
-    /// Why the next start would refuse the file.
-    pub(super) refused: Option<String>,
+}
+
+/// Why the next start of a unit would be refused.
+#[derive(Debug, Serialize)]
+pub(super) struct Refusal {
+    pub(super) error: String,
+    pub(super) hint: String,
 }
 
 /// Whether a sender's pipe works.

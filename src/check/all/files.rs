@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::setup::lock::FOLDER;
 use crate::setup::plan::PLAIN_CONF;
+use crate::unit::configuration::FOLDER;
 
 /// The name of the pipe of the units that have none.
 const PLAIN: &str = "redis";

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::facts::{Facts, Key, Place, Plaintext, Proof, Source};
+use super::facts::{Facts, Key, Place, Plaintext, Proof, Refusal, Source};
 use crate::config::Role;
 use crate::status::{State, UnixTime};
 
@@ -25,7 +25,7 @@ pub(crate) enum Kind {
     ClassicalUsed,
     KeyOld,
     KeyFileDiffers,
-    KeyFileRefused,
+    StartRefused,
     PipeBroken,
 }
 
@@ -44,7 +44,7 @@ impl Kind {
         Self::ClassicalUsed,
         Self::KeyOld,
         Self::KeyFileDiffers,
-        Self::KeyFileRefused,
+        Self::StartRefused,
         Self::PipeBroken,
     ];
 
@@ -67,7 +67,7 @@ impl Kind {
             Self::ClassicalUsed => "classical-used",
             Self::KeyOld => "key-old",
             Self::KeyFileDiffers => "key-file-differs",
-            Self::KeyFileRefused => "key-file-refused",
+            Self::StartRefused => "start-refused",
             Self::PipeBroken => "pipe-broken",
         }
     }
@@ -118,6 +118,10 @@ pub(super) fn judge(facts: &Facts, key_age_days: u64, now: UnixTime) -> Vec<Find
     }));
     found.extend(of_exchange(facts));
     found.extend(facts.keys.iter().flat_map(|key| of_key(key, key_age_days, now)));
+    found.extend(facts.refused.iter().map(|Refusal { error, hint }| {
+        let unit = facts.unit.as_deref().unwrap_or("its unit");
+        Finding::new(Kind::StartRefused, unit, error, hint)
+    }));
     if let Some(Proof::Failed { error, hint }) = &facts.proof {
         found.push(Finding::new(Kind::PipeBroken, &facts.target.address, error, hint));
     }
@@ -229,8 +233,9 @@ fn of_exchange(facts: &Facts) -> Vec<Finding> {
 }
 
 fn of_key(key: &Key, key_age_days: u64, now: UnixTime) -> Vec<Finding> {
+    // Without a file, nothing of it is known.
+    let Some(file) = &key.file else { return vec![] };
     let place = format!("key {} {}", key.name, key.id);
-    let file = key.file.as_deref().unwrap_or_default();
     let mut found = Vec::new();
     // The file of another key tells no age of this one.
     if key.is_in_force == Some(false) {
@@ -242,10 +247,6 @@ fn of_key(key: &Key, key_age_days: u64, now: UnixTime) -> Vec<Finding> {
         let what = format!("{file} was written {days} days ago, more than {key_age_days}");
         let hint = "'spiped setup rotate' at the receiver makes a new one, see spiped-keys(7)";
         found.push(Finding::new(Kind::KeyOld, &place, what, hint));
-    }
-    if let Some(error) = &key.refused {
-        let hint = "the next start refuses it: chown root and chmod 600";
-        found.push(Finding::new(Kind::KeyFileRefused, &place, error, hint));
     }
     found
 }

@@ -6,7 +6,7 @@ use std::thread::{self, ScopedJoinHandle};
 
 use nix::unistd::geteuid;
 
-use super::facts::{Exchange, Facts, Pipe, Place, Plaintext, Seen, Source, Target, Told};
+use super::facts::{Exchange, Facts, Pipe, Place, Plaintext, Refusal, Seen, Source, Target, Told};
 use super::files::UnitFiles;
 use super::sockets::{Sockets, is_exposed, rights, unit_of};
 use super::{keys, target};
@@ -14,9 +14,11 @@ use crate::check::plaintext::{Accepted, refuses};
 use crate::config::tunnel::Timeout;
 use crate::config::{self, Address, Role, TunnelConfig};
 use crate::protocol::Kex;
-use crate::setup::lock::FOLDER;
+use crate::setup;
 use crate::setup::prove::of_this_host;
-use crate::status::{self, Answer, Asked, State, Status};
+use crate::status::{self, Answer, Asked, OpenConnection, State, Status};
+use crate::unit::configuration::FOLDER;
+use crate::unit::configuration::PipeUnit;
 
 /// A client of this protocol speaks first, so a receiver refuses it at once.
 const CLIENT: config::Plaintext = config::Plaintext::Redis;
@@ -92,13 +94,20 @@ fn without_control((pid, addresses): (i32, Vec<String>)) -> Pipe {
 
 fn pipe(asked: Asked, host: &Host) -> Pipe {
     let told = match asked.answer {
-        Answer::Told(status) => Told::Facts(Box::new(facts(&status, host))),
+        // What is not told must not look as if there were nothing to find.
+        Answer::Told(status) => match &status.open {
+            Some(open) => Told::Facts(Box::new(facts(&status, open, host))),
+            None => Told::Failed {
+                error: "it does not tell its open connections".to_owned(),
+                hint: "restart it: it may be of another version".to_owned(),
+            },
+        },
         Answer::Failed { error, hint } => Told::Failed { error, hint },
     };
     Pipe { name: asked.name, socket: Some(asked.socket), told }
 }
 
-fn facts(status: &Status, host: &Host) -> Facts {
+fn facts(status: &Status, open: &[OpenConnection], host: &Host) -> Facts {
     let files = status.unit.as_deref().and_then(UnitFiles::of);
     let drains = status.state == State::Draining;
     let proof = match status.role {
@@ -130,11 +139,19 @@ fn facts(status: &Status, host: &Host) -> Facts {
             // Of a sender, the proof tells more.
             error: status.target.error.clone().filter(|_| status.role == Role::Decrypt),
         },
-        kex: exchange(status),
+        kex: exchange(status, open),
         keys: keys::in_force(status, files.as_ref()),
+        refused: if drains { None } else { refused(status) },
         proof,
         status_http: host.sockets.as_ref().map(own).unwrap_or_default(),
     }
+}
+
+/// Why the next start of a unit of a pipe with a name would be refused. Only root can tell.
+fn refused(status: &Status) -> Option<Refusal> {
+    let unit = PipeUnit::named(status.unit.as_deref()?.strip_suffix(".service")?)?;
+    let failure = geteuid().is_root().then(|| setup::refusal(&unit)).flatten()?;
+    Some(Refusal { error: failure.reason, hint: failure.hint })
 }
 
 /// What plaintext gets at a source.
@@ -162,14 +179,13 @@ fn plaintext(address: &str, status: &Status, timeout: Timeout) -> Plaintext {
     }
 }
 
-fn exchange(status: &Status) -> Exchange {
+fn exchange(status: &Status, open: &[OpenConnection]) -> Exchange {
     let classical = Kex::X25519.to_string();
     // A sender tells the one that it uses.
     let accepted = match &*status.kex {
         "auto" => vec![Kex::X25519MlKem768.to_string(), classical.clone()],
         only => vec![only.to_owned()],
     };
-    let open = status.open.as_deref().unwrap_or_default();
     let is_classical = |key: &&status::Key| key.kex.as_ref() == Some(&classical);
     Exchange {
         setting: status.kex.clone(),

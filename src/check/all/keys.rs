@@ -29,21 +29,14 @@ fn with_file(key: &status::Key, files: Option<&UnitFiles>) -> Key {
     let paths = files.map(|files| files.of_key(&name)).unwrap_or_default();
     let found = paths.into_iter().find_map(|path| Some((written(&path)?, path)));
     let Some((written, path)) = found else {
-        return Key { name, id, file: None, written: None, is_in_force: None, refused: None };
+        return Key { name, id, file: None, written: None, is_in_force: None };
     };
     // That systemd decrypts is not read here.
     let is_plain = path.extension().is_some_and(|it| it == "key");
     let read = is_plain.then(|| file::read(&path, Owners::Anybody).ok()).flatten();
     let is_in_force = read.map(|read| read.key.id().to_string() == id);
     let file = Some(path.display().to_string());
-    Key { name, id, file, written: Some(written), is_in_force, refused: refused(&path) }
-}
-
-/// Why a start would refuse the file; only root can tell.
-fn refused(path: &Path) -> Option<String> {
-    let is_plain = path.extension().is_some_and(|it| it == "key");
-    let refused = file::read(path, Owners::Own).err().filter(|_| is_plain && geteuid().is_root());
-    refused.map(|error| error.to_string())
+    Key { name, id, file, written: Some(written), is_in_force }
 }
 
 fn written(path: &Path) -> Option<UnixTime> {

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::facts::{
-    Exchange, Facts, Key, Listener, Pipe, Place, Plaintext, Proof, Seen, Source, Target, Told,
+    Exchange, Facts, Key, Listener, Pipe, Place, Plaintext, Proof, Refusal, Seen, Source, Target,
+    Told,
 };
 use super::findings::{Kind, judge};
 use super::{FOUND, HostReport};
@@ -34,6 +35,7 @@ fn receiver() -> Facts {
         },
         kex: exchange("x25519mlkem768", &["x25519mlkem768"]),
         keys: vec![key(10)],
+        refused: None,
         proof: None,
         status_http: vec!["127.0.0.1:9100".into()],
     }
@@ -61,7 +63,6 @@ fn key(days: u64) -> Key {
         file: Some("/etc/spiped/bob.key".into()),
         written: Some(UnixTime(NOW.0 - days * DAY - 1)),
         is_in_force: Some(true),
-        refused: None,
     }
 }
 
@@ -95,6 +96,8 @@ fn each_fault_is_found_and_nothing_else() {
     finds(to(Place::OtherHost), &[Kind::PlaintextTargetRemote]);
     finds(to(Place::Unknown { error: error() }), &[Kind::PlaintextTargetUnknown]);
     finds(to(Place::Receiver), &[]);
+    let refused = Refusal { error: error(), hint: "what".into() };
+    finds(|facts| facts.refused = Some(refused), &[Kind::StartRefused]);
     finds(to(Place::ThisHost { listeners: vec![] }), &[Kind::TargetDown]);
     finds(|facts| facts.target.error = Some(error()), &[Kind::TargetDown]);
     finds(|facts| facts.status_http.push("[::]:9100".into()), &[Kind::StatusExposed]);
@@ -118,7 +121,6 @@ fn exchanges_keys_and_proofs_are_judged() {
     finds(keys(Key { is_in_force: None, ..key(400) }), &[Kind::KeyOld]);
     // The time of the file is not that of the key.
     finds(keys(Key { is_in_force: Some(false), ..key(400) }), &[Kind::KeyFileDiffers]);
-    finds(keys(Key { refused: Some("open".into()), ..key(0) }), &[Kind::KeyFileRefused]);
     finds(keys(Key { file: None, written: None, is_in_force: None, ..key(400) }), &[]);
     // The clock was set back.
     finds(keys(Key { written: Some(UnixTime(NOW.0 + DAY)), ..key(0) }), &[]);

@@ -7,8 +7,8 @@ use super::findings::Finding;
 use super::{HostReport, Judged};
 use crate::check::form::milliseconds;
 use crate::config::Role;
-use crate::status::UnixTime;
 use crate::status::words::{age, clean, count};
+use crate::status::{State, UnixTime};
 
 /// A fact: its name, and what it is.
 type Line = (&'static str, String);
@@ -30,9 +30,12 @@ impl HostReport {
         let number = |number: usize, what| count(u64::try_from(number).unwrap_or(u64::MAX), what);
         let (pipes, findings) =
             (number(self.pipes.len(), "pipe"), number(self.findings, "finding"));
+        let drains = |it: &&Judged| it.pipe.facts().is_some_and(|it| it.state == State::Draining);
+        let drain = self.pipes.iter().filter(drains).count();
+        let drain = if drain == 0 { String::new() } else { format!(", {drain} draining") };
         match self.not_asked {
-            0 => format!("{pipes}, {findings}"),
-            not_asked => format!("{pipes}, {findings}, {not_asked} not asked"),
+            0 => format!("{pipes}{drain}, {findings}"),
+            not_asked => format!("{pipes}{drain}, {findings}, {not_asked} not asked"),
         }
     }
 
@@ -157,7 +160,7 @@ impl Exchange {
 
 impl Key {
     fn told(&self, now: UnixTime) -> String {
-        let Self { name, id, file, written, is_in_force, refused: _ } = self;
+        let Self { name, id, file, written, is_in_force } = self;
         let age = match (file, written) {
             (Some(file), Some(written)) => {
                 let differs = if *is_in_force == Some(false) { ", has another key" } else { "" };

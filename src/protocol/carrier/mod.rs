@@ -63,8 +63,10 @@
 //! - **C19.** After GOAWAY, I opens no more; what was on its way, R still accepts.
 
 mod batch;
+mod event;
 mod frame;
 pub(super) mod join;
+mod receiving;
 mod side;
 mod stream;
 #[cfg(test)]
@@ -72,14 +74,14 @@ mod tests;
 mod violation;
 
 use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
 
-use self::frame::{Frame, FrameType, Next};
-use self::stream::{Abort, Due, Received, Stream};
+use self::frame::FrameType;
+use self::stream::{Abort, Due, Stream};
 use super::extensions::Extensions;
 use super::record::AbortReason;
 
 pub use self::batch::Batch;
+pub use self::event::{Event, NoStream, Sent};
 pub use self::frame::{FRAME_HEADER, NotUnderstood, StreamId};
 pub use self::join::{CarrierSecret, JoinProof};
 pub use self::side::Side;
@@ -110,54 +112,6 @@ enum GoAway {
     Due(AbortReason),
     /// It was written, or has come.
     Done,
-}
-
-/// What a frame tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// At the responder: a new stream. Without extensions that can be understood, it is to be
-    /// aborted for [`AbortReason::NotUnderstood`].
-    Open(StreamId, Result<Extensions, NotUnderstood>),
-    /// At the initiator: the target accepted. Extensions as above.
-    Opened(StreamId, Result<Extensions, NotUnderstood>),
-    /// The next bytes of a stream: where they stand in what the record held.
-    Data(StreamId, Range<usize>),
-    /// The end of the stream in this direction.
-    End(StreamId),
-    /// The other end has passed on all that it was sent.
-    Done(StreamId),
-    /// The stream is over.
-    Abort(StreamId, AbortReason),
-    /// More DATA may be sent.
-    Credit(StreamId),
-    /// What the other end still says of the stream, it says in its session. An initiator has
-    /// now moved as well.
-    Moved(StreamId),
-    /// The session of the stream had failed before MOVED came (C14): the stream is over, and
-    /// the other end is told.
-    JoinLost(StreamId),
-    /// At the initiator: no more streams can be opened.
-    GoAway(AbortReason),
-}
-
-/// Why an initiator cannot open a stream on this carrier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoStream {
-    /// As many live as are allowed.
-    Full,
-    /// GOAWAY has come, all numbers are used, or the carrier has failed.
-    Over,
-}
-
-/// How much DATA was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// So many bytes; 0 where `read` had none.
-    Bytes(usize),
-    /// None: the record has no room for a frame.
-    NoRoom,
-    /// None: the stream has no credit, or may send nothing.
-    NoCredit,
 }
 
 impl Carrier {
@@ -376,102 +330,6 @@ impl Carrier {
             self.say(id, FrameType::Moved);
         }
         accepts
-    }
-
-    // What the other side says.
-
-    /// Reads on at `at` in what a record held, up to the next frame that means something, and
-    /// moves `at` behind it; `None` at the record's end.
-    ///
-    /// # Errors
-    /// When the other side has broken a rule. The carrier has then failed for ever, and all
-    /// its streams with it (C18).
-    pub fn receive(&mut self, held: &[u8], at: &mut usize) -> Result<Option<Event>, Violation> {
-        if self.has_failed {
-            return Err(Violation::Failed);
-        }
-        let event = self.next_event(held, at);
-        self.has_failed = event.is_err();
-        event
-    }
-
-    fn next_event(&mut self, held: &[u8], at: &mut usize) -> Result<Option<Event>, Violation> {
-        loop {
-            let event = match frame::read(held, at)? {
-                Next::Nothing => return Ok(None),
-                Next::GoAway(reason) => Some(self.receive_go_away(reason)?),
-                Next::Stream(id, Frame::Open(extensions)) => {
-                    self.receive_open(id)?;
-                    Some(Event::Open(id, extensions))
-                }
-                Next::Stream(id, frame) => self.receive_frame(id, frame)?,
-            };
-            if event.is_some() {
-                return Ok(event);
-            }
-        }
-    }
-
-    fn receive_go_away(&mut self, reason: AbortReason) -> Result<Event, Violation> {
-        match (self.side, self.go_away) {
-            (Side::Responder, _) => Err(Violation::WrongEnd),
-            (Side::Initiator, GoAway::Done) => Err(Violation::AfterEnd),
-            (Side::Initiator, GoAway::No | GoAway::Due(_)) => {
-                self.go_away = GoAway::Done;
-                Ok(Event::GoAway(reason))
-            }
-        }
-    }
-
-    fn receive_open(&mut self, id: StreamId) -> Result<(), Violation> {
-        if self.side == Side::Initiator {
-            return Err(Violation::WrongEnd);
-        }
-        if self.highest >= Some(id) {
-            return Err(Violation::Order);
-        }
-        if self.is_full() {
-            return Err(Violation::TooMany);
-        }
-        self.highest = Some(id);
-        self.streams.insert(id, Stream::new(self.side));
-        Ok(())
-    }
-
-    /// Takes a frame of a stream that was opened before; `None` if it means nothing (C6).
-    fn receive_frame(&mut self, id: StreamId, frame: Frame) -> Result<Option<Event>, Violation> {
-        if self.highest < Some(id) {
-            return Err(Violation::NeverOpened);
-        }
-        let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.is_aborted()) else {
-            if matches!(frame, Frame::Abort(_)) {
-                self.streams.remove(&id);
-            }
-            return Ok(None);
-        };
-        if stream.is_open_due() {
-            return Err(Violation::NeverOpened);
-        }
-        let received = stream.receive(self.side, &frame)?;
-        // An answer of this side: ABORT, or an initiator's MOVED.
-        if matches!(frame, Frame::Moved) {
-            self.queue(id);
-        }
-        self.forget_if_over(id);
-        Ok(match received {
-            Received::Ignored => None,
-            Received::JoinLost => Some(Event::JoinLost(id)),
-            Received::Told => Some(match frame {
-                Frame::Open(extensions) => Event::Open(id, extensions),
-                Frame::Opened(extensions) => Event::Opened(id, extensions),
-                Frame::Data(range) => Event::Data(id, range),
-                Frame::End => Event::End(id),
-                Frame::Done => Event::Done(id),
-                Frame::Abort(reason) => Event::Abort(id, reason),
-                Frame::Credit(_) => Event::Credit(id),
-                Frame::Moved => Event::Moved(id),
-            }),
-        })
     }
 
     fn is_full(&self) -> bool {

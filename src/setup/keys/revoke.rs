@@ -10,9 +10,9 @@ use crate::config::setup::{KeyNames, Run};
 use crate::process::new_file;
 use crate::setup::SetupReport;
 use crate::setup::error::SetupError;
-use crate::setup::lock::FOLDER;
 use crate::setup::plan::file;
 use crate::setup::report::left;
+use crate::unit::configuration::FOLDER;
 
 /// Removes the files of a key, and of the new key in a rotation, then ends the connections
 /// that have them. The files go first: whatever happens then, no boot has the key. But files

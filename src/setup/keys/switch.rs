@@ -11,13 +11,14 @@ use crate::keys::file::{self as keys, Owners};
 use crate::keys::new_key::NewKey;
 use crate::process::new_file;
 use crate::setup::error::SetupError;
-use crate::setup::lock::{FOLDER, lock};
+use crate::setup::lock::lock;
 use crate::setup::plan::file;
 use crate::setup::prove;
 use crate::setup::remove::names_here;
 use crate::setup::systemd::{Activity, UnitState};
 use crate::setup::unit::Unit;
 use crate::setup::{SetupReport, given_key};
+use crate::unit::configuration::FOLDER;
 
 /// Puts a key in place of the one that a sender has, once the receiver has proved to take
 /// it.

@@ -40,9 +40,6 @@ impl Host {
             fs::create_dir(host.path("run")).unwrap();
             fs::copy(host.0.shared_key(), host.path("etc/spiped/in.key")).unwrap();
             fs::copy(host.0.shared_key(), host.path("etc/spiped/out.key")).unwrap();
-            for name in ["in", "out"] {
-                fs::write(host.path(&format!("etc/spiped/{name}.conf")), "").unwrap();
-            }
             test(&host);
         });
     }
@@ -51,26 +48,33 @@ impl Host {
         self.0.path(name)
     }
 
-    /// A spiped with these words, as a unit would run it.
-    fn unit(&self, unit: &str, line: &str) -> Daemon {
+    /// A spiped as a unit would run it, with its configuration.
+    fn unit(
+        &self,
+        unit: &str,
+        role: &str,
+        (source, target): (&str, &str),
+        more: &[&str],
+    ) -> Daemon {
         let run = self.path(&format!("run/{unit}"));
         fs::create_dir(&run).unwrap();
         let (_, pipe) = unit.split_once('@').unwrap();
+        let conf = format!("SPIPED_SOURCE={source}\nSPIPED_TARGET={target}\n");
+        fs::write(self.path(&format!("etc/spiped/{pipe}.conf")), conf).unwrap();
         let mut command = Command::new(SPIPED);
-        command.arg("-F").args(line.split_whitespace()).arg("--control").arg(run.join("control"));
+        command.args(["-F", role, "-s", source, "-t", target]).args(more);
+        command.arg("--control").arg(run.join("control"));
         command.arg("-k").arg(self.path(&format!("etc/spiped/{pipe}.key")));
         command.env("SPIPED_UNIT", format!("{unit}.service"));
         Daemon::spawn(command)
     }
 
     pub fn receiver(&self, source: &str, target: impl ToString, more: &[&str]) -> Daemon {
-        let (target, more) = (target.to_string(), more.join(" "));
-        self.unit("spiped-receive@in", &format!("-d -s {source} -t {target} {more}"))
+        self.unit("spiped-receive@in", "-d", (source, &target.to_string()), more)
     }
 
     pub fn sender(&self, source: &str, target: impl ToString, more: &[&str]) -> Daemon {
-        let (target, more) = (target.to_string(), more.join(" "));
-        self.unit("spiped-send@out", &format!("-e -s {source} -t {target} {more}"))
+        self.unit("spiped-send@out", "-e", (source, &target.to_string()), more)
     }
 
     pub fn check(&self, more: &str) -> Found {
@@ -129,7 +133,14 @@ impl Found {
             );
             format!("{number} {one}{}", if number == 1 { "" } else { "s" })
         };
-        let mut sum = vec![count("pipes", "pipe"), count("findings", "finding")];
+        let drain = json["pipes"].as_array().unwrap().iter().filter(|it| it["state"] == "draining");
+        let drain = match drain.count() {
+            0 => None,
+            drain => Some(format!("{drain} draining")),
+        };
+        let mut sum = vec![count("pipes", "pipe")];
+        sum.extend(drain);
+        sum.push(count("findings", "finding"));
         if json["not_asked"] != 0 {
             sum.push(format!("{} not asked", json["not_asked"]));
         }

@@ -80,7 +80,7 @@ fn an_auditor_finds_what_is_open_on_hosts_that_setup_has_made() {
 
     // A file that is open to others, and a unit that has failed.
     a.sh("chmod 644 /etc/spiped/redis.key");
-    assert!(found(a, "").0.contains(&"key-file-refused".to_owned()));
+    assert!(found(a, "").0.contains(&"start-refused".to_owned()));
     assert!(!a.run("systemctl restart spiped-receive@redis").status.success());
     for command in ["spiped check --all", "spiped status"] {
         let told = a.run(command);
