@@ -46,6 +46,11 @@ pub(crate) struct ConnectionsConfig {
     #[arg(long, value_name = "NUMBER", default_value_t, conflicts_with = "decrypt")]
     pub(crate) prewarm: Prewarm,
 
+    /// A session of its own for each connection
+    #[arg(long = "no-carriers", action = ArgAction::SetTrue,
+          value_parser = flag(CarriersUse::On, CarriersUse::Off))]
+    pub(crate) carriers: CarriersUse,
+
     /// With -e: tell the receiver the client's address
     #[arg(long, action = ArgAction::SetTrue, conflicts_with = "decrypt",
           value_parser = flag(TellClient::No, TellClient::Yes))]
@@ -165,6 +170,15 @@ impl FromStr for Prewarm {
         let number = text.parse().ok().filter(|number| *number <= Self::MAX).map(Self);
         number.ok_or_else(|| ValueError::not(text, "a number of sessions from 0 to 1000"))
     }
+}
+
+/// `--no-carriers`: whether connections share sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CarriersUse {
+    /// Many connections share a session, where both ends do so.
+    On,
+    /// Each connection has a session of its own.
+    Off,
 }
 
 /// `--tell-client`: whether the receiver's log names the clients of its sender.

@@ -40,7 +40,7 @@ pub(crate) use address::Address;
 pub(crate) use args::{Args, SpipeArgs};
 pub(crate) use check::{AllConfig, CheckArgs, CheckConfig, CheckForm, CheckOf, Plaintext};
 pub(crate) use command::{Command, Program};
-pub(crate) use connections::{ConnectionsConfig, Prewarm, Refresh, TellClient};
+pub(crate) use connections::{CarriersUse, ConnectionsConfig, Prewarm, Refresh, TellClient};
 pub(crate) use effective::effective;
 pub(crate) use environment::{as_given, variable_of};
 pub(crate) use error::ConfigError;

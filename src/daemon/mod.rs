@@ -13,6 +13,7 @@
 //! connection  ┌ receiver: handshake ─ target ┤
 //!             └ sender:   target ─ handshake ┤
 //! limits      how many of each there may be  │
+//! carrier     many streams over one tunnel   │
 //! relay       local ─▶ outbound ─▶ tunnel    │
 //!             local ◀─ inbound  ◀─ tunnel   ─┘
 //! net         sockets: streams, the target, names
@@ -26,6 +27,7 @@
 //! is given back, and the process goes on.
 
 pub(crate) mod accept;
+mod carrier;
 pub(crate) mod connection;
 pub(crate) mod control;
 #[cfg(any(test, fuzzing))]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use super::accept::admission::Admission;
 use super::accept::{
     Listener, Source, SourceError, accept_on_all, forget_stored, warn_of_plaintext,
 };
+use super::connection::Home;
+use super::connection::carriers::{Carriers, keeper};
 use super::connection::close_reason::CloseReason;
 use super::connection::context::Context;
 use super::connection::observer::{INTERVAL, Told};
@@ -88,6 +91,8 @@ impl Server {
             pre_auth: PreAuthPool::new(limits.pre_auth),
             replays: Mutex::default(),
             log_limits: LogLimits::default(),
+            carriers: Carriers::new(config.process.threads.get()),
+            ids: AtomicU64::new(1),
             observer: Observer::new(Notifier::from_env()),
             handover,
             drain,
@@ -170,7 +175,8 @@ impl Server {
         (mut handover, mut end): (HandoverSignal, EndSignals),
     ) -> Result<(), SourceError> {
         let (alive, mut all_ended) = mpsc::channel::<()>(1);
-        let admission = Admission::new(&self.context, &self.workers, access, alive);
+        let home = Home { on: self.workers.least_loaded().clone(), alive };
+        let admission = Admission::new(&self.context, &self.workers, access, home.alive.clone());
         let take = async |socket: Socket, peer: Peer| admission.admit(socket, peer).await;
         select! {
             result = accept_on_all(&listeners, &take) => {
@@ -179,6 +185,7 @@ impl Server {
             never = admission.admit_parked() => match never {},
             result = self.serve_control(control.as_ref()) => result?,
             never = prewarm::keep(&self.context, &self.workers) => match never {},
+            never = keeper::keep(&self.context, &self.workers, &home) => match never {},
             signal = end.next() => {
                 self.context.log_end(&format!("{signal} received"));
             }
@@ -190,7 +197,7 @@ impl Server {
         }
         // From here on a connect is refused, and the socket's file is gone. In a socket
         // that systemd keeps, new clients wait for the next process.
-        drop((listeners, listening));
+        drop((listeners, listening, home));
         self.context.observer.listening_on(&[]);
         self.context.prewarmed.clear();
         self.drain.begin();

@@ -79,8 +79,8 @@ pub use keys::{
 };
 pub use opener::{Join, OpenError, Opener, Record};
 pub use record::{
-    AbortReason, FIRST_RECORD_MAX, FRAMES_MAX, HEADER, OPEN_MAX, OVERHEAD, PADDED_COUNT, PREFIX,
-    Padding, PaddingError, RECORD_MAX, SUFFIX,
+    AbortReason, CARRIED_MAX, FIRST_RECORD_MAX, FRAMES_MAX, HEADER, OPEN_MAX, OVERHEAD,
+    PADDED_COUNT, PREFIX, Padding, PaddingError, RECORD_MAX, SUFFIX,
 };
 pub use replay::ReplaySet;
 pub use sealer::{SealError, Sealer};

@@ -29,7 +29,7 @@ pub const FIRST_RECORD_MAX: usize = OVERHEAD + EXTENSIONS_MAX;
 /// The longest OPEN that this version sends: with a client's IPv6 address.
 pub const OPEN_MAX: usize = OVERHEAD + CLIENT_MAX;
 /// The longest CARRIED on the wire: with the longest extensions.
-pub(super) const CARRIED_MAX: usize = OVERHEAD + CARRIED_HEAD + EXTENSIONS_MAX;
+pub const CARRIED_MAX: usize = OVERHEAD + CARRIED_HEAD + EXTENSIONS_MAX;
 /// Bytes of the secret in CARRIED.
 pub(super) const SECRET: usize = 32;
 /// Bytes of the proof in JOIN.

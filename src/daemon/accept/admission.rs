@@ -17,7 +17,6 @@
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use socket2::Socket;
 use tokio::sync::mpsc;
@@ -30,7 +29,7 @@ use crate::daemon::connection::context::Context;
 use crate::daemon::connection::handshake_error::PreAuthError;
 use crate::daemon::connection::log::turn_away;
 use crate::daemon::connection::permit::ConnectionPermit;
-use crate::daemon::connection::{self, Admitted};
+use crate::daemon::connection::{self, Admitted, Home};
 use crate::daemon::limits::pre_auth::{Full, RETRY};
 use crate::daemon::net::peer::Peer;
 use crate::daemon::runtime::workers::Workers;
@@ -40,7 +39,6 @@ pub(crate) struct Admission<'a> {
     context: &'a Arc<Context>,
     workers: &'a Workers,
     access: &'a Access,
-    next_id: AtomicU64,
     /// Dropped with the last connection.
     alive: mpsc::Sender<()>,
 }
@@ -52,13 +50,13 @@ impl<'a> Admission<'a> {
         access: &'a Access,
         alive: mpsc::Sender<()>,
     ) -> Self {
-        Self { context, workers, access, next_id: AtomicU64::new(1), alive }
+        Self { context, workers, access, alive }
     }
 
     /// Admits, parks or turns away an accepted connection. Waits only while all slots are
     /// taken.
     pub(crate) async fn admit(&self, socket: Socket, peer: Peer) {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = self.context.next_id();
         let accepted = Accepted { id, at: Instant::now(), socket, peer };
         match self.context.config.role {
             Role::Encrypt => self.admit_client(accepted),
@@ -139,12 +137,10 @@ impl<'a> Admission<'a> {
 
     fn serve(&self, accepted: Accepted, admitted: Admitted) {
         // Boxed, since each wrapper around a future reserves space for it twice.
-        let connection = Box::pin(connection::run(Arc::clone(self.context), accepted, admitted));
-        let alive = self.alive.clone();
-        self.workers.spawn(async move {
-            connection.await;
-            drop(alive);
-        });
+        let home = Home { on: self.workers.least_loaded().clone(), alive: self.alive.clone() };
+        let context = Arc::clone(self.context);
+        let connection = Box::pin(connection::run(context, accepted, admitted, home.clone()));
+        home.spawn(connection);
     }
 }
 

@@ -41,6 +41,9 @@ pub(crate) enum CloseReason {
     /// The key that the peer of a receiver has proved is no longer in force.
     #[error("the key was replaced before the target was connected to")]
     KeyReplaced,
+    /// A session was to be a carrier, and this receiver has no further one.
+    #[error("no carrier for this session: each connection gets a session of its own")]
+    NoCarrier,
     /// A ready session was never used.
     #[error(transparent)]
     Unused(#[from] Unused),
@@ -93,6 +96,7 @@ impl CloseReason {
             Self::Limit(_) => "connection-limit",
             Self::KeyLimit(_) => "key-connection-limit",
             Self::KeyReplaced => "key-replaced",
+            Self::NoCarrier => "no-carrier",
             Self::Unused(Unused::Closed) => "unused-closed",
             Self::Unused(Unused::KeyReplaced) => "unused-key-replaced",
             Self::Unused(Unused::KeyRevoked) => "unused-key-revoked",
@@ -122,9 +126,9 @@ impl CloseReason {
     pub(crate) const fn level(&self) -> Level {
         match self {
             // Any number of strangers cause these, and they need nobody's attention.
-            Self::PreAuth(PreAuthError::Probe | PreAuthError::ShuttingDown) | Self::Unused(_) => {
-                Level::DEBUG
-            }
+            Self::PreAuth(PreAuthError::Probe | PreAuthError::ShuttingDown)
+            | Self::NoCarrier
+            | Self::Unused(_) => Level::DEBUG,
             Self::Finished | Self::KeyReplaced | Self::PreAuth(PreAuthError::Withdrawn) => {
                 Level::INFO
             }
@@ -154,6 +158,7 @@ impl CloseReason {
             Self::Unused(Unused::Closed) => Some(CUT),
             Self::Loop => Some(LOOP),
             Self::Finished
+            | Self::NoCarrier
             | Self::KeyReplaced
             | Self::Unused(Unused::KeyReplaced | Unused::KeyRevoked | Unused::ShuttingDown) => None,
         }
@@ -168,6 +173,7 @@ impl CloseReason {
                 Some(AbortReason::NotUnderstood)
             }
             Self::Limit(_) | Self::KeyLimit(_) => Some(AbortReason::ConnectionLimit),
+            Self::NoCarrier => Some(AbortReason::NotAvailable),
             Self::Unused(Unused::ShuttingDown) => Some(AbortReason::ShuttingDown),
             Self::KeyReplaced | Self::Unused(Unused::KeyReplaced) => Some(AbortReason::KeyReplaced),
             Self::Unused(Unused::KeyRevoked) => Some(AbortReason::KeyRevoked),

@@ -1,10 +1,12 @@
 //! The context that all connections of this process share.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{error, info, warn};
 
 use super::accepted::Accepted;
+use super::carriers::Carriers;
 use super::log_limits::LogLimits;
 use super::observer::Observer;
 use super::prewarmed::Prewarmed;
@@ -46,6 +48,9 @@ pub(crate) struct Context {
     pub(crate) pre_auth: Arc<PreAuthPool>,
     pub(crate) replays: Mutex<ReplaySet>,
     pub(crate) log_limits: LogLimits,
+    pub(crate) carriers: Carriers,
+    /// The number of the next connection in the log.
+    pub(crate) ids: AtomicU64,
     pub(crate) observer: Observer,
     /// Makes the status, which may take milliseconds.
     pub(crate) status_thread: BlockingThread,
@@ -59,6 +64,11 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// The number of a new connection in the log, from 1.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Reloads the key files. One that is refused changes nothing, and open connections go
     /// on in any case.
     pub(crate) async fn reload_keys(&self) {

@@ -158,6 +158,8 @@ pub(crate) enum Proof {
     Open(Extensions),
     /// ABORT: the client has gone meanwhile.
     Withdrawn,
+    /// The session is to be a carrier.
+    Carry,
     /// A later version's, which is answered by ABORT (rules R2 and X2).
     NotUnderstood,
 }
@@ -185,10 +187,8 @@ pub(crate) async fn first_record(
     match session.opener.open(record) {
         Ok(Record::Ready) => Ok(Proof::Ready),
         Ok(Record::Open(extensions)) => Ok(Proof::Open(extensions)),
-        // This version's daemon carries nothing yet.
-        Ok(Record::Carry(_) | Record::Join(_)) | Err(OpenError::NotUnderstood) => {
-            Ok(Proof::NotUnderstood)
-        }
+        Ok(Record::Carry(_)) => Ok(Proof::Carry),
+        Ok(Record::Join(_)) | Err(OpenError::NotUnderstood) => Ok(Proof::NotUnderstood),
         Ok(Record::Abort(_)) => Ok(Proof::Withdrawn),
         Ok(
             Record::Opened(_)

@@ -57,7 +57,7 @@ pub(super) fn log(
     let Some(suppressed) = context.log_limits.allow(reason) else { return };
     let suppressed = (suppressed > 0).then_some(suppressed);
     let ConnectionStats { key, session, client, address, .. } = stats;
-    let conn = session.map(|agreed| display(agreed.id));
+    let conn = session.map(|agreed| display(agreed.conn()));
     let kex = session.map(|agreed| display(agreed.suite.kex));
     let cipher = session.map(|agreed| display(agreed.suite.cipher));
     let (key, key_id) =

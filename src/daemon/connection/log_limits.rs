@@ -67,6 +67,7 @@ const fn most(reason: &CloseReason) -> u32 {
         | CloseReason::Finished
         | CloseReason::KeyLimit(_)
         | CloseReason::KeyReplaced
+        | CloseReason::NoCarrier
         | CloseReason::Unused(_) => BY_KEY_HOLDERS,
     }
 }

@@ -8,6 +8,7 @@
 //! With `--prewarm`, a sender's session has been through target and handshake before.
 
 pub(crate) mod accepted;
+pub(crate) mod carriers;
 pub(crate) mod close_reason;
 pub(crate) mod context;
 mod guarded;
@@ -28,9 +29,11 @@ mod snapshot;
 use std::sync::Arc;
 
 use socket2::Socket;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::accepted::Accepted;
+use self::carriers::answer::Carry;
 use self::close_reason::CloseReason;
 use self::context::Context;
 use self::guarded::Guarded;
@@ -38,9 +41,10 @@ use self::log::{ConnectionStats, log};
 use self::observer::Who;
 use self::permit::ConnectionPermit;
 use self::proxy_header::proxy_header;
-use self::receiver::receive;
-use self::sender::send;
+use self::receiver::{Received, receive};
+use self::sender::{carry, send};
 use crate::config::{Config, Role, TellClient};
+use crate::daemon::carrier::stream::CarriedRelay;
 use crate::daemon::limits::pre_auth::PreAuthSlot;
 use crate::daemon::net::loops::is_own;
 use crate::daemon::net::peer::Peer;
@@ -49,6 +53,7 @@ use crate::daemon::net::stream::Stream;
 use crate::daemon::relay::error::RelayError;
 use crate::daemon::relay::traffic::Traffic;
 use crate::daemon::relay::{Ending, FirstRecord, Relay};
+use crate::daemon::runtime::workers::OnWorker;
 use crate::protocol::Extensions;
 
 pub(crate) use self::log_limits::LogLimits;
@@ -62,24 +67,62 @@ pub(crate) enum Admitted {
     Stranger(PreAuthSlot),
 }
 
+/// Where a connection runs, and what it keeps alive.
+#[derive(Clone)]
+pub(crate) struct Home {
+    pub(crate) on: OnWorker,
+    /// Dropped with the last connection.
+    pub(crate) alive: mpsc::Sender<()>,
+}
+
+impl Home {
+    /// Runs a connection on the same worker.
+    pub(crate) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        let alive = self.alive.clone();
+        self.on.spawn(async move {
+            connection.await;
+            drop(alive);
+        });
+    }
+}
+
+/// What a connection is once it has begun.
+enum Begun {
+    Relay(Box<Guarded<Relay, ConnectionPermit>>),
+    Stream(Box<Guarded<CarriedRelay, ConnectionPermit>>),
+    Carrier(Box<Carry>),
+}
+
 /// Serves one connection to its end, and logs it. Not an async function: its future would
 /// reserve space for the parameters as well as for what they are taken apart into.
 pub(crate) fn run(
     context: Arc<Context>,
     accepted: Accepted,
     admitted: Admitted,
+    home: Home,
 ) -> impl Future<Output = ()> + Send {
     let Accepted { id, at, socket, peer } = accepted;
     async move {
         let mut stats = ConnectionStats::default();
         // Boxed, so that its memory is freed once the connection is open.
         let begun =
-            Box::pin(begin(&context, (id, at), (socket, &peer), admitted, &mut stats)).await;
+            Box::pin(begin(&context, (id, at), (socket, &peer), admitted, (&home, &mut stats)))
+                .await;
         let reason = match begun {
             Err(reason) => reason,
-            Ok(mut relay) => {
+            Ok(Begun::Carrier(carry)) => return Box::pin(carry.run(&context, peer, home)).await,
+            Ok(Begun::Stream(stream)) => {
+                let Guarded { sockets: mut relay, guard: _permit } = *stream;
+                let result = relay.run().await;
+                relay.close(result).map_or_else(CloseReason::from, |()| CloseReason::Finished)
+            }
+            Ok(Begun::Relay(mut relay)) => {
                 let ending = Ending { shutdown: &context.shutdown, key: stats.key.as_deref() };
-                let result = match relay.sockets.queue(first_record(&context.config, &peer)) {
+                let first = match context.config.role {
+                    Role::Decrypt => FirstRecord::Opened,
+                    Role::Encrypt => FirstRecord::Open(extensions(&context.config, &peer)),
+                };
+                let result = match relay.sockets.queue(first) {
                     Ok(()) => relay.sockets.run(context.config.role, &ending).await,
                     Err(error) => Err(error),
                 };
@@ -94,56 +137,69 @@ pub(crate) fn run(
     }
 }
 
-/// What the relay begins with; a sender can tell who its client is.
-fn first_record(config: &Config, peer: &Peer) -> FirstRecord {
-    match (config.role, config.connections.tell_client) {
-        (Role::Decrypt, _) => FirstRecord::Opened,
-        (Role::Encrypt, TellClient::No) => FirstRecord::Open(Extensions::default()),
-        (Role::Encrypt, TellClient::Yes) => {
-            FirstRecord::Open(Extensions { client: Some(peer.as_client()) })
-        }
+/// What a sender tells of its client.
+fn extensions(config: &Config, peer: &Peer) -> Extensions {
+    match config.connections.tell_client {
+        TellClient::No => Extensions::default(),
+        TellClient::Yes => Extensions { client: Some(peer.as_client()) },
     }
 }
 
 /// From an accepted socket to an open connection. The result is boxed, since a future
-/// reserves space for each place that a value is moved to.
+/// reserves space for each home that a value is moved to.
 async fn begin(
     context: &Arc<Context>,
     (id, at): (u64, Instant),
     (socket, peer): (Socket, &Peer),
     admitted: Admitted,
-    stats: &mut ConnectionStats,
-) -> Result<Box<Guarded<Relay, ConnectionPermit>>, CloseReason> {
+    (home, stats): (&Home, &mut ConnectionStats),
+) -> Result<Begun, CloseReason> {
     let stream = accept(context, socket, peer)?;
     let Guarded { sockets: (local, tunnel), guard: permit } = match admitted {
         Admitted::Client(guard) => {
-            send(context, Guarded { sockets: LocalStream(stream), guard }, stats).await?
+            let client = Guarded { sockets: LocalStream(stream), guard };
+            let extensions = extensions(&context.config, peer);
+            match carry(context, client, (home, extensions), stats)? {
+                Ok(stream) => {
+                    observe(context, (id, peer), stream.sockets.traffic(), stats);
+                    return Ok(Begun::Stream(Box::new(stream)));
+                }
+                Err(client) => send(context, client, stats).await?,
+            }
         }
         Admitted::Stranger(guard) => {
-            receive(context, Guarded { sockets: TunnelStream(stream), guard }, at, stats).await?
+            let stranger = Guarded { sockets: TunnelStream(stream), guard };
+            match receive(context, stranger, at, stats).await? {
+                Received::Connection(established) => established,
+                Received::Carrier(carry) => return Ok(Begun::Carrier(carry)),
+            }
         }
     };
-    let traffic = open(context, (id, peer), stats);
+    let traffic = Arc::<Traffic>::default();
+    observe(context, (id, peer), Arc::clone(&traffic), stats);
     let header = proxy_header(context, (peer, tunnel.stream.local_address()), stats);
     let mut relay = Relay::new(local, tunnel, traffic, &context.config.tunnel);
     if let Some(header) = header {
         relay.queue_header(&header);
     }
-    Ok(Box::new(Guarded { sockets: relay, guard: permit }))
+    Ok(Begun::Relay(Box::new(Guarded { sockets: relay, guard: permit })))
 }
 
-/// Notes that the relay of a connection begins.
+/// Notes that the relay of a connection begins, whose bytes are counted in `traffic`.
 #[expect(clippy::expect_used, reason = "a connection is opened with a key and a session")]
-fn open(context: &Context, (id, peer): (u64, &Peer), stats: &mut ConnectionStats) -> Arc<Traffic> {
+fn observe(
+    context: &Context,
+    (id, peer): (u64, &Peer),
+    traffic: Arc<Traffic>,
+    stats: &mut ConnectionStats,
+) {
     let who = Who {
         key: stats.key.clone().expect("the handshake had a key"),
         agreed: stats.session.expect("the handshake is over"),
         peer: peer.clone(),
         client: stats.client.clone(),
     };
-    let (open, traffic) = context.observer.connection_opened(id, who);
-    stats.open = Some(open);
-    traffic
+    stats.open = Some(context.observer.connection_opened(id, who, traffic));
 }
 
 fn accept(context: &Context, socket: Socket, peer: &Peer) -> Result<Stream, CloseReason> {

@@ -96,7 +96,7 @@ impl Prewarmer<'_> {
                     Some(time) => ready.lasts(time).await,
                 }
             };
-            self.workers.spawn_in(&mut self.handshakes, handshake);
+            self.workers.least_loaded().spawn_in(&mut self.handshakes, handshake);
         }
     }
 

@@ -13,9 +13,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::context::Context;
 use super::log::ConnectionStats;
-use super::observer::Agreed;
+use super::observer::Conn;
 use crate::daemon::net::peer::Peer;
-use crate::protocol::{Client, ConnectionId, KeyId, Suite};
+use crate::protocol::{Client, KeyId, Suite};
 
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// Version 2; the connection is the receiver's own.
@@ -48,7 +48,7 @@ struct Route {
 /// What is known of a session.
 #[derive(Clone, Copy)]
 struct Details<'a> {
-    conn: ConnectionId,
+    conn: Conn,
     key: &'a str,
     key_id: KeyId,
     suite: Suite,
@@ -116,7 +116,8 @@ fn in_ipv6(ip: IpAddr) -> Ipv6Addr {
 impl<'a> Details<'a> {
     #[expect(clippy::expect_used, reason = "a connection to the target has a session")]
     fn of(stats: &'a ConnectionStats) -> Self {
-        let Agreed { suite, id: conn } = stats.session.expect("both ends have agreed");
+        let agreed = stats.session.expect("both ends have agreed");
+        let (suite, conn) = (agreed.suite, agreed.conn());
         let key = stats.key.as_ref().expect("a session has a key");
         Self { conn, key: key.name.as_str(), key_id: key.id(), suite }
     }

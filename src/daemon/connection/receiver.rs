@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::select;
 use tokio::time::{Instant, sleep};
 
+use super::carriers::answer::{self, Carry};
 use super::close_reason::{CloseReason, Unused};
 use super::context::Context;
 use super::guarded::Guarded;
@@ -39,6 +40,12 @@ struct Proved {
     key: Arc<Key>,
 }
 
+/// What a peer that has proved a key wants.
+pub(super) enum Received {
+    Connection(Established),
+    Carrier(Box<Carry>),
+}
+
 /// From an accepted peer, a stranger until it proves the key, to a connection that is
 /// ready to be relayed.
 pub(super) async fn receive(
@@ -46,11 +53,17 @@ pub(super) async fn receive(
     stranger: Guarded<TunnelStream, PreAuthSlot>,
     accepted_at: Instant,
     stats: &mut ConnectionStats,
-) -> Result<Established, CloseReason> {
+) -> Result<Received, CloseReason> {
     let Proved { session, proof, key } = prove(context, &stranger, accepted_at, stats).await?;
     let permit = match proof {
         Proof::NotUnderstood => Err(PreAuthError::Record(OpenError::NotUnderstood).into()),
         Proof::Withdrawn => return Err(PreAuthError::Withdrawn.into()),
+        Proof::Carry if answer::may_carry(context, &key) => {
+            let Guarded { sockets: stream, guard: _slot } = stranger;
+            let carry = answer::answer(context, Tunnel { stream, session }, key).await?;
+            return Ok(Received::Carrier(Box::new(carry)));
+        }
+        Proof::Carry => Err(CloseReason::NoCarrier),
         Proof::Open(_) | Proof::Ready => ConnectionPermit::get(context)
             .and_then(|mut permit| permit.count_for(&key).map(|()| permit)),
     };
@@ -71,7 +84,7 @@ pub(super) async fn receive(
     let mut peer = Guarded { sockets: Tunnel { stream: sockets, session }, guard: permit };
     let opened = match proof {
         Proof::Open(extensions) => Ok(extensions),
-        Proof::Ready | Proof::Withdrawn | Proof::NotUnderstood => {
+        Proof::Ready | Proof::Withdrawn | Proof::NotUnderstood | Proof::Carry => {
             wait_for_open(context, &mut peer.sockets, &key).await
         }
     };
@@ -93,7 +106,10 @@ pub(super) async fn receive(
         () = context.shutdown.begun() => Err(RelayError::ShuttingDown.into()),
     };
     match connected {
-        Ok(local) => Ok(Guarded { sockets: (LocalStream(local), peer.sockets), guard: peer.guard }),
+        Ok(local) => {
+            let sockets = (LocalStream(local), peer.sockets);
+            Ok(Received::Connection(Guarded { sockets, guard: peer.guard }))
+        }
         Err(reason) => {
             refuse(peer.sockets, &reason).await;
             Err(reason)
@@ -104,7 +120,7 @@ pub(super) async fn receive(
 /// Connects to the target; the observer counts it. Where nobody is behind the connection, only
 /// asks whether the target answers: a server such as `MariaDB` counts each connection that says
 /// nothing, and in the end refuses the host that it comes from.
-async fn reach_target(
+pub(super) async fn reach_target(
     context: &Context,
     from: Option<Ipv4Addr>,
     stats: &mut ConnectionStats,
@@ -155,6 +171,7 @@ async fn wait_for_open(
         proof = first_record(&tunnel.stream, &mut tunnel.session) => match proof {
             Ok(Proof::Open(extensions)) => Ok(extensions),
             Ok(Proof::Withdrawn) => Err(Unused::Closed.into()),
+            Ok(Proof::Carry) => Err(CloseReason::NoCarrier),
             Ok(Proof::NotUnderstood) => Err(RelayError::Record(OpenError::NotUnderstood).into()),
             // The opener refuses a second one.
             Ok(Proof::Ready) => Err(RelayError::Record(OpenError::Violation).into()),

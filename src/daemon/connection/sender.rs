@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::select;
 use tokio::time::Instant;
 
+use super::Home;
 use super::close_reason::CloseReason;
 use super::context::Context;
 use super::guarded::Guarded;
@@ -15,11 +16,35 @@ use super::log::ConnectionStats;
 use super::observer::Agreed;
 use super::permit::{ConnectionPermit, Established};
 use crate::config::TunnelConfig;
+use crate::daemon::carrier::stream::CarriedRelay;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::daemon::net::target::Target;
 use crate::daemon::relay::Tunnel;
 use crate::daemon::relay::error::RelayError;
-use crate::protocol::{Cipher, SharedKey, Suite};
+use crate::protocol::{Cipher, Extensions, SharedKey, Suite};
+
+/// A stream of a carrier for an accepted client, if there is one with room; else the client.
+pub(super) fn carry(
+    context: &Context,
+    mut client: Guarded<LocalStream, ConnectionPermit>,
+    (home, extensions): (&Home, Extensions),
+    stats: &mut ConnectionStats,
+) -> Result<
+    Result<Guarded<CarriedRelay, ConnectionPermit>, Guarded<LocalStream, ConnectionPermit>>,
+    CloseReason,
+> {
+    let key = context.key_of_sender();
+    let Some((carrier, stream)) = context.carriers.open_stream(home.on.number, &key, extensions)
+    else {
+        return Ok(Err(client));
+    };
+    stats.session = Some(Agreed { stream: Some(stream.id()), ..carrier.agreed });
+    stats.address = carrier.address;
+    client.guard.count_for(&key)?;
+    stats.key = Some(key);
+    let Guarded { sockets: local, guard } = client;
+    Ok(Ok(Guarded { sockets: CarriedRelay::of_client(local, stream), guard }))
+}
 
 /// From an accepted client to a connection that is ready to be relayed.
 pub(super) async fn send(

@@ -26,6 +26,9 @@ const PER_LISTENER: usize = 2;
 const RESERVED: usize = 24;
 /// Descriptors of each thread's runtime.
 const PER_THREAD: usize = 4;
+/// The most carriers of a sender's thread. Beyond their streams, each connection has its own
+/// session.
+pub(crate) const SENDER_CARRIERS: usize = 8;
 /// Clients of the status over HTTP at once.
 pub(crate) const STATUS_CLIENTS: usize = 16;
 /// Descriptors of the status over HTTP beside its listening sockets: its thread's runtime, its
@@ -37,6 +40,10 @@ const SPARE_PART: usize = 32;
 const SPARE_MAX: usize = 256;
 /// At most one of so many descriptors is for a ready session.
 const PREWARMED_PART: usize = 4;
+/// At most one of so many descriptors is for a carrier of a receiver.
+const CARRIERS_PART: usize = 16;
+/// More carriers of a receiver gain nothing.
+const CARRIERS_MAX: usize = 4096;
 /// More slots before authentication gain nothing.
 const PRE_AUTH_MAX: usize = 4096;
 
@@ -49,6 +56,8 @@ pub(crate) struct Limits {
     pub(crate) connections: usize,
     /// Sockets of peers that have not proved the key; a sender has no such peers.
     pub(crate) pre_auth: usize,
+    /// Carriers of a receiver; a sender has at most [`SENDER_CARRIERS`] for each thread.
+    pub(crate) carriers: usize,
     /// Ready sessions of a sender.
     pub(crate) prewarmed: usize,
     /// Descriptors for further connects, beside the first one of their connection.
@@ -69,13 +78,17 @@ impl Limits {
         status_listeners: usize,
     ) -> Result<Self, TooFewDescriptors> {
         let status = if status_listeners == 0 { 0 } else { STATUS };
+        let of_thread = PER_THREAD.saturating_add(match config.role {
+            Role::Encrypt => SENDER_CARRIERS,
+            Role::Decrypt => 0,
+        });
         let fixed = RESERVED
             .saturating_add(status)
             .saturating_add(status_listeners.saturating_mul(PER_LISTENER))
-            .saturating_add(config.process.threads.get().saturating_mul(PER_THREAD))
+            .saturating_add(config.process.threads.get().saturating_mul(of_thread))
             .saturating_add(listeners.saturating_mul(PER_LISTENER));
-        // One connection, one slot before authentication, one further connect.
-        let descriptors = raise_limit(fixed.saturating_add(PER_CONNECTION + 2))?;
+        // One connection, one slot before authentication, one carrier, one further connect.
+        let descriptors = raise_limit(fixed.saturating_add(PER_CONNECTION + 3))?;
         let limits = Self::within(descriptors, fixed, config.role, config.connections.prewarm);
         if limits.prewarmed < config.connections.prewarm.get() {
             warn!(
@@ -102,16 +115,21 @@ impl Limits {
     }
 
     fn within(descriptors: usize, fixed: usize, role: Role, prewarm: Prewarm) -> Self {
-        let pre_auth = match role {
-            Role::Encrypt => 0,
-            Role::Decrypt => (descriptors / 8).clamp(1, PRE_AUTH_MAX),
+        let (pre_auth, carriers) = match role {
+            Role::Encrypt => (0, 0),
+            Role::Decrypt => (
+                (descriptors / 8).clamp(1, PRE_AUTH_MAX),
+                (descriptors / CARRIERS_PART).clamp(1, CARRIERS_MAX),
+            ),
         };
         let prewarmed = prewarm.get().min(descriptors / PREWARMED_PART);
         let spare = (descriptors / SPARE_PART).clamp(1, SPARE_MAX);
-        let taken = fixed.saturating_add(pre_auth).saturating_add(prewarmed).saturating_add(spare);
+        let taken = [fixed, pre_auth, carriers, prewarmed, spare]
+            .into_iter()
+            .fold(0, usize::saturating_add);
         let connections = (descriptors.saturating_sub(taken) / PER_CONNECTION).max(1);
         let descriptors = connections.saturating_mul(PER_CONNECTION);
-        Self { connections, pre_auth, prewarmed, spare, descriptors }
+        Self { connections, pre_auth, carriers, prewarmed, spare, descriptors }
     }
 }
 
@@ -159,7 +177,7 @@ mod tests {
                 [(Role::Encrypt, "0"), (Role::Encrypt, "1000"), (Role::Decrypt, "0")]
             {
                 let limits = Limits::within(descriptors, fixed, role, prewarm.parse().unwrap());
-                let beside = limits.pre_auth + limits.prewarmed + limits.spare;
+                let beside = limits.pre_auth + limits.carriers + limits.prewarmed + limits.spare;
                 assert_eq!(limits.descriptors, limits.connections * PER_CONNECTION);
                 let used = limits.descriptors + beside;
                 assert!(used + fixed <= descriptors, "{limits:?} of {descriptors}");

@@ -21,14 +21,19 @@ pub(crate) async fn abort(tunnel: TunnelStream, record: Option<[u8; OVERHEAD + 1
     let told = async {
         tunnel.write_all(&record).await?;
         tunnel.shutdown_write()?;
-        loop {
-            let readable = tunnel.readable().await?;
-            if Buffer::lend(Size::Small).fill(|room| readable.read(room))? == Some(0) {
-                return Ok::<(), io::Error>(());
-            }
-            yield_now().await;
-        }
+        read_to_end(&tunnel).await
     };
     // Whether the ABORT arrived or not, the connection is over.
     let _told = Deadline::after(LINGER).bound(told).await;
+}
+
+/// Reads what still comes, up to the end, and drops it.
+pub(crate) async fn read_to_end(tunnel: &TunnelStream) -> io::Result<()> {
+    loop {
+        let readable = tunnel.readable().await?;
+        if Buffer::lend(Size::Small).fill(|room| readable.read(room))? == Some(0) {
+            return Ok(());
+        }
+        yield_now().await;
+    }
 }

@@ -34,13 +34,13 @@
 
 pub(crate) mod abort;
 mod budget;
-mod buffer;
+pub(crate) mod buffer;
 mod busy_poll;
 pub(crate) mod error;
 mod inbound;
-mod local_peer;
+pub(crate) mod local_peer;
 mod outbound;
-mod stall;
+pub(crate) mod stall;
 #[cfg(test)]
 mod tests;
 pub(crate) mod traffic;
@@ -105,7 +105,7 @@ impl<'a> Ending<'a> {
     }
 
     /// Waits until the connection is to end, and says why.
-    async fn begun(&self) -> RelayError {
+    pub(crate) async fn begun(&self) -> RelayError {
         let is_revoked = || self.key.is_some_and(Key::is_revoked);
         self.shutdown.begun_or(is_revoked).await;
         if is_revoked() { RelayError::KeyRevoked } else { RelayError::ShuttingDown }

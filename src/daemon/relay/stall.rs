@@ -11,11 +11,11 @@ use crate::daemon::net::sides::{LocalStream, TunnelStream};
 /// For how many checks, ten minutes in all, nothing may move where nobody would notice it:
 /// once the local peer has had and has ended all, and once the tunnel has failed while the
 /// local peer does not read.
-pub(super) const STALLED: u32 = 40;
+pub(crate) const STALLED: u32 = 40;
 
 /// In how many checks in a row nothing has moved.
 #[derive(Default)]
-pub(super) struct Stall {
+pub(crate) struct Stall {
     checks: u32,
     progress: Option<Progress>,
 }
@@ -23,7 +23,7 @@ pub(super) struct Stall {
 impl Stall {
     /// To be called in every check from the first one on that counts. Returns how many have
     /// been in a row without progress, this one included.
-    pub(super) fn checks(&mut self, progress: Progress) -> u32 {
+    pub(crate) fn checks(&mut self, progress: Progress) -> u32 {
         let has_moved = self.progress.replace(progress).is_some_and(|before| before != progress);
         self.checks = if has_moved { 0 } else { self.checks.saturating_add(1) };
         self.checks
@@ -59,7 +59,7 @@ impl WaitingBytes {
 }
 
 /// In how many checks in a row these bytes have waited and none has moved.
-fn stuck_checks(stall: &mut Stall, progress: Progress) -> u32 {
+pub(crate) fn stuck_checks(stall: &mut Stall, progress: Progress) -> u32 {
     if progress.1 == 0 {
         *stall = Stall::default();
         return 0;

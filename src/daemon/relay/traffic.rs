@@ -7,7 +7,7 @@ use crate::daemon::net::stream::CHECK;
 
 /// How far a direction has come: bytes read, and bytes still to be written. Two values
 /// differ if something has moved in between.
-pub(super) type Progress = (u64, usize);
+pub(crate) type Progress = (u64, usize);
 
 /// How many bytes of the stream went each way, and how many wait. Each count has one writer,
 /// the connection's relay, and any number of readers.
@@ -53,7 +53,7 @@ impl Traffic {
 
     /// Notes what waits at a check, and in how many checks before it one of the two has not
     /// moved.
-    pub(super) fn set_waiting(&self, for_tunnel: usize, for_local: usize, stuck_checks: u32) {
+    pub(crate) fn set_waiting(&self, for_tunnel: usize, for_local: usize, stuck_checks: u32) {
         let store = |count: &AtomicU32, value: usize| {
             count.store(u32::try_from(value).unwrap_or(u32::MAX), Ordering::Relaxed);
         };

@@ -19,11 +19,17 @@ pub(crate) struct Workers {
 }
 
 struct Worker {
-    runtime: Handle,
-    /// The number of its connections.
-    load: Arc<AtomicUsize>,
+    on: OnWorker,
     /// Ends the thread when dropped. `None` for the first worker, the caller's thread.
     _until: Option<oneshot::Sender<()>>,
+}
+
+/// A worker, to run more on it.
+#[derive(Clone)]
+pub(crate) struct OnWorker {
+    pub(crate) number: usize,
+    runtime: Handle,
+    load: Arc<AtomicUsize>,
 }
 
 /// Guard: counts a connection of a worker until dropped.
@@ -38,39 +44,29 @@ impl Workers {
     /// The runtime that this is called on, and a thread with a runtime for each further
     /// worker.
     pub(crate) fn start(threads: Threads) -> io::Result<Self> {
-        let mut all = vec![Worker::new(Handle::current(), None)];
+        let mut all = vec![Worker::new(0, Handle::current(), None)];
         for number in 1..threads.get() {
             all.push(Worker::start(number)?);
         }
         Ok(Self { all })
     }
 
-    /// Runs a connection on the worker that has the fewest connections.
-    pub(crate) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
-        if let Some((runtime, load)) = self.least_loaded() {
-            runtime.spawn(load.counts(connection));
+    /// The worker that has the fewest connections.
+    pub(crate) fn least_loaded(&self) -> &OnWorker {
+        match self.all.iter().map(|worker| &worker.on).min_by_key(|on| on.load()) {
+            Some(least) => least,
+            None => unreachable!("the calling thread is a worker"),
         }
     }
 
-    /// As [`Workers::spawn`], in a set that can wait for the task or end it.
-    pub(crate) fn spawn_in<T: Send + 'static>(
-        &self,
-        set: &mut JoinSet<T>,
-        work: impl Future<Output = T> + Send + 'static,
-    ) {
-        if let Some((runtime, load)) = self.least_loaded() {
-            set.spawn_on(load.counts(work), runtime);
-        }
-    }
-
-    fn least_loaded(&self) -> Option<(&Handle, Load)> {
-        let least = self.all.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed))?;
-        Some((&least.runtime, Load::on(least)))
+    /// Each worker.
+    pub(crate) fn each(&self) -> impl Iterator<Item = OnWorker> + use<'_> {
+        self.all.iter().map(|worker| worker.on.clone())
     }
 
     /// Asks whether the workers answer, from any thread.
     pub(crate) fn probe(&self) -> Probe {
-        Probe(self.all.iter().map(|worker| worker.runtime.clone()).collect())
+        Probe(self.all.iter().map(|worker| worker.on.runtime.clone()).collect())
     }
 
     /// As [`Probe::all_answer`].
@@ -114,18 +110,38 @@ impl Worker {
             }
         })?;
         let runtime = told.recv().map_err(io::Error::other)??;
-        Ok(Self::new(runtime, Some(until)))
+        Ok(Self::new(number, runtime, Some(until)))
     }
 
-    fn new(runtime: Handle, until: Option<oneshot::Sender<()>>) -> Self {
-        Self { runtime, load: Arc::default(), _until: until }
+    fn new(number: usize, runtime: Handle, until: Option<oneshot::Sender<()>>) -> Self {
+        Self { on: OnWorker { number, runtime, load: Arc::default() }, _until: until }
+    }
+}
+
+impl OnWorker {
+    /// Runs a connection on this worker.
+    pub(crate) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(Load::on(&self.load).counts(connection));
+    }
+
+    /// Runs work on this worker, in a set that can wait for it or end it.
+    pub(crate) fn spawn_in<T: Send + 'static>(
+        &self,
+        set: &mut JoinSet<T>,
+        work: impl Future<Output = T> + Send + 'static,
+    ) {
+        set.spawn_on(Load::on(&self.load).counts(work), &self.runtime);
+    }
+
+    fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
     }
 }
 
 impl Load {
-    fn on(worker: &Worker) -> Self {
-        worker.load.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(&worker.load))
+    fn on(load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(load))
     }
 
     /// Holds the count until `work` is done.
@@ -160,11 +176,11 @@ mod tests {
         for _ in 0..10 {
             let (go, gone) = oneshot::channel::<()>();
             let (done, is_done) = oneshot::channel();
-            workers.spawn(async move {
+            workers.least_loaded().spawn(async move {
                 gone.await.unwrap();
                 done.send(()).unwrap();
             });
-            workers.spawn(async { panic!("a bug in one connection") });
+            workers.least_loaded().spawn(async { panic!("a bug in one connection") });
             others.push((go, is_done));
         }
         until_load_is(workers, 10).await;
@@ -180,7 +196,7 @@ mod tests {
         let workers = Workers::start("3".parse().unwrap()).unwrap();
         workers.all_answer().await;
         let (release, stuck) = channel::<()>();
-        workers.all[1].runtime.spawn(async move { stuck.recv().unwrap() });
+        workers.all[1].on.runtime.spawn(async move { stuck.recv().unwrap() });
         let a_while = Duration::from_millis(200);
         assert!(tokio::time::timeout(a_while, workers.all_answer()).await.is_err());
         release.send(()).unwrap();
@@ -188,8 +204,7 @@ mod tests {
     }
 
     async fn until_load_is(workers: &Workers, wanted: usize) {
-        let load = |worker: &Worker| worker.load.load(Ordering::Relaxed);
-        while workers.all.iter().map(load).sum::<usize>() != wanted {
+        while workers.all.iter().map(|worker| worker.on.load()).sum::<usize>() != wanted {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

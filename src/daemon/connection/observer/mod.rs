@@ -24,7 +24,7 @@ use tokio::time::sleep;
 
 pub(crate) use self::samples::INTERVAL;
 use self::samples::{Sample, Samples};
-pub(crate) use self::seen::{Agreed, Who};
+pub(crate) use self::seen::{Agreed, Conn, Who};
 use self::seen::{OK, Open, PANIC, Seen, TargetSeen, named};
 use super::close_reason::CloseReason;
 use crate::config::as_given;
@@ -140,10 +140,9 @@ impl Observer {
     }
 
     /// Notes a connection whose relay begins. The counters are of its bytes.
-    pub(crate) fn connection_opened(&self, id: u64, who: Who) -> (OpenGuard, Arc<Traffic>) {
-        let traffic = Arc::<Traffic>::default();
-        self.seen().open(id, who, Arc::clone(&traffic));
-        (OpenGuard { seen: Arc::clone(&self.seen), id }, traffic)
+    pub(crate) fn connection_opened(&self, id: u64, who: Who, traffic: Arc<Traffic>) -> OpenGuard {
+        self.seen().open(id, who, traffic);
+        OpenGuard { seen: Arc::clone(&self.seen), id }
     }
 
     /// Counts a connection that ended, opened or not. Returns how many bytes came out of its

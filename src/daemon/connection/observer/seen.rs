@@ -1,6 +1,7 @@
 //! What was seen: counts of all, of each key and of each reason, and the open connections.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 use super::durations::Durations;
@@ -9,6 +10,7 @@ use crate::daemon::connection::close_reason::CloseReason;
 use crate::daemon::net::peer::Peer;
 use crate::daemon::relay::traffic::Traffic;
 use crate::keys::set::Key;
+use crate::protocol::carrier::StreamId;
 use crate::protocol::{Client, ConnectionId, KeyId, Session, Suite};
 use crate::status::{Failure, OpenConnection, Target, Totals, UnixTime};
 
@@ -89,11 +91,30 @@ pub(super) struct Open {
 pub(crate) struct Agreed {
     pub(crate) suite: Suite,
     pub(crate) id: ConnectionId,
+    /// Which of the streams of that connection, if it is a carrier.
+    pub(crate) stream: Option<StreamId>,
+}
+
+/// The name of a connection in the logs of both ends: of a stream, its carrier's and its number.
+#[derive(Clone, Copy)]
+pub(crate) struct Conn(ConnectionId, Option<StreamId>);
+
+impl fmt::Display for Conn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(id, stream) = self;
+        id.fmt(f)?;
+        stream.map_or(Ok(()), |stream| write!(f, "/{stream}"))
+    }
 }
 
 impl Agreed {
+    /// The connection's name.
+    pub(crate) const fn conn(&self) -> Conn {
+        Conn(self.id, self.stream)
+    }
+
     pub(crate) const fn of(session: &Session) -> Self {
-        Self { suite: session.suite, id: session.connection_id }
+        Self { suite: session.suite, id: session.connection_id, stream: None }
     }
 }
 
@@ -243,7 +264,7 @@ impl Open {
         let Who { key, agreed, peer, client } = self.who;
         let waiting = self.traffic.waiting();
         OpenConnection {
-            conn: agreed.id.to_string(),
+            conn: agreed.conn().to_string(),
             key: key.name.to_string(),
             key_id: key.id().to_string(),
             peer: peer.to_string(),

@@ -27,6 +27,7 @@ use self::options::{
     unacknowledged,
 };
 use super::loops::{Endpoints, Outgoing, peer_is_this_process};
+use super::peer::Peer;
 use crate::config::Keepalive;
 
 pub(crate) use self::read::Readable;
@@ -44,6 +45,11 @@ pub(crate) const CHECK: Duration =
 /// For how many checks, a minute in all, a peer on a unix socket may be gone. A TCP peer
 /// that is gone is found out after about as long.
 pub(crate) const GONE: u32 = 4;
+
+/// How long data of a carrier may stay unacknowledged.
+const CARRIER_UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+/// How many bytes of a carrier the kernel takes before it can send them.
+const CARRIER_UNSENT: u32 = 64 * 1024;
 
 /// A connected socket. A TCP socket has Nagle's algorithm off, and is reset when it is
 /// dropped before its end was written.
@@ -137,6 +143,11 @@ impl Stream {
         self.fd.get_ref().local_addr().ok()?.as_socket()
     }
 
+    /// The other end.
+    pub(crate) fn peer(&self) -> io::Result<Peer> {
+        self.fd.get_ref().peer_addr().map(|address| Peer::of(&address))
+    }
+
     /// Whether this process has connected to itself.
     pub(crate) fn is_loop(&self) -> bool {
         self.outgoing.as_ref().is_some_and(Outgoing::has_come_back)
@@ -220,6 +231,26 @@ impl Stream {
                 Err(_would_block) => {}
             }
         }
+    }
+
+    /// Writes what fits now, without waiting. Returns how many bytes that were.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match write(self.fd.get_ref(), &[IoSlice::new(bytes)]) {
+            Err(error) if would_block(&error) => Ok(0),
+            written => written,
+        }
+    }
+
+    /// Sets the options of a connection that is always read, and in which little should stand
+    /// before what comes next: unacknowledged data fails it soon.
+    pub(crate) fn carry(&self) {
+        if self.is_unix {
+            return;
+        }
+        let socket = self.fd.get_ref();
+        // Without these, a dead connection is found out a little later, by its silence.
+        let _later = socket.set_tcp_user_timeout(Some(CARRIER_UNACKNOWLEDGED));
+        let _more_unsent = socket.set_tcp_notsent_lowat(CARRIER_UNSENT);
     }
 
     /// Bounds how long data may stay unacknowledged. To be called every [`CHECK`].

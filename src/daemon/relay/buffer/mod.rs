@@ -170,9 +170,9 @@ impl Buffer {
         self.storage.bytes.copy_within(part, 0);
     }
 
-    /// All of the memory, filled or not: only for the record layout, which tells by
-    /// [`Buffer::sealed`] how many bytes its records have overwritten.
-    fn room(&mut self) -> &mut [u8] {
+    /// All of the memory, filled or not: only for those who know how many bytes their records
+    /// have overwritten; the record layout tells it by [`Buffer::sealed`].
+    pub(crate) fn room(&mut self) -> &mut [u8] {
         &mut self.storage.bytes
     }
 

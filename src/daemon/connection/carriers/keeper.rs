@@ -1,0 +1,213 @@
+//! A sender's keepers: each worker always has a carrier on which streams can be opened, made
+//! before clients come. Meanwhile, and where the receiver carries nothing, each connection has a
+//! session of its own.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::select;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, info};
+
+use super::{OpenCarrier, lock};
+use crate::config::{BusyPoll, CarriersUse, Role};
+use crate::daemon::carrier::owner::{Leave, Owner};
+use crate::daemon::connection::Home;
+use crate::daemon::connection::close_reason::CloseReason;
+use crate::daemon::connection::context::Context;
+use crate::daemon::connection::handshake_error::NoSession;
+use crate::daemon::connection::observer::Agreed;
+use crate::daemon::connection::sender::connect_observed;
+use crate::daemon::limits::SENDER_CARRIERS;
+use crate::daemon::net::deadline::Deadline;
+use crate::daemon::net::peer::Peer;
+use crate::daemon::relay::error::RelayError;
+use crate::daemon::relay::{Ending, Tunnel};
+use crate::daemon::runtime::workers::Workers;
+use crate::keys::set::Key;
+use crate::protocol::carrier::Side;
+use crate::protocol::{AbortReason, CARRIED_MAX, OVERHEAD, OpenError, Record};
+use crate::status::UnixTime;
+
+/// The pauses after a failure: each is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(10);
+/// How long a receiver that carries nothing is not asked again (C2).
+const REFUSED: Duration = Duration::from_mins(1);
+/// How long a carrier is used: then another one has fresh keys and numbers (C20).
+const USED: Duration = Duration::from_hours(24);
+
+/// Keeps the carriers of all workers; for ever.
+pub(crate) async fn keep(context: &Arc<Context>, workers: &Workers, alive: &Home) -> Infallible {
+    let uses = context.config.role == Role::Encrypt
+        && context.config.connections.carriers == CarriersUse::On
+        && context.config.tunnel.busy_poll == BusyPoll::Off;
+    let mut keepers = JoinSet::new();
+    if uses {
+        for on in workers.each() {
+            let home = Home { on, alive: alive.alive.clone() };
+            let keeper = Keeper { context: Arc::clone(context), home: home.clone() };
+            home.on.spawn_in(&mut keepers, keeper.run());
+        }
+    }
+    // Dropped when the drain begins: the keepers end, and their carriers once they are empty.
+    while keepers.join_next().await.is_some() {}
+    pending().await
+}
+
+/// Keeps the carriers of a worker, on that worker.
+struct Keeper {
+    context: Arc<Context>,
+    home: Home,
+}
+
+/// Why there is no carrier.
+enum NoCarrier {
+    /// The receiver carries nothing.
+    Refused(AbortReason),
+    Failed(CloseReason),
+}
+
+impl Keeper {
+    async fn run(self) {
+        let Self { context, home } = &self;
+        let Some(of_worker) = context.carriers.of_workers.get(home.on.number) else { return };
+        let mut key = context.keys.watch();
+        let mut moves = context.target.moves();
+        let mut pause = Duration::ZERO;
+        let mut not_before = Instant::now();
+        let mut is_refused = false;
+        loop {
+            let is_needed = {
+                let carriers = lock(&of_worker.carriers);
+                let has_room =
+                    |carrier: &OpenCarrier| carrier.link.is_usable() && !carrier.is_nearly_full();
+                carriers.len() < SENDER_CARRIERS
+                    && !carriers.iter().any(|carrier| has_room(carrier))
+            };
+            let made = async {
+                if !is_needed {
+                    return pending().await;
+                }
+                sleep_until(not_before).await;
+                make(context).await
+            };
+            select! {
+                _ = key.changed() => self.retire(|carrier| carrier.key.id() != context.key_of_sender().id()),
+                () = moves.next() => self.retire(|_| true),
+                () = of_worker.changed.notified() => {}
+                made = made => match made {
+                    Ok((key, tunnel, allowed, address)) => {
+                        (pause, is_refused) = (Duration::ZERO, false);
+                        self.start(key, tunnel, allowed, address);
+                    }
+                    Err(NoCarrier::Refused(reason)) => {
+                        if !std::mem::replace(&mut is_refused, true) {
+                            info!("the receiver carries nothing: {reason}; each connection has a session of its own");
+                        }
+                        not_before = Instant::now() + REFUSED;
+                    }
+                    Err(NoCarrier::Failed(reason)) => {
+                        debug!(reason = reason.name(), "no carrier: {reason}");
+                        pause = pause.saturating_mul(2).clamp(FIRST_PAUSE, LAST_PAUSE);
+                        not_before = Instant::now() + pause;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Opens no more streams on these carriers.
+    fn retire(&self, which: impl Fn(&OpenCarrier) -> bool) {
+        let Some(of_worker) = self.context.carriers.of_workers.get(self.home.on.number) else {
+            return;
+        };
+        let carriers = lock(&of_worker.carriers);
+        carriers.iter().filter(|carrier| which(carrier)).for_each(|carrier| carrier.link.retire());
+    }
+
+    /// Runs a carrier on this worker.
+    fn start(&self, key: Arc<Key>, tunnel: Tunnel, allowed: u32, address: Option<SocketAddr>) {
+        let context = Arc::clone(&self.context);
+        let number = self.home.on.number;
+        let carrier = async move {
+            let at = Instant::now();
+            let agreed = Agreed::of(&tunnel.session);
+            let peer = tunnel.stream.peer().unwrap_or(Peer::Unix);
+            let owner = Owner::new(Side::Initiator, allowed, tunnel);
+            let registered = context.carriers.register(OpenCarrier {
+                link: owner.link(),
+                key,
+                agreed,
+                peer,
+                local: None,
+                address,
+                since: UnixTime::now(),
+                allowed,
+            });
+            let carrier = &registered.carrier;
+            if let Some(of_worker) = context.carriers.of_workers.get(number) {
+                lock(&of_worker.carriers).push(Arc::clone(carrier));
+                of_worker.changed.notify_one();
+            }
+            super::log::log_open(&context, carrier);
+            let leave = async {
+                select! {
+                    () = context.drain.begun() => Leave::ShuttingDown,
+                    () = sleep(USED) => Leave::Replaced,
+                }
+            };
+            let ending = Ending::by(&context.shutdown);
+            let end = owner.run(&ending, leave, |_, _| {}).await;
+            super::log::log_end(&context, carrier, end, at.elapsed());
+        };
+        self.home.spawn(carrier);
+    }
+}
+
+/// Makes a session and asks for a carrier on it.
+async fn make(context: &Context) -> Result<(Arc<Key>, Tunnel, u32, Option<SocketAddr>), NoCarrier> {
+    let key = context.key_of_sender();
+    let mut address = None;
+    let tunnel = connect_observed(context, key.secret(), &mut address)
+        .await
+        .map_err(|error| NoCarrier::Failed(error.into()))?;
+    let limit = context.config.tunnel.timeout.get();
+    match Deadline::after(limit).bound(carry(tunnel)).await {
+        Some(Ok((tunnel, allowed))) => Ok((key, tunnel, allowed, address)),
+        Some(Err(RelayError::Aborted(
+            reason @ (AbortReason::NotUnderstood | AbortReason::NotAvailable),
+        ))) => Err(NoCarrier::Refused(reason)),
+        Some(Err(error)) => Err(NoCarrier::Failed(error.into())),
+        None => Err(NoCarrier::Failed(NoSession::TimedOut(limit).into())),
+    }
+}
+
+/// Says CARRY, and waits for CARRIED.
+async fn carry(mut tunnel: Tunnel) -> Result<(Tunnel, u32), RelayError> {
+    let Tunnel { stream, session } = &mut tunnel;
+    let carry = session.sealer.seal_carry()?;
+    session.opener.await_carried();
+    stream.write_all(&carry).await.map_err(RelayError::Tunnel)?;
+    let mut bytes = [0; CARRIED_MAX];
+    let (mut got, mut wanted) = (0, OVERHEAD);
+    // No record is shorter, so this reads nothing beyond CARRIED.
+    while got < wanted {
+        let part = &mut bytes[..wanted];
+        if stream.read_full(part, &mut got).await.map_err(RelayError::Tunnel)? < wanted {
+            return Err(RelayError::Truncated);
+        }
+        if let Some(length) = session.opener.record_length(&bytes[..got])? {
+            wanted = length;
+        }
+    }
+    match session.opener.open(&mut bytes[..wanted])? {
+        Record::Carried(allowed, _secret) => Ok((tunnel, allowed)),
+        Record::Abort(reason) => Err(RelayError::Aborted(reason)),
+        _ => Err(OpenError::Violation.into()),
+    }
+}

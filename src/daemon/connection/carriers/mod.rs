@@ -1,0 +1,134 @@
+//! The carriers of this process.
+//!
+//! ```text
+//! sender:    keeper ─ handshake ─ CARRY, CARRIED ─ carrier of a worker ◀─ stream ─ client
+//! receiver:  handshake ─ CARRY ─ answer, CARRIED ─ carrier ─▶ stream ─ target
+//! ```
+
+pub(crate) mod answer;
+pub(crate) mod keeper;
+mod log;
+mod stream;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::observer::Agreed;
+use crate::daemon::carrier::link::Link;
+use crate::daemon::carrier::stream::CarriedStream;
+use crate::daemon::net::peer::Peer;
+use crate::keys::set::Key;
+use crate::protocol::{ConnectionId, Extensions};
+use crate::status::UnixTime;
+
+/// The most streams of a carrier at once: each may hold 64 KiB at either end.
+const STREAMS: u32 = 1024;
+
+/// The carriers of this process.
+pub(crate) struct Carriers {
+    of_workers: Vec<OfWorker>,
+    all: Mutex<HashMap<ConnectionId, Arc<OpenCarrier>>>,
+}
+
+/// The carriers of a sender's worker: streams are opened on them.
+#[derive(Default)]
+struct OfWorker {
+    carriers: Mutex<Vec<Arc<OpenCarrier>>>,
+    /// Notified when one more may be needed.
+    changed: Notify,
+}
+
+/// An open carrier.
+pub(crate) struct OpenCarrier {
+    pub(crate) link: Arc<Link>,
+    pub(crate) key: Arc<Key>,
+    pub(crate) agreed: Agreed,
+    /// The other end: at a sender, the receiver.
+    pub(crate) peer: Peer,
+    /// At a receiver, its own address.
+    local: Option<SocketAddr>,
+    /// The address that a sender's target resolved to.
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) since: UnixTime,
+    /// How many streams may live at once.
+    pub(crate) allowed: u32,
+}
+
+/// Guard: a carrier counts as open until this is dropped.
+struct Registered<'a> {
+    carriers: &'a Carriers,
+    carrier: Arc<OpenCarrier>,
+}
+
+impl OpenCarrier {
+    /// Whether another carrier is soon needed.
+    fn is_nearly_full(&self) -> bool {
+        let allowed = usize::try_from(self.allowed).unwrap_or(usize::MAX);
+        self.link.streams() >= allowed - allowed / 4
+    }
+}
+
+impl Carriers {
+    /// Of a process with so many workers.
+    pub(crate) fn new(workers: usize) -> Self {
+        let of_workers = (0..workers).map(|_| OfWorker::default()).collect();
+        Self { of_workers, all: Mutex::default() }
+    }
+
+    /// Opens a stream on a carrier of this worker and key, if there is one with room.
+    pub(super) fn open_stream(
+        &self,
+        worker: usize,
+        key: &Key,
+        extensions: Extensions,
+    ) -> Option<(Arc<OpenCarrier>, CarriedStream)> {
+        let of_worker = self.of_workers.get(worker)?;
+        let carriers = lock(&of_worker.carriers);
+        let opened =
+            carriers.iter().filter(|carrier| carrier.key.id() == key.id()).find_map(|carrier| {
+                let stream = CarriedStream::open(&carrier.link, extensions).ok()?;
+                Some((Arc::clone(carrier), stream))
+            });
+        if opened.as_ref().is_none_or(|(carrier, _)| carrier.is_nearly_full()) {
+            of_worker.changed.notify_one();
+        }
+        opened
+    }
+
+    /// How many carriers of this key are open.
+    fn of_key(&self, key: &Key) -> usize {
+        lock(&self.all).values().filter(|carrier| carrier.key.id() == key.id()).count()
+    }
+
+    /// All that are open.
+    pub(crate) fn all(&self) -> Vec<Arc<OpenCarrier>> {
+        lock(&self.all).values().cloned().collect()
+    }
+
+    fn register(&self, carrier: OpenCarrier) -> Registered<'_> {
+        let carrier = Arc::new(carrier);
+        lock(&self.all).insert(carrier.agreed.id, Arc::clone(&carrier));
+        Registered { carriers: self, carrier }
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        lock(&self.carriers.all).remove(&self.carrier.agreed.id);
+        for of_worker in &self.carriers.of_workers {
+            let mut carriers = lock(&of_worker.carriers);
+            let before = carriers.len();
+            carriers.retain(|carrier| !Arc::ptr_eq(carrier, &self.carrier));
+            if carriers.len() != before {
+                of_worker.changed.notify_one();
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
