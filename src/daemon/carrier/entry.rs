@@ -4,7 +4,9 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
+use super::bulk::{Bulk, Way};
 use crate::daemon::net::sides::LocalStream;
+use crate::daemon::relay::Tunnel;
 use crate::daemon::relay::error::RelayError;
 use crate::daemon::relay::traffic::Traffic;
 use crate::protocol::AbortReason;
@@ -28,9 +30,24 @@ pub(super) struct Entry {
     is_done: bool,
     aborted: Option<AbortReason>,
     has_moved: bool,
+    pub(super) bulk: Bulk,
+    /// At a sender: whether a session is being made for it, or was.
+    pub(super) join: Join,
+    /// At a receiver: the session that has joined.
+    pub(super) joined: Option<Tunnel>,
     /// Whether it waits for room in a record.
     pub(super) is_in_crowd: bool,
     waker: Option<Waker>,
+}
+
+/// How far a sender has come with a session for a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Join {
+    No,
+    /// The session is being made, or has joined.
+    Begun,
+    /// The session was refused, or has failed. It is not tried again (C10).
+    Lost,
 }
 
 /// What came last of a stream.
@@ -56,6 +73,9 @@ impl Entry {
             is_done: false,
             aborted: None,
             has_moved: false,
+            bulk: Bulk::default(),
+            join: Join::No,
+            joined: None,
             is_in_crowd: false,
             waker: None,
         }
@@ -89,6 +109,9 @@ impl Entry {
     /// at once: a small request never waits here.
     pub(super) fn receive(&mut self, bytes: &[u8]) -> u32 {
         self.traffic.add_received(bytes.len());
+        if self.bulk.moved(Way::In, bytes.len()) && self.join == Join::No {
+            self.wake();
+        }
         let mut taken = 0;
         if self.waiting.is_empty()
             && let Some(local) = &self.local
@@ -126,6 +149,10 @@ impl Entry {
     pub(super) fn moved(&mut self) {
         self.has_moved = true;
         self.wake();
+    }
+
+    pub(super) const fn has_moved(&self) -> bool {
+        self.has_moved
     }
 
     pub(super) const fn has_ended(&self) -> bool {

@@ -7,9 +7,10 @@ use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use super::end::CarrierEnd;
-use super::entry::Entry;
+use super::entry::{Entry, Join};
 use super::outgoing::Outgoing;
 use crate::daemon::net::sides::TunnelStream;
+use crate::daemon::relay::Tunnel;
 use crate::daemon::relay::error::RelayError;
 use crate::protocol::carrier::{Carrier, Event, NoStream, Sent, Side, StreamId};
 use crate::protocol::{AbortReason, Extensions, FRAMES_MAX, Sealer};
@@ -21,6 +22,9 @@ const FRAME: usize = 8 * 1024;
 const WOKEN: usize = 16;
 /// In how many checks nothing may come of a carrier that new streams are opened on (D5).
 const FRESH: usize = 2;
+
+/// How many streams are moved at once (D6).
+const MOVING: usize = 8;
 
 /// What a carrier's tasks share.
 pub(crate) struct Link {
@@ -41,6 +45,9 @@ pub(super) struct State {
     pub(super) entries: HashMap<StreamId, Entry>,
     /// Streams that have bytes and wait for room.
     crowd: VecDeque<StreamId>,
+    /// How many streams are being moved, at a sender: those that were, and still have what came
+    /// over the carrier, count as well.
+    moving: usize,
     flusher: Option<Waker>,
     /// Woken when a stream is over, and when the carrier ends.
     owner: Option<Waker>,
@@ -57,6 +64,7 @@ impl Link {
                 outgoing: Outgoing::new(sealer),
                 entries: HashMap::new(),
                 crowd: VecDeque::new(),
+                moving: 0,
                 flusher: None,
                 owner: None,
                 end: None,
@@ -262,9 +270,55 @@ impl State {
         }
     }
 
-    /// Says of a stream why this side gives it up, if that is still to be said.
-    pub(super) fn abort(&mut self, id: StreamId, reason: AbortReason) {
-        self.carrier.abort(id, reason);
+    /// Says of a stream why this side gives it up. Returns whether that is said here.
+    pub(super) fn abort(&mut self, id: StreamId, reason: AbortReason) -> bool {
         self.wake_flusher();
+        self.carrier.abort(id, reason)
+    }
+
+    /// Begins to move a stream, at a sender, if it is bulk and may be moved (C9).
+    pub(super) fn begin_join(&mut self, id: StreamId) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        let may = entry.join == Join::No && entry.bulk.is_bulk() && self.moving < MOVING;
+        if !may || !self.carrier.may_join(id) {
+            return false;
+        }
+        self.carrier.join(id);
+        entry.join = Join::Begun;
+        self.moving += 1;
+        true
+    }
+
+    /// The session of a stream is lost, and the stream stays.
+    pub(super) fn lose_join(&mut self, id: StreamId) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if entry.join == Join::Begun {
+            entry.join = Join::Lost;
+            self.moving -= 1;
+            self.carrier.join_lost(id);
+        }
+    }
+
+    /// Takes a session that has proved to be for this stream, at a receiver (C10).
+    ///
+    /// # Errors
+    /// The session, if the stream is not to be had.
+    pub(super) fn join(&mut self, id: StreamId, tunnel: Tunnel) -> Result<(), Box<Tunnel>> {
+        match self.entries.get_mut(&id) {
+            Some(entry) if self.carrier.accept_join(id) => {
+                entry.joined = Some(tunnel);
+                entry.wake();
+                self.wake_flusher();
+                Ok(())
+            }
+            _ => Err(Box::new(tunnel)),
+        }
+    }
+
+    /// Forgets what has come for a stream.
+    pub(super) fn forget(&mut self, id: StreamId) {
+        if self.entries.remove(&id).is_some_and(|entry| entry.join == Join::Begun) {
+            self.moving -= 1;
+        }
     }
 }

@@ -14,13 +14,17 @@
 //! The link is what these tasks share: the state of [`crate::protocol::carrier`] behind a lock
 //! that nobody waits for. The owner reads, looks for signs of life, and closes.
 
+mod bulk;
 pub(crate) mod end;
 mod entry;
 mod flusher;
 pub(crate) mod link;
+pub(crate) mod moving;
 mod outgoing;
 pub(crate) mod owner;
 mod reader;
+pub(crate) mod relay;
 pub(crate) mod stream;
 #[cfg(test)]
 mod tests;
+mod waiting;

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, unconstrained};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -17,10 +18,10 @@ use super::link::Link;
 use super::reader::Reader;
 use super::stream::CarriedStream;
 use crate::daemon::net::deadline::Deadline;
-use crate::daemon::relay::abort::read_to_end;
+use crate::daemon::relay::abort::{abort, read_to_end};
 use crate::daemon::relay::error::RelayError;
 use crate::daemon::relay::{Ending, Tunnel};
-use crate::protocol::carrier::{NotUnderstood, Side};
+use crate::protocol::carrier::{NotUnderstood, Side, StreamId};
 use crate::protocol::{AbortReason, Extensions};
 
 /// The interval of checks: a sign of life goes where nothing else went since the last check,
@@ -40,6 +41,22 @@ pub(crate) struct Owner {
     link: Arc<Link>,
     side: Side,
     reader: Reader,
+    joining: mpsc::UnboundedReceiver<(StreamId, Box<Tunnel>)>,
+    joins: Joins,
+}
+
+/// Hands sessions to the streams of a carrier, from any thread.
+#[derive(Clone)]
+pub(crate) struct Joins(mpsc::UnboundedSender<(StreamId, Box<Tunnel>)>);
+
+impl Joins {
+    /// Hands over a session that has proved to be for this stream.
+    ///
+    /// # Errors
+    /// The session, if the carrier is over.
+    pub(crate) fn send(&self, id: StreamId, tunnel: Tunnel) -> Result<(), Box<Tunnel>> {
+        self.0.send((id, Box::new(tunnel))).map_err(|refused| refused.0.1)
+    }
 }
 
 /// Guard: whatever ends the owner ends the carrier.
@@ -70,7 +87,14 @@ impl Owner {
     pub(crate) fn new(side: Side, allowed: u32, Tunnel { stream, session }: Tunnel) -> Self {
         stream.carry();
         let link = Arc::new(Link::new(side, allowed, stream, session.sealer));
-        Self { link, side, reader: Reader::new(session.opener) }
+        let (joins, joining) = mpsc::unbounded_channel();
+        let reader = Reader::new(session.opener);
+        Self { link, side, reader, joining, joins: Joins(joins) }
+    }
+
+    /// What its sessions that join are handed to.
+    pub(crate) fn joins(&self) -> Joins {
+        self.joins.clone()
     }
 
     /// What its streams are opened on.
@@ -91,6 +115,7 @@ impl Owner {
         let mut running = Running { link: Arc::clone(&self.link), flusher };
         let link = &self.link;
         let reader = &mut self.reader;
+        let joining = &mut self.joining;
         let mut life = Life::new(self.side);
         let mut check = pin!(sleep(CHECK));
         let mut closing = pin!(sleep(Duration::MAX));
@@ -110,6 +135,9 @@ impl Owner {
                 && let Poll::Ready(why) = leave.as_mut().poll(cx)
             {
                 life.leave(link, why);
+            }
+            while let Poll::Ready(Some((id, tunnel))) = joining.poll_recv(cx) {
+                join(link, id, *tunnel);
             }
             if let Poll::Ready(end) = reader.poll(cx, link, &mut on_open) {
                 return Poll::Ready(end);
@@ -227,4 +255,16 @@ fn give_sign_of_life(link: &Link) -> Result<(), CarrierEnd> {
         state.wake_flusher();
     }
     Ok(())
+}
+
+/// Gives a session to its stream, or refuses it (C10).
+fn join(link: &Link, id: StreamId, Tunnel { stream, session }: Tunnel) {
+    // Where the system has no room for it, the session is closed, and the stream stays.
+    let Ok(stream) = stream.moved_here() else { return };
+    let joined = link.lock().join(id, Tunnel { stream, session });
+    if let Err(refused) = joined {
+        let Tunnel { stream, mut session } = *refused;
+        let reason = session.sealer.seal_abort(AbortReason::NotAvailable).ok();
+        tokio::spawn(abort(stream, reason));
+    }
 }

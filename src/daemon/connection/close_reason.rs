@@ -44,6 +44,9 @@ pub(crate) enum CloseReason {
     /// A session was to be a carrier, and this receiver has no further one.
     #[error("no carrier for this session: each connection gets a session of its own")]
     NoCarrier,
+    /// A session was for a stream that does not take it.
+    #[error("no stream of a carrier takes this session")]
+    NotJoined,
     /// A ready session was never used.
     #[error(transparent)]
     Unused(#[from] Unused),
@@ -97,6 +100,7 @@ impl CloseReason {
             Self::KeyLimit(_) => "key-connection-limit",
             Self::KeyReplaced => "key-replaced",
             Self::NoCarrier => "no-carrier",
+            Self::NotJoined => "not-joined",
             Self::Unused(Unused::Closed) => "unused-closed",
             Self::Unused(Unused::KeyReplaced) => "unused-key-replaced",
             Self::Unused(Unused::KeyRevoked) => "unused-key-revoked",
@@ -128,6 +132,7 @@ impl CloseReason {
             // Any number of strangers cause these, and they need nobody's attention.
             Self::PreAuth(PreAuthError::Probe | PreAuthError::ShuttingDown)
             | Self::NoCarrier
+            | Self::NotJoined
             | Self::Unused(_) => Level::DEBUG,
             Self::Finished | Self::KeyReplaced | Self::PreAuth(PreAuthError::Withdrawn) => {
                 Level::INFO
@@ -159,6 +164,7 @@ impl CloseReason {
             Self::Loop => Some(LOOP),
             Self::Finished
             | Self::NoCarrier
+            | Self::NotJoined
             | Self::KeyReplaced
             | Self::Unused(Unused::KeyReplaced | Unused::KeyRevoked | Unused::ShuttingDown) => None,
         }
@@ -173,7 +179,7 @@ impl CloseReason {
                 Some(AbortReason::NotUnderstood)
             }
             Self::Limit(_) | Self::KeyLimit(_) => Some(AbortReason::ConnectionLimit),
-            Self::NoCarrier => Some(AbortReason::NotAvailable),
+            Self::NoCarrier | Self::NotJoined => Some(AbortReason::NotAvailable),
             Self::Unused(Unused::ShuttingDown) => Some(AbortReason::ShuttingDown),
             Self::KeyReplaced | Self::Unused(Unused::KeyReplaced) => Some(AbortReason::KeyReplaced),
             Self::Unused(Unused::KeyRevoked) => Some(AbortReason::KeyRevoked),

@@ -13,8 +13,8 @@ use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::sides::TunnelStream;
 use crate::keys::set::{Key, KeySet};
 use crate::protocol::{
-    Accepted, Extensions, FIRST_RECORD_MAX, HandshakeError, Initiator, LooksLike, MESSAGE_1_MAX,
-    OVERHEAD, OpenError, Record, ReplaySet, Responder, Session, SharedKey, Suite,
+    Accepted, Extensions, FIRST_RECORD_MAX, HandshakeError, Initiator, Join, LooksLike,
+    MESSAGE_1_MAX, OVERHEAD, OpenError, Record, ReplaySet, Responder, Session, SharedKey, Suite,
 };
 
 /// The sender's side of the handshake: both messages within `limit`.
@@ -160,6 +160,8 @@ pub(crate) enum Proof {
     Withdrawn,
     /// The session is to be a carrier.
     Carry,
+    /// The session is for a stream of a carrier.
+    Join(Join),
     /// A later version's, which is answered by ABORT (rules R2 and X2).
     NotUnderstood,
 }
@@ -188,7 +190,8 @@ pub(crate) async fn first_record(
         Ok(Record::Ready) => Ok(Proof::Ready),
         Ok(Record::Open(extensions)) => Ok(Proof::Open(extensions)),
         Ok(Record::Carry(_)) => Ok(Proof::Carry),
-        Ok(Record::Join(_)) | Err(OpenError::NotUnderstood) => Ok(Proof::NotUnderstood),
+        Ok(Record::Join(join)) => Ok(Proof::Join(join)),
+        Err(OpenError::NotUnderstood) => Ok(Proof::NotUnderstood),
         Ok(Record::Abort(_)) => Ok(Proof::Withdrawn),
         Ok(
             Record::Opened(_)

@@ -68,6 +68,7 @@ const fn most(reason: &CloseReason) -> u32 {
         | CloseReason::KeyLimit(_)
         | CloseReason::KeyReplaced
         | CloseReason::NoCarrier
+        | CloseReason::NotJoined
         | CloseReason::Unused(_) => BY_KEY_HOLDERS,
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod accepted;
 pub(crate) mod carriers;
 pub(crate) mod close_reason;
 pub(crate) mod context;
+mod first_answer;
 mod guarded;
 mod handshake;
 pub(crate) mod handshake_error;
@@ -34,6 +35,7 @@ use tokio::time::Instant;
 
 use self::accepted::Accepted;
 use self::carriers::answer::Carry;
+use self::carriers::join::join;
 use self::close_reason::CloseReason;
 use self::context::Context;
 use self::guarded::Guarded;
@@ -42,9 +44,9 @@ use self::observer::Who;
 use self::permit::ConnectionPermit;
 use self::proxy_header::proxy_header;
 use self::receiver::{Received, receive};
-use self::sender::{carry, send};
+use self::sender::{Carried, carry, send};
 use crate::config::{Config, Role, TellClient};
-use crate::daemon::carrier::stream::CarriedRelay;
+use crate::daemon::carrier::moving::{Joining, Moving};
 use crate::daemon::limits::pre_auth::PreAuthSlot;
 use crate::daemon::net::loops::is_own;
 use crate::daemon::net::peer::Peer;
@@ -89,8 +91,10 @@ impl Home {
 /// What a connection is once it has begun.
 enum Begun {
     Relay(Box<Guarded<Relay, ConnectionPermit>>),
-    Stream(Box<Guarded<CarriedRelay, ConnectionPermit>>),
+    Stream(Box<Guarded<Carried, ConnectionPermit>>),
     Carrier(Box<Carry>),
+    /// The session is another connection's from now on.
+    Joined,
 }
 
 /// Serves one connection to its end, and logs it. Not an async function: its future would
@@ -111,10 +115,20 @@ pub(crate) fn run(
         let reason = match begun {
             Err(reason) => reason,
             Ok(Begun::Carrier(carry)) => return Box::pin(carry.run(&context, peer, home)).await,
+            Ok(Begun::Joined) => return,
             Ok(Begun::Stream(stream)) => {
-                let Guarded { sockets: mut relay, guard: _permit } = *stream;
-                let result = relay.run().await;
-                relay.close(result).map_or_else(CloseReason::from, |()| CloseReason::Finished)
+                let Guarded { sockets: Carried { relay, carrier, id }, guard: _permit } = *stream;
+                let join = || -> Joining {
+                    Box::pin(join(Arc::clone(&context), Arc::clone(&carrier), id))
+                };
+                let moving = Moving {
+                    role: context.config.role,
+                    ending: Ending::by(&context.shutdown),
+                    config: &context.config.tunnel,
+                    join: Some(&join),
+                };
+                let result = relay.run(&moving).await;
+                result.map_or_else(CloseReason::from, |()| CloseReason::Finished)
             }
             Ok(Begun::Relay(mut relay)) => {
                 let ending = Ending { shutdown: &context.shutdown, key: stats.key.as_deref() };
@@ -161,7 +175,7 @@ async fn begin(
             let extensions = extensions(&context.config, peer);
             match carry(context, client, (home, extensions), stats)? {
                 Ok(stream) => {
-                    observe(context, (id, peer), stream.sockets.traffic(), stats);
+                    observe(context, (id, peer), stream.sockets.relay.traffic(), stats);
                     return Ok(Begun::Stream(Box::new(stream)));
                 }
                 Err(client) => send(context, client, stats).await?,
@@ -172,6 +186,7 @@ async fn begin(
             match receive(context, stranger, at, stats).await? {
                 Received::Connection(established) => established,
                 Received::Carrier(carry) => return Ok(Begun::Carrier(carry)),
+                Received::Joined => return Ok(Begun::Joined),
             }
         }
     };

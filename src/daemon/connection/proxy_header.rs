@@ -163,7 +163,7 @@ fn length(bytes: &[u8]) -> [u8; 2] {
 mod tests {
     use super::*;
 
-    use crate::protocol::{Cipher, HandshakeHash, KEY_SECRETS, Kex, SharedKey};
+    use crate::protocol::{Cipher, ConnectionId, HandshakeHash, KEY_SECRETS, Kex, SharedKey};
 
     #[expect(clippy::unnecessary_wraps, reason = "a route is optional")]
     fn inet(from: &str, to: &str) -> Option<Route> {
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_session_is_told_by_types_of_the_protocol_and_one_of_our_own() {
-        let conn = ConnectionId::of(&HandshakeHash::new([0; 32]));
+        let conn = Conn::of(ConnectionId::of(&HandshakeHash::new([0; 32])));
         let suite = Suite { kex: Kex::X25519MlKem768, cipher: Cipher::Aes256Gcm };
         let details = Details { conn, key: "alice", key_id: key_id(), suite };
         let header = encode(inet("192.0.2.7:1", "192.0.2.8:2"), Some(details));
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn without_a_route_the_connection_is_local_and_has_no_details() {
         let suite = Suite { kex: Kex::X25519, cipher: Cipher::Aes256Gcm };
-        let conn = ConnectionId::of(&HandshakeHash::new([0; 32]));
+        let conn = Conn::of(ConnectionId::of(&HandshakeHash::new([0; 32])));
         let details = Details { conn, key: "alice", key_id: key_id(), suite };
         let local = [&SIGNATURE[..], &[0x20, 0, 0, 0]].concat();
         assert_eq!(encode(None, Some(details)), local);

@@ -8,6 +8,7 @@ use tokio::select;
 use tokio::time::{Instant, sleep};
 
 use super::carriers::answer::{self, Carry};
+use super::carriers::join;
 use super::close_reason::{CloseReason, Unused};
 use super::context::Context;
 use super::guarded::Guarded;
@@ -25,7 +26,7 @@ use crate::daemon::relay::Tunnel;
 use crate::daemon::relay::abort::abort;
 use crate::daemon::relay::error::RelayError;
 use crate::keys::set::{Key, OutOfForce};
-use crate::protocol::{Extensions, OpenError, Responder, Session};
+use crate::protocol::{Extensions, Join, OpenError, Responder, Session};
 
 /// How long handshakes may take that are under way when the drain begins.
 const LAST_HANDSHAKES: Duration = Duration::from_secs(1);
@@ -44,6 +45,8 @@ struct Proved {
 pub(super) enum Received {
     Connection(Established),
     Carrier(Box<Carry>),
+    /// The session is a stream's of a carrier from now on.
+    Joined,
 }
 
 /// From an accepted peer, a stranger until it proves the key, to a connection that is
@@ -55,14 +58,21 @@ pub(super) async fn receive(
     stats: &mut ConnectionStats,
 ) -> Result<Received, CloseReason> {
     let Proved { session, proof, key } = prove(context, &stranger, accepted_at, stats).await?;
+    let Guarded { sockets: stream, guard: slot } = stranger;
+    let mut tunnel = Tunnel { stream, session };
     let permit = match proof {
         Proof::NotUnderstood => Err(PreAuthError::Record(OpenError::NotUnderstood).into()),
         Proof::Withdrawn => return Err(PreAuthError::Withdrawn.into()),
         Proof::Carry if answer::may_carry(context, &key) => {
-            let Guarded { sockets: stream, guard: _slot } = stranger;
-            let carry = answer::answer(context, Tunnel { stream, session }, key).await?;
-            return Ok(Received::Carrier(Box::new(carry)));
+            return Ok(Received::Carrier(Box::new(answer::answer(context, tunnel, key).await?)));
         }
+        Proof::Join(join) => match join::accept(context, &key, &join, tunnel) {
+            Ok(()) => return Ok(Received::Joined),
+            Err((refused, reason)) => {
+                tunnel = *refused;
+                Err(reason)
+            }
+        },
         Proof::Carry => Err(CloseReason::NoCarrier),
         Proof::Open(_) | Proof::Ready => ConnectionPermit::get(context)
             .and_then(|mut permit| permit.count_for(&key).map(|()| permit)),
@@ -71,8 +81,6 @@ pub(super) async fn receive(
         Ok(permit) => permit,
         Err(reason) => {
             // The peer keeps its slot until it has received the reason.
-            let Guarded { sockets, guard: slot } = stranger;
-            let tunnel = Tunnel { stream: sockets, session };
             select! {
                 () = refuse(tunnel, &reason) => {}
                 () = slot.evicted() => {}
@@ -80,16 +88,22 @@ pub(super) async fn receive(
             return Err(reason);
         }
     };
-    let Guarded { sockets, guard: permit } = stranger.counted_by(permit);
-    let mut peer = Guarded { sockets: Tunnel { stream: sockets, session }, guard: permit };
+    drop(slot);
+    let mut peer = Guarded { sockets: tunnel, guard: permit };
     let opened = match proof {
-        Proof::Open(extensions) => Ok(extensions),
-        Proof::Ready | Proof::Withdrawn | Proof::NotUnderstood | Proof::Carry => {
-            wait_for_open(context, &mut peer.sockets, &key).await
-        }
+        Proof::Open(extensions) => Ok(First::Open(extensions)),
+        _ => wait_for_first(context, &mut peer.sockets, &key).await,
     };
     match opened {
-        Ok(Extensions { client }) => stats.client = client.map(Box::new),
+        Ok(First::Open(Extensions { client })) => stats.client = client.map(Box::new),
+        Ok(First::Join(join)) => {
+            let Guarded { sockets: tunnel, guard: _permit } = peer;
+            let Err((refused, reason)) = join::accept(context, &key, &join, tunnel) else {
+                return Ok(Received::Joined);
+            };
+            refuse(*refused, &reason).await;
+            return Err(reason);
+        }
         Err(reason) => {
             refuse(peer.sockets, &reason).await;
             return Err(reason);
@@ -156,12 +170,18 @@ async fn prove(
     Ok(proved?)
 }
 
-/// Waits for OPEN of a ready session, for as long as the session's key is in force.
-async fn wait_for_open(
+/// What a ready session is used for.
+enum First {
+    Open(Extensions),
+    Join(Join),
+}
+
+/// Waits for OPEN or JOIN of a ready session, for as long as the session's key is in force.
+async fn wait_for_first(
     context: &Context,
     tunnel: &mut Tunnel,
     key: &Key,
-) -> Result<Extensions, CloseReason> {
+) -> Result<First, CloseReason> {
     select! {
         biased;
         how = key.out_of_force() => Err(match how {
@@ -169,7 +189,8 @@ async fn wait_for_open(
             OutOfForce::Removed => Unused::KeyReplaced.into(),
         }),
         proof = first_record(&tunnel.stream, &mut tunnel.session) => match proof {
-            Ok(Proof::Open(extensions)) => Ok(extensions),
+            Ok(Proof::Open(extensions)) => Ok(First::Open(extensions)),
+            Ok(Proof::Join(join)) => Ok(First::Join(join)),
             Ok(Proof::Withdrawn) => Err(Unused::Closed.into()),
             Ok(Proof::Carry) => Err(CloseReason::NoCarrier),
             Ok(Proof::NotUnderstood) => Err(RelayError::Record(OpenError::NotUnderstood).into()),

@@ -7,6 +7,7 @@ use tokio::select;
 use tokio::time::Instant;
 
 use super::Home;
+use super::carriers::OpenCarrier;
 use super::close_reason::CloseReason;
 use super::context::Context;
 use super::guarded::Guarded;
@@ -16,12 +17,20 @@ use super::log::ConnectionStats;
 use super::observer::Agreed;
 use super::permit::{ConnectionPermit, Established};
 use crate::config::TunnelConfig;
-use crate::daemon::carrier::stream::CarriedRelay;
+use crate::daemon::carrier::relay::CarriedRelay;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::daemon::net::target::Target;
 use crate::daemon::relay::Tunnel;
 use crate::daemon::relay::error::RelayError;
+use crate::protocol::carrier::StreamId;
 use crate::protocol::{Cipher, Extensions, SharedKey, Suite};
+
+/// A client's stream on a carrier.
+pub(super) struct Carried {
+    pub(super) relay: CarriedRelay,
+    pub(super) carrier: Arc<OpenCarrier>,
+    pub(super) id: StreamId,
+}
 
 /// A stream of a carrier for an accepted client, if there is one with room; else the client.
 pub(super) fn carry(
@@ -30,7 +39,7 @@ pub(super) fn carry(
     (home, extensions): (&Home, Extensions),
     stats: &mut ConnectionStats,
 ) -> Result<
-    Result<Guarded<CarriedRelay, ConnectionPermit>, Guarded<LocalStream, ConnectionPermit>>,
+    Result<Guarded<Carried, ConnectionPermit>, Guarded<LocalStream, ConnectionPermit>>,
     CloseReason,
 > {
     let key = context.key_of_sender();
@@ -43,7 +52,9 @@ pub(super) fn carry(
     client.guard.count_for(&key)?;
     stats.key = Some(key);
     let Guarded { sockets: local, guard } = client;
-    Ok(Ok(Guarded { sockets: CarriedRelay::of_client(local, stream), guard }))
+    let id = stream.id();
+    let relay = CarriedRelay::of_client(local, stream);
+    Ok(Ok(Guarded { sockets: Carried { relay, carrier, id }, guard }))
 }
 
 /// From an accepted client to a connection that is ready to be relayed.

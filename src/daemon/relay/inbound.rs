@@ -15,11 +15,13 @@ use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::protocol::{AbortReason, OpenError, Opener, Record};
 
 /// The direction from the tunnel to the local socket.
-pub(super) struct Inbound {
+pub(crate) struct Inbound {
     opener: Opener,
     size: Size,
     /// Whether END has come.
     is_ended: bool,
+    /// Whether the stream to the local socket has ended before: END came on a carrier.
+    is_local_ended: bool,
     /// Whether a header is held that waits for what of the stream has already come.
     is_header_new: bool,
     traffic: Arc<Traffic>,
@@ -53,6 +55,7 @@ impl Inbound {
             opener,
             size: Size::Small,
             is_ended: false,
+            is_local_ended: false,
             is_header_new: false,
             traffic,
             held: None,
@@ -60,6 +63,17 @@ impl Inbound {
             is_more_left: false,
             budget: Budget::new(),
         }
+    }
+
+    /// The rest of a stream that began on a carrier, where END may have come already.
+    pub(crate) const fn behind(
+        opener: Opener,
+        traffic: Arc<Traffic>,
+        is_local_ended: bool,
+    ) -> Self {
+        let mut inbound = Self::new(opener, traffic);
+        inbound.is_local_ended = is_local_ended;
+        inbound
     }
 
     /// Plants a mistake: bytes to open beyond those that came.
@@ -108,7 +122,7 @@ impl Inbound {
         loop {
             ready!(self.poll_write(cx, local))?;
             if self.is_ended {
-                return Poll::Ready(local.shutdown_write().map_err(RelayError::Local));
+                return Poll::Ready(self.end(local));
             }
             let readable = if self.is_more_left {
                 None
@@ -183,7 +197,15 @@ impl Inbound {
     /// Writes the rest of what came before the connection failed, and its end if that came.
     pub(super) async fn write_rest(&mut self, local: &LocalStream) -> Result<(), RelayError> {
         poll_fn(|cx| self.poll_write(cx, local)).await?;
-        if self.is_ended { local.shutdown_write().map_err(RelayError::Local) } else { Ok(()) }
+        if self.is_ended { self.end(local) } else { Ok(()) }
+    }
+
+    /// Ends the stream to the local socket, once.
+    fn end(&self, local: &LocalStream) -> Result<(), RelayError> {
+        if self.is_local_ended {
+            return Ok(());
+        }
+        local.shutdown_write().map_err(RelayError::Local)
     }
 
     /// The buffer for the next read, which goes behind the unopened bytes.

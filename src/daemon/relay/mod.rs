@@ -35,11 +35,11 @@
 pub(crate) mod abort;
 mod budget;
 pub(crate) mod buffer;
-mod busy_poll;
+pub(crate) mod busy_poll;
 pub(crate) mod error;
-mod inbound;
+pub(crate) mod inbound;
 pub(crate) mod local_peer;
-mod outbound;
+pub(crate) mod outbound;
 pub(crate) mod stall;
 #[cfg(test)]
 mod tests;
@@ -139,6 +139,16 @@ impl Relay {
             poller: BusyPoller::new(config.busy_poll),
             peer: LocalPeer::default(),
         }
+    }
+
+    /// A relay of a stream that has left its carrier: each direction goes on.
+    pub(crate) fn moved(
+        (local, tunnel): (LocalStream, TunnelStream),
+        (outbound, inbound): (Outbound, Inbound),
+        config: &TunnelConfig,
+    ) -> Self {
+        let poller = BusyPoller::new(config.busy_poll);
+        Self { local: Some(local), tunnel, outbound, inbound, poller, peer: LocalPeer::default() }
     }
 
     /// Queues the record that [`Self::run`] begins with.

@@ -17,7 +17,7 @@ use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::protocol::{Extensions, OVERHEAD, Padding, Sealer};
 
 /// The direction from the local socket to the tunnel.
-pub(super) struct Outbound {
+pub(crate) struct Outbound {
     sealer: Sealer,
     layout: RecordLayout,
     size: Size,
@@ -34,7 +34,7 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
-    pub(super) fn new(sealer: Sealer, padding: Option<Padding>, traffic: Arc<Traffic>) -> Self {
+    pub(crate) fn new(sealer: Sealer, padding: Option<Padding>, traffic: Arc<Traffic>) -> Self {
         let layout = RecordLayout::new(padding);
         let budget = Budget::new();
         let size = Size::Small;
@@ -94,14 +94,14 @@ impl Outbound {
     }
 
     /// Queues OPENED, the receiver's first record.
-    pub(super) fn queue_opened(&mut self) -> Result<(), RelayError> {
+    pub(crate) fn queue_opened(&mut self) -> Result<(), RelayError> {
         let opened = self.sealer.seal_opened()?;
         self.hold(&opened);
         Ok(())
     }
 
     /// Moves the stream from `local` to `tunnel`, then END. Ready once END is written.
-    pub(super) fn poll(
+    pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         local: &LocalStream,
@@ -173,7 +173,7 @@ impl Outbound {
 
     /// Sends what the local peer had sent before its connection failed: a server that
     /// refuses a request says why, and closes before it has read all.
-    pub(super) async fn send_rest(
+    pub(crate) async fn send_rest(
         &mut self,
         local: &LocalStream,
         tunnel: &TunnelStream,
@@ -194,13 +194,13 @@ impl Outbound {
     }
 
     /// Writes the sealed records, so that another one can follow.
-    pub(super) async fn write_held(&mut self, tunnel: &TunnelStream) -> Result<(), RelayError> {
+    pub(crate) async fn write_held(&mut self, tunnel: &TunnelStream) -> Result<(), RelayError> {
         poll_fn(|cx| self.poll_write(cx, tunnel)).await
     }
 
     /// The ABORT that tells the other end why this end gives up; `None` where there is
     /// nothing to tell, or records before it are not all written.
-    pub(super) fn abort(&mut self, error: &RelayError) -> Option<[u8; OVERHEAD + 1]> {
+    pub(crate) fn abort(&mut self, error: &RelayError) -> Option<[u8; OVERHEAD + 1]> {
         let reason = error.abort_reason().filter(|_| self.held.is_none())?;
         self.sealer.seal_abort(reason).ok()
     }

@@ -63,13 +63,15 @@ pub(crate) async fn answer(
 impl Carry {
     /// Runs the carrier to its end. Its streams run on the same worker.
     pub(crate) async fn run(self, context: &Arc<Context>, peer: Peer, home: Home) {
-        let Self { tunnel, key, secret: _secret, allowed } = self;
+        let Self { tunnel, key, secret, allowed } = self;
         let at = Instant::now();
         let agreed = Agreed::of(&tunnel.session);
         let local = tunnel.stream.local_address();
         let owner = Owner::new(Side::Responder, allowed, tunnel);
         let registered = context.carriers.register(OpenCarrier {
             link: owner.link(),
+            joins: owner.joins(),
+            secret,
             key: Arc::clone(&key),
             agreed,
             peer,

@@ -19,6 +19,7 @@ use crate::daemon::carrier::owner::{Leave, Owner};
 use crate::daemon::connection::Home;
 use crate::daemon::connection::close_reason::CloseReason;
 use crate::daemon::connection::context::Context;
+use crate::daemon::connection::first_answer::first_answer;
 use crate::daemon::connection::handshake_error::NoSession;
 use crate::daemon::connection::observer::Agreed;
 use crate::daemon::connection::sender::connect_observed;
@@ -29,8 +30,8 @@ use crate::daemon::relay::error::RelayError;
 use crate::daemon::relay::{Ending, Tunnel};
 use crate::daemon::runtime::workers::Workers;
 use crate::keys::set::Key;
-use crate::protocol::carrier::Side;
-use crate::protocol::{AbortReason, CARRIED_MAX, OVERHEAD, OpenError, Record};
+use crate::protocol::carrier::{CarrierSecret, Side};
+use crate::protocol::{AbortReason, OpenError, Record};
 use crate::status::UnixTime;
 
 /// The pauses after a failure: each is twice as long as the one before.
@@ -63,6 +64,15 @@ pub(crate) async fn keep(context: &Arc<Context>, workers: &Workers, alive: &Home
 struct Keeper {
     context: Arc<Context>,
     home: Home,
+}
+
+/// A session that the receiver has made a carrier.
+struct Made {
+    key: Arc<Key>,
+    tunnel: Tunnel,
+    allowed: u32,
+    secret: CarrierSecret,
+    address: Option<SocketAddr>,
 }
 
 /// Why there is no carrier.
@@ -101,9 +111,9 @@ impl Keeper {
                 () = moves.next() => self.retire(|_| true),
                 () = of_worker.changed.notified() => {}
                 made = made => match made {
-                    Ok((key, tunnel, allowed, address)) => {
+                    Ok(made) => {
                         (pause, is_refused) = (Duration::ZERO, false);
-                        self.start(key, tunnel, allowed, address);
+                        self.start(made);
                     }
                     Err(NoCarrier::Refused(reason)) => {
                         if !std::mem::replace(&mut is_refused, true) {
@@ -131,7 +141,7 @@ impl Keeper {
     }
 
     /// Runs a carrier on this worker.
-    fn start(&self, key: Arc<Key>, tunnel: Tunnel, allowed: u32, address: Option<SocketAddr>) {
+    fn start(&self, Made { key, tunnel, allowed, secret, address }: Made) {
         let context = Arc::clone(&self.context);
         let number = self.home.on.number;
         let carrier = async move {
@@ -141,6 +151,8 @@ impl Keeper {
             let owner = Owner::new(Side::Initiator, allowed, tunnel);
             let registered = context.carriers.register(OpenCarrier {
                 link: owner.link(),
+                joins: owner.joins(),
+                secret,
                 key,
                 agreed,
                 peer,
@@ -170,7 +182,7 @@ impl Keeper {
 }
 
 /// Makes a session and asks for a carrier on it.
-async fn make(context: &Context) -> Result<(Arc<Key>, Tunnel, u32, Option<SocketAddr>), NoCarrier> {
+async fn make(context: &Context) -> Result<Made, NoCarrier> {
     let key = context.key_of_sender();
     let mut address = None;
     let tunnel = connect_observed(context, key.secret(), &mut address)
@@ -178,7 +190,7 @@ async fn make(context: &Context) -> Result<(Arc<Key>, Tunnel, u32, Option<Socket
         .map_err(|error| NoCarrier::Failed(error.into()))?;
     let limit = context.config.tunnel.timeout.get();
     match Deadline::after(limit).bound(carry(tunnel)).await {
-        Some(Ok((tunnel, allowed))) => Ok((key, tunnel, allowed, address)),
+        Some(Ok((tunnel, allowed, secret))) => Ok(Made { key, tunnel, allowed, secret, address }),
         Some(Err(RelayError::Aborted(
             reason @ (AbortReason::NotUnderstood | AbortReason::NotAvailable),
         ))) => Err(NoCarrier::Refused(reason)),
@@ -188,25 +200,13 @@ async fn make(context: &Context) -> Result<(Arc<Key>, Tunnel, u32, Option<Socket
 }
 
 /// Says CARRY, and waits for CARRIED.
-async fn carry(mut tunnel: Tunnel) -> Result<(Tunnel, u32), RelayError> {
+async fn carry(mut tunnel: Tunnel) -> Result<(Tunnel, u32, CarrierSecret), RelayError> {
     let Tunnel { stream, session } = &mut tunnel;
     let carry = session.sealer.seal_carry()?;
     session.opener.await_carried();
     stream.write_all(&carry).await.map_err(RelayError::Tunnel)?;
-    let mut bytes = [0; CARRIED_MAX];
-    let (mut got, mut wanted) = (0, OVERHEAD);
-    // No record is shorter, so this reads nothing beyond CARRIED.
-    while got < wanted {
-        let part = &mut bytes[..wanted];
-        if stream.read_full(part, &mut got).await.map_err(RelayError::Tunnel)? < wanted {
-            return Err(RelayError::Truncated);
-        }
-        if let Some(length) = session.opener.record_length(&bytes[..got])? {
-            wanted = length;
-        }
-    }
-    match session.opener.open(&mut bytes[..wanted])? {
-        Record::Carried(allowed, _secret) => Ok((tunnel, allowed)),
+    match first_answer(&mut tunnel).await? {
+        Record::Carried(allowed, secret) => Ok((tunnel, allowed, secret)),
         Record::Abort(reason) => Err(RelayError::Aborted(reason)),
         _ => Err(OpenError::Violation.into()),
     }

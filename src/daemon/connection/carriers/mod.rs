@@ -6,6 +6,7 @@
 //! ```
 
 pub(crate) mod answer;
+pub(crate) mod join;
 pub(crate) mod keeper;
 mod log;
 mod stream;
@@ -18,9 +19,11 @@ use tokio::sync::Notify;
 
 use super::observer::Agreed;
 use crate::daemon::carrier::link::Link;
+use crate::daemon::carrier::owner::Joins;
 use crate::daemon::carrier::stream::CarriedStream;
 use crate::daemon::net::peer::Peer;
 use crate::keys::set::Key;
+use crate::protocol::carrier::CarrierSecret;
 use crate::protocol::{ConnectionId, Extensions};
 use crate::status::UnixTime;
 
@@ -44,6 +47,9 @@ struct OfWorker {
 /// An open carrier.
 pub(crate) struct OpenCarrier {
     pub(crate) link: Arc<Link>,
+    joins: Joins,
+    /// What a session that joins proves to know.
+    secret: CarrierSecret,
     pub(crate) key: Arc<Key>,
     pub(crate) agreed: Agreed,
     /// The other end: at a sender, the receiver.

@@ -6,7 +6,10 @@ use tokio::select;
 use tokio::time::Instant;
 
 use super::OpenCarrier;
-use crate::daemon::carrier::stream::{CarriedRelay, CarriedStream};
+use crate::config::Role;
+use crate::daemon::carrier::moving::Moving;
+use crate::daemon::carrier::relay::CarriedRelay;
+use crate::daemon::carrier::stream::CarriedStream;
 use crate::daemon::connection::close_reason::CloseReason;
 use crate::daemon::connection::context::Context;
 use crate::daemon::connection::guarded::Guarded;
@@ -17,6 +20,7 @@ use crate::daemon::connection::permit::ConnectionPermit;
 use crate::daemon::connection::proxy_header::proxy_header;
 use crate::daemon::connection::receiver::reach_target;
 use crate::daemon::net::sides::LocalStream;
+use crate::daemon::relay::Ending;
 use crate::daemon::relay::error::RelayError;
 use crate::keys::set::OutOfForce;
 use crate::protocol::carrier::NotUnderstood;
@@ -39,12 +43,15 @@ pub(super) async fn serve(
     let begun = Box::pin(begin(&context, (id, &carrier), stream, extensions, &mut stats)).await;
     let reason = match begun {
         Err(reason) => reason,
-        Ok(Guarded { sockets: mut relay, guard: _permit }) => {
-            let result = relay.run().await;
-            match relay.close(result) {
-                Ok(()) => CloseReason::Finished,
-                Err(error) => error.into(),
-            }
+        Ok(Guarded { sockets: relay, guard: _permit }) => {
+            let moving = Moving {
+                role: Role::Decrypt,
+                ending: Ending { shutdown: &context.shutdown, key: Some(&*carrier.key) },
+                config: &context.config.tunnel,
+                join: None,
+            };
+            let result = relay.run(&moving).await;
+            result.map_or_else(CloseReason::from, |()| CloseReason::Finished)
         }
     };
     log(&context, (id, &carrier.peer), (&reason, &stats), at.elapsed());

@@ -99,6 +99,14 @@ pub(crate) struct Agreed {
 #[derive(Clone, Copy)]
 pub(crate) struct Conn(ConnectionId, Option<StreamId>);
 
+#[cfg(test)]
+impl Conn {
+    /// The name of a connection with a session of its own.
+    pub(crate) const fn of(id: ConnectionId) -> Self {
+        Self(id, None)
+    }
+}
+
 impl fmt::Display for Conn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(id, stream) = self;

@@ -19,7 +19,8 @@ fn peer() -> Peer {
 }
 
 fn who(key: &Arc<Key>) -> Who {
-    let agreed = Agreed { suite: GCM, id: ConnectionId::of(&HandshakeHash::new([7; 32])) };
+    let id = ConnectionId::of(&HandshakeHash::new([7; 32]));
+    let agreed = Agreed { suite: GCM, id, stream: None };
     Who { key: Arc::clone(key), agreed, peer: peer(), client: None }
 }
 
@@ -34,6 +35,12 @@ fn bytes(observer: &Observer) -> (u64, u64) {
 
 fn counts(counts: &[(&str, u64)]) -> BTreeMap<String, u64> {
     counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+}
+
+/// Opens a connection, and returns what counts its bytes.
+fn open_in(observer: &Observer, id: u64, key: &Arc<Key>) -> (OpenGuard, Arc<Traffic>) {
+    let traffic = Arc::<Traffic>::default();
+    (observer.connection_opened(id, who(key), Arc::clone(&traffic)), traffic)
 }
 
 #[test]
@@ -72,7 +79,7 @@ fn a_connection_that_ends_counts_for_its_key_or_for_none() {
 #[test]
 fn bytes_count_while_they_move_and_once_their_connection_is_closed() {
     let (observer, key) = (observer(), Key::for_tests("alice"));
-    let (open, traffic) = observer.connection_opened(ID, who(&key));
+    let (open, traffic) = open_in(&observer, ID, &key);
     traffic.add_sent(5);
     traffic.add_received(7);
     assert_eq!(bytes(&observer), (5, 7));
@@ -93,7 +100,7 @@ fn thousands_of_connections_are_counted_and_told_a_part_at_a_time() {
     let (observer, key) = (observer(), Key::for_tests("alice"));
     let open: Vec<_> = (0..1000)
         .map(|number| {
-            let (open, traffic) = observer.connection_opened(number * 3, who(&key));
+            let (open, traffic) = open_in(&observer, number * 3, &key);
             traffic.add_sent(2);
             traffic.set_waiting_for_tests(u32::from(number == 700) * 40);
             open
@@ -110,10 +117,10 @@ fn thousands_of_connections_are_counted_and_told_a_part_at_a_time() {
 #[test]
 fn a_connection_that_a_panic_has_ended_is_open_no_more() {
     let (observer, key) = (observer(), Key::for_tests("alice"));
-    let (open, traffic) = observer.connection_opened(ID, who(&key));
+    let (open, traffic) = open_in(&observer, ID, &key);
     traffic.add_sent(5);
     drop(open);
-    let ended = observer.connection_opened(ID, who(&key));
+    let ended = open_in(&observer, ID, &key);
     observer.connection_closed(ID, (&peer(), Some(&key)), &CloseReason::Finished);
     drop(ended);
     assert_eq!(bytes(&observer), (5, 0));
@@ -156,8 +163,8 @@ fn each_reason_of_a_failure_is_told_once_the_newest_first() {
 #[test]
 fn a_key_that_is_neither_in_force_nor_in_use_is_forgotten() {
     let (observer, alice, bob) = (observer(), Key::for_tests("alice"), Key::for_tests("bob"));
-    let _open = observer.connection_opened(ID, who(&alice));
-    drop(observer.connection_opened(8, who(&bob)));
+    let _open = open_in(&observer, ID, &alice);
+    drop(open_in(&observer, 8, &bob));
     observer.keys_reloaded(|_| false);
     let connections = |key: &Key| observer.told_of_key(key.id()).0.connections;
     assert_eq!((connections(&alice), connections(&bob)), (1, 0));
@@ -182,7 +189,7 @@ fn the_target_is_reachable_as_the_last_connect_was() {
 #[test]
 fn who_counts_waits_for_no_whole_status() {
     let (observer, key) = (observer(), Key::for_tests("alice"));
-    let _open: Vec<_> = (0..20_000).map(|id| observer.connection_opened(id, who(&key))).collect();
+    let _open: Vec<_> = (0..20_000).map(|id| open_in(&observer, id, &key)).collect();
     let (is_over, told_so_far) = (AtomicBool::new(false), AtomicUsize::new(0));
     let waited = thread::scope(|scope| {
         scope.spawn(|| {

@@ -1,0 +1,186 @@
+//! Moving: a stream leaves its carrier for a session of its own (C9 to C16).
+//!
+//! ```text
+//! sender    bulk ─ a session, JOIN ─ OPENED ┬ half ─ a relay as any
+//! receiver  JOIN ─ MOVED, OPENED ─ half ────┘
+//! ```
+//!
+//! In a half, this side already speaks in the session, and what came over the carrier is still
+//! on its way to the local socket. The session is complete in itself: a direction that had
+//! ended on the carrier ends there again.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::task::unconstrained;
+use tokio::time::sleep;
+
+use super::entry::Came;
+use super::relay::{CarriedRelay, LAST_WORDS, open};
+use super::stream::entry;
+use crate::config::{Role, TunnelConfig};
+use crate::daemon::net::deadline::Deadline;
+use crate::daemon::net::sides::{LocalStream, TunnelStream};
+use crate::daemon::net::stream::CHECK;
+use crate::daemon::relay::abort::abort;
+use crate::daemon::relay::busy_poll::BusyPoller;
+use crate::daemon::relay::error::RelayError;
+use crate::daemon::relay::inbound::Inbound;
+use crate::daemon::relay::local_peer::is_broken_pipe;
+use crate::daemon::relay::outbound::Outbound;
+use crate::daemon::relay::{Ending, Relay, Tunnel};
+use crate::protocol::AbortReason;
+
+/// A session that a sender makes for a stream, in which OPENED has come.
+pub(crate) type Joining = Pin<Box<dyn Future<Output = Result<Tunnel, RelayError>> + Send>>;
+
+/// What a stream needs to be moved.
+pub(crate) struct Moving<'a> {
+    pub(crate) role: Role,
+    pub(crate) ending: Ending<'a>,
+    pub(crate) config: &'a TunnelConfig,
+    /// Makes a session that joins; `None` at a receiver.
+    pub(crate) join: Option<&'a (dyn Fn() -> Joining + Send + Sync)>,
+}
+
+impl CarriedRelay {
+    /// Goes on in a session of the stream's own, to its end.
+    pub(super) async fn run_moved(
+        mut self,
+        Tunnel { stream: tunnel, session }: Tunnel,
+        is_local_ended: bool,
+        moving: &Moving<'_>,
+    ) -> Result<(), RelayError> {
+        let traffic = self.traffic();
+        let padding = moving.config.padding.0;
+        let mut outbound = Outbound::new(session.sealer, padding, Arc::clone(&traffic));
+        let half = match moving.role {
+            Role::Encrypt => Ok(()),
+            Role::Decrypt => outbound.queue_opened(),
+        };
+        let half = match half {
+            Ok(()) => self.run_half((&tunnel, &mut outbound), moving).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = half {
+            return self.give_up_moving(tunnel, outbound, error).await;
+        }
+        let Some(local) = self.take_local() else {
+            unreachable!("a stream that moves has not ended");
+        };
+        let inbound = Inbound::behind(session.opener, traffic, is_local_ended);
+        let mut relay = Relay::moved((local, tunnel), (outbound, inbound), moving.config);
+        let result = relay.run(moving.role, &moving.ending).await;
+        relay.close(result).await
+    }
+
+    /// Speaks in the session, and passes on what came over the carrier, until all of that is
+    /// passed on and the other end speaks in the session as well.
+    async fn run_half(
+        &mut self,
+        (tunnel, outbound): (&TunnelStream, &mut Outbound),
+        moving: &Moving<'_>,
+    ) -> Result<(), RelayError> {
+        let local = open(self.local.as_ref());
+        let mut failing = pin!(local.failed());
+        let mut ending = pin!(moving.ending.begun());
+        let mut check = pin!(sleep(CHECK));
+        let mut poller = BusyPoller::new(moving.config.busy_poll);
+        let mut said = Poll::Pending;
+        let half = poll_fn(|cx| {
+            if let Poll::Ready(why) = ending.as_mut().poll(cx) {
+                return Poll::Ready(Err(why));
+            }
+            if said.is_pending() {
+                match outbound.poll(cx, &local, tunnel, &mut poller) {
+                    Poll::Ready(Err(RelayError::Local(error))) => {
+                        return Poll::Ready(Err(RelayError::Local(error)));
+                    }
+                    polled => said = polled,
+                }
+            }
+            match self.poll_half(cx)? {
+                (true, true) => return Poll::Ready(Ok(())),
+                // Until then, how the session ends means nothing (C13).
+                (_, true) if matches!(said, Poll::Ready(Err(_))) => {
+                    return std::mem::replace(&mut said, Poll::Pending);
+                }
+                _ => {}
+            }
+            if let Poll::Ready(error) = self.peer.poll_failed(cx, failing.as_mut())
+                && !is_broken_pipe(&error)
+            {
+                return Poll::Ready(Err(RelayError::Local(error)));
+            }
+            while check.as_mut().poll(cx).is_ready() {
+                local.bound_unacknowledged().map_err(RelayError::Local)?;
+                tunnel.bound_unacknowledged().map_err(RelayError::Tunnel)?;
+                check.set(sleep(CHECK));
+            }
+            Poll::Pending
+        });
+        unconstrained(half).await
+    }
+
+    /// Passes on what came over the carrier. Returns whether nothing of it waits, and whether
+    /// the other end has moved.
+    fn poll_half(&mut self, cx: &mut Context<'_>) -> Result<(bool, bool), RelayError> {
+        let mut state = self.stream.link.lock();
+        let end = state.end;
+        let entry = entry(&mut state, self.stream.id);
+        entry.wait(cx);
+        let has_moved = entry.has_moved();
+        if has_moved {
+            // From here on, the carrier's fate is not the stream's (C15).
+            self.stream.is_over = true;
+        } else if let Some(reason) = entry.aborted() {
+            return Err(RelayError::Aborted(reason));
+        } else if let Some(end) = end {
+            return Err(end.to_stream());
+        }
+        // No credit is owed any more (C11).
+        let is_passed_on = match entry.poll_write(cx, |_bytes| {}) {
+            Poll::Ready(came) => came.map(|_came: Came| true)?,
+            Poll::Pending => false,
+        };
+        Ok((is_passed_on, has_moved))
+    }
+
+    /// Says why, on the carrier if MOVED has not gone there, or else in the session (C16).
+    async fn give_up_moving(
+        mut self,
+        tunnel: TunnelStream,
+        mut outbound: Outbound,
+        error: RelayError,
+    ) -> Result<(), RelayError> {
+        let local = open(self.local.as_ref());
+        let last_words = async {
+            match &error {
+                RelayError::Local(_) => outbound.send_rest(&local, &tunnel).await,
+                RelayError::Aborted(_) => self.write_rest(&local).await,
+                RelayError::ShuttingDown | RelayError::KeyRevoked => {
+                    outbound.write_held(&tunnel).await
+                }
+                _ => Ok(()),
+            }
+        };
+        let _arrived = Deadline::after(LAST_WORDS).bound(last_words).await;
+        let reason = error.abort_reason().unwrap_or(AbortReason::LocalPeerReset);
+        let is_said = self.stream.abort(reason);
+        // Before the tunnel, which may take a while.
+        drop((local, self));
+        if !is_said {
+            abort(tunnel, outbound.abort(&error)).await;
+        }
+        Err(error)
+    }
+
+    /// The local socket, which nothing else holds any more.
+    fn take_local(self) -> Option<LocalStream> {
+        let Self { local, stream, .. } = self;
+        drop(stream);
+        Arc::into_inner(local?)
+    }
+}
