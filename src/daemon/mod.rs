@@ -12,8 +12,8 @@
 //! accept      source ─ listener ─ admission ─┐
 //! connection  ┌ receiver: handshake ─ target ┤
 //!             └ sender:   target ─ handshake ┤
-//! limits      how many of each there may be  │
 //! carrier     many streams over one tunnel   │
+//! limits      how many of each there may be  │
 //! relay       local ─▶ outbound ─▶ tunnel    │
 //!             local ◀─ inbound  ◀─ tunnel   ─┘
 //! net         sockets: streams, the target, names

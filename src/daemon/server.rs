@@ -18,7 +18,6 @@ use super::accept::admission::Admission;
 use super::accept::{
     Listener, Source, SourceError, accept_on_all, forget_stored, warn_of_plaintext,
 };
-use super::connection::Home;
 use super::connection::carriers::{Carriers, keeper};
 use super::connection::close_reason::CloseReason;
 use super::connection::context::Context;
@@ -36,7 +35,7 @@ use super::net::target::Target;
 use super::runtime::shutdown::{
     EndSignals, HandoverSignal, ReloadSignal, Signals, Trigger, shutdown,
 };
-use super::runtime::workers::Workers;
+use super::runtime::workers::{Home, Workers};
 use crate::config::{Config, RunMode};
 use crate::keys::KeyStore;
 use crate::process::blocking::BlockingThread;

@@ -122,6 +122,12 @@ impl Key {
         })
     }
 
+    /// Revokes it.
+    #[cfg(test)]
+    pub(crate) fn revoke(&self) {
+        self.standing.set(Some(OutOfForce::Revoked));
+    }
+
     pub(crate) fn id(&self) -> KeyId {
         self.secret.id()
     }

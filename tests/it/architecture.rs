@@ -12,7 +12,8 @@ const LAYERS: [&str; 12] = [
     "config", "report", "protocol",
 ];
 /// The layers of `src/daemon/mod.rs`; any other module of `daemon` stands above them.
-const LAYERS_OF_DAEMON: [&str; 6] = ["accept", "connection", "limits", "relay", "net", "runtime"];
+const LAYERS_OF_DAEMON: [&str; 7] =
+    ["accept", "connection", "carrier", "limits", "relay", "net", "runtime"];
 
 /// Modules, such as `daemon::relay`, each with the modules that it names.
 type Graph = BTreeMap<String, BTreeSet<String>>;

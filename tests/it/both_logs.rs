@@ -41,7 +41,7 @@ fn ends_well(pipe: &Pipe) {
 fn both_logs_have_the_same_id_of_a_connection_and_each_connection_its_own() {
     let folder = Folder::new();
     let server = Server::echo();
-    for more in [&[][..], &["--kex", "x25519"]] {
+    for more in [&[][..], &["--kex", "x25519"], &["--no-carriers"]] {
         let pipe = Pipe::with(&folder, server.address, more);
         for _ in 0..3 {
             ends_well(&pipe);
@@ -49,6 +49,9 @@ fn both_logs_have_the_same_id_of_a_connection_and_each_connection_its_own() {
         let ids = [&pipe.receiver, &pipe.sender].map(|end| closed(end, "conn"));
         assert_eq!(ids[0], ids[1]);
         let is_id = |id: &String| {
+            // Of a stream, its carrier's id and its number.
+            let (id, stream) = id.split_once('/').unwrap_or((id, "1"));
+            assert!(stream.parse::<u32>().is_ok_and(|number| number > 0), "{stream}");
             let groups: Vec<_> = id.split('-').collect();
             let is_hex = |group: &&str| group.bytes().all(|byte| byte.is_ascii_hexdigit());
             groups.len() == 4 && groups.iter().all(|group| group.len() == 4 && is_hex(group))

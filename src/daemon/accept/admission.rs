@@ -29,10 +29,10 @@ use crate::daemon::connection::context::Context;
 use crate::daemon::connection::handshake_error::PreAuthError;
 use crate::daemon::connection::log::turn_away;
 use crate::daemon::connection::permit::ConnectionPermit;
-use crate::daemon::connection::{self, Admitted, Home};
+use crate::daemon::connection::{self, Admitted};
 use crate::daemon::limits::pre_auth::{Full, RETRY};
 use crate::daemon::net::peer::Peer;
-use crate::daemon::runtime::workers::Workers;
+use crate::daemon::runtime::workers::{Home, Workers};
 
 /// Admits accepted connections.
 pub(crate) struct Admission<'a> {

@@ -88,17 +88,19 @@ impl CarrierEnd {
     /// The level of the log line.
     pub(crate) fn level(self) -> Level {
         match self {
-            Self::Closed => Level::DEBUG,
-            Self::Aborted(_)
-            | Self::Truncated
+            // Each of its streams says it.
+            Self::Closed | Self::KeyRevoked | Self::ShuttingDown => Level::DEBUG,
+            Self::Aborted(_) => match self.to_stream().level() {
+                Level::INFO => Level::DEBUG,
+                level => level,
+            },
+            Self::Truncated
             | Self::Tunnel(_)
             | Self::Silent
             | Self::Record(_)
             | Self::Violation(_)
             | Self::Seal(_)
-            | Self::KeyRevoked
-            | Self::ShuttingDown
-            | Self::Panicked => self.to_stream().level(),
+            | Self::Panicked => Level::WARN,
         }
     }
 }

@@ -167,6 +167,12 @@ impl Entry {
         self.aborted
     }
 
+    /// How much memory it holds.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.waiting.capacity()
+    }
+
     /// How many bytes wait for the local socket.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len() - self.written

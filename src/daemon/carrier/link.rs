@@ -13,7 +13,7 @@ use crate::daemon::net::sides::TunnelStream;
 use crate::daemon::relay::Tunnel;
 use crate::daemon::relay::error::RelayError;
 use crate::protocol::carrier::{Carrier, Event, NoStream, Sent, Side, StreamId};
-use crate::protocol::{AbortReason, Extensions, FRAMES_MAX, Sealer};
+use crate::protocol::{AbortReason, Extensions, FRAMES_MAX, Padding, Sealer};
 
 /// The most bytes that a stream reads into one frame, so that each has its turn (D2). A record
 /// with less room takes no more of them: a read of a few bytes costs as much as a large one.
@@ -56,12 +56,16 @@ pub(super) struct State {
 
 impl Link {
     /// The link of a carrier on which `allowed` streams may live at once.
-    pub(super) fn new(side: Side, allowed: u32, tunnel: TunnelStream, sealer: Sealer) -> Self {
+    pub(super) fn new(
+        (side, allowed): (Side, u32),
+        tunnel: TunnelStream,
+        (sealer, padding): (Sealer, Option<Padding>),
+    ) -> Self {
         Self {
             tunnel,
             state: Mutex::new(State {
                 carrier: Carrier::new(side, allowed),
-                outgoing: Outgoing::new(sealer),
+                outgoing: Outgoing::new(sealer, padding),
                 entries: HashMap::new(),
                 crowd: VecDeque::new(),
                 moving: 0,
@@ -119,7 +123,7 @@ impl Link {
             return Err(NoStream::Over);
         }
         let id = state.carrier.open(extensions)?;
-        state.entries.insert(id, entry);
+        state.insert(id, entry);
         self.count_streams(&state);
         state.wake_flusher();
         Ok(id)
@@ -127,7 +131,7 @@ impl Link {
 
     /// A stream that the other end has opened, at a receiver.
     pub(super) fn opened_by_peer(&self, state: &mut State, id: StreamId, entry: Entry) {
-        state.entries.insert(id, entry);
+        state.insert(id, entry);
         self.count_streams(state);
     }
 
@@ -312,6 +316,15 @@ impl State {
                 Ok(())
             }
             _ => Err(Box::new(tunnel)),
+        }
+    }
+
+    fn insert(&mut self, id: StreamId, entry: Entry) {
+        self.entries.insert(id, entry);
+        // Those that are gone are dropped now and then, since nobody looks while nothing can be
+        // written.
+        if self.crowd.len() > 2 * self.entries.len() {
+            self.crowd.retain(|id| self.entries.contains_key(id));
         }
     }
 

@@ -13,6 +13,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::task::unconstrained;
 use tokio::time::sleep;
@@ -32,6 +33,10 @@ use crate::daemon::relay::local_peer::is_broken_pipe;
 use crate::daemon::relay::outbound::Outbound;
 use crate::daemon::relay::{Ending, Relay, Tunnel};
 use crate::protocol::AbortReason;
+
+/// How long a side that has moved into a session which has failed waits for the other one to do
+/// so.
+const LOST: Duration = Duration::from_secs(15);
 
 /// A session that a sender makes for a stream, in which OPENED has come.
 pub(crate) type Joining = Pin<Box<dyn Future<Output = Result<Tunnel, RelayError>> + Send>>;
@@ -89,6 +94,7 @@ impl CarriedRelay {
         let mut check = pin!(sleep(CHECK));
         let mut poller = BusyPoller::new(moving.config.busy_poll);
         let mut said = Poll::Pending;
+        let mut lost = pin!(sleep(LOST));
         let half = poll_fn(|cx| {
             if let Poll::Ready(why) = ending.as_mut().poll(cx) {
                 return Poll::Ready(Err(why));
@@ -113,6 +119,10 @@ impl CarriedRelay {
                 && !is_broken_pipe(&error)
             {
                 return Poll::Ready(Err(RelayError::Local(error)));
+            }
+            // But not for ever: what stays here is held only for an end that breaks the rules.
+            if matches!(said, Poll::Ready(Err(_))) && lost.as_mut().poll(cx).is_ready() {
+                return std::mem::replace(&mut said, Poll::Pending);
             }
             while check.as_mut().poll(cx).is_ready() {
                 local.bound_unacknowledged().map_err(RelayError::Local)?;

@@ -14,16 +14,21 @@ use std::task::{Context, Poll, ready};
 use crate::daemon::net::sides::TunnelStream;
 use crate::daemon::relay::buffer::{Buffer, Size};
 use crate::protocol::carrier::Batch;
-use crate::protocol::{FRAMES_MAX, PREFIX, SUFFIX, SealError, Sealer};
+use crate::protocol::{FRAMES_MAX, PREFIX, Padding, SUFFIX, SealError, Sealer};
 
 /// The longest record.
 const RECORD: usize = PREFIX + FRAMES_MAX + SUFFIX;
+/// The byte that says which kind of record it is, which is padded with the frames.
+const KIND: usize = 1;
+/// Zeros behind the frames.
+const PAD: u8 = 0;
 /// The room that a further record must have.
 const ROOM_MIN: usize = 1024;
 
 /// The records that are not written yet.
 pub(super) struct Outgoing {
     sealer: Sealer,
+    padding: Option<Padding>,
     /// Lent while there is something to write.
     buffer: Option<Buffer>,
     written: usize,
@@ -38,9 +43,11 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) const fn new(sealer: Sealer) -> Self {
+    /// With `padding`, each record is padded to a multiple of that.
+    pub(super) const fn new(sealer: Sealer, padding: Option<Padding>) -> Self {
         Self {
             sealer,
+            padding,
             buffer: None,
             written: 0,
             sealed: 0,
@@ -53,6 +60,13 @@ impl Outgoing {
     /// Whether a record was sealed since this was last asked.
     pub(super) const fn take_has_sealed(&mut self) -> bool {
         std::mem::replace(&mut self.has_sealed, false)
+    }
+
+    /// What is sealed.
+    #[cfg(test)]
+    pub(super) fn sealed(&mut self) -> &[u8] {
+        let Some(buffer) = &mut self.buffer else { return &[] };
+        &buffer.room()[..self.sealed]
     }
 
     /// Whether nothing waits to be written.
@@ -71,10 +85,15 @@ impl Outgoing {
             let Self { buffer, sealed, frames, .. } = self;
             let buffer = buffer.get_or_insert_with(|| Buffer::lend(Size::Large));
             let room = &mut buffer.room()[*sealed..];
-            if room.len() < ROOM_MIN {
+            let (least, most) = match self.padding {
+                None => (ROOM_MIN, RECORD),
+                // So long that the padded record has its place.
+                Some(padding) => (RECORD, RECORD - (KIND + FRAMES_MAX) % padding.get()),
+            };
+            if room.len() < least {
                 return Ok(false);
             }
-            let length = room.len().min(RECORD);
+            let length = room.len().min(most);
             let mut batch = Batch::new(&mut room[..length], *frames);
             let is_done = write(&mut batch);
             *frames = batch.filled();
@@ -97,14 +116,22 @@ impl Outgoing {
 
     /// Seals a record without frames: a sign of life.
     pub(super) fn seal_sign_of_life(&mut self) -> Result<(), SealError> {
-        let is_needed = self.is_empty();
-        self.buffer.get_or_insert_with(|| Buffer::lend(Size::Small));
-        if is_needed { self.seal_frames() } else { Ok(()) }
+        if !self.is_empty() {
+            return Ok(());
+        }
+        self.buffer = Some(Buffer::lend(Size::Small));
+        self.seal_frames()
     }
 
     fn seal_frames(&mut self) -> Result<(), SealError> {
         let Some(buffer) = &mut self.buffer else { return Ok(()) };
-        let end = self.sealed + PREFIX + self.frames + SUFFIX;
+        let frames = match self.padding {
+            None => self.frames,
+            Some(padding) => (KIND + self.frames).next_multiple_of(padding.get()) - KIND,
+        };
+        let place = self.sealed + PREFIX;
+        buffer.room()[place..][self.frames..frames].fill(PAD);
+        let end = place + frames + SUFFIX;
         self.sealer.seal_frames(&mut buffer.room()[self.sealed..end])?;
         self.sealed = end;
         self.frames = 0;

@@ -22,11 +22,11 @@ use crate::daemon::relay::abort::{abort, read_to_end};
 use crate::daemon::relay::error::RelayError;
 use crate::daemon::relay::{Ending, Tunnel};
 use crate::protocol::carrier::{NotUnderstood, Side, StreamId};
-use crate::protocol::{AbortReason, Extensions};
+use crate::protocol::{AbortReason, Extensions, Padding};
 
 /// The interval of checks: a sign of life goes where nothing else went since the last check,
 /// so at least one in two intervals (C17).
-const CHECK: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 2500 });
+pub(super) const CHECK: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 2500 });
 /// In how many checks nothing may come: 15 seconds.
 const SILENT: usize = 6;
 /// How long a side that has closed waits for the other one (C20).
@@ -84,9 +84,14 @@ pub(crate) enum Leave {
 impl Owner {
     /// The owner of a carrier on which `allowed` streams may live at once. CARRIED has gone, or
     /// has come.
-    pub(crate) fn new(side: Side, allowed: u32, Tunnel { stream, session }: Tunnel) -> Self {
+    pub(crate) fn new(
+        side: Side,
+        allowed: u32,
+        Tunnel { stream, session }: Tunnel,
+        padding: Option<Padding>,
+    ) -> Self {
         stream.carry();
-        let link = Arc::new(Link::new(side, allowed, stream, session.sealer));
+        let link = Arc::new(Link::new((side, allowed), stream, (session.sealer, padding)));
         let (joins, joining) = mpsc::unbounded_channel();
         let reader = Reader::new(session.opener);
         Self { link, side, reader, joining, joins: Joins(joins) }

@@ -110,9 +110,10 @@ fn take_frames(
     link: &Arc<Link>,
     on_open: &mut impl FnMut(CarriedStream, Result<Extensions, NotUnderstood>),
 ) -> Result<(), CarrierEnd> {
+    // Dropped behind the lock: a stream that is dropped takes it.
+    let mut opened = Vec::new();
     let mut state = link.lock();
     let mut at = 0;
-    let mut opened = Vec::new();
     while let Some(event) = state.carrier.receive(held, &mut at)? {
         match event {
             Event::Open(id, extensions) => {

@@ -7,13 +7,6 @@ pub(crate) struct Guarded<S, G> {
     pub(crate) guard: G,
 }
 
-impl<S, G> Guarded<S, G> {
-    /// Replaces the guard; the previous guard is dropped.
-    pub(crate) fn counted_by<H>(self, guard: H) -> Guarded<S, H> {
-        Guarded { sockets: self.sockets, guard }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,15 +34,5 @@ mod tests {
         let guard = LooksAt(sockets.as_raw_fd(), &mut was_closed);
         drop(Guarded { sockets, guard });
         assert_eq!(was_closed, Some(true));
-    }
-
-    #[test]
-    fn another_guard_takes_over_open_sockets() {
-        let (mut first, mut second) = (None, None);
-        let (sockets, _peer) = UnixStream::pair().unwrap();
-        let fd = sockets.as_raw_fd();
-        let guarded = Guarded { sockets, guard: LooksAt(fd, &mut first) };
-        drop(guarded.counted_by(LooksAt(fd, &mut second)));
-        assert_eq!((first, second), (Some(false), Some(true)));
     }
 }

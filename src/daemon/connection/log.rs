@@ -10,9 +10,10 @@ use tracing::{Level, debug, info, warn};
 use super::accepted::Accepted;
 use super::close_reason::CloseReason;
 use super::context::Context;
-use super::observer::{Agreed, OpenGuard};
+use super::observer::{Agreed, OpenGuard, Who};
 use crate::config::as_given;
 use crate::daemon::net::peer::Peer;
+use crate::daemon::relay::traffic::Traffic;
 use crate::keys::set::Key;
 use crate::protocol::Client;
 
@@ -30,6 +31,23 @@ pub(super) struct ConnectionStats {
 }
 
 impl ConnectionStats {
+    /// Notes that the relay of the connection begins, whose bytes are counted in `traffic`.
+    #[expect(clippy::expect_used, reason = "a connection is opened with a key and a session")]
+    pub(super) fn open(
+        &mut self,
+        context: &Context,
+        (id, peer): (u64, &Peer),
+        traffic: Arc<Traffic>,
+    ) {
+        let who = Who {
+            key: self.key.clone().expect("the handshake had a key"),
+            agreed: self.session.expect("the handshake is over"),
+            peer: peer.clone(),
+            client: self.client.clone(),
+        };
+        self.open = Some(context.observer.connection_opened(id, who, traffic));
+    }
+
     /// Whether nobody is behind the connection, which only asks whether the target answers.
     pub(super) fn is_nobody(&self) -> bool {
         self.client.as_deref() == Some(&Client::Nobody)

@@ -30,7 +30,6 @@ mod snapshot;
 use std::sync::Arc;
 
 use socket2::Socket;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::accepted::Accepted;
@@ -40,7 +39,6 @@ use self::close_reason::CloseReason;
 use self::context::Context;
 use self::guarded::Guarded;
 use self::log::{ConnectionStats, log};
-use self::observer::Who;
 use self::permit::ConnectionPermit;
 use self::proxy_header::proxy_header;
 use self::receiver::{Received, receive};
@@ -55,7 +53,7 @@ use crate::daemon::net::stream::Stream;
 use crate::daemon::relay::error::RelayError;
 use crate::daemon::relay::traffic::Traffic;
 use crate::daemon::relay::{Ending, FirstRecord, Relay};
-use crate::daemon::runtime::workers::OnWorker;
+use crate::daemon::runtime::workers::Home;
 use crate::protocol::Extensions;
 
 pub(crate) use self::log_limits::LogLimits;
@@ -67,25 +65,6 @@ pub(crate) enum Admitted {
     Client(ConnectionPermit),
     /// A peer of a receiver, until it proves the key.
     Stranger(PreAuthSlot),
-}
-
-/// Where a connection runs, and what it keeps alive.
-#[derive(Clone)]
-pub(crate) struct Home {
-    pub(crate) on: OnWorker,
-    /// Dropped with the last connection.
-    pub(crate) alive: mpsc::Sender<()>,
-}
-
-impl Home {
-    /// Runs a connection on the same worker.
-    pub(crate) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
-        let alive = self.alive.clone();
-        self.on.spawn(async move {
-            connection.await;
-            drop(alive);
-        });
-    }
 }
 
 /// What a connection is once it has begun.
@@ -175,7 +154,7 @@ async fn begin(
             let extensions = extensions(&context.config, peer);
             match carry(context, client, (home, extensions), stats)? {
                 Ok(stream) => {
-                    observe(context, (id, peer), stream.sockets.relay.traffic(), stats);
+                    stats.open(context, (id, peer), stream.sockets.relay.traffic());
                     return Ok(Begun::Stream(Box::new(stream)));
                 }
                 Err(client) => send(context, client, stats).await?,
@@ -191,30 +170,13 @@ async fn begin(
         }
     };
     let traffic = Arc::<Traffic>::default();
-    observe(context, (id, peer), Arc::clone(&traffic), stats);
+    stats.open(context, (id, peer), Arc::clone(&traffic));
     let header = proxy_header(context, (peer, tunnel.stream.local_address()), stats);
     let mut relay = Relay::new(local, tunnel, traffic, &context.config.tunnel);
     if let Some(header) = header {
         relay.queue_header(&header);
     }
     Ok(Begun::Relay(Box::new(Guarded { sockets: relay, guard: permit })))
-}
-
-/// Notes that the relay of a connection begins, whose bytes are counted in `traffic`.
-#[expect(clippy::expect_used, reason = "a connection is opened with a key and a session")]
-fn observe(
-    context: &Context,
-    (id, peer): (u64, &Peer),
-    traffic: Arc<Traffic>,
-    stats: &mut ConnectionStats,
-) {
-    let who = Who {
-        key: stats.key.clone().expect("the handshake had a key"),
-        agreed: stats.session.expect("the handshake is over"),
-        peer: peer.clone(),
-        client: stats.client.clone(),
-    };
-    stats.open = Some(context.observer.connection_opened(id, who, traffic));
 }
 
 fn accept(context: &Context, socket: Socket, peer: &Peer) -> Result<Stream, CloseReason> {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use tokio::select;
 use tokio::time::Instant;
 
-use super::Home;
 use super::carriers::OpenCarrier;
 use super::close_reason::CloseReason;
 use super::context::Context;
@@ -22,6 +21,7 @@ use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::daemon::net::target::Target;
 use crate::daemon::relay::Tunnel;
 use crate::daemon::relay::error::RelayError;
+use crate::daemon::runtime::workers::Home;
 use crate::protocol::carrier::StreamId;
 use crate::protocol::{Cipher, Extensions, SharedKey, Suite};
 

@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::config::Threads;
@@ -30,6 +30,25 @@ pub(crate) struct OnWorker {
     pub(crate) number: usize,
     runtime: Handle,
     load: Arc<AtomicUsize>,
+}
+
+/// Where a connection runs, and what it keeps alive.
+#[derive(Clone)]
+pub(crate) struct Home {
+    pub(crate) on: OnWorker,
+    /// Dropped with the last connection.
+    pub(crate) alive: mpsc::Sender<()>,
+}
+
+impl Home {
+    /// Runs a connection on the same worker.
+    pub(crate) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        let alive = self.alive.clone();
+        self.on.spawn(async move {
+            connection.await;
+            drop(alive);
+        });
+    }
 }
 
 /// Guard: counts a connection of a worker until dropped.

@@ -28,6 +28,13 @@ impl StreamId {
         self.0.get()
     }
 
+    /// The one with this number, for tests of those who use carriers.
+    #[cfg(test)]
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<Self> {
+        Self::new(number)
+    }
+
     /// The first one of a carrier.
     pub(super) const FIRST: Self = Self(NonZeroU32::MIN);
 

@@ -44,7 +44,7 @@
 //! - **C6.** Frames of a stream that is over are ignored: they were on their way. A frame
 //!   above the highest number opened is a violation.
 //! - **C7.** These are violations: OPENED twice; DATA or END after END or MOVED; DONE before
-//!   END went both ways, and anything after it; DATA beyond the credit; unspent credit above
+//!   END went both ways, and anything but CREDIT after it; DATA beyond the credit; unspent credit above
 //!   2^31-1; a length that the type cannot have; an unknown type; a frame over its record's
 //!   end; stream 0 elsewhere than in GOAWAY; OPEN from R; OPENED and GOAWAY from I.
 //! - **C8.** Credit counts bytes of DATA alone; each direction of a stream begins with 65,536.
@@ -164,6 +164,7 @@ impl Carrier {
         self.highest = Some(id);
         self.streams.insert(id, Stream::new(self.side));
         self.opening.push_back((id, extensions));
+        self.drop_stale();
         Ok(id)
     }
 
@@ -330,6 +331,24 @@ impl Carrier {
             self.say(id, FrameType::Moved);
         }
         accepts
+    }
+
+    /// Drops streams that are gone from the queue of those that have something to write. It is
+    /// done so seldom that each is looked at about once, and so often that the queue is bounded
+    /// by the streams that are allowed (D1), also while nothing can be written.
+    fn drop_stale(&mut self) {
+        let Self { due, streams, allowed, .. } = self;
+        if u32::try_from(due.len()).is_ok_and(|length| length / 2 <= *allowed) {
+            return;
+        }
+        due.retain(|id| streams.contains_key(id));
+    }
+
+    /// How many streams are in the queue, and how many of them may be.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn queued(&self) -> (usize, usize) {
+        let most = usize::try_from(self.allowed).unwrap_or(usize::MAX);
+        (self.due.len(), most.saturating_mul(2).saturating_add(2))
     }
 
     fn is_full(&self) -> bool {

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use super::{OpenCarrier, STREAMS, stream};
 use crate::config::CarriersUse;
 use crate::daemon::carrier::owner::{Leave, Owner};
-use crate::daemon::connection::Home;
 use crate::daemon::connection::close_reason::CloseReason;
 use crate::daemon::connection::context::Context;
 use crate::daemon::connection::handshake_error::PreAuthError;
@@ -18,6 +17,7 @@ use crate::daemon::connection::observer::Agreed;
 use crate::daemon::net::peer::Peer;
 use crate::daemon::relay::error::RelayError;
 use crate::daemon::relay::{Ending, Tunnel};
+use crate::daemon::runtime::workers::Home;
 use crate::keys::set::{Key, OutOfForce};
 use crate::protocol::HandshakeError;
 use crate::protocol::carrier::{CarrierSecret, Side};
@@ -67,7 +67,7 @@ impl Carry {
         let at = Instant::now();
         let agreed = Agreed::of(&tunnel.session);
         let local = tunnel.stream.local_address();
-        let owner = Owner::new(Side::Responder, allowed, tunnel);
+        let owner = Owner::new(Side::Responder, allowed, tunnel, context.config.tunnel.padding.0);
         let registered = context.carriers.register(OpenCarrier {
             link: owner.link(),
             joins: owner.joins(),

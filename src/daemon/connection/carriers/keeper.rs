@@ -13,10 +13,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info};
 
-use super::{OpenCarrier, lock};
+use super::{OpenCarrier, STREAMS, lock};
 use crate::config::{BusyPoll, CarriersUse, Role};
 use crate::daemon::carrier::owner::{Leave, Owner};
-use crate::daemon::connection::Home;
 use crate::daemon::connection::close_reason::CloseReason;
 use crate::daemon::connection::context::Context;
 use crate::daemon::connection::first_answer::first_answer;
@@ -28,7 +27,7 @@ use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::peer::Peer;
 use crate::daemon::relay::error::RelayError;
 use crate::daemon::relay::{Ending, Tunnel};
-use crate::daemon::runtime::workers::Workers;
+use crate::daemon::runtime::workers::{Home, Workers};
 use crate::keys::set::Key;
 use crate::protocol::carrier::{CarrierSecret, Side};
 use crate::protocol::{AbortReason, OpenError, Record};
@@ -148,7 +147,8 @@ impl Keeper {
             let at = Instant::now();
             let agreed = Agreed::of(&tunnel.session);
             let peer = tunnel.stream.peer().unwrap_or(Peer::Unix);
-            let owner = Owner::new(Side::Initiator, allowed, tunnel);
+            let owner =
+                Owner::new(Side::Initiator, allowed, tunnel, context.config.tunnel.padding.0);
             let registered = context.carriers.register(OpenCarrier {
                 link: owner.link(),
                 joins: owner.joins(),
@@ -190,7 +190,10 @@ async fn make(context: &Context) -> Result<Made, NoCarrier> {
         .map_err(|error| NoCarrier::Failed(error.into()))?;
     let limit = context.config.tunnel.timeout.get();
     match Deadline::after(limit).bound(carry(tunnel)).await {
-        Some(Ok((tunnel, allowed, secret))) => Ok(Made { key, tunnel, allowed, secret, address }),
+        Some(Ok((tunnel, allowed, secret))) => {
+            let allowed = allowed.min(STREAMS);
+            Ok(Made { key, tunnel, allowed, secret, address })
+        }
         Some(Err(RelayError::Aborted(
             reason @ (AbortReason::NotUnderstood | AbortReason::NotAvailable),
         ))) => Err(NoCarrier::Refused(reason)),

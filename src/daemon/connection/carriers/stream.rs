@@ -14,7 +14,6 @@ use crate::daemon::connection::close_reason::CloseReason;
 use crate::daemon::connection::context::Context;
 use crate::daemon::connection::guarded::Guarded;
 use crate::daemon::connection::log::{ConnectionStats, log};
-use crate::daemon::connection::observe;
 use crate::daemon::connection::observer::Agreed;
 use crate::daemon::connection::permit::ConnectionPermit;
 use crate::daemon::connection::proxy_header::proxy_header;
@@ -66,7 +65,7 @@ async fn begin(
 ) -> Result<Guarded<CarriedRelay, ConnectionPermit>, CloseReason> {
     match connect(context, carrier, &stream, extensions, stats).await {
         Ok((local, permit)) => {
-            observe(context, (id, &carrier.peer), stream.traffic(), stats);
+            stats.open(context, (id, &carrier.peer), stream.traffic());
             let header = proxy_header(context, (&carrier.peer, carrier.local), stats);
             let relay = CarriedRelay::of_target(LocalStream(local), stream, header);
             Ok(Guarded { sockets: relay, guard: permit })

@@ -138,6 +138,12 @@ impl Stream {
         Self::new(socket, Keepalive::Off, None)
     }
 
+    /// Another descriptor of its socket.
+    #[cfg(test)]
+    pub(crate) fn duplicate(&self) -> Socket {
+        self.fd.get_ref().try_clone().unwrap()
+    }
+
     /// The address of this end, if that is TCP.
     pub(crate) fn local_address(&self) -> Option<SocketAddr> {
         self.fd.get_ref().local_addr().ok()?.as_socket()

@@ -515,3 +515,26 @@ fn an_empty_read_and_an_error_write_nothing() {
     assert_eq!(i.data(id(1), 9, &mut batch, |_| Err("broken")), Err("broken"));
     assert_eq!((batch.filled(), i.sendable(id(1))), (0, FIRST_CREDIT));
 }
+
+/// What waits to be written is bounded by the streams that are allowed, also while nothing can
+/// be written.
+#[test]
+fn d1_streams_that_are_gone_do_not_wait_to_be_written() {
+    let (mut i, mut r) = ends(4);
+    for number in 1..1000 {
+        // The answer waits, and the stream is over before it is written.
+        let id = i.open(Extensions::default()).unwrap();
+        assert_eq!(id.number(), number);
+        assert_eq!(events(&mut r, &due(&mut i)), Ok(vec![open(number)]));
+        r.opened(id);
+        i.end(id);
+        i.abort(id, AbortReason::LocalPeerReset);
+        let aborted = Event::Abort(id, AbortReason::LocalPeerReset);
+        assert_eq!(events(&mut r, &due(&mut i)), Ok(vec![aborted]));
+        for end in [&i, &r] {
+            let (queued, most) = end.queued();
+            assert!(queued <= most, "{queued}");
+        }
+    }
+    assert_eq!((i.streams(), r.streams()), (0, 0));
+}
