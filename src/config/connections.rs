@@ -10,7 +10,7 @@ use clap::builder::ArgPredicate;
 use clap::{ArgAction, Args};
 
 use super::loopback_range::LoopbackRange;
-use super::value::{ValueError, flag, seconds};
+use super::value::{ValueError, flag, seconds, with_words};
 
 /// How many connections there are, and to where. `spipe` has none of this.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -46,9 +46,9 @@ pub(crate) struct ConnectionsConfig {
     #[arg(long, value_name = "NUMBER", default_value_t, conflicts_with = "decrypt")]
     pub(crate) prewarm: Prewarm,
 
-    /// A session of its own for each connection
-    #[arg(long = "no-carriers", action = ArgAction::SetTrue,
-          value_parser = flag(CarriersUse::On, CarriersUse::Off))]
+    /// Many connections over few sessions: on, off
+    #[arg(long, value_name = "USE", default_value_t,
+          value_parser = with_words::<CarriersUse>(&["on", "off"]), hide_possible_values = true)]
     pub(crate) carriers: CarriersUse,
 
     /// With -e: tell the receiver the client's address
@@ -172,13 +172,35 @@ impl FromStr for Prewarm {
     }
 }
 
-/// `--no-carriers`: whether connections share sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `--carriers`: whether connections share sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum CarriersUse {
     /// Many connections share a session, where both ends do so.
     On,
     /// Each connection has a session of its own.
+    #[default]
     Off,
+}
+
+impl fmt::Display for CarriersUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::On => "on",
+            Self::Off => "off",
+        })
+    }
+}
+
+impl FromStr for CarriersUse {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err(ValueError::not(text, "on or off")),
+        }
+    }
 }
 
 /// `--tell-client`: whether the receiver's log names the clients of its sender.

@@ -41,7 +41,7 @@ fn ends_well(pipe: &Pipe) {
 fn both_logs_have_the_same_id_of_a_connection_and_each_connection_its_own() {
     let folder = Folder::new();
     let server = Server::echo();
-    for more in [&[][..], &["--kex", "x25519"], &["--no-carriers"]] {
+    for more in [&[][..], &["--kex", "x25519"], &["--carriers", "on"]] {
         let pipe = Pipe::with(&folder, server.address, more);
         for _ in 0..3 {
             ends_well(&pipe);
