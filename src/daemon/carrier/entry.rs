@@ -34,7 +34,7 @@ pub(super) struct Entry {
     /// At a sender: whether a session is being made for it, or was.
     pub(super) join: Join,
     /// At a receiver: the session that has joined.
-    pub(super) joined: Option<Tunnel>,
+    pub(super) joined: Option<Box<Tunnel>>,
     /// Whether it waits for room in a record.
     pub(super) is_in_crowd: bool,
     waker: Option<Waker>,

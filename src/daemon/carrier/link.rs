@@ -23,6 +23,9 @@ const WOKEN: usize = 16;
 /// In how many checks nothing may come of a carrier that new streams are opened on (D5).
 const FRESH: usize = 2;
 
+/// How many streams the other end may open between two checks, 26,000 in a second: each may
+/// cost a connect to the target (D3).
+pub(super) const OPENS: u32 = 65_536;
 /// How many streams are moved at once (D6).
 const MOVING: usize = 8;
 
@@ -45,6 +48,8 @@ pub(super) struct State {
     pub(super) entries: HashMap<StreamId, Entry>,
     /// Streams that have bytes and wait for room.
     crowd: VecDeque<StreamId>,
+    /// How many streams the other end may still open before the next check.
+    opens: u32,
     /// How many streams are being moved, at a sender: those that were, and still have what came
     /// over the carrier, count as well.
     moving: usize,
@@ -68,6 +73,7 @@ impl Link {
                 outgoing: Outgoing::new(sealer, padding),
                 entries: HashMap::new(),
                 crowd: VecDeque::new(),
+                opens: OPENS,
                 moving: 0,
                 flusher: None,
                 owner: None,
@@ -280,6 +286,18 @@ impl State {
         self.carrier.abort(id, reason)
     }
 
+    /// Whether the other end may open one more stream before the next check.
+    pub(super) const fn may_open(&mut self) -> bool {
+        let may = self.opens > 0;
+        self.opens = self.opens.saturating_sub(1);
+        may
+    }
+
+    /// To be called at each check.
+    pub(super) const fn allow_opens(&mut self) {
+        self.opens = OPENS;
+    }
+
     /// Begins to move a stream, at a sender, if it is bulk and may be moved (C9).
     pub(super) fn begin_join(&mut self, id: StreamId) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else { return false };
@@ -307,7 +325,7 @@ impl State {
     ///
     /// # Errors
     /// The session, if the stream is not to be had.
-    pub(super) fn join(&mut self, id: StreamId, tunnel: Tunnel) -> Result<(), Box<Tunnel>> {
+    pub(super) fn join(&mut self, id: StreamId, tunnel: Box<Tunnel>) -> Result<(), Box<Tunnel>> {
         match self.entries.get_mut(&id) {
             Some(entry) if self.carrier.accept_join(id) => {
                 entry.joined = Some(tunnel);
@@ -315,7 +333,7 @@ impl State {
                 self.wake_flusher();
                 Ok(())
             }
-            _ => Err(Box::new(tunnel)),
+            _ => Err(tunnel),
         }
     }
 

@@ -255,6 +255,7 @@ fn give_sign_of_life(link: &Link) -> Result<(), CarrierEnd> {
         return Err(CarrierEnd::Silent);
     }
     let mut state = link.lock();
+    state.allow_opens();
     if !state.outgoing.take_has_sealed() && state.end.is_none() {
         state.outgoing.seal_sign_of_life()?;
         state.wake_flusher();
@@ -266,7 +267,7 @@ fn give_sign_of_life(link: &Link) -> Result<(), CarrierEnd> {
 fn join(link: &Link, id: StreamId, Tunnel { stream, session }: Tunnel) {
     // Where the system has no room for it, the session is closed, and the stream stays.
     let Ok(stream) = stream.moved_here() else { return };
-    let joined = link.lock().join(id, Tunnel { stream, session });
+    let joined = link.lock().join(id, Box::new(Tunnel { stream, session }));
     if let Err(refused) = joined {
         let Tunnel { stream, mut session } = *refused;
         let reason = session.sealer.seal_abort(AbortReason::NotAvailable).ok();

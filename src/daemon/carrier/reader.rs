@@ -10,7 +10,7 @@ use super::link::Link;
 use super::stream::CarriedStream;
 use crate::daemon::relay::buffer::{Buffer, Size};
 use crate::protocol::carrier::{Event, NotUnderstood};
-use crate::protocol::{Extensions, OpenError, Opener, Record};
+use crate::protocol::{AbortReason, Extensions, OpenError, Opener, Record};
 
 /// Reads a carrier's records.
 pub(super) struct Reader {
@@ -116,6 +116,9 @@ fn take_frames(
     let mut at = 0;
     while let Some(event) = state.carrier.receive(held, &mut at)? {
         match event {
+            Event::Open(id, _) if !state.may_open() => {
+                state.abort(id, AbortReason::ConnectionLimit);
+            }
             Event::Open(id, extensions) => {
                 opened.push((CarriedStream::opened_by_peer(link, &mut state, id), extensions));
             }

@@ -40,7 +40,7 @@ pub(crate) struct CarriedRelay {
     is_blocked: bool,
     /// At a sender: the session that is to join, and the one that has.
     joining: Option<Joining>,
-    joined: Option<Tunnel>,
+    joined: Option<Box<Tunnel>>,
 }
 
 /// How a relay over the carrier ended.
@@ -126,7 +126,7 @@ impl CarriedRelay {
             received = received || self.poll_inbound(cx, &local)?.is_ready();
             sent = sent || self.poll_outbound(cx, &local)?.is_ready();
             if let Some(tunnel) = self.poll_move(cx, moving)? {
-                return Poll::Ready(Ok(Relayed::Moved(Box::new(tunnel), received)));
+                return Poll::Ready(Ok(Relayed::Moved(tunnel, received)));
             }
             // While the local socket is read, the read returns the error.
             if (sent || self.is_blocked)
@@ -277,7 +277,7 @@ impl CarriedRelay {
         &mut self,
         cx: &mut Context<'_>,
         moving: &Moving<'_>,
-    ) -> Result<Option<Tunnel>, RelayError> {
+    ) -> Result<Option<Box<Tunnel>>, RelayError> {
         let mut state = self.stream.link.lock();
         let id = self.stream.id;
         let Some(join) = moving.join else { return Ok(entry(&mut state, id).joined.take()) };
@@ -291,7 +291,7 @@ impl CarriedRelay {
         {
             self.joining = None;
             match made {
-                Ok(tunnel) => self.joined = Some(tunnel),
+                Ok(tunnel) => self.joined = Some(Box::new(tunnel)),
                 Err(error) if has_moved => return Err(error),
                 Err(_refused) => self.stream.link.lock().lose_join(id),
             }

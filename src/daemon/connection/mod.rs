@@ -95,39 +95,49 @@ pub(crate) fn run(
             Err(reason) => reason,
             Ok(Begun::Carrier(carry)) => return Box::pin(carry.run(&context, peer, home)).await,
             Ok(Begun::Joined) => return,
-            Ok(Begun::Stream(stream)) => {
-                let Guarded { sockets: Carried { relay, carrier, id }, guard: _permit } = *stream;
-                let join = || -> Joining {
-                    Box::pin(join(Arc::clone(&context), Arc::clone(&carrier), id))
-                };
-                let moving = Moving {
-                    role: context.config.role,
-                    ending: Ending::by(&context.shutdown),
-                    config: &context.config.tunnel,
-                    join: Some(&join),
-                };
-                let result = relay.run(&moving).await;
-                result.map_or_else(CloseReason::from, |()| CloseReason::Finished)
-            }
-            Ok(Begun::Relay(mut relay)) => {
-                let ending = Ending { shutdown: &context.shutdown, key: stats.key.as_deref() };
-                let first = match context.config.role {
-                    Role::Decrypt => FirstRecord::Opened,
-                    Role::Encrypt => FirstRecord::Open(extensions(&context.config, &peer)),
-                };
-                let result = match relay.sockets.queue(first) {
-                    Ok(()) => relay.sockets.run(context.config.role, &ending).await,
-                    Err(error) => Err(error),
-                };
-                // Boxed, so that the open connection's future does not reserve space for it.
-                match Box::pin(relay.sockets.close(result)).await {
-                    Ok(()) => CloseReason::Finished,
-                    Err(error) => error.into(),
-                }
-            }
+            // Boxed, so that each has the size of its own.
+            Ok(Begun::Stream(stream)) => Box::pin(relay_stream(&context, stream)).await,
+            Ok(Begun::Relay(relay)) => Box::pin(relay_own(&context, (&peer, &stats), relay)).await,
         };
         log(&context, (id, &peer), (&reason, &stats), at.elapsed());
     }
+}
+
+/// Relays a connection that has a session of its own, to its end.
+async fn relay_own(
+    context: &Context,
+    (peer, stats): (&Peer, &ConnectionStats),
+    mut relay: Box<Guarded<Relay, ConnectionPermit>>,
+) -> CloseReason {
+    let ending = Ending { shutdown: &context.shutdown, key: stats.key.as_deref() };
+    let first = match context.config.role {
+        Role::Decrypt => FirstRecord::Opened,
+        Role::Encrypt => FirstRecord::Open(extensions(&context.config, peer)),
+    };
+    let result = match relay.sockets.queue(first) {
+        Ok(()) => relay.sockets.run(context.config.role, &ending).await,
+        Err(error) => Err(error),
+    };
+    // Boxed, so that the open connection's future does not reserve space for it.
+    let closed = Box::pin(relay.sockets.close(result)).await;
+    closed.map_or_else(CloseReason::from, |()| CloseReason::Finished)
+}
+
+/// Relays a client's connection that is a stream of a carrier, to its end.
+async fn relay_stream(
+    context: &Arc<Context>,
+    stream: Box<Guarded<Carried, ConnectionPermit>>,
+) -> CloseReason {
+    let Guarded { sockets: Carried { relay, carrier, id }, guard: _permit } = *stream;
+    let join = || -> Joining { Box::pin(join(Arc::clone(context), Arc::clone(&carrier), id)) };
+    let moving = Moving {
+        role: context.config.role,
+        ending: Ending::by(&context.shutdown),
+        config: &context.config.tunnel,
+        join: Some(&join),
+    };
+    let result = relay.run(&moving).await;
+    result.map_or_else(CloseReason::from, |()| CloseReason::Finished)
 }
 
 /// What a sender tells of its client.
@@ -139,7 +149,7 @@ fn extensions(config: &Config, peer: &Peer) -> Extensions {
 }
 
 /// From an accepted socket to an open connection. The result is boxed, since a future
-/// reserves space for each home that a value is moved to.
+/// reserves space for each place that a value is moved to.
 async fn begin(
     context: &Arc<Context>,
     (id, at): (u64, Instant),

@@ -1,6 +1,7 @@
 //! How streams and carriers end.
 
 use super::*;
+use crate::daemon::carrier::link::OPENS;
 use crate::daemon::carrier::owner::CHECK;
 use crate::protocol::{AbortReason, OpenError, PREFIX, SUFFIX};
 
@@ -205,6 +206,41 @@ async fn streams_of_a_record_that_breaks_a_rule_are_dropped() {
         assert!(matches!(receiver.ended.await.unwrap(), CarrierEnd::Violation(_)));
         assert!(receiver.opened.recv().await.is_none());
         assert!(receiver.link.lock().entries.is_empty());
+    })
+    .await;
+}
+
+/// A peer that opens streams and gives them up at once, for ever (D3): beyond the limit, they
+/// are refused, and cost nothing more.
+#[tokio::test]
+async fn a_peer_opens_only_so_many_streams_between_two_checks() {
+    on_one_thread(async {
+        let (mut initiator, responder) = carried();
+        let receiver = End::run(Side::Responder, responder, None);
+        let mut opened = receiver.opened;
+        let taken = spawn_local(async move {
+            let mut count = 0;
+            while let Some(stream) = opened.recv().await {
+                drop(stream);
+                count += 1;
+            }
+            count
+        });
+        let mut number = 0_u32;
+        while number < 3 * OPENS {
+            let mut some = Vec::new();
+            for _ in 0..500 {
+                number += 1;
+                let id = number.to_be_bytes();
+                some.extend([&[1], &id[..], &[0, 0], &[5], &id, &[0, 1, 5]].concat());
+            }
+            let record = frames(&mut initiator.session, &some);
+            initiator.stream.write_all(&record).await.unwrap();
+        }
+        drop(initiator);
+        assert!(matches!(receiver.ended.await.unwrap(), CarrierEnd::Closed | CarrierEnd::Tunnel(_)));
+        let count = taken.await.unwrap();
+        assert!(count >= OPENS && count < number, "{count}");
     })
     .await;
 }
