@@ -2,14 +2,15 @@
 //! able to exhaust the program that asks it, and so to hide other pipes.
 
 use super::{
-    Failure, Histogram, KEYS_MAX, Key, LIST_MAX, OPEN_MAX, OpenConnection, Samples, Status,
-    TEXT_MAX, Target,
+    CARRIERS_MAX, Carrier, Failure, Histogram, KEYS_MAX, Key, LIST_MAX, OPEN_MAX, OpenConnection,
+    Samples, Status, TEXT_MAX, Target,
 };
 
 impl Status {
     /// Whether all lists and texts are of a length that a spiped tells.
     pub(super) fn is_bounded(&self) -> bool {
-        let Self { spiped, unit, listening, target, kex, keys, failures, open, .. } = self;
+        let Self { spiped, unit, listening, target, kex, carriers, keys, failures, open, .. } =
+            self;
         let Target { address, error, .. } = target;
         let own = [Some(spiped), Some(kex), Some(address), error.as_ref(), unit.as_ref()];
         let numbers_are_few = [
@@ -21,6 +22,7 @@ impl Status {
         numbers_are_few.concat().into_iter().all(|length| length <= LIST_MAX)
             && listening.len() <= LIST_MAX
             && failures.len() <= LIST_MAX
+            && carriers.len() <= CARRIERS_MAX
             && keys.len() <= KEYS_MAX
             && open.len() <= OPEN_MAX
             && are_short(own.into_iter().flatten())
@@ -28,9 +30,17 @@ impl Status {
             && [&self.closed_without_key, &self.handshakes, &self.totals.closed]
                 .iter()
                 .all(|counts| counts.len() <= LIST_MAX && are_short(counts.keys()))
+            && carriers.iter().all(Carrier::is_bounded)
             && keys.iter().all(Key::is_bounded)
             && failures.iter().all(Failure::is_bounded)
             && open.iter().all(OpenConnection::is_bounded)
+    }
+}
+
+impl Carrier {
+    fn is_bounded(&self) -> bool {
+        let Self { conn, key, key_id, peer, .. } = self;
+        are_short([conn, key, key_id, peer])
     }
 }
 
@@ -102,13 +112,14 @@ mod tests {
         let long = || "x".repeat(TEXT_MAX + 1);
         let whole = status();
         assert_eq!(Status::from_json(&whole.to_json()).as_ref(), Ok(&whole));
-        let texts: [fn(&mut Status) -> &mut String; 11] = [
+        let texts: [fn(&mut Status) -> &mut String; 12] = [
             |it| &mut it.spiped,
             |it| &mut it.target.address,
             |it| it.target.error.as_mut().unwrap(),
             |it| it.unit.as_mut().unwrap(),
             |it| &mut it.kex,
             |it| &mut it.listening[0],
+            |it| &mut it.carriers[0].peer,
             |it| &mut it.keys[0].name,
             |it| it.keys[0].cipher.as_mut().unwrap(),
             |it| &mut it.failures[0].message,
@@ -120,9 +131,10 @@ mod tests {
             *text(&mut status) = long();
             assert!(Status::from_json(&status.to_json()).is_err(), "{status:.300?}");
         }
-        let many: [Grow; 8] = [
+        let many: [Grow; 9] = [
             |it| it.keys = vec![it.keys[0].clone(); KEYS_MAX + 1],
             |it| it.open = Some(vec![it.open.as_ref().unwrap()[0].clone(); OPEN_MAX + 1]),
+            |it| it.carriers = vec![it.carriers[0].clone(); CARRIERS_MAX + 1],
             |it| it.listening = vec![String::new(); LIST_MAX + 1],
             |it| it.failures = vec![it.failures[0].clone(); LIST_MAX + 1],
             |it| it.handshake_seconds.le = vec![0.5; LIST_MAX + 1],

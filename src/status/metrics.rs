@@ -130,6 +130,16 @@ fn of_connections(families: &mut Families, status: &Status) {
         keys.iter().map(|key| (labels(key), key.totals.received_bytes)),
     );
     families.gauge(
+        "spiped_carriers",
+        "Sessions that many connections share.",
+        [(vec![], float(u64::try_from(status.carriers.len()).unwrap_or(u64::MAX)))],
+    );
+    families.gauge(
+        "spiped_carrier_streams",
+        "Connections that share a session with others.",
+        [(vec![], float(status.carriers.iter().map(|carrier| carrier.streams).sum()))],
+    );
+    families.gauge(
         "spiped_strangers",
         "Peers that have not proved a key yet.",
         [(vec![], float(status.strangers))],

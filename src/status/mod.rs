@@ -35,6 +35,8 @@ pub(crate) const FAILURES_MAX: usize = 32;
 pub(crate) const OPEN_MAX: usize = 20_000;
 /// How many keys are told: twice as many as can be in force.
 pub(crate) const KEYS_MAX: usize = 2000;
+/// How many carriers are told, the oldest first.
+pub(crate) const CARRIERS_MAX: usize = LIST_MAX;
 /// How long another list may be in an answer that is understood.
 const LIST_MAX: usize = 512;
 /// How long a text may be in an answer that is understood.
@@ -78,6 +80,8 @@ pub(crate) struct Status {
     /// Peers of a receiver that have not proved a key yet.
     pub(crate) strangers: u64,
     pub(crate) stranger_limit: u64,
+    /// Sessions that many connections share, [`CARRIERS_MAX`] at most.
+    pub(crate) carriers: Vec<Carrier>,
     /// In the order in which they were given; then those out of force that have
     /// connections.
     pub(crate) keys: Vec<Key>,
@@ -138,6 +142,23 @@ pub(crate) struct Target {
     pub(crate) tried: Option<UnixTime>,
     /// Why the last connect failed.
     pub(crate) error: Option<String>,
+}
+
+/// A session that many connections share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Carrier {
+    /// With which the names of its connections begin.
+    pub(crate) conn: String,
+    pub(crate) key: String,
+    pub(crate) key_id: String,
+    /// The other end.
+    pub(crate) peer: String,
+    pub(crate) opened: UnixTime,
+    /// Connections that it carries.
+    pub(crate) streams: u64,
+    pub(crate) stream_limit: u64,
+    /// Whether it takes further ones.
+    pub(crate) is_taking: bool,
 }
 
 /// A key and all connections that have had it.

@@ -8,7 +8,7 @@ use super::{Answer, Asked, Detail, OpenConnection, Status, UnixTime};
 /// What stands where nothing is known.
 const NONE: &str = "-";
 
-const PROCESSES: [&str; 30] = [
+const PROCESSES: [&str; 32] = [
     "name",
     "socket",
     "error",
@@ -28,6 +28,8 @@ const PROCESSES: [&str; 30] = [
     "keys_reload_failed",
     "connections",
     "connection_limit",
+    "carriers",
+    "streams",
     "strangers",
     "stranger_limit",
     "connections_total",
@@ -85,7 +87,7 @@ fn process(asked: &Asked) -> String {
     [first.to_vec(), rest].concat().join("\t")
 }
 
-fn told(status: &Status) -> [String; 28] {
+fn told(status: &Status) -> [String; 30] {
     let Status { target, recent, totals, .. } = status;
     let in_force = status.keys.iter().filter(|key| key.in_force).count();
     let reload_failed = status.keys_reloaded.last_successful.map(|successful| !successful);
@@ -107,6 +109,8 @@ fn told(status: &Status) -> [String; 28] {
         yes_or_no(reload_failed),
         status.connections.to_string(),
         status.connection_limit.to_string(),
+        status.carriers.len().to_string(),
+        status.carriers.iter().map(|carrier| carrier.streams).sum::<u64>().to_string(),
         status.strangers.to_string(),
         status.stranger_limit.to_string(),
         totals.connections.to_string(),

@@ -47,6 +47,19 @@ fn open(opened: UnixTime) -> OpenConnection {
     }
 }
 
+fn carrier(opened: UnixTime) -> Carrier {
+    Carrier {
+        conn: "07de-5581-3f9a-12bc".to_owned(),
+        key: "alice".to_owned(),
+        key_id: "3f9a-12bc-07de-5581".to_owned(),
+        peer: "10.0.0.9:4000".to_owned(),
+        opened,
+        streams: 40,
+        stream_limit: 1024,
+        is_taking: true,
+    }
+}
+
 /// A process with a target that is down, and one open connection.
 pub(super) fn asked(name: &str) -> Asked {
     let at = |ago: u64| UnixTime(1_000_000 - ago);
@@ -72,6 +85,7 @@ pub(super) fn asked(name: &str) -> Asked {
         connection_limit: 100,
         strangers: 1,
         stranger_limit: 12,
+        carriers: vec![carrier(at(90))],
         keys: vec![key(at(5), totals.clone())],
         keys_reloaded: Reloads { last_successful: None, last_success: Some(at(7300)) },
         totals,

@@ -113,6 +113,7 @@ pub(crate) fn full(asked: &Asked) -> Vec<String> {
     say("connects", connects.map_or_else(|| NONE.to_owned(), |it| format!("{it} since the start")));
     say("keys loaded", reloads_line(status));
     lines.extend(keys(status));
+    lines.extend(carriers(status));
     lines.extend(failures(status));
     lines
 }
@@ -207,6 +208,33 @@ fn keys(status: &Status) -> Vec<String> {
     let rows: Vec<_> = status.keys.iter().map(row).collect();
     // Nothing gives way here: who asks for all of it gets it.
     table(&KEYS, &rows, usize::MAX).into_iter().map(|line| format!("  {line}")).collect()
+}
+
+const CARRIERS: [Column; 6] = [
+    left("CARRIER", 0),
+    left("PEER", 0),
+    left("KEY", 0),
+    right("SINCE", 0),
+    right("STREAMS", 0),
+    left("TAKES MORE", 0),
+];
+
+fn carriers(status: &Status) -> Vec<String> {
+    if status.carriers.is_empty() {
+        return Vec::new();
+    }
+    let row = |carrier: &super::Carrier| {
+        [
+            clean(&carrier.conn),
+            clean(&carrier.peer),
+            clean(&carrier.key),
+            format!("{} ago", age(status.now, carrier.opened)),
+            format!("{} of {}", carrier.streams, carrier.stream_limit),
+            if carrier.is_taking { "yes" } else { "no" }.to_owned(),
+        ]
+    };
+    let rows: Vec<_> = status.carriers.iter().map(row).collect();
+    table(&CARRIERS, &rows, usize::MAX).into_iter().map(|line| format!("  {line}")).collect()
 }
 
 fn failures(status: &Status) -> Vec<String> {
@@ -419,6 +447,7 @@ mod tests {
             "7 good, 2 bad in the last 5 min; p50 <= 5 ms, p99 <= 10 ms since the start",
             "alice  3f9a-12bc-07de-5581  yes",
             "2 of 10",
+            "07de-5581-3f9a-12bc  10.0.0.9:4000  alice  90 s ago  40 of 1024  yes",
             "target-refused: 3 times, last 3 min ago, 10.0.0.9:4000, key alice: ",
             "    hint: start it",
         ] {

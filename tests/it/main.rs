@@ -12,6 +12,7 @@ mod both_logs;
 // `scripts/test` makes the build with AWS-LC before the other one.
 #[cfg(not(feature = "aws-lc"))]
 mod builds;
+mod carriers;
 mod check;
 mod completions;
 mod config_check;

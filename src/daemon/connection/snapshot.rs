@@ -42,6 +42,7 @@ impl Context {
             connection_limit: count(self.limits.connections),
             strangers: count(self.pre_auth.strangers()),
             stranger_limit: count(self.limits.pre_auth),
+            carriers: self.told_carriers(),
             keys: keys.chain(removed).take(status::KEYS_MAX).collect(),
             keys_reloaded: self.observer.reloads(),
             totals,
@@ -53,6 +54,13 @@ impl Context {
             failures,
             open: (detail == Detail::Connections).then(|| self.observer.told_open()),
         }
+    }
+
+    fn told_carriers(&self) -> Vec<status::Carrier> {
+        let mut carriers = self.carriers.all();
+        carriers.sort_by_cached_key(|carrier| (carrier.since, carrier.agreed.conn().to_string()));
+        carriers.truncate(status::CARRIERS_MAX);
+        carriers.iter().map(|carrier| carrier.told()).collect()
     }
 
     /// The key exchange: a sender's, or what a receiver accepts.

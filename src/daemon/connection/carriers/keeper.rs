@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info};
 
-use super::{OpenCarrier, STREAMS, lock};
+use super::{OfWorker, OpenCarrier, STREAMS, lock};
 use crate::config::{BusyPoll, CarriersUse, Role};
 use crate::daemon::carrier::owner::{Leave, Owner};
 use crate::daemon::connection::close_reason::CloseReason;
@@ -87,47 +87,49 @@ impl Keeper {
         let Some(of_worker) = context.carriers.of_workers.get(home.on.number) else { return };
         let mut key = context.keys.watch();
         let mut moves = context.target.moves();
-        let mut pause = Duration::ZERO;
-        let mut not_before = Instant::now();
-        let mut is_refused = false;
+        let mut outage = Outage::default();
+        let mut making = None;
         loop {
-            let is_needed = {
-                let carriers = lock(&of_worker.carriers);
-                let has_room =
-                    |carrier: &OpenCarrier| carrier.link.is_usable() && !carrier.is_nearly_full();
-                carriers.len() < SENDER_CARRIERS
-                    && !carriers.iter().any(|carrier| has_room(carrier))
-            };
+            if making.is_none() && self.is_needed(of_worker) {
+                let not_before = outage.not_before;
+                making = Some(Box::pin(async move {
+                    sleep_until(not_before).await;
+                    make(context).await
+                }));
+            }
             let made = async {
-                if !is_needed {
-                    return pending().await;
+                match &mut making {
+                    Some(making) => making.await,
+                    None => pending().await,
                 }
-                sleep_until(not_before).await;
-                make(context).await
             };
             select! {
-                _ = key.changed() => self.retire(|carrier| carrier.key.id() != context.key_of_sender().id()),
-                () = moves.next() => self.retire(|_| true),
-                () = of_worker.changed.notified() => {}
-                made = made => match made {
-                    Ok(made) => {
-                        (pause, is_refused) = (Duration::ZERO, false);
+                made = made => {
+                    making = None;
+                    if let Some(made) = outage.note(made) {
                         self.start(made);
                     }
-                    Err(NoCarrier::Refused(reason)) => {
-                        if !std::mem::replace(&mut is_refused, true) {
-                            info!("the receiver carries nothing: {reason}; each connection has a session of its own");
-                        }
-                        not_before = Instant::now() + REFUSED;
-                    }
-                    Err(NoCarrier::Failed(reason)) => {
-                        debug!(reason = reason.name(), "no carrier: {reason}");
-                        pause = pause.saturating_mul(2).clamp(FIRST_PAUSE, LAST_PAUSE);
-                        not_before = Instant::now() + pause;
-                    }
-                },
+                }
+                _ = key.changed() => {
+                    (making, outage) = (None, Outage::default());
+                    self.retire(|carrier| carrier.key.id() != context.key_of_sender().id());
+                }
+                () = moves.next() => {
+                    (making, outage) = (None, Outage::default());
+                    self.retire(|_| true);
+                }
+                // What is being made goes on.
+                () = of_worker.changed.notified() => {}
             }
         }
+    }
+
+    /// Whether this worker has no carrier with room for more.
+    fn is_needed(&self, of_worker: &OfWorker) -> bool {
+        let carriers = lock(&of_worker.carriers);
+        let has_room =
+            |carrier: &Arc<OpenCarrier>| carrier.link.is_usable() && !carrier.is_nearly_full();
+        carriers.len() < SENDER_CARRIERS && !carriers.iter().any(has_room)
     }
 
     /// Opens no more streams on these carriers.
@@ -178,6 +180,46 @@ impl Keeper {
             super::log::log_end(&context, carrier, end, at.elapsed());
         };
         self.home.spawn(carrier);
+    }
+}
+
+/// While there is no carrier.
+struct Outage {
+    pause: Duration,
+    /// When the receiver may be asked again.
+    not_before: Instant,
+    is_refused: bool,
+}
+
+impl Default for Outage {
+    fn default() -> Self {
+        Self { pause: Duration::ZERO, not_before: Instant::now(), is_refused: false }
+    }
+}
+
+impl Outage {
+    /// Notes what came of an attempt. Logs the first refusal.
+    fn note(&mut self, made: Result<Made, NoCarrier>) -> Option<Made> {
+        match made {
+            Ok(made) => {
+                *self = Self::default();
+                return Some(made);
+            }
+            Err(NoCarrier::Refused(reason)) => {
+                if !std::mem::replace(&mut self.is_refused, true) {
+                    info!(
+                        "the receiver carries nothing: {reason}; each connection has a session of its own"
+                    );
+                }
+                self.not_before = Instant::now() + REFUSED;
+            }
+            Err(NoCarrier::Failed(reason)) => {
+                debug!(reason = reason.name(), "no carrier: {reason}");
+                self.pause = self.pause.saturating_mul(2).clamp(FIRST_PAUSE, LAST_PAUSE);
+                self.not_before = Instant::now() + self.pause;
+            }
+        }
+        None
     }
 }
 

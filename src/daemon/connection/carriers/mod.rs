@@ -25,7 +25,7 @@ use crate::daemon::net::peer::Peer;
 use crate::keys::set::Key;
 use crate::protocol::carrier::CarrierSecret;
 use crate::protocol::{ConnectionId, Extensions};
-use crate::status::UnixTime;
+use crate::status::{self, UnixTime};
 
 /// The most streams of a carrier at once: each may hold 64 KiB at either end.
 const STREAMS: u32 = 1024;
@@ -70,6 +70,20 @@ struct Registered<'a> {
 }
 
 impl OpenCarrier {
+    /// What the status tells of it.
+    pub(crate) fn told(&self) -> status::Carrier {
+        status::Carrier {
+            conn: self.agreed.conn().to_string(),
+            key: self.key.name.to_string(),
+            key_id: self.key.id().to_string(),
+            peer: self.peer.to_string(),
+            opened: self.since,
+            streams: u64::try_from(self.link.streams()).unwrap_or(u64::MAX),
+            stream_limit: self.allowed.into(),
+            is_taking: self.link.is_usable(),
+        }
+    }
+
     /// Whether another carrier is soon needed.
     fn is_nearly_full(&self) -> bool {
         let allowed = usize::try_from(self.allowed).unwrap_or(usize::MAX);

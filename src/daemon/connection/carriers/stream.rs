@@ -21,7 +21,7 @@ use crate::daemon::connection::receiver::reach_target;
 use crate::daemon::net::sides::LocalStream;
 use crate::daemon::relay::Ending;
 use crate::daemon::relay::error::RelayError;
-use crate::keys::set::OutOfForce;
+use crate::keys::set::{Key, OutOfForce};
 use crate::protocol::carrier::NotUnderstood;
 use crate::protocol::{Extensions, OpenError};
 
@@ -33,19 +33,25 @@ pub(super) async fn serve(
     extensions: Result<Extensions, NotUnderstood>,
 ) {
     let (id, at) = (context.next_id(), Instant::now());
+    // The key may have other settings by now.
+    let in_force = context.keys.in_force();
+    let key = in_force.find(carrier.key.id()).unwrap_or(&carrier.key);
+    let key = Arc::clone(key);
+    drop(in_force);
     let mut stats = ConnectionStats {
-        key: Some(Arc::clone(&carrier.key)),
+        key: Some(Arc::clone(&key)),
         session: Some(Agreed { stream: Some(stream.id()), ..carrier.agreed }),
         ..ConnectionStats::default()
     };
     // Boxed, so that its memory is freed once the connection is open.
-    let begun = Box::pin(begin(&context, (id, &carrier), stream, extensions, &mut stats)).await;
+    let begun =
+        Box::pin(begin(&context, (id, &carrier, &key), stream, extensions, &mut stats)).await;
     let reason = match begun {
         Err(reason) => reason,
         Ok(Guarded { sockets: relay, guard: _permit }) => {
             let moving = Moving {
                 role: Role::Decrypt,
-                ending: Ending { shutdown: &context.shutdown, key: Some(&*carrier.key) },
+                ending: Ending { shutdown: &context.shutdown, key: Some(&*key) },
                 config: &context.config.tunnel,
                 join: None,
             };
@@ -58,12 +64,12 @@ pub(super) async fn serve(
 
 async fn begin(
     context: &Arc<Context>,
-    (id, carrier): (u64, &OpenCarrier),
+    (id, carrier, key): (u64, &OpenCarrier, &Arc<Key>),
     stream: CarriedStream,
     extensions: Result<Extensions, NotUnderstood>,
     stats: &mut ConnectionStats,
 ) -> Result<Guarded<CarriedRelay, ConnectionPermit>, CloseReason> {
-    match connect(context, carrier, &stream, extensions, stats).await {
+    match connect(context, key, &stream, extensions, stats).await {
         Ok((local, permit)) => {
             stats.open(context, (id, &carrier.peer), stream.traffic());
             let header = proxy_header(context, (&carrier.peer, carrier.local), stats);
@@ -80,7 +86,7 @@ async fn begin(
 /// Connects to the target, as for a connection of its own.
 async fn connect(
     context: &Arc<Context>,
-    carrier: &OpenCarrier,
+    key: &Arc<Key>,
     stream: &CarriedStream,
     extensions: Result<Extensions, NotUnderstood>,
     stats: &mut ConnectionStats,
@@ -90,8 +96,7 @@ async fn connect(
     };
     stats.client = client.map(Box::new);
     let mut permit = ConnectionPermit::get(context)?;
-    permit.count_for(&carrier.key)?;
-    let key = &carrier.key;
+    permit.count_for(key)?;
     let local = select! {
         biased;
         // Before the connect: a key that is not in force any more opens no target.
