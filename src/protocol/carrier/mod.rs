@@ -59,7 +59,8 @@
 //! - **C11.** R says MOVED here, and OPENED in the session; I, when MOVED comes, says MOVED.
 //!   From its MOVED on a side speaks in the session, which is complete in itself: a direction
 //!   that had ended here ends there again, by END before any DATA, and DONE follows as in any
-//!   session. A DONE that was said here means nothing any more. No CREDIT follows MOVED.
+//!   session, after END both ways in it. A DONE that was said here means nothing any more. No
+//!   CREDIT follows MOVED.
 //! - **C14.** MOVED that finds no session at I: I says ABORT; or MOVED, if it has said DONE, so
 //!   that R can forget the stream. MOVED that nobody asked for is a violation.
 //! - **C15.** At I a stream has left the carrier when it sends MOVED, at R when it receives it.
