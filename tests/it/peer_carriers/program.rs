@@ -219,7 +219,11 @@ fn the_sender_goes_one_to_one_where_the_independent_peer_has_no_carrier() {
     }
     let folder = Folder::new();
     let key = folder.shared_key();
-    for theirs in [["--carriers", "0"], ["--go-away", "6"], ["--go-away", "7"]] {
+    for (theirs, said) in [
+        (["--carriers", "0"], "abort 9 by us"),
+        (["--go-away", "6"], "carrying"),
+        (["--go-away", "7"], "carrying"),
+    ] {
         let peer = Responder::start(&key, &theirs);
         let sender = Daemon::sender(&key, peer.address, &[]);
         for _client in 0..5 {
@@ -228,6 +232,8 @@ fn the_sender_goes_one_to_one_where_the_independent_peer_has_no_carrier() {
             client.shutdown(Shutdown::Write).unwrap();
             assert_eq!(read_to_end(&mut client), (b"X".to_vec(), End::Clean), "{theirs:?}");
         }
+        // The sender has asked for a carrier.
+        peer.report(said);
     }
 }
 
