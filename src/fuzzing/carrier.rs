@@ -113,12 +113,32 @@ struct Local {
     said_done: bool,
     end_came: bool,
     done_came: bool,
-    /// This end speaks in the session; the other end does.
+    /// This end speaks in the session; the other end does. What was said of the ends before
+    /// is then said again (C11).
     has_moved: bool,
     other_has_moved: bool,
+    /// The other direction had ended on the carrier.
+    ended_before: bool,
     session: Option<usize>,
     is_accepted: bool,
     ended: Option<Ended>,
+}
+
+impl Local {
+    /// This end says in the session what it has still to say, its ends in any case.
+    const fn moves(&mut self) {
+        self.has_moved = true;
+        self.said_end = false;
+        self.said_done = false;
+    }
+
+    /// So does the other end.
+    const fn other_moves(&mut self) {
+        self.other_has_moved = true;
+        self.ended_before = self.end_came;
+        self.end_came = false;
+        self.done_came = false;
+    }
 }
 
 /// One end of the carrier.
@@ -343,8 +363,11 @@ impl World {
             Event::Abort(id, _) | Event::JoinLost(id) => self.ended(end, id, Ended::Reset),
             Event::Moved(id) => {
                 let local = self.local(end, id);
-                local.has_moved = true;
-                local.other_has_moved = true;
+                // A responder has moved before.
+                if !local.has_moved {
+                    local.moves();
+                }
+                local.other_moves();
             }
             Event::Credit(_) | Event::GoAway(_) => {}
         }
@@ -406,7 +429,7 @@ impl World {
         } else if !*has_failed && carrier.accept_join(id) {
             let local = locals.get_mut(&id).unwrap();
             local.session = Some(session);
-            local.has_moved = true;
+            local.moves();
             from_responder.put(Said::Opened);
         } else {
             from_responder.put(Said::NotAvailable);
@@ -444,7 +467,7 @@ impl World {
         let local = self.local(end, id);
         match said {
             Said::Data(count) => {
-                assert!(!local.end_came, "bytes after the end");
+                assert!(!local.end_came && !local.ended_before, "bytes after the end");
                 local.came += count;
             }
             Said::End => local.end_came = true,
@@ -498,7 +521,10 @@ impl World {
                 None => carrier.end(id),
             }
         }
-        let has_passed_all = local.end_came && local.passed == local.came;
+        // An END on the carrier means nothing for a DONE in the session.
+        let is_where_this_end_speaks = local.has_moved == local.other_has_moved;
+        let has_passed_all =
+            local.end_came && is_where_this_end_speaks && local.passed == local.came;
         if local.said_end && has_passed_all && !local.said_done {
             local.said_done = true;
             match &mut session {

@@ -38,6 +38,7 @@ mod network;
 #[cfg(feature = "aws-lc")]
 mod packages;
 mod peer;
+mod peer_carriers;
 mod prewarm;
 mod process;
 #[cfg(feature = "aws-lc")]

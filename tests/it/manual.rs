@@ -151,6 +151,24 @@ fn the_page_of_the_protocol_has_every_suite_and_every_reason_of_an_abort() {
     assert_eq!(listed, (0..=255).filter(is_known).collect::<Vec<_>>());
 }
 
+/// The example of a carrier is the conversation of the vectors.
+#[test]
+fn the_page_of_the_protocol_has_the_records_of_the_vectors() {
+    let page = read("man/spiped-protocol.7");
+    let (_, example) = page.split_once(".Ss Examples\n").unwrap();
+    let (_, example) = example.split_once(".Bd -literal\n").unwrap();
+    let example = example.split("\n.Ed").next().unwrap();
+    // Behind the names, which end at the same column in each line.
+    let column = example.find("07\n").unwrap();
+    let shown: String = example.lines().map(|line| line[column..].replace(' ', "")).collect();
+    let vectors: serde_json::Value =
+        serde_json::from_str(&read("tests/vectors/carrier.json")).unwrap();
+    let records = vectors["records"].as_array().unwrap();
+    let plaintexts: String =
+        records.iter().map(|record| record["plaintext"].as_str().unwrap()).collect();
+    assert_eq!(shown, plaintexts);
+}
+
 /// Programs depend on the columns, and people on the example.
 #[test]
 fn the_page_of_status_has_the_columns_that_there_are() {

@@ -2,11 +2,12 @@
 
     peer.py initiator --key FILE --connect HOST:PORT [--suite N] <input >output
     peer.py responder --key FILE --listen HOST:PORT [--accept N]
-    peer.py vectors FILE
+    peer.py vectors FILE…
 
 Both ends print a line of JSON on standard error for each connection.
 """
 
+import argparse
 import json
 import os
 import select
@@ -20,14 +21,16 @@ from pathlib import Path
 sys.path.insert(1, str(Path(__file__).resolve().parents[2] / "target" / "peer"))
 sys.dont_write_bytecode = True
 
+import carrier_initiator
 import noise
 import vectors
+from carrier_responder import Carriers
 from command_line import command_line
 from keys import Failure, Key
 from noise import Faults, Initiator, Responder
 from stream import (
-    ABORT, CLIENT_ADDRESS, DATA, DATA_MAX, DONE, END, FIRST_MAX, NOBODY, NOT_UNDERSTOOD, OPEN,
-    OPENED, PADDED, Aborted, Tunnel, address, extensions, read_exact,
+    ABORT, CARRIED, CARRY, CLIENT_ADDRESS, DATA, DATA_MAX, DONE, END, FIRST_MAX, FRAMES, JOIN,
+    NOBODY, NOT_UNDERSTOOD, OPEN, OPENED, PADDED, Aborted, Tunnel, address, extensions, read_exact,
 )
 
 PATIENCE = 20
@@ -48,9 +51,14 @@ def main():
 
 def initiator(options):
     report = {"role": "initiator", "suite": options.suite}
-    connection = socket.create_connection(options.connect, PATIENCE)
     try:
-        initiate(connection, options, report)
+        tunnel = connect(options, report)
+        if options.prepare:
+            tunnel.write(tunnel.seal(PADDED, bytes(2)))
+        if options.carrier:
+            carry(tunnel, options, report)
+        else:
+            initiate(tunnel, options, report)
         report["end"] = "clean"
     except (Failure, OSError) as failure:
         fail(report, failure)
@@ -58,9 +66,10 @@ def initiator(options):
     return 0 if report["end"] == "clean" else 1
 
 
-def initiate(connection, options, report):
-    """One connection: standard input goes out, what comes goes to standard output."""
-    key = read_key(options.key[0])
+def connect(options, report, key=None):
+    """One connection, up to its handshake."""
+    connection = socket.create_connection(options.connect, PATIENCE)
+    key = read_key(key or options.key[0])
     handshake = Initiator(options.suite, key, faults(options))
     report.update(key_id=key.id, hint=handshake.hint.hex())
     message_1 = flipped(options)("1", handshake.message_1)
@@ -70,10 +79,18 @@ def initiate(connection, options, report):
     message_2 = read_exact(connection, length, "no message 2")
     session = handshake.finish(message_2, options.rekey_every)
     report.update(connection_id=session.connection_id, handshake_hash=session.handshake_hash.hex())
+    return Tunnel(connection, session, report, options.pad, flipped(options))
 
-    tunnel = Tunnel(connection, session, report, options.pad, flipped(options))
-    if options.prepare:
-        tunnel.write(tunnel.seal(PADDED, bytes(2)))
+
+def carry(tunnel, options, report):
+    """A carrier; sessions with JOIN are made in the same way, without what is hostile."""
+    calm = argparse.Namespace(**{**vars(options), "flip": None})
+    with refusals_sent(tunnel):
+        carrier_initiator.run(tunnel, options, report, lambda *of_join: connect(calm, *of_join))
+
+
+def initiate(tunnel, options, report):
+    """A session: standard input goes out, what comes goes to standard output."""
     kind, body = options.first or (OPEN, b"".join(options.extension))
     first = tunnel.seal(kind, body)
     # In one write with the first data where there is some; at once where there is none.
@@ -126,7 +143,7 @@ def write_output(data):
 
 def responder(options):
     keys = [read_key(path) for path in options.key]
-    replay_set, ends = set(), []
+    replay_set, carriers, ends = set(), Carriers(say), []
     listener = socket.create_server(options.listen)
     host, port = listener.getsockname()[:2]
     say({"listening": f"{host}:{port}"})
@@ -136,7 +153,7 @@ def responder(options):
         connection.settimeout(PATIENCE)
         with connection:
             try:
-                respond(connection, options, keys, replay_set, report)
+                respond(connection, options, keys, replay_set, carriers, report)
                 report["end"] = "clean"
             except (Failure, OSError) as failure:
                 fail(report, failure)
@@ -153,7 +170,7 @@ def responder(options):
     return 0 if ends == ["clean"] * options.accept else 1
 
 
-def respond(connection, options, keys, replay_set, report):
+def respond(connection, options, keys, replay_set, carriers, report):
     """One connection: what comes goes back in upper case."""
     suite = read_exact(connection, 1, "no message 1")
     report["suite"] = suite[0]
@@ -173,7 +190,12 @@ def respond(connection, options, keys, replay_set, report):
 
     tunnel = Tunnel(connection, session, report, options.pad, flipped(options))
     with refusals_sent(tunnel):
-        take_open(tunnel, options, report)
+        kind, body = take_first(tunnel, report)
+        if kind == CARRY:
+            return carriers.carry(tunnel, body, options, report)
+        if kind == JOIN:
+            return carriers.join(tunnel, body, options, report)
+        take_open(body, options, report)
     tunnel.write(tunnel.seal(OPENED, b"".join(options.extension)))
     for record in options.record:
         tunnel.write(tunnel.seal(*record))
@@ -181,18 +203,22 @@ def respond(connection, options, keys, replay_set, report):
     tunnel.stream(lambda data: tunnel.write(tunnel.seal_data(data.upper())), ended)
 
 
-def take_open(tunnel, options, report):
+def take_first(tunnel, report):
     """Rules R1 and R2. The time that a prepared session waits has no limit but PATIENCE."""
     kind, body = tunnel.read(FIRST_MAX, "no first record")
     report["prepared"] = prepared = kind == PADDED and body == bytes(2)
     if prepared:
         kind, body = tunnel.read(FIRST_MAX, "no record after the empty PADDED")
     report["first"] = {"kind": kind, "body": body.hex()}
-    if kind in (OPENED, DATA, END, PADDED, DONE):
+    if kind in (OPENED, DATA, END, PADDED, CARRIED, FRAMES, DONE):
         raise Failure(f"violation: kind {kind} in place of OPEN")
-    if kind != OPEN:
+    if kind not in (OPEN, CARRY, JOIN):
         # A later version's.
         raise Aborted(NOT_UNDERSTOOD, "us")
+    return kind, body
+
+
+def take_open(body, options, report):
     found = extensions(body)
     report["extensions"] = {kind: value.hex() for kind, value in found.items()}
     if CLIENT_ADDRESS in found:
@@ -218,7 +244,7 @@ def refusals_sent(tunnel):
 
 
 def check_vectors(options):
-    print(f"{vectors.check(options.file)} values agree")
+    print(f"{sum(vectors.check(file) for file in options.file)} values agree")
     return 0
 
 

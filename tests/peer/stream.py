@@ -2,12 +2,12 @@
 
 import socket
 import threading
+import time
 
 from keys import Failure
 
-OPEN, OPENED, DATA, END, ABORT, PADDED = range(1, 7)
-DONE = 11
-NOT_UNDERSTOOD = 8
+OPEN, OPENED, DATA, END, ABORT, PADDED, CARRY, CARRIED, FRAMES, JOIN, DONE = range(1, 12)
+NOT_UNDERSTOOD, NOT_AVAILABLE = 8, 9
 DATA_MAX = 16384
 CLIENT_ADDRESS, NOBODY = 1, 2
 # The longest ciphertext before the key is proved: a kind, extensions, the tag (rule R1).
@@ -22,16 +22,26 @@ class Aborted(Failure):
         self.reason, self.by = reason, by
 
 
-def read_exact(connection, count, missing):
-    """Raises Failure(missing) when the connection ends first."""
+class Cut(Failure):
+    """The connection ended, at the boundary of what was read or within it."""
+
+    def __init__(self, text, at_boundary=False):
+        super().__init__(text)
+        self.at_boundary = at_boundary
+
+
+def read_exact(connection, count, missing, deadline=None):
+    """Raises Cut(missing) when the connection ends first, or the deadline has come."""
     data = b""
     while len(data) < count:
         try:
+            if deadline is not None:
+                connection.settimeout(max(0.001, deadline - time.monotonic()))
             more = connection.recv(count - len(data))
-        except (ConnectionError, TimeoutError) as error:
-            raise Failure(f"{missing}: {type(error).__name__}") from None
+        except OSError as error:
+            raise Cut(f"{missing}: {type(error).__name__}") from None
         if not more:
-            raise Failure(f"{missing}: end of file")
+            raise Cut(f"{missing}: end of file", at_boundary=not data)
         data += more
     return data
 
@@ -99,12 +109,12 @@ class Tunnel:
             return self.seal(DATA, data)
         return self.seal(PADDED, len(data).to_bytes(2, "big") + data + bytes(-len(data) % self.pad))
 
-    def read(self, limit=65535, missing="truncated"):
+    def read(self, limit=65535, missing="truncated", deadline=None):
         """The kind and body of the next record."""
-        length = int.from_bytes(read_exact(self.connection, 2, missing), "big")
+        length = int.from_bytes(read_exact(self.connection, 2, missing, deadline), "big")
         if not 17 <= length <= limit:
             raise Failure("violation: an impossible length of a record")
-        ciphertext = read_exact(self.connection, length, missing)
+        ciphertext = read_exact(self.connection, length, missing, deadline)
         plaintext = self.session.receiving.open(ciphertext)
         kind, body = plaintext[0], plaintext[1:]
         if kind == ABORT:
@@ -166,3 +176,10 @@ class Tunnel:
             self.connection.shutdown(socket.SHUT_WR)
         except OSError:
             raise Failure("reset before the end") from None
+
+    def close(self):
+        """Ends both directions, so that a thread that reads here finds out."""
+        try:
+            self.connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # It has ended before.

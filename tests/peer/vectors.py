@@ -2,6 +2,9 @@
 
 import json
 
+import frames
+import stream
+from carrier import join_proof
 from keys import Key
 from noise import SUITES, Initiator, Responder
 
@@ -14,6 +17,8 @@ def check(path):
     """Returns the number of values that were compared."""
     with open(path, encoding="utf-8") as file:
         vectors = json.load(file)
+    if isinstance(vectors, dict):
+        return check_carrier(vectors)
     if [vector["suite"] for vector in vectors] != list(SUITES):
         raise Difference("the vectors are not those of all suites in their order")
     return sum(check_one(vector) for vector in vectors)
@@ -64,3 +69,39 @@ def check_one(vector):
         opened = sessions[receiver].receiving.open(bytes.fromhex(record["record"])[2:])
         same(f"records.{i}.plaintext", opened)
     return compared
+
+
+def check_carrier(vectors):
+    """The records of a carrier, and what its frames say."""
+    given, compared = lambda name: bytes.fromhex(vectors[name].replace("-", "")), 0
+
+    def same(name, expected, ours):
+        nonlocal compared
+        if expected != ours:
+            raise Difference(f"{name}: {ours}, not {expected}")
+        compared += 1
+
+    number = vectors["stream"]
+    proof = join_proof(given("secret"), given("handshake_hash"), number)
+    same("proof", vectors["proof"], proof.hex())
+    for i, record in enumerate(vectors["records"]):
+        name = record["name"]
+        told = [(of["type"], of.get("stream"), of["payload"]) for of in record.get("frames", [])]
+        body = {
+            "CARRY": lambda: b"",
+            "CARRIED": lambda: (1024).to_bytes(4, "big") + given("secret"),
+            "JOIN": lambda: given("connection_id") + number.to_bytes(4, "big") + proof,
+            "FRAMES": lambda: b"".join(frame_of(*of) for of in told),
+        }[name]()
+        plaintext = bytes([getattr(stream, name)]) + body
+        same(f"records.{i}.plaintext", record["plaintext"], plaintext.hex())
+        if name == "FRAMES":
+            found = [(*of[:2], of[2].hex()) for of in frames.decode(body)]
+            expected = [(getattr(frames, kind), *rest) for kind, *rest in told if kind != "PAD"]
+            same(f"records.{i}.frames", expected, found)
+    return compared
+
+
+def frame_of(kind, number, payload):
+    payload = bytes.fromhex(payload)
+    return payload if kind == "PAD" else frames.encode(getattr(frames, kind), number, payload)

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! What waits to be sent is kept as flags of its stream, so memory is bounded by the streams
-//! that are allowed (D1). No daemon carries anything yet; once one does, the rules stand in
-//! `man/spiped-protocol.7`.
+//! that are allowed (D1). All rules, and the duties of an owner, stand in
+//! `man/spiped-protocol.7`, under CARRIERS.
 //!
 //! # Frames
 //!
@@ -26,7 +26,7 @@
 //! | 4 END | both | – | the authenticated end of this direction |
 //! | 5 ABORT | both | reason(1) | the stream is over |
 //! | 6 CREDIT | both | bytes(4), 1 or more | so many more bytes of DATA may be sent |
-//! | 7 MOVED | both, R first | – | what this side still says of the stream, it says in its session |
+//! | 7 MOVED | both, R first | – | the session goes on, complete in itself |
 //! | 8 GOAWAY | R, stream 0, once | reason(1) | open no more |
 //! | 9 DONE | both | – | all that came before the other side's END is passed on |
 //!
@@ -39,27 +39,33 @@
 //! - **C4.** DATA and END may follow OPEN at once. R's first frame of a stream is OPENED or
 //!   ABORT.
 //! - **C5.** A stream is over at a side when DONE has been sent and has come, or when ABORT
-//!   has. DONE is said as in a session: after END both ways, once all is passed on; nothing
-//!   of the stream follows it, but I's MOVED.
-//! - **C6.** Frames of a stream that is over are ignored: they were on their way. A frame
-//!   above the highest number opened is a violation.
-//! - **C7.** These are violations: OPENED twice; DATA or END after END or MOVED; DONE before
-//!   END went both ways, and anything but CREDIT after it; DATA beyond the credit; unspent credit above
-//!   2^31-1; a length that the type cannot have; an unknown type; a frame over its record's
-//!   end; stream 0 elsewhere than in GOAWAY; OPEN from R; OPENED and GOAWAY from I.
+//!   been sent or has come. DONE is said as in a session: after END both ways, once all is
+//!   passed on; nothing of the stream follows it, but I's MOVED.
+//! - **C6.** Frames of a stream that is over are ignored: they were on their way. A frame but
+//!   OPEN above the highest number opened is a violation.
+//! - **C7.** These are violations: OPENED, DONE, MOVED or GOAWAY twice; DATA or END after END
+//!   or MOVED; DONE before END went both ways, or after MOVED; ABORT after DONE; MOVED from R
+//!   after DONE; DATA beyond the credit; unspent credit above 2^31-1, and CREDIT of 0; an
+//!   unknown type; a length that the type cannot have; a frame over its record's end; PAD
+//!   before a byte that is not zero; extensions of a wrong form; stream 0 elsewhere than in
+//!   GOAWAY; OPEN from R; OPENED and GOAWAY from I.
 //! - **C8.** Credit counts bytes of DATA alone; each direction of a stream begins with 65,536.
-//!   A side grants what its local socket has taken, in frames for half of that or more. After
-//!   END, MOVED or ABORT none is owed, and one that comes is ignored.
-//! - **C9.** I moves a stream, once, after OPENED.
+//!   A side grants what its local socket has taken, in frames for half of that or more. To a
+//!   direction that has had END or MOVED none is owed, and one that comes is ignored.
+//! - **C9.** I moves a stream, once, after OPENED, before END went both ways.
 //! - **C10.** It opens a session with JOIN, which proves the carrier and the stream. R takes
 //!   it for a living, opened stream that has none and has not said DONE. If not, the stream
 //!   stays where it is.
-//! - **C11.** R says MOVED, and from its next byte on speaks in the session; I, when MOVED
-//!   comes, does the same. No CREDIT follows MOVED.
+//! - **C11.** R says MOVED here, and OPENED in the session; I, when MOVED comes, says MOVED.
+//!   From its MOVED on a side speaks in the session, which is complete in itself: a direction
+//!   that had ended here ends there again, by END before any DATA, and DONE follows as in any
+//!   session, after END both ways in it. A DONE that was said here means nothing any more. No
+//!   CREDIT follows MOVED.
 //! - **C14.** MOVED that finds no session at I: I says ABORT; or MOVED, if it has said DONE, so
 //!   that R can forget the stream. MOVED that nobody asked for is a violation.
 //! - **C15.** At I a stream has left the carrier when it sends MOVED, at R when it receives it.
-//! - **C16.** ABORT is said on the carrier before MOVED and in the session after it.
+//! - **C16.** A moved stream is over when its session is. ABORT is said on the carrier before
+//!   a side's MOVED and in the session after it.
 //! - **C19.** After GOAWAY, I opens no more; what was on its way, R still accepts.
 
 mod batch;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::protocol::carrier::{CarrierSecret, StreamId};
+use crate::protocol::testing::{To, one_direction};
 
 /// What a session begins with, and what it is then.
 fn carrying() -> (Session, Session) {
@@ -161,4 +162,47 @@ fn c10_the_proof_is_the_one_that_the_manual_describes() {
     let prk = hmac(&[1; 32], &[2; 32]);
     let expected = hmac(&prk, b"join\x01\x02\x03\x04\x01");
     assert_eq!(record[PREFIX + 12..PREFIX + 28], expected[..16]);
+}
+
+/// The records around the frames, as `tests/vectors/carrier.json` has them.
+#[test]
+fn c1_and_c10_the_records_are_those_of_the_vectors() {
+    let vectors = include_str!("../../../tests/vectors/carrier.json");
+    let vectors: serde_json::Value = serde_json::from_str(vectors).unwrap();
+    let bytes = |text: &serde_json::Value| {
+        let digits = text.as_str().unwrap().replace('-', "");
+        let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+        (0..digits.len()).step_by(2).map(byte).collect::<Vec<_>>()
+    };
+    let of = |field: &str| bytes(&vectors[field]);
+    let plaintext = |name: &str| {
+        let mut records = vectors["records"].as_array().unwrap().iter();
+        bytes(&records.find(|record| record["name"] == name).unwrap()["plaintext"])
+    };
+    let secret = || CarrierSecret::new(&of("secret").try_into().unwrap());
+    let hash = HandshakeHash::new(of("handshake_hash").try_into().unwrap());
+    let stream = id(vectors["stream"].as_u64().unwrap().try_into().unwrap());
+    let join = Join {
+        carrier: ConnectionId(of("connection_id").try_into().unwrap()),
+        stream,
+        proof: secret().proof(&hash, stream),
+    };
+    assert_eq!(join.proof.0[..], of("proof"));
+
+    // A record as this version seals it is the vector's, and opens.
+    let direction = |to| one_direction(GCM, [1; 32], to, 1 << 20);
+    let of_vector = |name, to| direction(to).0.seal_raw(&plaintext(name));
+    let (mut sealer, mut opener) = direction(To::Responder);
+    let mut record = sealer.seal_carry().unwrap();
+    assert_eq!(record, of_vector("CARRY", To::Responder));
+    assert_eq!(opener.open(&mut record), Ok(Record::Carry(Extensions::default())));
+    let (mut sealer, mut opener) = direction(To::Initiator);
+    opener.await_carried();
+    let mut record = sealer.seal_carried(1024, &secret()).unwrap();
+    assert_eq!(record[..], of_vector("CARRIED", To::Initiator));
+    assert_eq!(opener.open(&mut record), Ok(Record::Carried(1024, secret())));
+    let (mut sealer, mut opener) = direction(To::Responder);
+    let mut record = sealer.seal_join(&join).unwrap();
+    assert_eq!(record[..], of_vector("JOIN", To::Responder));
+    assert_eq!(opener.open(&mut record), Ok(Record::Join(join)));
 }

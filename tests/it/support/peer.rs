@@ -26,6 +26,11 @@ pub fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/noise.json")
 }
 
+/// The vectors of a carrier.
+pub fn carrier_vectors() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/carrier.json")
+}
+
 /// The peer with these arguments.
 pub fn command(arguments: &[&str]) -> Command {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peer/peer.py");
@@ -99,7 +104,8 @@ impl Responder {
     /// The reports of all connections that have ended.
     pub fn reports(&self) -> Vec<Value> {
         let lines = self.said.all();
-        lines.iter().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect()
+        let lines = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line.get("end").is_some()).collect()
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod rules;
 mod simulation;
+mod vectors;
 
 use std::convert::Infallible;
 
