@@ -15,6 +15,7 @@ use crate::protocol::AbortReason;
 const COMPACT: usize = 32 * 1024;
 
 /// What has come for a stream.
+#[expect(clippy::struct_excessive_bools, reason = "frames that came, in any combination")]
 pub(super) struct Entry {
     /// Once bytes may be written to it: at a receiver, when the target accepted.
     local: Option<Arc<LocalStream>>,
@@ -35,6 +36,8 @@ pub(super) struct Entry {
     pub(super) join: Join,
     /// At a receiver: the session that has joined.
     pub(super) joined: Option<Box<Tunnel>>,
+    /// At a sender: whether MOVED came for a session that had failed (C14).
+    pub(super) has_lost_session: bool,
     /// Whether it waits for room in a record.
     pub(super) is_in_crowd: bool,
     waker: Option<Waker>,
@@ -76,6 +79,7 @@ impl Entry {
             bulk: Bulk::default(),
             join: Join::No,
             joined: None,
+            has_lost_session: false,
             is_in_crowd: false,
             waker: None,
         }

@@ -274,7 +274,10 @@ impl State {
             Event::Done(_) => entry.done(),
             Event::Abort(_, reason) => entry.abort(reason),
             Event::Moved(_) => entry.moved(),
-            Event::JoinLost(_) => entry.abort(AbortReason::LocalPeerReset),
+            Event::JoinLost(_) => {
+                entry.has_lost_session = true;
+                entry.wake();
+            }
             Event::Credit(_) | Event::Opened(_, Ok(_)) => entry.wake(),
             Event::Open(..) | Event::GoAway(_) => {}
         }

@@ -10,7 +10,7 @@
 //! ended on the carrier ends there again.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,44 +19,33 @@ use tokio::task::unconstrained;
 use tokio::time::sleep;
 
 use super::entry::Came;
+use super::moves::Moves;
 use super::relay::{CarriedRelay, LAST_WORDS, open};
 use super::stream::entry;
-use crate::config::{Role, TunnelConfig};
+use crate::config::Role;
 use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::daemon::net::stream::CHECK;
 use crate::daemon::relay::abort::abort;
 use crate::daemon::relay::busy_poll::BusyPoller;
 use crate::daemon::relay::error::RelayError;
-use crate::daemon::relay::inbound::Inbound;
+use crate::daemon::relay::inbound::{Inbound, LocalEnd};
 use crate::daemon::relay::local_peer::is_broken_pipe;
 use crate::daemon::relay::outbound::Outbound;
-use crate::daemon::relay::{Ending, Relay, Tunnel};
+use crate::daemon::relay::{Relay, Tunnel};
 use crate::protocol::AbortReason;
 
 /// How long a side that has moved into a session which has failed waits for the other one to do
 /// so.
 const LOST: Duration = Duration::from_secs(15);
 
-/// A session that a sender makes for a stream, in which OPENED has come.
-pub(crate) type Joining = Pin<Box<dyn Future<Output = Result<Tunnel, RelayError>> + Send>>;
-
-/// What a stream needs to be moved.
-pub(crate) struct Moving<'a> {
-    pub(crate) role: Role,
-    pub(crate) ending: Ending<'a>,
-    pub(crate) config: &'a TunnelConfig,
-    /// Makes a session that joins; `None` at a receiver.
-    pub(crate) join: Option<&'a (dyn Fn() -> Joining + Send + Sync)>,
-}
-
 impl CarriedRelay {
     /// Goes on in a session of the stream's own, to its end.
     pub(super) async fn run_moved(
         mut self,
         Tunnel { stream: tunnel, session }: Tunnel,
-        is_local_ended: bool,
-        moving: &Moving<'_>,
+        local_end: LocalEnd,
+        moving: &Moves<'_>,
     ) -> Result<(), RelayError> {
         let traffic = self.traffic();
         let padding = moving.config.padding.0;
@@ -75,7 +64,7 @@ impl CarriedRelay {
         let Some(local) = self.take_local() else {
             unreachable!("a stream that moves has not ended");
         };
-        let inbound = Inbound::behind(session.opener, traffic, is_local_ended);
+        let inbound = Inbound::behind(session.opener, traffic, local_end);
         let mut relay = Relay::moved((local, tunnel), (outbound, inbound), moving.config);
         let result = relay.run(moving.role, &moving.ending).await;
         relay.close(result).await
@@ -86,13 +75,13 @@ impl CarriedRelay {
     async fn run_half(
         &mut self,
         (tunnel, outbound): (&TunnelStream, &mut Outbound),
-        moving: &Moving<'_>,
+        moving: &Moves<'_>,
     ) -> Result<(), RelayError> {
         let local = open(self.local.as_ref());
         let mut failing = pin!(local.failed());
         let mut ending = pin!(moving.ending.begun());
         let mut check = pin!(sleep(CHECK));
-        let mut poller = BusyPoller::new(moving.config.busy_poll);
+        let mut busy = BusyPoller::new(moving.config.busy_poll);
         let mut said = Poll::Pending;
         let mut lost = pin!(sleep(LOST));
         let half = poll_fn(|cx| {
@@ -100,11 +89,11 @@ impl CarriedRelay {
                 return Poll::Ready(Err(why));
             }
             if said.is_pending() {
-                match outbound.poll(cx, &local, tunnel, &mut poller) {
+                match outbound.poll(cx, &local, tunnel, &mut busy) {
                     Poll::Ready(Err(RelayError::Local(error))) => {
                         return Poll::Ready(Err(RelayError::Local(error)));
                     }
-                    polled => said = polled,
+                    outcome @ (Poll::Pending | Poll::Ready(_)) => said = outcome,
                 }
             }
             match self.poll_half(cx)? {
@@ -173,7 +162,11 @@ impl CarriedRelay {
                 RelayError::ShuttingDown | RelayError::KeyRevoked => {
                     outbound.write_held(&tunnel).await
                 }
-                _ => Ok(()),
+                RelayError::Truncated
+                | RelayError::Unconfirmed
+                | RelayError::Tunnel(_)
+                | RelayError::Record(_)
+                | RelayError::Seal(_) => Ok(()),
             }
         };
         let _arrived = Deadline::after(LAST_WORDS).bound(last_words).await;

@@ -172,7 +172,14 @@ impl Owner {
             CarrierEnd::KeyRevoked => Some(AbortReason::KeyRevoked),
             CarrierEnd::ShuttingDown => Some(AbortReason::ShuttingDown),
             CarrierEnd::Closed => None,
-            _ => return,
+            CarrierEnd::Aborted(_)
+            | CarrierEnd::Truncated
+            | CarrierEnd::Tunnel(_)
+            | CarrierEnd::Silent
+            | CarrierEnd::Record(_)
+            | CarrierEnd::Violation(_)
+            | CarrierEnd::Seal(_)
+            | CarrierEnd::Panicked => return,
         };
         let link = &self.link;
         if let Some(reason) = reason {

@@ -34,8 +34,10 @@ impl Reader {
         match self.poll_read(cx, link, on_open) {
             Poll::Ready(Err(end)) => Poll::Ready(end),
             Poll::Ready(Ok(())) => {
-                // More may have come. Others of this thread go first.
-                cx.waker().wake_by_ref();
+                if link.tunnel.poll_readable(cx).is_ready() {
+                    // More has come. Others of this thread go first.
+                    cx.waker().wake_by_ref();
+                }
                 Poll::Pending
             }
             Poll::Pending => Poll::Pending,
@@ -123,7 +125,14 @@ fn take_frames(
                 opened.push((CarriedStream::opened_by_peer(link, &mut state, id), extensions));
             }
             Event::GoAway(_) => link.retire_in(&mut state),
-            event => state.take(event, held),
+            event @ (Event::Opened(..)
+            | Event::Data(..)
+            | Event::End(_)
+            | Event::Done(_)
+            | Event::Abort(..)
+            | Event::Credit(_)
+            | Event::Moved(_)
+            | Event::JoinLost(_)) => state.take(event, held),
         }
     }
     link.count_streams(&state);

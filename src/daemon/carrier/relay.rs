@@ -1,6 +1,7 @@
 //! The relay of a stream: moves bytes between its local socket and the carrier.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -12,7 +13,7 @@ use tokio::time::sleep;
 use super::bulk::Way;
 use super::entry::Came;
 use super::link::State;
-use super::moving::{Joining, Moving};
+use super::moves::{Joining, Moves};
 use super::stream::{CarriedStream, entry};
 use super::waiting::WaitingBytes;
 use crate::daemon::net::deadline::Deadline;
@@ -20,6 +21,7 @@ use crate::daemon::net::sides::LocalStream;
 use crate::daemon::net::stream::CHECK;
 use crate::daemon::relay::Tunnel;
 use crate::daemon::relay::error::RelayError;
+use crate::daemon::relay::inbound::LocalEnd;
 use crate::daemon::relay::local_peer::{LocalPeer, is_broken_pipe};
 use crate::daemon::relay::stall::{STALLED, Stall};
 use crate::daemon::relay::traffic::Traffic;
@@ -48,7 +50,7 @@ enum Relayed {
     /// END went both ways, and DONE is said.
     Ended,
     /// The rest goes in this session; whether END has gone to the local socket.
-    Moved(Box<Tunnel>, bool),
+    Moved(Box<Tunnel>, LocalEnd),
 }
 
 impl CarriedRelay {
@@ -96,11 +98,11 @@ impl CarriedRelay {
     /// Relays until both directions have ended cleanly and the other end has passed on all
     /// that it was sent, or until the stream has failed. Then closes the local socket; where
     /// the stream failed at this end, tells the other end why.
-    pub(crate) async fn run(mut self, moving: &Moving<'_>) -> Result<(), RelayError> {
+    pub(crate) async fn run(mut self, moving: &Moves<'_>) -> Result<(), RelayError> {
         let relayed = match self.relay_both(moving).await {
             Ok(Relayed::Ended) => self.confirm().await,
-            Ok(Relayed::Moved(tunnel, is_local_ended)) => {
-                return Box::pin(self.run_moved(*tunnel, is_local_ended, moving)).await;
+            Ok(Relayed::Moved(tunnel, local_end)) => {
+                return Box::pin(self.run_moved(*tunnel, local_end, moving)).await;
             }
             Err(error) => Err(error),
         };
@@ -115,7 +117,7 @@ impl CarriedRelay {
 
     /// Relays until END has gone both ways, all is passed on to the local peer, and DONE is
     /// said.
-    async fn relay_both(&mut self, moving: &Moving<'_>) -> Result<Relayed, RelayError> {
+    async fn relay_both(&mut self, moving: &Moves<'_>) -> Result<Relayed, RelayError> {
         let local = open(self.local.as_ref());
         let mut failing = pin!(local.failed());
         let mut check = pin!(sleep(CHECK));
@@ -126,7 +128,8 @@ impl CarriedRelay {
             received = received || self.poll_inbound(cx, &local)?.is_ready();
             sent = sent || self.poll_outbound(cx, &local)?.is_ready();
             if let Some(tunnel) = self.poll_move(cx, moving)? {
-                return Poll::Ready(Ok(Relayed::Moved(tunnel, received)));
+                let local_end = if received { LocalEnd::Ended } else { LocalEnd::Open };
+                return Poll::Ready(Ok(Relayed::Moved(tunnel, local_end)));
             }
             // While the local socket is read, the read returns the error.
             if (sent || self.is_blocked)
@@ -206,6 +209,9 @@ impl CarriedRelay {
         if let Some(reason) = entry.aborted() {
             return Poll::Ready(Err(RelayError::Aborted(reason)));
         }
+        if entry.has_lost_session {
+            return Poll::Ready(Err(RelayError::Tunnel(io::ErrorKind::ConnectionReset.into())));
+        }
         if let Some(end) = end {
             return Poll::Ready(Err(end.to_stream()));
         }
@@ -253,15 +259,17 @@ impl CarriedRelay {
             match has_read {
                 Some(0) => {
                     self.is_ended = true;
-                    state.carrier.end(self.stream.id);
-                    state.wake_flusher();
+                    if state.carrier.lives(self.stream.id) {
+                        state.carrier.end(self.stream.id);
+                        state.wake_flusher();
+                    }
                     return Poll::Ready(Ok(()));
                 }
                 // One frame a turn (D2).
                 Some(_) => {
                     drop(state);
                     if let Poll::Ready(readable) = local.poll_readable(cx) {
-                        drop(readable.map_err(RelayError::Local)?);
+                        let _more = readable.map_err(RelayError::Local)?;
                         cx.waker().wake_by_ref();
                     }
                     return Poll::Pending;
@@ -276,7 +284,7 @@ impl CarriedRelay {
     fn poll_move(
         &mut self,
         cx: &mut Context<'_>,
-        moving: &Moving<'_>,
+        moving: &Moves<'_>,
     ) -> Result<Option<Box<Tunnel>>, RelayError> {
         let mut state = self.stream.link.lock();
         let id = self.stream.id;
@@ -318,10 +326,17 @@ impl CarriedRelay {
         match error {
             RelayError::Local(_) if !self.is_ended => self.send_rest(&local).await,
             RelayError::Aborted(_) => self.write_rest(&local).await,
-            _ if entry(&mut self.stream.link.lock(), self.stream.id).has_ended() => {
-                self.write_rest(&local).await
+            RelayError::Local(_)
+            | RelayError::Truncated
+            | RelayError::Unconfirmed
+            | RelayError::Tunnel(_)
+            | RelayError::Record(_)
+            | RelayError::Seal(_)
+            | RelayError::ShuttingDown
+            | RelayError::KeyRevoked => {
+                let has_ended = entry(&mut self.stream.link.lock(), self.stream.id).has_ended();
+                if has_ended { self.write_rest(&local).await } else { Ok(()) }
             }
-            _ => Ok(()),
         }
     }
 

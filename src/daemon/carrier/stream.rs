@@ -5,6 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::task::Poll;
 
+use super::end::CarrierEnd;
 use super::entry::Entry;
 use super::link::{Link, State};
 use crate::daemon::relay::error::RelayError;
@@ -57,7 +58,7 @@ impl CarriedStream {
             entry.wait(cx);
             let lost = match entry.aborted() {
                 Some(reason) => Some(RelayError::Aborted(reason)),
-                None => state.end.map(|end| end.to_stream()),
+                None => state.end.map(CarrierEnd::to_stream),
             };
             lost.map_or(Poll::Pending, Poll::Ready)
         })

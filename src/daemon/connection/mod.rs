@@ -42,9 +42,9 @@ use self::log::{ConnectionStats, log};
 use self::permit::ConnectionPermit;
 use self::proxy_header::proxy_header;
 use self::receiver::{Received, receive};
-use self::sender::{Carried, carry, send};
+use self::sender::{Carried, carry, open_stream, send};
 use crate::config::{Config, Role, TellClient};
-use crate::daemon::carrier::moving::{Joining, Moving};
+use crate::daemon::carrier::moves::{Joining, Moves};
 use crate::daemon::limits::pre_auth::PreAuthSlot;
 use crate::daemon::net::loops::is_own;
 use crate::daemon::net::peer::Peer;
@@ -130,13 +130,13 @@ async fn relay_stream(
 ) -> CloseReason {
     let Guarded { sockets: Carried { relay, carrier, id }, guard: _permit } = *stream;
     let join = || -> Joining { Box::pin(join(Arc::clone(context), Arc::clone(&carrier), id)) };
-    let moving = Moving {
+    let moves = Moves {
         role: context.config.role,
         ending: Ending::by(&context.shutdown),
         config: &context.config.tunnel,
         join: Some(&join),
     };
-    let result = relay.run(&moving).await;
+    let result = relay.run(&moves).await;
     result.map_or_else(CloseReason::from, |()| CloseReason::Finished)
 }
 
@@ -162,18 +162,17 @@ async fn begin(
         Admitted::Client(guard) => {
             let client = Guarded { sockets: LocalStream(stream), guard };
             let extensions = extensions(&context.config, peer);
-            match carry(context, client, (home, extensions), stats)? {
-                Ok(stream) => {
-                    stats.open(context, (id, peer), stream.sockets.relay.traffic());
-                    return Ok(Begun::Stream(Box::new(stream)));
-                }
-                Err(client) => send(context, client, stats).await?,
+            if let Some(opened) = open_stream(context, home, extensions) {
+                let stream = carry(client, opened, stats)?;
+                stats.open(context, (id, peer), stream.sockets.relay.traffic());
+                return Ok(Begun::Stream(Box::new(stream)));
             }
+            send(context, client, stats).await?
         }
         Admitted::Stranger(guard) => {
             let stranger = Guarded { sockets: TunnelStream(stream), guard };
             match receive(context, stranger, at, stats).await? {
-                Received::Connection(established) => established,
+                Received::Connection(established) => *established,
                 Received::Carrier(carry) => return Ok(Begun::Carrier(carry)),
                 Received::Joined => return Ok(Begun::Joined),
             }

@@ -43,7 +43,7 @@ struct Proved {
 
 /// What a peer that has proved a key wants.
 pub(super) enum Received {
-    Connection(Established),
+    Connection(Box<Established>),
     Carrier(Box<Carry>),
     /// The session is a stream's of a carrier from now on.
     Joined,
@@ -92,7 +92,9 @@ pub(super) async fn receive(
     let mut peer = Guarded { sockets: tunnel, guard: permit };
     let opened = match proof {
         Proof::Open(extensions) => Ok(First::Open(extensions)),
-        _ => wait_for_first(context, &mut peer.sockets, &key).await,
+        Proof::Ready | Proof::Withdrawn | Proof::Carry | Proof::Join(_) | Proof::NotUnderstood => {
+            wait_for_first(context, &mut peer.sockets, &key).await
+        }
     };
     match opened {
         Ok(First::Open(Extensions { client })) => stats.client = client.map(Box::new),
@@ -109,6 +111,16 @@ pub(super) async fn receive(
             return Err(reason);
         }
     }
+    connect(context, peer, &key, stats).await
+}
+
+/// Connects to the target for a peer that has said OPEN.
+async fn connect(
+    context: &Context,
+    peer: Guarded<Tunnel, ConnectionPermit>,
+    key: &Key,
+    stats: &mut ConnectionStats,
+) -> Result<Received, CloseReason> {
     let connected = select! {
         biased;
         // Before the connect: a key that is not in force any more opens no target.
@@ -122,7 +134,7 @@ pub(super) async fn receive(
     match connected {
         Ok(local) => {
             let sockets = (LocalStream(local), peer.sockets);
-            Ok(Received::Connection(Guarded { sockets, guard: peer.guard }))
+            Ok(Received::Connection(Box::new(Guarded { sockets, guard: peer.guard })))
         }
         Err(reason) => {
             refuse(peer.sockets, &reason).await;

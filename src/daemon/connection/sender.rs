@@ -17,11 +17,13 @@ use super::observer::Agreed;
 use super::permit::{ConnectionPermit, Established};
 use crate::config::TunnelConfig;
 use crate::daemon::carrier::relay::CarriedRelay;
+use crate::daemon::carrier::stream::CarriedStream;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::daemon::net::target::Target;
 use crate::daemon::relay::Tunnel;
 use crate::daemon::relay::error::RelayError;
 use crate::daemon::runtime::workers::Home;
+use crate::keys::set::Key;
 use crate::protocol::carrier::StreamId;
 use crate::protocol::{Cipher, Extensions, SharedKey, Suite};
 
@@ -32,29 +34,38 @@ pub(super) struct Carried {
     pub(super) id: StreamId,
 }
 
-/// A stream of a carrier for an accepted client, if there is one with room; else the client.
-pub(super) fn carry(
+/// A stream that was opened for a client.
+pub(super) struct Opened {
+    key: Arc<Key>,
+    carrier: Arc<OpenCarrier>,
+    stream: CarriedStream,
+}
+
+/// Opens a stream on a carrier, if there is one with room.
+pub(super) fn open_stream(
     context: &Context,
-    mut client: Guarded<LocalStream, ConnectionPermit>,
-    (home, extensions): (&Home, Extensions),
-    stats: &mut ConnectionStats,
-) -> Result<
-    Result<Guarded<Carried, ConnectionPermit>, Guarded<LocalStream, ConnectionPermit>>,
-    CloseReason,
-> {
+    home: &Home,
+    extensions: Extensions,
+) -> Option<Opened> {
     let key = context.key_of_sender();
-    let Some((carrier, stream)) = context.carriers.open_stream(home.on.number, &key, extensions)
-    else {
-        return Ok(Err(client));
-    };
-    stats.session = Some(Agreed { stream: Some(stream.id()), ..carrier.agreed });
-    stats.address = carrier.address;
-    client.guard.count_for(&key)?;
-    stats.key = Some(key);
-    let Guarded { sockets: local, guard } = client;
+    let opened = context.carriers.open_stream(home.on.number, &key, extensions);
+    opened.map(|(carrier, stream)| Opened { key, carrier, stream })
+}
+
+/// From an accepted client to a stream that is ready to be relayed.
+pub(super) fn carry(
+    mut client: Guarded<LocalStream, ConnectionPermit>,
+    Opened { key, carrier, stream }: Opened,
+    stats: &mut ConnectionStats,
+) -> Result<Guarded<Carried, ConnectionPermit>, CloseReason> {
     let id = stream.id();
+    stats.session = Some(Agreed { stream: Some(id), ..carrier.agreed });
+    stats.address = carrier.address;
+    stats.key = Some(Arc::clone(&key));
+    client.guard.count_for(&key)?;
+    let Guarded { sockets: local, guard } = client;
     let relay = CarriedRelay::of_client(local, stream);
-    Ok(Ok(Guarded { sockets: Carried { relay, carrier, id }, guard }))
+    Ok(Guarded { sockets: Carried { relay, carrier, id }, guard })
 }
 
 /// From an accepted client to a connection that is ready to be relayed.

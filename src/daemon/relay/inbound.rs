@@ -14,14 +14,21 @@ use super::write::poll_write;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 use crate::protocol::{AbortReason, OpenError, Opener, Record};
 
+/// Whether the stream to the local socket has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LocalEnd {
+    Open,
+    /// END has come on a carrier.
+    Ended,
+}
+
 /// The direction from the tunnel to the local socket.
 pub(crate) struct Inbound {
     opener: Opener,
     size: Size,
     /// Whether END has come.
     is_ended: bool,
-    /// Whether the stream to the local socket has ended before: END came on a carrier.
-    is_local_ended: bool,
+    local_end: LocalEnd,
     /// Whether a header is held that waits for what of the stream has already come.
     is_header_new: bool,
     traffic: Arc<Traffic>,
@@ -55,7 +62,7 @@ impl Inbound {
             opener,
             size: Size::Small,
             is_ended: false,
-            is_local_ended: false,
+            local_end: LocalEnd::Open,
             is_header_new: false,
             traffic,
             held: None,
@@ -66,13 +73,9 @@ impl Inbound {
     }
 
     /// The rest of a stream that began on a carrier, where END may have come already.
-    pub(crate) const fn behind(
-        opener: Opener,
-        traffic: Arc<Traffic>,
-        is_local_ended: bool,
-    ) -> Self {
+    pub(crate) const fn behind(opener: Opener, traffic: Arc<Traffic>, local_end: LocalEnd) -> Self {
         let mut inbound = Self::new(opener, traffic);
-        inbound.is_local_ended = is_local_ended;
+        inbound.local_end = local_end;
         inbound
     }
 
@@ -202,7 +205,7 @@ impl Inbound {
 
     /// Ends the stream to the local socket, once.
     fn end(&self, local: &LocalStream) -> Result<(), RelayError> {
-        if self.is_local_ended {
+        if self.local_end == LocalEnd::Ended {
             return Ok(());
         }
         local.shutdown_write().map_err(RelayError::Local)
@@ -270,6 +273,10 @@ impl Inbound {
             self.budget.has_opened();
             match record {
                 Record::Opened(_) => {}
+                // END comes first in a direction that had ended on its carrier.
+                Record::Data(_) if self.local_end == LocalEnd::Ended => {
+                    return Err(OpenError::Violation.into());
+                }
                 Record::Data(range) => {
                     self.traffic.add_received(range.len());
                     buffer.push_unwritten(start + range.start..start + range.end);

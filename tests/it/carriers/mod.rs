@@ -285,11 +285,12 @@ fn the_target_is_told_of_the_stream_and_its_client() {
     });
     let mut client = line.connect();
     let told = read_to_end(&mut client).0;
+    let port = client.local_addr().unwrap().port().to_be_bytes();
+    drop(client);
     let conn = line.receiver.log.wait_for("reason=finished");
     let conn = conn.split_once(" conn=").unwrap().1.split_once(' ').unwrap().0;
     assert!(conn.ends_with("/1"), "{conn}");
     assert!(told.windows(conn.len()).any(|part| part == conn.as_bytes()), "{told:?}");
-    let port = client.local_addr().unwrap().port().to_be_bytes();
     assert_eq!(told[8..10], port);
 }
 

@@ -125,15 +125,14 @@ fn send_both_ways(client: TcpStream, count: usize) {
 fn is_whole_or_reset(client: TcpStream) -> bool {
     let sent = noise(7, BULK / 4);
     let mut reader = client.try_clone().unwrap();
-    let expected = sent.clone();
-    let read = thread::spawn(move || {
-        let (got, end) = read_to_end(&mut reader);
-        assert!(expected.starts_with(&got));
-        assert!(end == End::Reset || got == expected);
-        end == End::Clean
-    });
+    let read = thread::spawn(move || read_to_end(&mut reader));
     let mut writer = client;
-    let _reset = writer.write_all(&sent);
-    let _reset = writer.shutdown(Shutdown::Write);
-    read.join().unwrap()
+    // A reset that the write is told is not told to the read again.
+    let is_written = writer.write_all(&sent).is_ok();
+    let is_written = is_written && writer.shutdown(Shutdown::Write).is_ok();
+    let (got, end) = read.join().unwrap();
+    let is_clean = is_written && end == End::Clean;
+    assert!(sent.starts_with(&got));
+    assert!(!is_clean || got == sent);
+    is_clean
 }

@@ -95,7 +95,7 @@ fn the_receiver_ends_single_streams_of_the_independent_peer() {
         assert_eq!(moved(&initiated.report), 0, "{ours:?}");
     }
     let folder = Folder::new();
-    let receiver = Daemon::receiver(&folder.shared_key(), nobody(), &[]);
+    let receiver = Daemon::receiver(&folder.shared_key(), nobody(), &ON);
     let initiated = initiate(&folder.shared_key(), receiver.address, &["--carrier", "2"], b"xy");
     assert_eq!(initiated.end(), "clean");
     assert_eq!(ends(&initiated.report), ["abort 1 by the other end"; 2]);
@@ -123,7 +123,7 @@ fn the_receiver_ends_a_carrier_of_the_independent_peer_that_breaks_a_rule() {
     // It never answers, so that the stream cannot end before the frames come.
     let target =
         Server::start(move |mut stream| reported.send(read_to_end(&mut stream).1).unwrap());
-    let receiver = Daemon::receiver(&key, target.address, &[]);
+    let receiver = Daemon::receiver(&key, target.address, &ON);
     let input = noise(11, 1_000_000);
     for (frames, violation) in hostile_to_responders() {
         if violation == "more streams than are allowed" {

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::end::CarrierEnd;
 use super::link::Link;
-use super::moving::{Joining, Moving};
+use super::moves::{Joining, Moves};
 use super::owner::{Joins, Leave, Owner};
 use super::relay::CarriedRelay;
 use super::stream::CarriedStream;
@@ -138,7 +138,7 @@ impl End {
             let config = TunnelConfig::to(Address::Unix("/nowhere".into()));
             let ending = Ending::by(&shutdown);
             let join = join.as_deref();
-            relay.run(&Moving { role, ending, config: &config, join }).await
+            relay.run(&Moves { role, ending, config: &config, join }).await
         })
     }
 }

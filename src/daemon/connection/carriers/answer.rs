@@ -68,7 +68,7 @@ impl Carry {
         let agreed = Agreed::of(&tunnel.session);
         let local = tunnel.stream.local_address();
         let owner = Owner::new(Side::Responder, allowed, tunnel, context.config.tunnel.padding.0);
-        let registered = context.carriers.register(OpenCarrier {
+        let registered = context.carriers.register(Arc::new(OpenCarrier {
             link: owner.link(),
             joins: owner.joins(),
             secret,
@@ -79,7 +79,7 @@ impl Carry {
             address: None,
             since: UnixTime::now(),
             allowed,
-        });
+        }));
         let carrier = &registered.carrier;
         super::log::log_open(context, carrier);
         let ending = Ending { shutdown: &context.shutdown, key: Some(&*key) };

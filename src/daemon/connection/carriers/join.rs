@@ -48,7 +48,15 @@ async fn join_in_time(
     match first_answer(&mut tunnel).await? {
         Record::Opened(_) => Ok(tunnel),
         Record::Abort(reason) => Err(RelayError::Aborted(reason)),
-        _ => Err(OpenError::Violation.into()),
+        Record::Ready
+        | Record::Open(_)
+        | Record::Carry(_)
+        | Record::Carried(..)
+        | Record::Frames(_)
+        | Record::Join(_)
+        | Record::Data(_)
+        | Record::End
+        | Record::Done => Err(OpenError::Violation.into()),
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info};
 
-use super::{OfWorker, OpenCarrier, STREAMS, lock};
+use super::{OpenCarrier, STREAMS, lock};
 use crate::config::{BusyPoll, CarriersUse, Role};
 use crate::daemon::carrier::owner::{Leave, Owner};
 use crate::daemon::connection::close_reason::CloseReason;
@@ -22,7 +22,6 @@ use crate::daemon::connection::first_answer::first_answer;
 use crate::daemon::connection::handshake_error::NoSession;
 use crate::daemon::connection::observer::Agreed;
 use crate::daemon::connection::sender::connect_observed;
-use crate::daemon::limits::SENDER_CARRIERS;
 use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::peer::Peer;
 use crate::daemon::relay::error::RelayError;
@@ -90,7 +89,7 @@ impl Keeper {
         let mut outage = Outage::default();
         let mut making = None;
         loop {
-            if making.is_none() && self.is_needed(of_worker) {
+            if making.is_none() && of_worker.needs_one() {
                 let not_before = outage.not_before;
                 making = Some(Box::pin(async move {
                     sleep_until(not_before).await;
@@ -124,14 +123,6 @@ impl Keeper {
         }
     }
 
-    /// Whether this worker has no carrier with room for more.
-    fn is_needed(&self, of_worker: &OfWorker) -> bool {
-        let carriers = lock(&of_worker.carriers);
-        let has_room =
-            |carrier: &Arc<OpenCarrier>| carrier.link.is_usable() && !carrier.is_nearly_full();
-        carriers.len() < SENDER_CARRIERS && !carriers.iter().any(has_room)
-    }
-
     /// Opens no more streams on these carriers.
     fn retire(&self, which: impl Fn(&OpenCarrier) -> bool) {
         let Some(of_worker) = self.context.carriers.of_workers.get(self.home.on.number) else {
@@ -141,33 +132,30 @@ impl Keeper {
         carriers.iter().filter(|carrier| which(carrier)).for_each(|carrier| carrier.link.retire());
     }
 
-    /// Runs a carrier on this worker.
+    /// Runs a carrier on this worker. Streams can be opened on it from now on.
     fn start(&self, Made { key, tunnel, allowed, secret, address }: Made) {
         let context = Arc::clone(&self.context);
-        let number = self.home.on.number;
-        let carrier = async move {
-            let at = Instant::now();
-            let agreed = Agreed::of(&tunnel.session);
-            let peer = tunnel.stream.peer().unwrap_or(Peer::Unix);
-            let owner =
-                Owner::new(Side::Initiator, allowed, tunnel, context.config.tunnel.padding.0);
-            let registered = context.carriers.register(OpenCarrier {
-                link: owner.link(),
-                joins: owner.joins(),
-                secret,
-                key,
-                agreed,
-                peer,
-                local: None,
-                address,
-                since: UnixTime::now(),
-                allowed,
-            });
+        let at = Instant::now();
+        let agreed = Agreed::of(&tunnel.session);
+        let peer = tunnel.stream.peer().unwrap_or(Peer::Unix);
+        let padding = context.config.tunnel.padding.0;
+        let owner = Owner::new(Side::Initiator, allowed, tunnel, padding);
+        let carrier = Arc::new(OpenCarrier {
+            link: owner.link(),
+            joins: owner.joins(),
+            secret,
+            key,
+            agreed,
+            peer,
+            local: None,
+            address,
+            since: UnixTime::now(),
+            allowed,
+        });
+        context.carriers.add_to_worker(self.home.on.number, &carrier);
+        self.home.spawn(async move {
+            let registered = context.carriers.register(carrier);
             let carrier = &registered.carrier;
-            if let Some(of_worker) = context.carriers.of_workers.get(number) {
-                lock(&of_worker.carriers).push(Arc::clone(carrier));
-                of_worker.changed.notify_one();
-            }
             super::log::log_open(&context, carrier);
             let leave = async {
                 select! {
@@ -178,8 +166,7 @@ impl Keeper {
             let ending = Ending::by(&context.shutdown);
             let end = owner.run(&ending, leave, |_, _| {}).await;
             super::log::log_end(&context, carrier, end, at.elapsed());
-        };
-        self.home.spawn(carrier);
+        });
     }
 }
 
@@ -214,7 +201,7 @@ impl Outage {
                 self.not_before = Instant::now() + REFUSED;
             }
             Err(NoCarrier::Failed(reason)) => {
-                debug!(reason = reason.name(), "no carrier: {reason}");
+                debug!(reason = %reason.name(), "no carrier: {reason}");
                 self.pause = self.pause.saturating_mul(2).clamp(FIRST_PAUSE, LAST_PAUSE);
                 self.not_before = Instant::now() + self.pause;
             }
@@ -253,6 +240,14 @@ async fn carry(mut tunnel: Tunnel) -> Result<(Tunnel, u32, CarrierSecret), Relay
     match first_answer(&mut tunnel).await? {
         Record::Carried(allowed, secret) => Ok((tunnel, allowed, secret)),
         Record::Abort(reason) => Err(RelayError::Aborted(reason)),
-        _ => Err(OpenError::Violation.into()),
+        Record::Ready
+        | Record::Open(_)
+        | Record::Opened(_)
+        | Record::Carry(_)
+        | Record::Frames(_)
+        | Record::Join(_)
+        | Record::Data(_)
+        | Record::End
+        | Record::Done => Err(OpenError::Violation.into()),
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn log_end(context: &Context, carrier: &OpenCarrier, end: CarrierEnd,
     macro_rules! line {
         ($level:ident) => {
             $level!(
-                hint, reason = end.reason(), conn = %agreed.conn(), %peer, %target, address,
+                hint, reason = %end.reason(), conn = %agreed.conn(), %peer, %target, address,
                 key = %key.name, key_id = %key.id(), kex = %agreed.suite.kex,
                 cipher = %agreed.suite.cipher, took, "carrier ended: {end}"
             )

@@ -21,6 +21,7 @@ use super::observer::Agreed;
 use crate::daemon::carrier::link::Link;
 use crate::daemon::carrier::owner::Joins;
 use crate::daemon::carrier::stream::CarriedStream;
+use crate::daemon::limits::SENDER_CARRIERS;
 use crate::daemon::net::peer::Peer;
 use crate::keys::set::Key;
 use crate::protocol::carrier::CarrierSecret;
@@ -128,10 +129,26 @@ impl Carriers {
         lock(&self.all).values().cloned().collect()
     }
 
-    fn register(&self, carrier: OpenCarrier) -> Registered<'_> {
-        let carrier = Arc::new(carrier);
+    /// Has streams of this worker opened on a carrier.
+    fn add_to_worker(&self, worker: usize, carrier: &Arc<OpenCarrier>) {
+        if let Some(of_worker) = self.of_workers.get(worker) {
+            lock(&of_worker.carriers).push(Arc::clone(carrier));
+        }
+    }
+
+    fn register(&self, carrier: Arc<OpenCarrier>) -> Registered<'_> {
         lock(&self.all).insert(carrier.agreed.id, Arc::clone(&carrier));
         Registered { carriers: self, carrier }
+    }
+}
+
+impl OfWorker {
+    /// Whether the worker has no carrier with room for more.
+    fn needs_one(&self) -> bool {
+        let carriers = lock(&self.carriers);
+        let has_room =
+            |carrier: &Arc<OpenCarrier>| carrier.link.is_usable() && !carrier.is_nearly_full();
+        carriers.len() < SENDER_CARRIERS && !carriers.iter().any(has_room)
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::OpenCarrier;
 use crate::config::Role;
-use crate::daemon::carrier::moving::Moving;
+use crate::daemon::carrier::moves::Moves;
 use crate::daemon::carrier::relay::CarriedRelay;
 use crate::daemon::carrier::stream::CarriedStream;
 use crate::daemon::connection::close_reason::CloseReason;
@@ -49,13 +49,13 @@ pub(super) async fn serve(
     let reason = match begun {
         Err(reason) => reason,
         Ok(Guarded { sockets: relay, guard: _permit }) => {
-            let moving = Moving {
+            let moves = Moves {
                 role: Role::Decrypt,
                 ending: Ending { shutdown: &context.shutdown, key: Some(&*key) },
                 config: &context.config.tunnel,
                 join: None,
             };
-            let result = relay.run(&moving).await;
+            let result = relay.run(&moves).await;
             result.map_or_else(CloseReason::from, |()| CloseReason::Finished)
         }
     };
