@@ -12,7 +12,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tracing::warn;
 
-use crate::config::{Config, Prewarm, Role, as_given};
+use crate::config::{CarriersUse, Config, Prewarm, Role, as_given};
 use crate::report::{Report, exit};
 
 /// Descriptors of an open connection: the local socket and the tunnel.
@@ -78,9 +78,10 @@ impl Limits {
         status_listeners: usize,
     ) -> Result<Self, TooFewDescriptors> {
         let status = if status_listeners == 0 { 0 } else { STATUS };
-        let of_thread = PER_THREAD.saturating_add(match config.role {
-            Role::Encrypt => SENDER_CARRIERS,
-            Role::Decrypt => 0,
+        let carriers = config.connections.carriers;
+        let of_thread = PER_THREAD.saturating_add(match (config.role, carriers) {
+            (Role::Encrypt, CarriersUse::On) => SENDER_CARRIERS,
+            (Role::Encrypt, CarriersUse::Off) | (Role::Decrypt, _) => 0,
         });
         let fixed = RESERVED
             .saturating_add(status)
@@ -89,7 +90,8 @@ impl Limits {
             .saturating_add(listeners.saturating_mul(PER_LISTENER));
         // One connection, one slot before authentication, one carrier, one further connect.
         let descriptors = raise_limit(fixed.saturating_add(PER_CONNECTION + 3))?;
-        let limits = Self::within(descriptors, fixed, config.role, config.connections.prewarm);
+        let prewarm = config.connections.prewarm;
+        let limits = Self::within((descriptors, fixed), config.role, prewarm, carriers);
         if limits.prewarmed < config.connections.prewarm.get() {
             warn!(
                 hint = MORE_DESCRIPTORS,
@@ -114,13 +116,21 @@ impl Limits {
         Ok(Self { connections: limits.connections.min(asked), ..limits })
     }
 
-    fn within(descriptors: usize, fixed: usize, role: Role, prewarm: Prewarm) -> Self {
-        let (pre_auth, carriers) = match role {
-            Role::Encrypt => (0, 0),
-            Role::Decrypt => (
-                (descriptors / 8).clamp(1, PRE_AUTH_MAX),
-                (descriptors / CARRIERS_PART).clamp(1, CARRIERS_MAX),
-            ),
+    fn within(
+        (descriptors, fixed): (usize, usize),
+        role: Role,
+        prewarm: Prewarm,
+        carriers: CarriersUse,
+    ) -> Self {
+        let pre_auth = match role {
+            Role::Encrypt => 0,
+            Role::Decrypt => (descriptors / 8).clamp(1, PRE_AUTH_MAX),
+        };
+        let carriers = match (role, carriers) {
+            (Role::Decrypt, CarriersUse::On) => {
+                (descriptors / CARRIERS_PART).clamp(1, CARRIERS_MAX)
+            }
+            (Role::Decrypt, CarriersUse::Off) | (Role::Encrypt, _) => 0,
         };
         let prewarmed = prewarm.get().min(descriptors / PREWARMED_PART);
         let spare = (descriptors / SPARE_PART).clamp(1, SPARE_MAX);
@@ -173,10 +183,14 @@ mod tests {
     fn descriptors_are_never_promised_twice() {
         let fixed = RESERVED + 2 * PER_THREAD + PER_LISTENER;
         for descriptors in [64, 256, 1024, 20_000, 1 << 20] {
-            for (role, prewarm) in
-                [(Role::Encrypt, "0"), (Role::Encrypt, "1000"), (Role::Decrypt, "0")]
-            {
-                let limits = Limits::within(descriptors, fixed, role, prewarm.parse().unwrap());
+            for (role, prewarm, carriers) in [
+                (Role::Encrypt, "0", CarriersUse::Off),
+                (Role::Encrypt, "1000", CarriersUse::On),
+                (Role::Decrypt, "0", CarriersUse::Off),
+                (Role::Decrypt, "0", CarriersUse::On),
+            ] {
+                let prewarm = prewarm.parse().unwrap();
+                let limits = Limits::within((descriptors, fixed), role, prewarm, carriers);
                 let beside = limits.pre_auth + limits.carriers + limits.prewarmed + limits.spare;
                 assert_eq!(limits.descriptors, limits.connections * PER_CONNECTION);
                 let used = limits.descriptors + beside;

@@ -140,7 +140,9 @@ fn streams_count_for_the_limits_of_connections() {
             Box::new(|unit| vec![Act::Forward(unit.bytes)])
         });
         let mut open: Vec<_> = (0..3).map(|_| line.connect()).collect();
-        open.iter_mut().for_each(|client| round_trip(client, b"open"));
+        for client in &mut open {
+            round_trip(client, b"open");
+        }
         assert_eq!(read_to_end(&mut line.connect()).1, End::Reset);
         line.receiver.log.wait_for(&format!("reason={reason}"));
         line.sender.log.wait_for("reason=aborted-connection-limit");
@@ -305,7 +307,9 @@ fn the_status_tells_carriers() {
     let sender = Daemon::sender(&key, receiver.address, &[&ON[..], &at(1)].concat());
     sender.log.wait_for("carrier open");
     let mut clients: Vec<_> = (0..3).map(|_| sender.connect()).collect();
-    clients.iter_mut().for_each(|client| round_trip(client, b"open"));
+    for client in &mut clients {
+        round_trip(client, b"open");
+    }
     let told = controls.map(|control| {
         let mut status = std::process::Command::new(env!("CARGO_BIN_EXE_spiped"));
         let told = status.args(["status", "--json", "--connections"]).arg(control).output();

@@ -192,7 +192,7 @@ impl Carried {
     }
 
     /// Both peers are reset.
-    async fn is_reset(self) -> (RelayError, RelayError) {
+    async fn both_are_reset(self) -> (RelayError, RelayError) {
         let Self { mut client, mut server, at_sender, at_receiver, .. } = self;
         for peer in [&mut client, &mut server] {
             let error = rest(peer).await.unwrap_err();

@@ -43,11 +43,12 @@ fn joining(joins: Joins, id: StreamId, answer: Answer) -> Join {
             if answer == Answer::Cut {
                 return cut();
             }
-            match ours.session.opener.open(&mut bytes[..wanted]).unwrap() {
-                Record::Opened(_) => Ok(ours),
-                Record::Abort(reason) => Err(RelayError::Aborted(reason)),
-                other => panic!("{other:?}"),
+            let answer = ours.session.opener.open(&mut bytes[..wanted]).unwrap();
+            if let Record::Abort(reason) = answer {
+                return Err(RelayError::Aborted(reason));
             }
+            assert!(matches!(answer, Record::Opened(_)), "{answer:?}");
+            Ok(ours)
         })
     })
 }
