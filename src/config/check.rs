@@ -48,9 +48,9 @@ pub(crate) struct CheckArgs {
           value_delimiter = ':')]
     keys: Vec<PathBuf>,
 
-    /// Time limit of connect and handshake
-    #[arg(short = 'o', long, value_name = "SECONDS", default_value_t)]
-    timeout: Timeout,
+    /// Time limit of connect and handshake [default: 5]
+    #[arg(short = 'o', long, value_name = "SECONDS")]
+    timeout: Option<Timeout>,
 
     /// Connect from this address
     #[arg(short, long, value_name = "ADDRESS", value_parser = bind)]
@@ -113,8 +113,8 @@ pub(crate) enum CheckOf {
 /// How all pipes of this host are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AllConfig {
-    /// As of a sender, for each receiver that is tried.
-    pub(crate) timeout: Timeout,
+    /// For each pipe that is tried; without it, a sender has its own.
+    pub(crate) timeout: Option<Timeout>,
     /// How many days old a key may be.
     pub(crate) key_age_days: u64,
     /// The names of findings that do not count.
@@ -194,6 +194,7 @@ impl TryFrom<CheckArgs> for CheckConfig {
             (false, false) => CheckForm::Text,
         };
         let keepalive = Keepalive::Off;
+        let timeout = timeout.unwrap_or_default();
         let tunnel = TunnelConfig {
             keys,
             timeout,

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
+use super::find::{Found, find_and_ask};
 use super::output::print;
-use super::status::ask_all;
 use super::usage::usage;
 use super::{end, printable, say, sender_key};
 use crate::check::all::HostReport;
@@ -14,7 +14,9 @@ use crate::config::{
     AllConfig, CheckArgs, CheckConfig, CheckForm, CheckOf, CommandLine, ConfigError,
     UnknownVariable, Unread, ValueError, as_given,
 };
+use crate::daemon::limits::raise_limit;
 use crate::report::AnyError;
+use crate::status::Detail;
 
 /// Whether this is the command. It has variables, as no other command has, so its words are
 /// read apart from those of the program.
@@ -73,7 +75,10 @@ fn check_all(config: &AllConfig) -> ExitCode {
         return end(Err(ConfigError::Value { by: "--accept".into(), error }.into()));
     }
     let is_json = config.is_json;
-    let report = HostReport::of(ask_all(), config);
+    // Before all pipes are asked at once.
+    let _as_it_is = raise_limit(0);
+    let Found { asked, units, not_seen, .. } = find_and_ask(&[], Detail::Connections);
+    let report = HostReport::of(&asked, &units, not_seen, config);
     let text = if is_json { report.json() } else { report.text() };
     let code = ExitCode::from(report.exit_code());
     print(&text).map_or_else(|error| end(Err(error)), |()| code)
