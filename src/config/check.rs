@@ -48,9 +48,9 @@ pub(crate) struct CheckArgs {
           value_delimiter = ':')]
     keys: Vec<PathBuf>,
 
-    /// Time limit of connect and handshake [default: 5]
-    #[arg(short = 'o', long, value_name = "SECONDS")]
-    timeout: Option<Timeout>,
+    /// Time limit of connect and handshake
+    #[arg(short = 'o', long, value_name = "SECONDS", default_value_t)]
+    timeout: Timeout,
 
     /// Connect from this address
     #[arg(short, long, value_name = "ADDRESS", value_parser = bind)]
@@ -113,7 +113,7 @@ pub(crate) enum CheckOf {
 /// How all pipes of this host are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AllConfig {
-    /// For each pipe that is tried; without it, a sender has its own.
+    /// For each pipe that is tried, unless it is the default: then a sender has its own.
     pub(crate) timeout: Option<Timeout>,
     /// How many days old a key may be.
     pub(crate) key_age_days: u64,
@@ -171,6 +171,7 @@ impl TryFrom<CheckArgs> for CheckOf {
         if args.all {
             let CheckArgs { timeout, key_age, accept, json, .. } = args;
             let (key_age_days, is_json) = (key_age, json);
+            let timeout = (timeout != Timeout::default()).then_some(timeout);
             return Ok(Self::All(AllConfig { timeout, key_age_days, accept, is_json }));
         }
         CheckConfig::try_from(args).map(|config| Self::Receiver(Box::new(config)))
@@ -194,7 +195,6 @@ impl TryFrom<CheckArgs> for CheckConfig {
             (false, false) => CheckForm::Text,
         };
         let keepalive = Keepalive::Off;
-        let timeout = timeout.unwrap_or_default();
         let tunnel = TunnelConfig {
             keys,
             timeout,

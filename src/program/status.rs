@@ -111,8 +111,8 @@ impl Screen {
         let mut shown = String::new();
         if is_redrawn {
             // Over what is there, so that nothing flickers: home, lines, and no rest.
-            let height = terminal.map_or(lines.len(), |(_, Height(height))| height.into());
-            truncate(&mut lines, height.saturating_sub(1));
+            let room = terminal.map(|(_, Height(height))| usize::from(height).saturating_sub(1));
+            truncate(&mut lines, room.unwrap_or(usize::MAX));
             shown.push_str(if self.is_used { "\x1b[H" } else { "\x1b[2J\x1b[H" });
             for line in lines {
                 shown += &line[..line.len().min(width)];
