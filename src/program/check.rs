@@ -15,8 +15,12 @@ use crate::config::{
     UnknownVariable, Unread, ValueError, as_given,
 };
 use crate::daemon::limits::raise_limit;
-use crate::report::AnyError;
+use crate::daemon::proof::prepare;
+use crate::report::{AnyError, SystemError};
 use crate::status::Detail;
+
+/// The fewest descriptors with which many pipes can be checked at once.
+const DESCRIPTORS: usize = 128;
 
 /// Whether this is the command. It has variables, as no other command has, so its words are
 /// read apart from those of the program.
@@ -75,8 +79,12 @@ fn check_all(config: &AllConfig) -> ExitCode {
         return end(Err(ConfigError::Value { by: "--accept".into(), error }.into()));
     }
     let is_json = config.is_json;
-    // Before all pipes are asked at once.
-    let _as_it_is = raise_limit(0);
+    let prepared = raise_limit(DESCRIPTORS).map_err(AnyError::from);
+    let prepared =
+        prepared.and_then(|_| Ok(prepare().map_err(SystemError::of("cannot check any pipe"))?));
+    if let Err(error) = prepared {
+        return end(Err(error));
+    }
     let Found { asked, units, not_seen, .. } = find_and_ask(&[], Detail::Connections);
     let report = HostReport::of(&asked, &units, not_seen, config);
     let text = if is_json { report.json() } else { report.text() };

@@ -5,7 +5,7 @@ use crate::unit::configuration::PipeUnit;
 use crate::unit::systemd::{ask, is_running};
 
 /// What is asked of a unit.
-const PROPERTIES: &str = "Id,ActiveState,SubState,UnitFileState,Listen";
+const PROPERTIES: &str = "Id,ActiveState,SubState,UnitFileState,Job,Listen";
 
 /// A unit of a pipe that systemd has loaded: one that runs, has failed, or is enabled.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub(crate) struct SeenUnit {
     active: String,
     sub: String,
     is_enabled: bool,
+    /// A job waits, such as a start until the network is up.
+    has_job: bool,
     /// Of a socket unit, where it listens.
     pub(crate) listen: Vec<Address>,
 }
@@ -38,6 +40,7 @@ impl SeenUnit {
             ("activating", "auto-restart" | "auto-restart-queued") => {
                 Some(Idle::Down("failed, and starts again and again"))
             }
+            ("inactive", _) if self.has_job => Some(Idle::Changing("still starting")),
             ("inactive", _) if self.is_enabled => Some(Idle::Down("enabled, and does not run")),
             ("activating", _) => Some(Idle::Changing("still starting")),
             ("deactivating", _) => Some(Idle::Changing("still stopping")),
@@ -75,6 +78,7 @@ impl SeenUnit {
             active: value("ActiveState"),
             sub: value("SubState"),
             is_enabled: matches!(&*value("UnitFileState"), "enabled" | "enabled-runtime"),
+            has_job: !matches!(&*value("Job"), "" | "0"),
             listen: values("Listen").filter_map(address).collect(),
             name: name.clone(),
         })
@@ -127,6 +131,9 @@ mod tests {
         };
         let idle =
             |active, sub, file| read("spiped-send@a.b.service", active, sub, file).unwrap().idle();
+        let waits = "Id=spiped-send.service\nActiveState=inactive\nSubState=dead\nJob=7\n";
+        let waits = SeenUnit::read(waits).unwrap();
+        assert_eq!(waits.idle(), Some(Idle::Changing("still starting")));
         let again = Some(Idle::Down("failed, and starts again and again"));
         for (active, sub, file, wanted) in [
             ("active", "running", "enabled", None),

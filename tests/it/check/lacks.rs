@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
 
 use super::host::{HYBRID, Host};
 use crate::support::redis::Redis;
@@ -15,19 +16,28 @@ fn what_the_check_lacks_itself_is_no_finding() {
         let receiver = host.receiver("[127.0.0.1]:0", redis.address, &HYBRID);
         let _sender = host.sender("[127.0.0.1]:0", receiver.address, &[]);
         assert_eq!(host.check("").code, 0);
+        let few = host.run(&format!("prlimit --nofile=100:100 {SPIPED} check --all"));
+        let text = String::from_utf8(few.stderr).unwrap();
+        assert!(few.status.code() == Some(71) && few.stdout.is_empty(), "{text}");
+        assert!(text.contains("\nhint: raise the limit of file descriptors "), "{text}");
+        // The soft limit is its own affair.
+        assert_eq!(host.check_by(&format!("prlimit --nofile=12:128 {SPIPED} check --all")).code, 0);
+        // Others of its descriptors are taken.
+        let script = "#!/bin/bash\nfor i in $(seq 10 $(($1 + 9))); do eval \"exec $i</dev/null\"; done\n\
+                      shift; exec \"$@\"\n";
+        let taken = host.path("taken");
+        fs::write(&taken, script).unwrap();
+        fs::set_permissions(&taken, PermissionsExt::from_mode(0o755)).unwrap();
         let mut codes = Vec::new();
-        for limit in (8..48).step_by(4) {
-            let check = format!("prlimit --nofile={limit}:{limit} {SPIPED} check --all");
-            let found = host.check_by(&check);
-            assert_eq!(found.json["findings"], 0, "{limit}: {}", found.text);
+        for taken_ones in (70..=106).rev().step_by(3) {
+            let found = host.check_by(&format!(
+                "prlimit --nofile=128:128 {} {taken_ones} {SPIPED} check --all",
+                taken.display()
+            ));
+            assert_eq!(found.json["findings"], 0, "{taken_ones}: {}", found.text);
             codes.push(found.code);
         }
-        assert!(codes.contains(&69) && codes.ends_with(&[0]), "{codes:?}");
-        // The soft limit is its own affair.
-        assert_eq!(
-            host.check_by(&format!("prlimit --nofile=12:1024 {SPIPED} check --all")).code,
-            0
-        );
+        assert!(codes.starts_with(&[69]) && codes.ends_with(&[0]), "{codes:?}");
     });
 }
 
@@ -38,8 +48,7 @@ fn without_another_thread_all_are_asked_one_by_one() {
         let receiver = host.receiver("[127.0.0.1]:0", redis.address, &HYBRID);
         let _sender = host.sender("[127.0.0.1]:0", receiver.address, &[]);
         let open = |path: &str| {
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            fs::set_permissions(host.path(path), mode).unwrap();
+            fs::set_permissions(host.path(path), PermissionsExt::from_mode(0o755)).unwrap();
         };
         fs::copy(SPIPED, host.path("spiped")).unwrap();
         open("spiped");

@@ -134,7 +134,9 @@ fn units_that_do_not_serve_are_seen_as_systemd_has_them() {
     a.must(&format!("systemctl start --no-block {unit}"));
     shows(a, &format!("the unit {unit} is still starting"));
     a.must(&format!("systemctl stop {unit}"));
-    a.drop_in(unit, "");
+    a.must("systemctl reset-failed");
+    a.must(&format!("rm -r /etc/systemd/system/{unit}.d"));
+    a.must("systemctl daemon-reload");
     a.must(&format!("systemctl enable --quiet --runtime {unit}"));
     shows(a, &format!("the unit {unit} is enabled, and does not run"));
     a.must(&format!("systemctl disable --quiet --runtime {unit}"));

@@ -168,7 +168,8 @@ fn a_file_of_variables_is_read_and_written_as_systemd_does() {
         "/a#b;c",
         "/ü%n$HOME",
     ] {
-        host.write_etc("redis.conf", format!("SPIPED_PIDFILE={value}\n{good}"), 0o644);
+        // One of them also takes the next line.
+        host.write_etc("redis.conf", format!("SPIPED_PIDFILE={value}\n\n{good}"), 0o644);
         let expected = by_systemd("/etc/spiped/redis.conf");
         host.sh("spiped config-check spiped-receive@redis > /etc/spiped/printed");
         assert_eq!(by_systemd("/etc/spiped/printed"), expected, "{value}");
@@ -250,6 +251,7 @@ fn a_file_is_refused_where_systemd_takes_none_of_it() {
     host.must(&format!("systemctl restart {RECEIVE}"));
     host.must("chmod 666 /etc/spiped/redis.conf");
     is_refused(host, "users other than root can write to /etc/spiped/redis.conf");
+    host.must("chmod 700 /etc/spiped");
     let nobody =
         host.run("setpriv --reuid=65534 --clear-groups spiped config-check spiped-receive@redis");
     assert_eq!(nobody.status.code(), Some(77));
