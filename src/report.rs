@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::io;
 
-use nix::libc::{EBADF, EISDIR, EMFILE};
+use nix::libc::{EAGAIN, EBADF, EISDIR, EMFILE, ENFILE, ENOMEM};
 use thiserror::Error;
 
 /// An error that can end the program.
@@ -73,6 +73,11 @@ pub(crate) mod exit {
     pub(crate) fn by_signal(number: u8) -> u8 {
         number.saturating_add(128)
     }
+}
+
+/// Whether the error is that the system lacks descriptors, memory or threads.
+pub(crate) fn is_of_system(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM | EAGAIN))
 }
 
 /// An error of the operating system.

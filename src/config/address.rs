@@ -97,6 +97,15 @@ impl Address {
         }
     }
 
+    /// The address of TCP, unless it has a name.
+    #[must_use]
+    pub(crate) const fn inet(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Inet(address) => Some(*address),
+            Self::Host(..) | Self::Unix(_) => None,
+        }
+    }
+
     /// The port; a unix socket has none.
     #[must_use]
     pub(crate) const fn port(&self) -> Option<u16> {

@@ -113,8 +113,8 @@ pub(crate) enum CheckOf {
 /// How all pipes of this host are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AllConfig {
-    /// As of a sender, for each receiver that is tried.
-    pub(crate) timeout: Timeout,
+    /// For each pipe that is tried, unless it is the default: then a sender has its own.
+    pub(crate) timeout: Option<Timeout>,
     /// How many days old a key may be.
     pub(crate) key_age_days: u64,
     /// The names of findings that do not count.
@@ -171,6 +171,7 @@ impl TryFrom<CheckArgs> for CheckOf {
         if args.all {
             let CheckArgs { timeout, key_age, accept, json, .. } = args;
             let (key_age_days, is_json) = (key_age, json);
+            let timeout = (timeout != Timeout::default()).then_some(timeout);
             return Ok(Self::All(AllConfig { timeout, key_age_days, accept, is_json }));
         }
         CheckConfig::try_from(args).map(|config| Self::Receiver(Box::new(config)))

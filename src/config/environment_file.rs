@@ -20,11 +20,28 @@ pub(crate) enum Skipped {
     NoValue(usize),
     #[error("line {0} has what is no name of a variable before its =, and is skipped")]
     NoName(usize),
-    /// Not where systemd is newer than 253.
-    #[error("the comment in line {0} ends with a backslash: systemd may skip the next line, too")]
+    /// Where systemd is older than 254.
+    #[error("the comment in line {0} ends with a backslash, so that the next line is skipped, too")]
     JoinedComment(usize),
     #[error("the quote in line {0} does not end: it takes all the rest of the file")]
     OpenQuote(usize),
+}
+
+/// Why systemd silently takes a file for empty.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Unreadable {
+    #[error("it has a NUL byte, so that systemd takes none of it")]
+    Nul,
+    #[error("line {0} is not UTF-8 outside of a comment, so that systemd takes none of the file")]
+    NotUtf8(usize),
+}
+
+/// How far a comment goes that ends with a backslash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Comments {
+    /// To the end of the next line, before systemd 254.
+    Joined,
+    OneLine,
 }
 
 impl Skipped {
@@ -39,16 +56,26 @@ impl EnvironmentFile {
         of_name.map(|(_, value)| value.as_str())
     }
 
-    /// Reads a file's text.
+    /// Reads a text of ours, which has no NUL.
     pub(crate) fn read(text: &str) -> Self {
+        Self::parse(text.as_bytes(), Comments::OneLine).unwrap_or_default()
+    }
+
+    /// Reads what a file has. A comment can be in any encoding.
+    ///
+    /// # Errors
+    /// When systemd would take none of it.
+    pub(crate) fn parse(content: &[u8], comments: Comments) -> Result<Self, Unreadable> {
+        if content.contains(&0) {
+            return Err(Unreadable::Nul);
+        }
         let mut file = Self::default();
-        let mut reader = Reader { rest: text, line: 1 };
+        // A character for each byte: whatever means anything here is ASCII.
+        let content: String = content.iter().copied().map(char::from).collect();
+        let mut reader = Reader { rest: &content, line: 1 };
         while let Some(first) = reader.next_after(&[' ', '\t', '\n', '\r']) {
             if matches!(first, '#' | ';') {
-                let line = reader.line;
-                if reader.skip_line() {
-                    file.skipped.push(Skipped::JoinedComment(line));
-                }
+                reader.skip_comment(comments, &mut file.skipped);
                 continue;
             }
             let line = reader.line;
@@ -66,14 +93,23 @@ impl EnvironmentFile {
             }
             let value = reader.value(&mut file.skipped);
             let name = name.trim_end_matches(BLANKS);
-            if is_name(name) {
-                file.variables.push((name.to_owned(), value));
+            let (Some(name), Some(value)) = (decoded(name), decoded(&value)) else {
+                return Err(Unreadable::NotUtf8(line));
+            };
+            if is_name(&name) {
+                file.variables.push((name, value));
             } else {
                 file.skipped.push(Skipped::NoName(line));
             }
         }
-        file
+        Ok(file)
     }
+}
+
+/// The text of bytes that were made characters, if it is UTF-8.
+fn decoded(bytes: &str) -> Option<String> {
+    let bytes: Result<Vec<u8>, _> = bytes.chars().map(u8::try_from).collect();
+    String::from_utf8(bytes.ok()?).ok()
 }
 
 const BLANKS: [char; 2] = [' ', '\t'];
@@ -103,13 +139,21 @@ impl Reader<'_> {
         iter::from_fn(|| self.next()).find(|next| !these.contains(next))
     }
 
-    /// Skips the rest of a comment; tells whether a backslash is its last character.
-    fn skip_line(&mut self) -> bool {
-        let mut last = ' ';
+    /// Skips the rest of a comment.
+    fn skip_comment(&mut self, comments: Comments, skipped: &mut Vec<Skipped>) {
         loop {
+            let line = self.line;
             match self.next() {
-                None | Some('\n' | '\r') => return last == '\\',
-                Some(other) => last = other,
+                None | Some('\n' | '\r') => return,
+                Some('\\') => {
+                    if matches!(self.next(), None | Some('\n' | '\r')) {
+                        skipped.push(Skipped::JoinedComment(line));
+                        if comments == Comments::OneLine {
+                            return;
+                        }
+                    }
+                }
+                Some(_) => {}
             }
         }
     }
@@ -206,6 +250,36 @@ mod tests {
             let file = EnvironmentFile::read(text);
             assert_eq!((file.value("A"), &*file.skipped), (Some(value), &[][..]), "{text:?}");
         }
+    }
+
+    /// As systemd 252 and 257 read them.
+    #[test]
+    fn comments_may_have_anything_but_a_nul() {
+        let parse = |text: &[u8], comments| {
+            EnvironmentFile::parse(text, comments).map(|file| file.value("A").map(str::to_owned))
+        };
+        for (text, joined, one_line) in [
+            (&b"# \xe4\nA=b"[..], Some("b"), Some("b")),
+            (b"# x\\\nA=b", None, Some("b")),
+            (b"# x\\y\nA=b", Some("b"), Some("b")),
+            (b"# x\\\\\nA=b", Some("b"), Some("b")),
+            (b"# x\\\ny\nA=b", Some("b"), Some("b")),
+        ] {
+            assert_eq!(parse(text, Comments::Joined), Ok(joined.map(str::to_owned)), "{text:?}");
+            assert_eq!(parse(text, Comments::OneLine), Ok(one_line.map(str::to_owned)), "{text:?}");
+        }
+        for (text, error) in [
+            (&b"# \0\nA=b"[..], Unreadable::Nul),
+            (b"A=b\0", Unreadable::Nul),
+            (b"A=b\nC=\xe4", Unreadable::NotUtf8(2)),
+            (b"\xe4=b", Unreadable::NotUtf8(1)),
+        ] {
+            assert_eq!(parse(text, Comments::OneLine), Err(error), "{text:?}");
+        }
+        assert_eq!(
+            parse(b"# x\nword \xe4\nA=\xc3\xa4", Comments::OneLine),
+            Ok(Some("\u{e4}".into()))
+        );
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub(crate) use process::{Dns, DrainTimeout, ProcessConfig, RunMode, Threads};
 pub(crate) use role::Role;
 pub(crate) use status::{StatusArgs, StatusOf};
 pub(crate) use tunnel::{BusyPoll, Keepalive, TunnelConfig};
-pub(crate) use unit::unit_name;
+pub(crate) use unit::{UNIT, unit_name};
 pub(crate) use unknown_variable::UnknownVariable;
 pub(crate) use unread::Unread;
 pub(crate) use user::RunAs;

@@ -3,7 +3,7 @@
 use std::env;
 
 /// The name of the unit that runs this process, where that is one of ours.
-pub(super) const UNIT: &str = "SPIPED_UNIT";
+pub(crate) const UNIT: &str = "SPIPED_UNIT";
 
 /// The name of the unit that runs this process, where that is one of ours.
 #[must_use]

@@ -33,7 +33,7 @@ pub(crate) mod control;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod http;
-mod limits;
+pub(crate) mod limits;
 pub(crate) mod names;
 pub(crate) mod net;
 pub(crate) mod proof;

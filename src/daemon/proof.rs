@@ -111,6 +111,15 @@ impl Report for Fault {
     }
 }
 
+/// Makes what the proofs of a process share. Where many follow, this comes first: tokio panics
+/// where it lacks descriptors for that.
+///
+/// # Errors
+/// When the system lacks a resource.
+pub(crate) fn prepare() -> io::Result<()> {
+    one_thread_runtime().map(drop)
+}
+
 /// Connects to a receiver, proves the key, has the receiver connect to its server, and
 /// ends the connection.
 ///

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
+use super::find::{Found, find_and_ask};
 use super::output::print;
-use super::status::ask_all;
 use super::usage::usage;
 use super::{end, printable, say, sender_key};
 use crate::check::all::HostReport;
@@ -14,7 +14,13 @@ use crate::config::{
     AllConfig, CheckArgs, CheckConfig, CheckForm, CheckOf, CommandLine, ConfigError,
     UnknownVariable, Unread, ValueError, as_given,
 };
-use crate::report::AnyError;
+use crate::daemon::limits::raise_limit;
+use crate::daemon::proof::prepare;
+use crate::report::{AnyError, SystemError};
+use crate::status::Detail;
+
+/// The fewest descriptors with which many pipes can be checked at once.
+const DESCRIPTORS: usize = 128;
 
 /// Whether this is the command. It has variables, as no other command has, so its words are
 /// read apart from those of the program.
@@ -73,7 +79,14 @@ fn check_all(config: &AllConfig) -> ExitCode {
         return end(Err(ConfigError::Value { by: "--accept".into(), error }.into()));
     }
     let is_json = config.is_json;
-    let report = HostReport::of(ask_all(), config);
+    let prepared = raise_limit(DESCRIPTORS).map_err(AnyError::from);
+    let prepared =
+        prepared.and_then(|_| Ok(prepare().map_err(SystemError::of("cannot check any pipe"))?));
+    if let Err(error) = prepared {
+        return end(Err(error));
+    }
+    let Found { asked, units, not_seen, .. } = find_and_ask(&[], Detail::Connections);
+    let report = HostReport::of(&asked, &units, not_seen, config);
     let text = if is_json { report.json() } else { report.text() };
     let code = ExitCode::from(report.exit_code());
     print(&text).map_or_else(|error| end(Err(error)), |()| code)

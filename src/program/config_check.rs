@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::env;
 use std::ffi::OsString;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,10 +13,12 @@ use super::usage::usage;
 use super::{access, caused_by, end, printable, say, warn_of, warn_of_settings, whose_keys};
 use crate::config::environment_file::Skipped;
 use crate::config::{
-    Args, CommandLine, Config, ConfigError, Dns, KeyName, StatusOf, ValueError, effective,
+    Address, Args, CommandLine, Config, ConfigError, Dns, KeyName, StatusOf, ValueError, effective,
     unit_name,
 };
+use crate::daemon::accept::InheritedError;
 use crate::daemon::names::{Unresolved, look_up};
+use crate::daemon::net::loops::would_lead_back;
 use crate::keys::address;
 use crate::keys::entry::{self, KeyEntry};
 use crate::keys::folder;
@@ -24,7 +27,8 @@ use crate::protocol::KeyId;
 use crate::report::{AnyError, SystemError, WARNING, exit};
 use crate::setup;
 use crate::unit::check::read_keys;
-use crate::unit::configuration::{PipeUnit, changed_since_start, is_reload};
+use crate::unit::configuration::{self, PipeUnit, changed_since_start, is_reload};
+use crate::unit::files::UnitFiles;
 
 /// What has a configuration, where a word names none.
 const NAMES: &str = "write spiped-receive@NAME, spiped-send@NAME, or NAME for those in use";
@@ -127,16 +131,20 @@ fn check_start() -> Result<(), AnyError> {
     if config.source.is_none() && !may_be_handed_over {
         return Err(ConfigError::Missing("-s".into()).into());
     }
+    if let Some(unit) = unit_name() {
+        check_unit_of_start(&config, &unit)?;
+    }
     let keys = read_and_tell_keys(&config)?;
     let (_rights, _allowed) = access(&config.access)?;
     check_names(&config)?;
+    check_loop(&config)?;
     if let Some(run_as) = &config.process.run_as {
         privileges::drop_to(run_as).map_err(caused_by("-u"))?;
     }
     if !is_reload() {
         let of = unit_name().map_or_else(String::new, |unit| format!("# {unit}\n"));
         let (given, others) = effective(&values);
-        return print(&format_args!("{of}{given}{keys}{others}"));
+        return print(&for_stdout(format!("{of}{given}{keys}{others}")));
     }
     let changed = changed_since_start();
     if !changed.is_empty() {
@@ -146,6 +154,52 @@ fn check_start() -> Result<(), AnyError> {
         say(&line, &format!("'systemctl restart {unit}' has it take effect"));
     }
     Ok(())
+}
+
+/// Checks what the start of a unit has beside its variables. A socket unit listens in place of
+/// a source, or at the same address; and a reload must not accept a file that the next start
+/// refuses.
+fn check_unit_of_start(config: &Config, unit: &str) -> Result<(), AnyError> {
+    if let Some(files) = UnitFiles::of(unit).filter(|_| is_reload()) {
+        configuration::read(&files.conf)?;
+    }
+    let service = unit.strip_suffix(".service").and_then(PipeUnit::named);
+    // What cannot be seen is left to the start.
+    let Some(socket) = service.as_ref().and_then(setup::socket_unit_of) else { return Ok(()) };
+    match &config.source {
+        None if !socket.is_in_use() => Err(ConfigError::Missing("-s".into()).into()),
+        Some(given) if socket.is_in_use() && !socket.listen.contains(given) => {
+            let all: Vec<_> = socket.listen.iter().map(ToString::to_string).collect();
+            let (given, inherited) = (given.clone(), all.join(", "));
+            Err(InheritedError::Mismatch { given, inherited }.into())
+        }
+        None | Some(_) => Ok(()),
+    }
+}
+
+/// Refuses a target that leads back to the source by an address of this host.
+fn check_loop(config: &Config) -> Result<(), ConfigError> {
+    let target = &config.tunnel.target;
+    let source = config.source.as_ref().and_then(Address::inet);
+    match source.zip(target.inet()) {
+        Some((source, to)) if would_lead_back(to, source) => {
+            Err(ConfigError::leads_back(target, &Address::Inet(source).to_string()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A text as it is, to be read again; for a terminal without what would control it.
+fn for_stdout(text: String) -> String {
+    if !io::stdout().is_terminal() {
+        return text;
+    }
+    let shown = |letter: char| match letter {
+        '\n' => letter.to_string(),
+        control if control.is_control() => control.escape_default().to_string(),
+        _ => letter.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 /// Reads the keys as the start does, or in a unit as its check does. Returns a comment for

@@ -3,6 +3,7 @@
 
 mod check;
 mod config_check;
+mod find;
 mod keys;
 mod output;
 mod status;

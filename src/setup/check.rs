@@ -4,12 +4,13 @@ use std::io::{self, Write};
 use std::process::{Child, Command, Output, Stdio};
 
 use super::error::SetupError;
-use super::plan::{Plan, Step, file, read};
+use super::plan::{Plan, Step, file};
 use super::unit::Failure;
 use crate::config::environment_file::EnvironmentFile;
 use crate::config::setup::End;
 use crate::keys::new_key::NewKey;
-use crate::report::Report;
+use crate::report::{Report, is_of_system};
+use crate::unit::check::UnitCheckError;
 use crate::unit::configuration::PipeUnit;
 
 /// Where more is said.
@@ -39,9 +40,15 @@ fn check_end(end: &End, steps: &[Step]) -> Result<(), SetupError> {
             | Step::Start(..) => {}
         }
     }
-    let content = content.map_or_else(|| read(&conf), Ok)?;
+    let variables = match content {
+        Some(content) => EnvironmentFile::read(&content),
+        None => unit.read().map_err(|error| {
+            let failure = unread(&error);
+            SetupError::Refused { path: conf.clone(), failure }
+        })?,
+    };
     let keys = if new_key.is_some() { vec!["-".into()] } else { unit.keys() };
-    let command = unit.check(&EnvironmentFile::read(&content), &keys);
+    let command = unit.check(&variables, &keys);
     match run(command, new_key).map_err(SetupError::System)? {
         None => Ok(()),
         Some(failure) => Err(SetupError::Refused { path: conf, failure }),
@@ -50,13 +57,21 @@ fn check_end(end: &End, steps: &[Step]) -> Result<(), SetupError> {
 
 /// Why the next start of a unit would refuse its configuration or its keys; none where it would
 /// not.
-pub(crate) fn refusal(unit: &PipeUnit) -> Option<Failure> {
-    let failure = |reason: String, hint: &str| Failure { reason, hint: hint.into(), code: None };
-    let checked = match unit.read() {
+///
+/// # Errors
+/// When the system lacks what the check needs.
+pub(crate) fn refusal(unit: &PipeUnit) -> io::Result<Option<Failure>> {
+    match unit.read() {
         Ok(variables) => run(unit.check(&variables, &unit.keys()), None),
-        Err(error) => return Some(failure(error.to_string(), error.hint())),
-    };
-    checked.unwrap_or_else(|error| Some(failure(format!("it cannot be checked: {error}"), MORE)))
+        Err(UnitCheckError::Configuration { error, .. }) if is_of_system(&error) => Err(error),
+        Err(error) => Ok(Some(unread(&error))),
+    }
+}
+
+/// Why the variables of a unit are refused.
+fn unread(error: &UnitCheckError) -> Failure {
+    let (reason, hint) = (error.to_string(), error.hint().to_owned());
+    Failure { reason, hint, code: Some(error.exit_code()) }
 }
 
 /// Runs a check, to which a new key may be handed. Returns why it failed, if it did. Of a name

@@ -7,7 +7,7 @@ use procfs::process::Process;
 use super::systemd::ask;
 use super::unit::pipe_of;
 use crate::config::Address;
-use crate::daemon::net::listeners::{self, listeners};
+use crate::daemon::net::listeners::{self, Holder, Listener, listeners};
 
 /// The hint for an address that is in use: what uses it, and how to end that.
 pub(super) fn hint(source: &Address) -> Option<String> {
@@ -16,7 +16,7 @@ pub(super) fn hint(source: &Address) -> Option<String> {
     // systemd, as process 1, also holds the socket of a socket unit.
     let process = holders.iter().find(|process| process.pid != 1);
     let unit = match process {
-        Some(process) => unit_of(process),
+        Some(process) => unit_of(process.pid),
         None => socket_at(*source),
     };
     if let Some(unit) = unit {
@@ -27,15 +27,17 @@ pub(super) fn hint(source: &Address) -> Option<String> {
         return Some(format!("{unit} listens there: choose another port, or {instead}"));
     }
     let process = process?;
-    let (pid, name) = (process.pid, process.stat().ok()?.comm);
+    let Holder { pid, name, .. } = process;
     Some(format!("process {pid}, {name}, listens there: choose another port, or end it first"))
 }
 
 /// The processes that have a listening socket at an address.
-fn holders(wanted: SocketAddr) -> Vec<Process> {
+fn holders(wanted: SocketAddr) -> Vec<Holder> {
+    let is_in_conflict =
+        |it: &Listener| it.address.inet().is_some_and(|at| are_in_conflict(at, wanted));
     let all = listeners().into_iter().flatten();
-    let at = all.filter(|it| are_in_conflict(it.address, wanted)).map(|it| it.inode);
-    listeners::holders(&at.collect::<Vec<_>>()).into_iter().map(|(_, process)| process).collect()
+    let at = all.filter(is_in_conflict).map(|it| it.inode);
+    listeners::holders(&at.collect::<Vec<_>>())
 }
 
 fn are_in_conflict(one: SocketAddr, other: SocketAddr) -> bool {
@@ -45,8 +47,8 @@ fn are_in_conflict(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 /// The unit of a process. Not a user's own unit, which may have any name.
-fn unit_of(process: &Process) -> Option<String> {
-    let groups = process.cgroups().ok()?;
+fn unit_of(pid: i32) -> Option<String> {
+    let groups = Process::new(pid).ok()?.cgroups().ok()?;
     let is_unit = |part: &&str| matches!(part.rsplit_once('.'), Some((_, "service" | "scope")));
     groups.into_iter().find_map(|it| {
         let mut parts = it.pathname.split('/');

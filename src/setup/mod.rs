@@ -39,6 +39,7 @@ mod remove;
 mod report;
 mod systemd;
 mod unit;
+mod units;
 
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -48,7 +49,7 @@ use nix::unistd::geteuid;
 use self::unit::Unit;
 pub(crate) use check::refusal;
 pub(crate) use error::SetupError;
-pub(crate) use systemd::idle_units;
+pub(crate) use units::{Idle, SeenUnit, has_drop_ins, seen_units, socket_unit_of};
 
 use self::plan::Plan;
 use self::systemd::UnitState;

@@ -22,9 +22,6 @@ use crate::keys::new_key::NewKey;
 use crate::protocol::KeyId;
 use crate::unit::configuration::FOLDER;
 
-/// The configuration of the units without a name. It is not a .conf file, so that it cannot
-/// be taken for that of a pipe.
-pub(crate) const PLAIN_CONF: &str = "/etc/spiped/redis.addr";
 const UNITS: &str = "/etc/systemd/system";
 
 /// The steps to be done, in order.
@@ -302,7 +299,8 @@ pub(crate) fn read(path: &Path) -> Result<String, SetupError> {
         if !fs::metadata(path)?.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }
-        fs::read_to_string(path)
+        // A comment may be in any encoding.
+        fs::read(path).map(|content| String::from_utf8_lossy(&content).into_owned())
     };
     read().map_err(|error| SetupError::File { what: "read", path: path.into(), error })
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use super::error::SetupError;
 use super::plan::{file, read, value};
+use crate::config::environment_file::EnvironmentFile;
 use crate::config::setup::{End, PipeName};
 use crate::config::{self, Address, Keepalive, Role, TunnelConfig};
 use crate::daemon::proof::{Fault, prove};
@@ -29,7 +30,7 @@ pub(super) fn works(end: &End) -> Result<(), SetupError> {
         Role::Decrypt => (of_this_host(&end.source), None),
         Role::Encrypt => (end.target.clone(), value(&conf, "SPIPED_BIND")),
     };
-    let proof = with_key(target, bind, &conf, &key);
+    let proof = with_key(target, bind.as_deref(), &conf, &key);
     proof.map_err(|fault| SetupError::Unproved { name: end.name.clone(), fault })
 }
 
@@ -43,22 +44,17 @@ pub(super) fn takes(pipe: &PipeName, key: &SharedKey) -> Result<Result<(), Fault
     let conf = read(&path)?;
     let target = value(&conf, "SPIPED_TARGET").and_then(|text| text.parse().ok());
     let target = target.ok_or(SetupError::NoTarget(path))?;
-    Ok(with_key(target, value(&conf, "SPIPED_BIND"), &conf, key))
+    Ok(with_key(target, value(&conf, "SPIPED_BIND").as_deref(), &conf, key))
 }
 
-fn with_key(
-    target: Address,
-    bind: Option<String>,
-    conf: &str,
-    key: &SharedKey,
-) -> Result<(), Fault> {
-    prove(&tunnel(target, bind, conf), key).map(|_proof| ())
+fn with_key(target: Address, bind: Option<&str>, conf: &str, key: &SharedKey) -> Result<(), Fault> {
+    prove(&tunnel(target, bind, &EnvironmentFile::read(conf)), key).map(|_proof| ())
 }
 
 /// The way of a sender with this configuration.
-pub(crate) fn tunnel(target: Address, bind: Option<String>, conf: &str) -> TunnelConfig {
+pub(crate) fn tunnel(target: Address, bind: Option<&str>, conf: &EnvironmentFile) -> TunnelConfig {
     TunnelConfig {
-        bind: bind.and_then(|text| config::bind(&text).ok()),
+        bind: bind.and_then(|text| config::bind(text).ok()),
         keepalive: Keepalive::Off,
         cipher: chosen(conf, "SPIPED_CIPHER"),
         kex: chosen(conf, "SPIPED_KEX"),
@@ -68,8 +64,8 @@ pub(crate) fn tunnel(target: Address, bind: Option<String>, conf: &str) -> Tunne
 }
 
 /// What a configuration chooses by this variable, or the default.
-fn chosen<T: FromStr + Default>(conf: &str, variable: &str) -> T {
-    value(conf, variable).and_then(|text| text.parse().ok()).unwrap_or_default()
+fn chosen<T: FromStr + Default>(conf: &EnvironmentFile, variable: &str) -> T {
+    conf.value(variable).and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 /// The address by which this host itself reaches a source.

@@ -17,7 +17,7 @@ use std::slice;
 
 use super::SetupReport;
 use super::error::SetupError;
-use super::plan::{PLAIN_CONF, conf_text, drop_in, drop_in_text, file, is_barred, value};
+use super::plan::{conf_text, drop_in, drop_in_text, file, is_barred, value};
 use super::report::left;
 use super::systemd::{Activity, UnitState, command, run, scopes_of};
 use super::unit::Unit;
@@ -25,6 +25,7 @@ use crate::config::setup::{Keys, Pair, PipeName, Removal, Run};
 use crate::config::{Address, Role};
 use crate::process::new_file;
 use crate::unit::configuration::FOLDER;
+use crate::unit::files::PLAIN_CONF;
 
 /// One change.
 enum RemovalStep {

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -13,15 +12,11 @@ use super::error::SetupError;
 use super::unit::{Failure, Unit};
 use crate::report::{WARNING, exit};
 use crate::unit::handover::scope_prefix;
+pub(super) use crate::unit::systemd::is_running;
 
 /// How long systemd may take to start or to stop a unit. A unit that takes longer waits for
 /// an address, and can be told something.
 const SETTLING: Duration = Duration::from_secs(10);
-
-/// Whether systemd runs this host.
-pub(super) fn is_running() -> bool {
-    Path::new("/run/systemd/system").is_dir()
-}
 
 /// The scopes with a service's open connections from before a restart. Scopes of another
 /// pipe, whose name begins with this one's, have one dash more.
@@ -32,37 +27,6 @@ pub(super) fn scopes_of(unit: &Unit) -> Vec<String> {
     let units = listed.lines().filter_map(|line| line.split_whitespace().next());
     let is_own = |unit: &&str| unit.strip_prefix(&begin).is_some_and(|rest| !rest.contains('-'));
     units.filter(is_own).map(str::to_owned).collect()
-}
-
-/// Units of pipes that should run, and do not: those that have failed, or are enabled and
-/// stopped. Each with its state.
-pub(crate) fn idle_units() -> Vec<(String, &'static str)> {
-    if !is_running() {
-        return vec![];
-    }
-    let kinds = ["service", "socket"];
-    let of = |kind| [format!("spiped-receive*.{kind}"), format!("spiped-send*.{kind}")];
-    let patterns = kinds.map(of).concat();
-    let list = ["list-units", "--all", "--full", "--plain", "--no-legend"];
-    let words: Vec<_> = list.into_iter().chain(patterns.iter().map(String::as_str)).collect();
-    let listed = ask("systemctl", &words);
-    let idle = |line: &str| {
-        let mut words = line.split_whitespace();
-        let (unit, _loaded, active, sub) =
-            (words.next()?, words.next()?, words.next()?, words.next()?);
-        let state = match (active, sub) {
-            ("failed", _) => "failed",
-            ("activating", "auto-restart") => "failed, and starts again and again",
-            ("inactive", _) if is_enabled(unit) => "enabled, and does not run",
-            _ => return None,
-        };
-        Some((unit.to_owned(), state))
-    };
-    listed.lines().filter_map(idle).collect()
-}
-
-fn is_enabled(unit: &str) -> bool {
-    ask("systemctl", &["show", "-P", "UnitFileState", unit]).trim() == "enabled"
 }
 
 /// One start of a unit, and the main process of it.

@@ -107,6 +107,9 @@ pub(crate) struct Asked {
     pub(crate) name: String,
     /// The path of the control socket.
     pub(crate) socket: String,
+    /// The process that listens there, as the kernel tells.
+    #[serde(skip)]
+    pub(crate) pid: Option<u32>,
     #[serde(flatten)]
     pub(crate) answer: Answer,
 }

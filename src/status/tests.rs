@@ -108,7 +108,7 @@ pub(super) fn asked(name: &str) -> Asked {
         open: Some(vec![open(at(60))]),
     };
     let answer = Answer::Told(Box::new(status));
-    Asked { name: name.to_owned(), socket: format!("/run/{name}/control"), answer }
+    Asked { name: name.to_owned(), socket: format!("/run/{name}/control"), pid: None, answer }
 }
 
 /// One with a reader that has stalled.
@@ -125,7 +125,7 @@ pub(super) fn stalled(name: &str) -> Asked {
 pub(super) fn silent(name: &str) -> Asked {
     let answer =
         Answer::Failed { error: "it does not answer".to_owned(), hint: "restart it".to_owned() };
-    Asked { name: name.to_owned(), socket: format!("/run/{name}/control"), answer }
+    Asked { name: name.to_owned(), socket: format!("/run/{name}/control"), pid: None, answer }
 }
 
 #[test]

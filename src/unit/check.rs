@@ -7,10 +7,11 @@ use std::fs::{self, File, FileType};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use thiserror::Error;
 
+use super::systemd::ask;
+use crate::config::environment_file::{Comments, EnvironmentFile, Unreadable};
 use crate::config::unit_name;
 use crate::keys::entry::{self, KeyEntry};
 use crate::keys::error::KeyFileError;
@@ -27,6 +28,15 @@ pub(crate) enum UnitCheckError {
     /// Another user could change what root runs, and where the pipe leads.
     #[error("users other than root can write to {}", .0.display())]
     WritableConfiguration(PathBuf),
+    /// systemd takes it for empty, silently.
+    #[error("{} is refused: {unread}", path.display())]
+    Unreadable { path: PathBuf, unread: Unreadable },
+    /// Whether the line behind it counts depends on the version of systemd.
+    #[error("{} is refused: the comment in line {line} ends with a backslash", path.display())]
+    JoinedComment { path: PathBuf, line: usize },
+    /// The daemon would look for its keys elsewhere.
+    #[error("{} sets CREDENTIALS_DIRECTORY, where the unit finds its keys", .0.display())]
+    Credentials(PathBuf),
     #[error(transparent)]
     Key(#[from] KeyFileError),
     /// systemd hands over the files of a folder, and silently leaves its links out.
@@ -37,8 +47,11 @@ pub(crate) enum UnitCheckError {
 impl Report for UnitCheckError {
     fn hint(&self) -> &str {
         match self {
-            Self::Configuration { path, .. } => configuration_hint(path),
+            Self::Configuration { path, error } => configuration_hint(path, error),
             Self::WritableConfiguration(_) => "run 'chown root' and 'chmod 644' on the file",
+            Self::Unreadable { .. } => "write it anew, in UTF-8",
+            Self::JoinedComment { .. } => "end it with another character",
+            Self::Credentials(_) => "remove that line",
             Self::Key(error) => error.hint(),
             Self::Link(_) => "put the file itself there",
         }
@@ -46,18 +59,28 @@ impl Report for UnitCheckError {
 
     fn exit_code(&self) -> u8 {
         match self {
+            Self::Configuration { error, .. }
+                if error.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                exit::NO_PERMISSION
+            }
             Self::Configuration { .. } => exit::NO_INPUT,
             Self::WritableConfiguration(_) => exit::NO_PERMISSION,
-            Self::Link(_) => exit::DATA,
+            Self::Unreadable { .. }
+            | Self::JoinedComment { .. }
+            | Self::Credentials(_)
+            | Self::Link(_) => exit::DATA,
             Self::Key(error) => error.exit_code(),
         }
     }
 }
 
-/// The hint where the configuration is missing. systemd-escape turns `a-b` into `a\x2db`,
+/// The hint where the configuration cannot be read. systemd-escape turns `a-b` into `a\x2db`,
 /// for which there is no file.
-fn configuration_hint(path: &Path) -> &'static str {
-    if path.to_string_lossy().contains('\\') {
+fn configuration_hint(path: &Path, error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        "try it with sudo: only root can read it"
+    } else if path.to_string_lossy().contains('\\') {
         "name the unit after the file as it is, without systemd-escape"
     } else if path.extension().is_some_and(|kind| kind == "addr") {
         "write one line, ADDR= and the server's IP address; then 'systemctl start' the unit"
@@ -77,7 +100,7 @@ pub(crate) fn check(
     configuration: &Path,
     keys: &[PathBuf],
 ) -> Result<Vec<GuessableKey>, UnitCheckError> {
-    check_owner(configuration)?;
+    read_configuration(configuration, Comments::OneLine)?;
     let entries = read_keys(keys, Folders::Allowed)?;
     if let Some((note, unit)) = note().zip(unit_name()) {
         // That of an earlier start.
@@ -90,8 +113,26 @@ pub(crate) fn check(
     Ok(entries.iter().filter_map(KeyEntry::guessable).collect())
 }
 
-/// Checks that root alone can write to a configuration, and that it is a file.
-pub(super) fn check_owner(configuration: &Path) -> Result<(), UnitCheckError> {
+/// Reads a configuration, to which root alone must be able to write.
+///
+/// # Errors
+/// When others can write to it, or it cannot be read, or systemd would take none of it.
+pub(super) fn read_configuration(
+    path: &Path,
+    comments: Comments,
+) -> Result<EnvironmentFile, UnitCheckError> {
+    check_owner(path)?;
+    let content = fs::read(path)
+        .map_err(|error| UnitCheckError::Configuration { path: path.into(), error })?;
+    let file = EnvironmentFile::parse(&content, comments)
+        .map_err(|unread| UnitCheckError::Unreadable { path: path.into(), unread })?;
+    if file.value("CREDENTIALS_DIRECTORY").is_some() {
+        return Err(UnitCheckError::Credentials(path.into()));
+    }
+    Ok(file)
+}
+
+fn check_owner(configuration: &Path) -> Result<(), UnitCheckError> {
     let unread = |error| UnitCheckError::Configuration { path: configuration.into(), error };
     let metadata = fs::metadata(configuration).map_err(unread)?;
     if !metadata.is_file() {
@@ -169,8 +210,6 @@ fn note() -> Option<PathBuf> {
 }
 
 fn is_restarted_by_systemd(unit: &str) -> bool {
-    let mut systemctl = Command::new("systemctl");
-    let asked = systemctl.args(["show", "--property=NRestarts", "--value", unit]).output();
-    let count = |said: Output| str::from_utf8(&said.stdout).ok()?.trim().parse::<u64>().ok();
-    asked.ok().and_then(count).is_some_and(|restarts| restarts > 0)
+    let count = ask(&["show", "--property=NRestarts", "--value", unit]);
+    count.is_ok_and(|count| count.trim().parse::<u64>().is_ok_and(|restarts| restarts > 0))
 }

@@ -4,17 +4,19 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::check::{UnitCheckError, check_owner};
-use crate::config::environment_file::EnvironmentFile;
-use crate::config::{Role, unit_name};
+use super::check::{UnitCheckError, read_configuration};
+use super::systemd::version;
+use crate::config::environment_file::{Comments, EnvironmentFile, Skipped};
+use crate::config::{Role, UNIT, unit_name};
 
 /// The folder of all configurations and keys.
 pub(crate) const FOLDER: &str = "/etc/spiped";
+/// The version of systemd from which on a backslash at the end of a comment means nothing.
+const COMMENTS_END_WITH_THEIR_LINE: u32 = 254;
 
 /// What the names of the units of a role begin with.
 pub(crate) const fn prefix(role: Role) -> &'static str {
@@ -67,11 +69,7 @@ impl PipeUnit {
     /// When users other than root can write to it, or it cannot be read: systemd would take it
     /// for empty, silently.
     pub(crate) fn read(&self) -> Result<EnvironmentFile, UnitCheckError> {
-        let path = self.configuration();
-        check_owner(&path)?;
-        let text = fs::read_to_string(&path)
-            .map_err(|error: io::Error| UnitCheckError::Configuration { path, error })?;
-        Ok(EnvironmentFile::read(&text))
+        read(&self.configuration())
     }
 
     /// The command that checks the variables, and keys at these paths, as `ExecReload=`
@@ -88,9 +86,32 @@ impl PipeUnit {
         if variables.value("SPIPED_CONTROL").is_none() {
             command.args(["--control", &format!("/run/{}/control", self.name())]);
         }
-        let ours = variables.variables.iter().filter(|(name, _)| name.starts_with("SPIPED_"));
+        // A unit's check needs the name of the unit, which the file may have changed.
+        let is_ours = |name: &str| name.starts_with("SPIPED_") && name != UNIT;
+        let ours = variables.variables.iter().filter(|(name, _)| is_ours(name));
         command.envs(ours.map(|(name, value)| (name, value)));
         command
+    }
+}
+
+/// Reads a file of variables as the running systemd does.
+///
+/// # Errors
+/// As [`PipeUnit::read`]; or when it depends on the version of systemd, which is not known.
+pub(crate) fn read(path: &Path) -> Result<EnvironmentFile, UnitCheckError> {
+    let file = read_configuration(path, Comments::OneLine)?;
+    let is_joined = |it: &Skipped| match it {
+        Skipped::JoinedComment(line) => Some(*line),
+        Skipped::NoValue(_) | Skipped::NoName(_) | Skipped::OpenQuote(_) => None,
+    };
+    let Some(line) = file.skipped.iter().find_map(is_joined) else { return Ok(file) };
+    match version() {
+        None => Err(UnitCheckError::JoinedComment { path: path.into(), line }),
+        Some(..COMMENTS_END_WITH_THEIR_LINE) => read_configuration(path, Comments::Joined),
+        Some(_) => {
+            let skipped = file.skipped.iter().filter(|it| is_joined(it).is_none());
+            Ok(EnvironmentFile { skipped: skipped.cloned().collect(), ..file })
+        }
     }
 }
 

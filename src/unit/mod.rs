@@ -3,6 +3,8 @@
 
 pub(crate) mod check;
 pub(crate) mod configuration;
+pub(crate) mod files;
 pub(crate) mod handover;
 pub(crate) mod keeper;
 pub(crate) mod notify;
+pub(crate) mod systemd;

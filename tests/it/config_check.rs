@@ -1,13 +1,15 @@
 //! `spiped config-check`: each thing that a start refuses, and what it accepts, without a
 //! start.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::net::{Resolver, namespaces_can_be};
-use crate::support::{Daemon, Folder, Pipe, SPIPED, Server, nobody, round_trip};
+use nix::pty::openpty;
+
+use crate::support::net::{Cable, Resolver, namespaces_can_be};
+use crate::support::{Daemon, Folder, Lines, Pipe, SPIPED, Server, nobody, round_trip};
 
 /// What the command has printed, and its exit code.
 struct Told {
@@ -58,14 +60,28 @@ fn what_a_start_refuses_is_refused_with_the_same_lines_and_code() {
         (77, format!("-d -s {source} -t {target} -k {open}")),
     ];
     for (code, words) in cases {
-        let Told { code: was, output, errors } = config_check(&words, &[]);
-        assert_eq!((was, &*output), (code, ""), "{words}: {errors}");
-        let start = Command::new(SPIPED).args(words.split_whitespace()).output().unwrap();
-        assert_eq!(start.status.code(), Some(code), "{words}: {start:?}");
-        // A start also logs what it tries again.
-        let of_start = String::from_utf8(start.stderr).unwrap();
-        assert!(of_start.ends_with(&errors) && errors.lines().count() == 2, "{of_start}{errors}");
+        is_refused_as_by_a_start(code, &words);
     }
+    if namespaces_can_be("a target that is an address of this host") {
+        Cable::new().near.enter(|| {
+            for source in ["0.0.0.0:9001", "[::]:9001"] {
+                let words = format!("-d -s {source} -t 192.0.2.1:9001 -k {key}");
+                is_refused_as_by_a_start(64, &words);
+            }
+            let words = format!("-d -s 0.0.0.0:9001 -t 192.0.2.2:9001 -k {key}");
+            assert_eq!(config_check(&words, &[]).code, 0);
+        });
+    }
+}
+
+fn is_refused_as_by_a_start(code: i32, words: &str) {
+    let Told { code: was, output, errors } = config_check(words, &[]);
+    assert_eq!((was, &*output), (code, ""), "{words}: {errors}");
+    let start = Command::new(SPIPED).args(words.split_whitespace()).output().unwrap();
+    assert_eq!(start.status.code(), Some(code), "{words}: {start:?}");
+    // A start also logs what it tries again.
+    let of_start = String::from_utf8(start.stderr).unwrap();
+    assert!(of_start.ends_with(&errors) && errors.lines().count() == 2, "{of_start}{errors}");
 }
 
 #[test]
@@ -223,4 +239,23 @@ fn a_name_stands_alone_and_is_of_a_unit() {
         assert_eq!((code, &*output), (64, ""), "{errors}");
         assert!(errors.starts_with(&format!("spiped: config-check: {said}")), "{errors}");
     }
+}
+
+#[test]
+fn a_terminal_gets_no_characters_that_control_it() {
+    let folder = Folder::new();
+    let key = folder.shared_key();
+    let terminal = openpty(None, None).unwrap();
+    let mut command = Command::new(SPIPED);
+    command.args(["config-check", "-d", "-t", "127.0.0.1:2", "-k"]).arg(&key);
+    command.args(["-s", "/run/\u{1b}[2Jx"]);
+    let plain = command.output().unwrap();
+    assert!(plain.stdout.contains(&0x1b));
+    let mut child = command.stdout(terminal.slave).spawn().unwrap();
+    // The terminal ends with its last program.
+    drop(command);
+    let lines = Lines::collect(File::from(terminal.master));
+    let line = lines.wait_for("SPIPED_SOURCE=");
+    assert!(line.contains("\\u{1b}[2Jx"), "{line:?}");
+    assert!(child.wait().unwrap().success());
 }

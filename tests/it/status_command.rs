@@ -307,3 +307,22 @@ fn watch_draws_over_what_is_there_and_not_beyond_the_terminal() {
         assert!(text.len() <= 60 && !text.contains('\x1b'), "{line:?}");
     }
 }
+
+/// As behind a serial line.
+#[test]
+fn a_terminal_without_a_size_gets_all_lines() {
+    let server = Server::echo();
+    let ends = Ends::to(server.address);
+    let size = Winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    let terminal = openpty(&size, None).unwrap();
+    let mut watch = Command::new(SPIPED);
+    watch.args(["status", "--watch"]).args(ends.paths()).stdout(terminal.slave);
+    let mut watch = watch.spawn().unwrap();
+    let lines = Lines::collect(File::from(terminal.master));
+    wait_until("it has drawn twice", || lines.all().iter().any(|it| it.contains("\x1b[J\x1b[H")));
+    signal(&watch, "INT");
+    watch.wait().unwrap();
+    let text = lines.all().join("\n");
+    assert!(text.contains("(receiver): serving for ") && text.contains("(sender): serving for "));
+    assert!(!text.contains("make the terminal higher"), "{text}");
+}

@@ -1,5 +1,7 @@
 //! What is known of a pipe. Nothing here is a judgement.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::check;
@@ -27,6 +29,7 @@ pub(super) struct Pipe {
 #[serde(untagged)]
 pub(super) enum Told {
     Facts(Box<Facts>),
+    Idle(IdleSocket),
     /// Why it could not be asked.
     Failed {
         error: String,
@@ -38,8 +41,47 @@ impl Pipe {
     pub(super) fn facts(&self) -> Option<&Facts> {
         match &self.told {
             Told::Facts(facts) => Some(facts),
-            Told::Failed { .. } => None,
+            Told::Idle(_) | Told::Failed { .. } => None,
         }
+    }
+}
+
+/// A socket unit whose service no client has started yet.
+#[derive(Debug, Serialize)]
+pub(super) struct IdleSocket {
+    pub(super) role: Role,
+    pub(super) state: Waits,
+    pub(super) unit: String,
+    pub(super) listening: Vec<Source>,
+    /// Why the start by the first client would be refused.
+    pub(super) refused: Option<Refusal>,
+    pub(super) not_judged: Option<String>,
+}
+
+/// The state of a process that is not there yet.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Waits {
+    Idle,
+}
+
+/// What this check itself lacks, such as descriptors: that is no fault of a pipe.
+#[derive(Debug)]
+pub(super) struct Lack(String);
+
+impl Lack {
+    /// What may help.
+    pub(super) const HINT: &str =
+        "raise the limits of file descriptors, of threads or of memory (ulimit), or try again";
+
+    pub(super) fn of(error: &dyn fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the system lacks what this check needs: {}", self.0)
     }
 }
 
@@ -57,6 +99,8 @@ pub(super) struct Facts {
     pub(super) keys: Vec<Key>,
     /// Of a unit of a pipe with a name: why its next start would be refused.
     pub(super) refused: Option<Refusal>,
+    /// Why that cannot be judged.
+    pub(super) not_judged: Option<String>,
     /// Of a sender: whether its pipe works, as `spiped check -k` tries it.
     pub(super) proof: Option<Proof>,
     /// TCP addresses of the process that are no source: where it serves its status. Only
@@ -122,13 +166,15 @@ pub(super) enum Place {
     /// What listens on the target's port on this host, sources of pipes left out.
     ThisHost {
         listeners: Vec<Listener>,
+        /// Whether anything listens at its address, be it a source of a pipe.
+        is_served: bool,
     },
     OtherHost,
     /// Why it cannot be told.
     Unknown {
         error: String,
     },
-    /// The process only drains.
+    /// The process only drains, or the sockets of this host cannot be seen.
     NotLooked,
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::facts::{Facts, Key, Place, Plaintext, Proof, Refusal, Source};
+use super::facts::{Facts, IdleSocket, Key, Place, Plaintext, Proof, Refusal, Source};
 use crate::config::Role;
 use crate::status::{State, UnixTime};
 
@@ -118,14 +118,23 @@ pub(super) fn judge(facts: &Facts, key_age_days: u64, now: UnixTime) -> Vec<Find
     }));
     found.extend(of_exchange(facts));
     found.extend(facts.keys.iter().flat_map(|key| of_key(key, key_age_days, now)));
-    found.extend(facts.refused.iter().map(|Refusal { error, hint }| {
-        let unit = facts.unit.as_deref().unwrap_or("its unit");
-        Finding::new(Kind::StartRefused, unit, error, hint)
-    }));
+    let unit = facts.unit.as_deref().unwrap_or("its unit");
+    found.extend(of_start(unit, facts.refused.as_ref()));
     if let Some(Proof::Failed { error, hint }) = &facts.proof {
         found.push(Finding::new(Kind::PipeBroken, &facts.target.address, error, hint));
     }
     found
+}
+
+/// What is found of a socket unit whose service has not been started.
+pub(super) fn judge_idle(idle: &IdleSocket) -> Vec<Finding> {
+    let sources = idle.listening.iter().filter_map(of_source);
+    sources.chain(of_start(&idle.unit, idle.refused.as_ref())).collect()
+}
+
+fn of_start(unit: &str, refused: Option<&Refusal>) -> Option<Finding> {
+    let Refusal { error, hint } = refused?;
+    Some(Finding::new(Kind::StartRefused, unit, error, hint))
 }
 
 /// A receiver that listens nowhere has proved nothing.
@@ -155,7 +164,8 @@ fn of_source(source: &Source) -> Option<Finding> {
         Plaintext::Exposed => found(
             Kind::PlaintextSourceExposed,
             "the sender takes plaintext from other hosts",
-            "set SPIPED_SOURCE to an address of loopback, or to a unix socket",
+            "set SPIPED_SOURCE, or ListenStream= of its socket unit, to an address of loopback, or \
+             to a unix socket",
         ),
     }
 }
@@ -164,7 +174,7 @@ fn of_target(facts: &Facts) -> Vec<Finding> {
     let target = &facts.target.address;
     match &facts.target.place {
         Place::Receiver | Place::UnixSocket(_) | Place::NotLooked => vec![],
-        Place::ThisHost { listeners } => {
+        Place::ThisHost { listeners, .. } => {
             let exposed = listeners.iter().filter(|it| it.is_exposed);
             let found = exposed.map(|listener| {
                 let program = listener.told();
@@ -192,8 +202,8 @@ fn of_target(facts: &Facts) -> Vec<Finding> {
 /// Whether the server behind a receiver is there.
 fn of_server(facts: &Facts) -> Option<Finding> {
     let what = match (&facts.target.place, &facts.target.error) {
-        (Place::ThisHost { listeners }, _) if listeners.is_empty() => {
-            "nothing listens on that port of this host".to_owned()
+        (Place::ThisHost { is_served: false, .. }, _) => {
+            "nothing of this host listens there".to_owned()
         }
         (_, Some(error)) => format!("the last connect failed: {error}"),
         _ => return None,

@@ -1,64 +1,75 @@
-//! Asks, tries and looks: the facts of all pipes, at once.
+//! Asks, tries and looks: the facts of all pipes, at once. Of what a process tells of itself,
+//! only that counts which the kernel tells, too: which process it is, where it listens, and
+//! which unit has the folder of its control socket.
 
 use std::net::SocketAddr;
-use std::panic::resume_unwind;
-use std::thread::{self, ScopedJoinHandle};
+use std::time::{Duration, Instant};
 
 use nix::unistd::geteuid;
 
-use super::facts::{Exchange, Facts, Pipe, Place, Plaintext, Refusal, Seen, Source, Target, Told};
-use super::files::UnitFiles;
-use super::sockets::{Sockets, is_exposed, rights, unit_of};
+use super::believed::{Process, without_control};
+use super::facts::{
+    Exchange, Facts, IdleSocket, Lack, Pipe, Place, Plaintext, Refusal, Seen, Source, Target, Told,
+    Waits,
+};
+use super::sockets::{Sockets, is_exposed, rights};
 use super::{keys, target};
 use crate::check::plaintext::{Accepted, refuses};
 use crate::config::tunnel::Timeout;
 use crate::config::{self, Address, Role, TunnelConfig};
+use crate::daemon::proof::FaultKind;
+use crate::process::at_once::ask_at_once;
 use crate::protocol::Kex;
-use crate::setup;
+use crate::report::exit;
 use crate::setup::prove::of_this_host;
-use crate::status::{self, Answer, Asked, OpenConnection, State, Status};
-use crate::unit::configuration::FOLDER;
-use crate::unit::configuration::PipeUnit;
+use crate::setup::{self, SeenUnit, has_drop_ins};
+use crate::status::{self, Asked, OpenConnection, State, Status};
+use crate::unit::configuration::{FOLDER, PipeUnit};
+use crate::unit::files::UnitFiles;
 
 /// A client of this protocol speaks first, so a receiver refuses it at once.
 const CLIENT: config::Plaintext = config::Plaintext::Redis;
 
 /// What is the same for all pipes.
-struct Host {
+pub(super) struct Host {
     sockets: Result<Sockets, String>,
     /// Where pipes listen.
     sources: Vec<SocketAddr>,
-    timeout: Timeout,
+    timeout: Option<Timeout>,
+    systemd: Systemd,
 }
 
-/// Makes the facts of all that was asked.
-pub(super) fn gather(asked: Vec<Asked>, timeout: Timeout) -> Seen {
-    let told = || asked.iter().filter_map(Asked::status);
-    let sources = told().flat_map(|it| &it.listening).filter_map(|it| inet(it)).collect();
-    let known: Vec<_> = told().map(|it| it.pid).collect();
-    let asked_at: Vec<_> = asked.iter().map(|it| it.socket.clone()).collect();
+/// Whether systemd answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Systemd {
+    Silent,
+    /// Or it does not run this host.
+    Answers,
+}
+
+/// Makes the facts of all that was asked, and of the socket units whose services were never
+/// started.
+pub(super) fn gather(
+    asked: &[Asked],
+    units: &[SeenUnit],
+    systemd: Systemd,
+    timeout: Option<Timeout>,
+) -> Seen {
     let sockets = Sockets::see().map_err(|error| error.to_string());
-    let host = Host { sockets, sources, timeout };
+    let known: Vec<_> = asked.iter().filter_map(|it| it.pid).collect();
+    let processes = || asked.iter().filter_map(|it| Process::of(it, sockets.as_ref().ok()).ok());
+    let sources = processes().flat_map(|it| it.sources()).collect();
+    let host = Host { sockets, sources, timeout, systemd };
     let mut not_seen = not_seen(&host);
     if !geteuid().is_root() {
         not_seen.push("pipes that other users run without a unit".to_owned());
     }
-    let mut pipes: Vec<_> = thread::scope(|scope| {
-        let look = |one: Asked| scope.spawn(|| pipe(one, &host));
-        let threads: Vec<_> = asked.into_iter().map(look).collect();
-        // No pipe may be missing in the report.
-        let join =
-            |it: ScopedJoinHandle<'_, Pipe>| it.join().unwrap_or_else(|it| resume_unwind(it));
-        threads.into_iter().map(join).collect()
-    });
+    let mut pipes = ask_at_once(asked, |one| pipe(one, &host));
+    let idle = units.iter().filter(|unit| unit.is_socket() && unit.is_active());
+    let idle: Vec<_> = idle.filter(|unit| !is_asked(asked, unit)).collect();
+    pipes.extend(ask_at_once(&idle, |unit| idle_socket(unit, &host)).into_iter().flatten());
     if let Ok(sockets) = &host.sockets {
-        let others = sockets.other_spipeds(&known).into_iter();
-        // One that hangs was asked.
-        let others = others.filter(|(pid, _)| {
-            let control = unit_of(*pid).map(|unit| format!("/run/{unit}/control"));
-            control.is_none_or(|control| !asked_at.contains(&control))
-        });
-        pipes.extend(others.map(without_control));
+        pipes.extend(sockets.other_spipeds(&known).into_iter().map(without_control));
     }
     if pipes.iter().any(Pipe::has_key_without_file) && !geteuid().is_root() {
         not_seen.push(format!("the key files in {FOLDER}"));
@@ -81,58 +92,83 @@ impl Pipe {
     }
 }
 
-/// A spiped that listens on this host, and is not asked.
-fn without_control((pid, addresses): (i32, Vec<String>)) -> Pipe {
-    let at = addresses.join(", ");
-    let error =
-        format!("process {pid}, a spiped, listens at {at}, and its control socket is not in /run");
-    let hint = "run it as a unit, or with --control /run/spiped-receive@NAME/control, or with \
-                spiped-send in it";
-    let told = Told::Failed { error, hint: hint.to_owned() };
-    Pipe { name: format!("process {pid}"), socket: None, told }
+/// Whether a process of the service of a socket unit was asked.
+fn is_asked(asked: &[Asked], unit: &SeenUnit) -> bool {
+    let folder = format!("/run/{}/", unit.service);
+    asked.iter().any(|it| it.socket.starts_with(&folder))
 }
 
-fn pipe(asked: Asked, host: &Host) -> Pipe {
-    let told = match asked.answer {
+/// A socket unit that only waits. A connection would start its service, so none is made.
+fn idle_socket(unit: &SeenUnit, host: &Host) -> Option<Pipe> {
+    let service = format!("{}.service", unit.service);
+    let role = UnitFiles::of(&service)?.role;
+    let source = |address: &Address| Source {
+        plaintext: match role {
+            Role::Encrypt => of_sender(address),
+            Role::Decrypt => Plaintext::NotTried,
+        },
+        address: address.to_string(),
+    };
+    let told = match start(Some(&service), host) {
+        Ok((refused, not_judged)) => Told::Idle(IdleSocket {
+            role,
+            state: Waits::Idle,
+            unit: unit.name.clone(),
+            listening: unit.listen.iter().map(source).collect(),
+            refused,
+            not_judged,
+        }),
+        Err(lack) => failed(&lack),
+    };
+    let name = unit.service.split_once('@').map_or(&*unit.service, |(_, name)| name);
+    Some(Pipe { name: name.to_owned(), socket: None, told })
+}
+
+fn failed(lack: &Lack) -> Told {
+    Told::Failed { error: lack.to_string(), hint: Lack::HINT.to_owned() }
+}
+
+fn pipe(asked: &Asked, host: &Host) -> Pipe {
+    let told = match Process::of(asked, host.sockets.as_ref().ok()) {
         // What is not told must not look as if there were nothing to find.
-        Answer::Told(status) => match &status.open {
-            Some(open) => Told::Facts(Box::new(facts(&status, open, host))),
+        Ok(process) => match &process.status.open {
+            Some(open) => facts(&process, open, host)
+                .map_or_else(|lack| failed(&lack), |facts| Told::Facts(Box::new(facts))),
             None => Told::Failed {
                 error: "it does not tell its open connections".to_owned(),
                 hint: "restart it: it may be of another version".to_owned(),
             },
         },
-        Answer::Failed { error, hint } => Told::Failed { error, hint },
+        Err((error, hint)) => Told::Failed { error, hint },
     };
-    Pipe { name: asked.name, socket: Some(asked.socket), told }
+    Pipe { name: asked.name.clone(), socket: Some(asked.socket.clone()), told }
 }
 
-fn facts(status: &Status, open: &[OpenConnection], host: &Host) -> Facts {
-    let files = status.unit.as_deref().and_then(UnitFiles::of);
+fn facts(process: &Process<'_>, open: &[OpenConnection], host: &Host) -> Result<Facts, Lack> {
+    let Process { status, pid, .. } = process;
     let drains = status.state == State::Draining;
+    let files = process.files();
+    let (refused, not_judged) = if drains { (None, None) } else { start(process.unit(), host)? };
     let proof = match status.role {
-        Role::Encrypt if !drains => Some(keys::proof(status, files.as_ref())),
+        Role::Encrypt if !drains => Some(keys::proof(files, host.timeout)?),
         Role::Encrypt | Role::Decrypt => None,
     };
+    let limit = host.timeout.unwrap_or_default().get();
     let place = match status.role {
         _ if drains => Place::NotLooked,
         Role::Encrypt => Place::Receiver,
         Role::Decrypt => {
-            let sockets = host.sockets.as_ref().map_err(|error| &**error);
-            target::place_of(&status.target.address, sockets, &host.sources)
+            let sockets = host.sockets.as_ref().ok();
+            target::place_of(&status.target.address, sockets, &host.sources, limit)?
         }
     };
-    let source = |address: &String| Source {
-        plaintext: plaintext(address, status, host.timeout),
-        address: address.clone(),
-    };
-    let own = |sockets: &Sockets| sockets.of_process(status.pid, &host.sources);
-    Facts {
+    let own = |sockets: &Sockets| sockets.of_process(*pid, &host.sources);
+    Ok(Facts {
         role: status.role,
         state: status.state,
-        pid: status.pid,
-        unit: status.unit.clone(),
-        listening: status.listening.iter().map(source).collect(),
+        pid: *pid,
+        unit: process.unit().map(str::to_owned),
+        listening: listening(process, host)?,
         target: Target {
             address: status.target.address.clone(),
             place,
@@ -140,42 +176,92 @@ fn facts(status: &Status, open: &[OpenConnection], host: &Host) -> Facts {
             error: status.target.error.clone().filter(|_| status.role == Role::Decrypt),
         },
         kex: exchange(status, open),
-        keys: keys::in_force(status, files.as_ref()),
-        refused: if drains { None } else { refused(status) },
+        keys: keys::in_force(status, files),
+        refused,
+        not_judged,
         proof,
         status_http: host.sockets.as_ref().map(own).unwrap_or_default(),
-    }
+    })
 }
 
-/// Why the next start of a unit of a pipe with a name would be refused. Only root can tell.
-fn refused(status: &Status) -> Option<Refusal> {
-    let unit = PipeUnit::named(status.unit.as_deref()?.strip_suffix(".service")?)?;
-    let failure = geteuid().is_root().then(|| setup::refusal(&unit)).flatten()?;
-    Some(Refusal { error: failure.reason, hint: failure.hint })
+/// Why the next start of a unit of a pipe with a name would be refused, and why that cannot be
+/// told. Only root can tell.
+fn start(unit: Option<&str>, host: &Host) -> Result<(Option<Refusal>, Option<String>), Lack> {
+    let name = unit.and_then(|unit| unit.strip_suffix(".service"));
+    let Some(unit) = name.and_then(PipeUnit::named).filter(|_| geteuid().is_root()) else {
+        return Ok((None, None));
+    };
+    if host.systemd == Systemd::Silent {
+        return Ok((None, Some("not judged, as systemd does not answer".to_owned())));
+    }
+    let failure = setup::refusal(&unit).map_err(|error| Lack::of(&error))?;
+    Ok(match failure {
+        None => (None, None),
+        Some(failure) if failure.code == Some(exit::OS) => return Err(Lack::of(&failure.reason)),
+        Some(failure) if has_drop_ins(&unit) => {
+            let why = format!("not judged, as its unit has drop-ins: {}", failure.reason);
+            (None, Some(why))
+        }
+        Some(failure) => (Some(Refusal { error: failure.reason, hint: failure.hint }), None),
+    })
+}
+
+/// Tries all sources of a process at once, within one limit for all of them.
+fn listening(process: &Process<'_>, host: &Host) -> Result<Vec<Source>, Lack> {
+    let timeout = host.timeout.unwrap_or_default();
+    let end = Instant::now() + timeout.get().saturating_mul(2);
+    let source = |address: &String| {
+        let plaintext = plaintext(address, process, timeout, end)?;
+        Ok(Source { plaintext, address: address.clone() })
+    };
+    ask_at_once(&process.status.listening, source).into_iter().collect()
 }
 
 /// What plaintext gets at a source.
-fn plaintext(address: &str, status: &Status, timeout: Timeout) -> Plaintext {
+fn plaintext(
+    address: &str,
+    process: &Process<'_>,
+    timeout: Timeout,
+    end: Instant,
+) -> Result<Plaintext, Lack> {
+    let unproved = |error: &str| Ok(Plaintext::Unproved { error: error.to_owned() });
     let Ok(address) = address.parse::<Address>() else {
-        return Plaintext::Unproved { error: "its address is not understood".to_owned() };
+        return unproved("its address is not understood");
     };
-    match (status.role, &address) {
-        _ if status.state == State::Draining => Plaintext::NotTried,
+    match (process.status.role, &address) {
+        _ if process.status.state == State::Draining => Ok(Plaintext::NotTried),
+        // Nothing is sent to where it only says that it listens.
+        (Role::Decrypt, _) if !process.listens_at(&address) => {
+            unproved("it says that it listens there, and does not")
+        }
+        (Role::Decrypt, _) if end.saturating_duration_since(Instant::now()) == Duration::ZERO => {
+            unproved("it was not tried: its other addresses have taken all the time")
+        }
         (Role::Decrypt, _) => {
             let way = TunnelConfig { timeout, ..TunnelConfig::to(of_this_host(&address)) };
             match refuses(&way, None, CLIENT) {
-                Ok(refused) => Plaintext::Refused { seconds: refused.took.as_secs_f64() },
+                Ok(refused) => Ok(Plaintext::Refused { seconds: refused.took.as_secs_f64() }),
                 Err(error @ (Accepted::Served { .. } | Accepted::Foreign { .. })) => {
-                    Plaintext::Served { error: error.to_string() }
+                    Ok(Plaintext::Served { error: error.to_string() })
+                }
+                Err(Accepted::Fault(fault)) if fault.kind == FaultKind::System => {
+                    Err(Lack::of(&fault))
                 }
                 Err(error @ (Accepted::Fault(_) | Accepted::Silent { .. })) => {
-                    Plaintext::Unproved { error: error.to_string() }
+                    unproved(&error.to_string())
                 }
             }
         }
-        (Role::Encrypt, Address::Unix(path)) => Plaintext::UnixSocket(rights(path)),
-        (Role::Encrypt, Address::Inet(at)) if !is_exposed(*at) => Plaintext::Loopback,
-        (Role::Encrypt, Address::Inet(_) | Address::Host(..)) => Plaintext::Exposed,
+        (Role::Encrypt, _) => Ok(of_sender(&address)),
+    }
+}
+
+/// Who can bring plaintext to a sender.
+fn of_sender(address: &Address) -> Plaintext {
+    match address {
+        Address::Unix(path) => Plaintext::UnixSocket(rights(path)),
+        Address::Inet(at) if !is_exposed(*at) => Plaintext::Loopback,
+        Address::Inet(_) | Address::Host(..) => Plaintext::Exposed,
     }
 }
 
@@ -193,12 +279,5 @@ fn exchange(status: &Status, open: &[OpenConnection]) -> Exchange {
         connections: open.len(),
         classical: open.iter().filter(|it| it.kex == classical).count(),
         classical_keys: status.keys.iter().filter(is_classical).map(|it| it.name.clone()).collect(),
-    }
-}
-
-fn inet(address: &str) -> Option<SocketAddr> {
-    match address.parse() {
-        Ok(Address::Inet(address)) => Some(address),
-        Ok(Address::Host(..) | Address::Unix(_)) | Err(_) => None,
     }
 }

@@ -6,8 +6,8 @@
 //!                                      │ looks at sockets and key files
 //! ```
 
+mod believed;
 pub(crate) mod facts;
-pub(crate) mod files;
 pub(crate) mod findings;
 mod gather;
 mod keys;
@@ -22,9 +22,11 @@ use std::fs;
 use serde::Serialize;
 
 use self::facts::{Pipe, Seen, Told};
-use self::findings::{Finding, judge};
+use self::findings::{Finding, judge, judge_idle};
+use self::gather::Systemd;
 use crate::config::AllConfig;
 use crate::report::exit;
+use crate::setup::SeenUnit;
 use crate::status::{Asked, UnixTime, ascii, utc_now};
 
 /// The version of the JSON. A later one may have more fields, and keeps these.
@@ -62,9 +64,17 @@ struct Judged {
 }
 
 impl HostReport {
-    /// Looks at each process that was asked, and judges it.
-    pub(crate) fn of(asked: Vec<Asked>, config: &AllConfig) -> Self {
-        let seen = gather::gather(asked, config.timeout);
+    /// Looks at each process that was asked, and at the units that systemd has loaded, and
+    /// judges them. `not_seen` is why there are no units.
+    pub(crate) fn of(
+        asked: &[Asked],
+        units: &[SeenUnit],
+        not_seen: Option<String>,
+        config: &AllConfig,
+    ) -> Self {
+        let systemd = if not_seen.is_some() { Systemd::Silent } else { Systemd::Answers };
+        let mut seen = gather::gather(asked, units, systemd, config.timeout);
+        seen.not_seen.extend(not_seen);
         Self::judged(seen, config, UnixTime::now())
     }
 
@@ -77,6 +87,7 @@ impl HostReport {
         let judged = |pipe: Pipe| {
             let all = match &pipe.told {
                 Told::Facts(facts) => judge(facts, key_age_days, now),
+                Told::Idle(idle) => judge_idle(idle),
                 Told::Failed { .. } => vec![],
             };
             let (accepted, findings) = all.into_iter().partition(is_accepted);
@@ -84,7 +95,8 @@ impl HostReport {
         };
         let pipes: Vec<_> = pipes.into_iter().map(judged).collect();
         let findings = pipes.iter().map(|it| it.findings.len()).sum();
-        let not_asked = pipes.iter().filter(|it| it.pipe.facts().is_none()).count();
+        let is_failed = |it: &&Judged| matches!(it.pipe.told, Told::Failed { .. });
+        let not_asked = pipes.iter().filter(is_failed).count();
         let exit = match findings {
             // What was not seen may be anything.
             _ if not_asked > 0 || !not_seen.is_empty() => exit::UNAVAILABLE,

@@ -3,12 +3,11 @@
 use serde_json::Value;
 
 use super::facts::{
-    Exchange, Facts, Key, Listener, Pipe, Place, Plaintext, Proof, Refusal, Seen, Source, Target,
-    Told,
+    Exchange, Facts, IdleSocket, Key, Listener, Pipe, Place, Plaintext, Proof, Refusal, Seen,
+    Source, Target, Told, Waits,
 };
-use super::findings::{Kind, judge};
+use super::findings::{Kind, judge, judge_idle};
 use super::{FOUND, HostReport};
-use crate::config::tunnel::Timeout;
 use crate::config::{AllConfig, Role};
 use crate::report::exit;
 use crate::status::{State, UnixTime};
@@ -30,15 +29,21 @@ fn receiver() -> Facts {
         listening: vec![source],
         target: Target {
             address: "[127.0.0.1]:2".into(),
-            place: Place::ThisHost { listeners: vec![listener("127.0.0.1:2")] },
+            place: on_this_host(&["127.0.0.1:2"], true),
             error: None,
         },
         kex: exchange("x25519mlkem768", &["x25519mlkem768"]),
         keys: vec![key(10)],
         refused: None,
+        not_judged: None,
         proof: None,
         status_http: vec!["127.0.0.1:9100".into()],
     }
+}
+
+#[expect(clippy::fn_params_excessive_bools, reason = "it is the field of the place")]
+fn on_this_host(listeners: &[&str], is_served: bool) -> Place {
+    Place::ThisHost { listeners: listeners.iter().map(|at| listener(at)).collect(), is_served }
 }
 
 fn listener(address: &str) -> Listener {
@@ -91,16 +96,36 @@ fn each_fault_is_found_and_nothing_else() {
     finds(|facts| facts.listening.clear(), &[Kind::PlaintextUnproved]);
 
     let to = |place| move |facts: &mut Facts| facts.target.place = place;
-    let listeners = vec![listener("127.0.0.1:2"), listener("0.0.0.0:2"), listener("[::]:2")];
-    finds(to(Place::ThisHost { listeners }), &[Kind::PlaintextTargetExposed; 2]);
+    let all = on_this_host(&["127.0.0.1:2", "0.0.0.0:2", "[::]:2"], true);
+    finds(to(all), &[Kind::PlaintextTargetExposed; 2]);
     finds(to(Place::OtherHost), &[Kind::PlaintextTargetRemote]);
     finds(to(Place::Unknown { error: error() }), &[Kind::PlaintextTargetUnknown]);
     finds(to(Place::Receiver), &[]);
     let refused = Refusal { error: error(), hint: "what".into() };
     finds(|facts| facts.refused = Some(refused), &[Kind::StartRefused]);
-    finds(to(Place::ThisHost { listeners: vec![] }), &[Kind::TargetDown]);
+    finds(to(on_this_host(&[], false)), &[Kind::TargetDown]);
+    finds(to(on_this_host(&["127.0.0.1:2"], false)), &[Kind::TargetDown]);
+    // A sender of this host listens there.
+    finds(to(on_this_host(&[], true)), &[]);
     finds(|facts| facts.target.error = Some(error()), &[Kind::TargetDown]);
     finds(|facts| facts.status_http.push("[::]:9100".into()), &[Kind::StatusExposed]);
+}
+
+#[test]
+fn a_socket_that_waits_is_judged_by_where_it_listens() {
+    let idle = |plaintext, refused| IdleSocket {
+        role: Role::Encrypt,
+        state: Waits::Idle,
+        unit: "spiped-send@a.socket".into(),
+        listening: vec![Source { address: "[0.0.0.0]:1".into(), plaintext }],
+        refused,
+        not_judged: None,
+    };
+    let kinds = |idle| judge_idle(&idle).into_iter().map(|it| it.kind).collect::<Vec<_>>();
+    assert_eq!(kinds(idle(Plaintext::Loopback, None)), []);
+    let refused = Refusal { error: "why".into(), hint: "what".into() };
+    let both = [Kind::PlaintextSourceExposed, Kind::StartRefused];
+    assert_eq!(kinds(idle(Plaintext::Exposed, Some(refused))), both);
 }
 
 #[test]
@@ -142,7 +167,7 @@ fn the_worst_gives_the_exit_code() {
     };
     let failed = || pipe(Told::Failed { error: "gone\n".into(), hint: "start it".into() });
     let accept = |names: &[&str]| AllConfig {
-        timeout: Timeout::default(),
+        timeout: None,
         key_age_days: 365,
         accept: names.iter().map(ToString::to_string).collect(),
         is_json: false,
@@ -163,7 +188,7 @@ fn the_worst_gives_the_exit_code() {
         assert_eq!(report.exit_code(), code);
         let text = report.text();
         assert_eq!(text.lines().next_back(), Some(sum), "{text}");
-        let unseen = text.contains("\nnot seen, as this user may not: \\u{e4}\n");
+        let unseen = text.contains("\nnot seen: \\u{e4}\n");
         assert!(text.is_ascii() && unseen != not_seen.is_empty(), "{text}");
         assert_eq!(
             text.contains("\n  accepted   status-exposed: "),

@@ -2,7 +2,9 @@
 
 use std::iter;
 
-use super::facts::{Exchange, Facts, Key, Listener, Place, Plaintext, Proof, Rights, Told};
+use super::facts::{
+    Exchange, Facts, IdleSocket, Key, Listener, Place, Plaintext, Proof, Rights, Source, Told,
+};
 use super::findings::Finding;
 use super::{HostReport, Judged};
 use crate::check::form::milliseconds;
@@ -18,9 +20,7 @@ impl HostReport {
     pub(crate) fn text(&self) -> String {
         let Self { host, date, spiped, not_seen, .. } = self;
         let heading = format!("check of all pipes of {}, {date}, spiped {spiped}\n", clean(host));
-        let not_seen = not_seen
-            .iter()
-            .map(|what| format!("not seen, as this user may not: {}\n", clean(what)));
+        let not_seen = not_seen.iter().map(|what| format!("not seen: {}\n", clean(what)));
         let blocks = self.pipes.iter().map(|judged| format!("\n{}", self.block(judged)));
         let text: String = iter::once(heading).chain(not_seen).chain(blocks).collect();
         format!("{text}\n{}\n", self.sum())
@@ -32,16 +32,21 @@ impl HostReport {
             (number(self.pipes.len(), "pipe"), number(self.findings, "finding"));
         let drains = |it: &&Judged| it.pipe.facts().is_some_and(|it| it.state == State::Draining);
         let drain = self.pipes.iter().filter(drains).count();
-        let drain = if drain == 0 { String::new() } else { format!(", {drain} draining") };
-        match self.not_asked {
-            0 => format!("{pipes}{drain}, {findings}"),
-            not_asked => format!("{pipes}{drain}, {findings}, {not_asked} not asked"),
-        }
+        let is_idle = |it: &&Judged| matches!(it.pipe.told, Told::Idle(_));
+        let idle = self.pipes.iter().filter(is_idle).count();
+        let [drain, idle, not_asked] =
+            [(drain, "draining"), (idle, "idle"), (self.not_asked, "not asked")].map(
+                |(number, what)| {
+                    if number == 0 { String::new() } else { format!(", {number} {what}") }
+                },
+            );
+        format!("{pipes}{drain}{idle}, {findings}{not_asked}")
     }
 
     fn block(&self, Judged { pipe, findings, accepted }: &Judged) -> String {
         let (about, mut lines) = match &pipe.told {
             Told::Facts(facts) => (heading(facts), self.lines(facts)),
+            Told::Idle(idle) => idle.block(),
             Told::Failed { error, hint } => {
                 (String::new(), vec![("not asked", format!("{error}; hint: {hint}"))])
             }
@@ -54,16 +59,31 @@ impl HostReport {
 
     fn lines(&self, facts: &Facts) -> Vec<Line> {
         let mut lines = Vec::new();
-        for source in &facts.listening {
-            let takes = source.plaintext.told();
-            lines.push(("listens", format!("{}: {takes}", source.address)));
-        }
+        lines.extend(facts.listening.iter().map(Source::line));
         lines.push(("target", format!("{}: {}", facts.target.address, facts.target.place.told())));
         lines.extend(facts.status_http.iter().map(|at| ("status", format!("over HTTP at {at}"))));
         lines.push(("kex", facts.kex.told(facts.role)));
         lines.extend(facts.keys.iter().map(|key| ("key", key.told(self.now))));
+        lines.extend(facts.not_judged.as_ref().map(|why| ("start", why.clone())));
         lines.extend(facts.proof.as_ref().map(|proof| ("proof", proof.told())));
         lines
+    }
+}
+
+impl IdleSocket {
+    /// What follows the name, and the lines.
+    fn block(&self) -> (String, Vec<Line>) {
+        let Self { role, unit, listening, not_judged, .. } = self;
+        let about = format!(" ({role}): idle, {unit}, no client has started its service yet");
+        let mut lines: Vec<_> = listening.iter().map(Source::line).collect();
+        lines.extend(not_judged.as_ref().map(|why| ("start", why.clone())));
+        (about, lines)
+    }
+}
+
+impl Source {
+    fn line(&self) -> Line {
+        ("listens", format!("{}: {}", self.address, self.plaintext.told()))
     }
 }
 
@@ -97,7 +117,7 @@ impl Plaintext {
                 format!("takes plaintext of this host, on a unix socket, {}", rights.told())
             }
             Self::Exposed => "takes plaintext, beyond loopback".to_owned(),
-            Self::NotTried => "not tried, it only drains".to_owned(),
+            Self::NotTried => "not tried, as nothing serves there".to_owned(),
         }
     }
 }
@@ -107,17 +127,20 @@ impl Place {
         match self {
             Self::Receiver => "what goes there is encrypted".to_owned(),
             Self::UnixSocket(rights) => format!("a unix socket, {}", rights.told()),
-            Self::ThisHost { listeners } if listeners.is_empty() => {
+            Self::ThisHost { listeners, is_served: false } if listeners.is_empty() => {
                 "on this host, where nothing listens on that port".to_owned()
             }
-            Self::ThisHost { listeners } => {
+            Self::ThisHost { listeners, .. } if listeners.is_empty() => {
+                "on this host, where a pipe listens".to_owned()
+            }
+            Self::ThisHost { listeners, .. } => {
                 let at = |it: &Listener| format!("{} listens at {}", it.told(), it.address);
                 let all: Vec<_> = listeners.iter().map(at).collect();
                 format!("on this host, {}", all.join(", "))
             }
             Self::OtherHost => "on another host".to_owned(),
             Self::Unknown { error } => error.clone(),
-            Self::NotLooked => "not looked at, it only drains".to_owned(),
+            Self::NotLooked => "not looked at".to_owned(),
         }
     }
 }

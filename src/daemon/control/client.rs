@@ -6,6 +6,8 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
@@ -207,14 +209,30 @@ fn aside(path: &Path) -> Result<(Vec<PathBuf>, Option<ControlError>), ControlErr
 /// # Errors
 /// When it does not answer.
 pub(crate) fn status(path: &Path, detail: Detail) -> Result<Status, ControlError> {
-    let socket = socket_file(path).map_err(|error| unreached(path, error))?;
+    status_and_pid(path, detail).0
+}
+
+/// As [`status`], and which process listens there, as the kernel tells, whether it answers or
+/// not.
+pub(crate) fn status_and_pid(
+    path: &Path,
+    detail: Detail,
+) -> (Result<Status, ControlError>, Option<u32>) {
+    let mut pid = None;
     let body = match detail {
         Detail::Summary => "",
         Detail::Connections => WITH_OPEN,
     };
     let end = Instant::now() + PATIENCE_OF_STATUS;
-    let told = told_at(path, &socket.file, Verb::Status, body.as_bytes(), end)?;
-    Status::from_json(&told).map_err(|_| ControlError::NotUnderstood { socket: path.into() })
+    let status = socket_file(path).and_then(|socket| connect_to(&socket.file, end));
+    let status = status.map_err(|error| unreached(path, error)).and_then(|stream| {
+        let peer = getsockopt(&stream, PeerCredentials);
+        // Of a process that is not seen here, it is 0.
+        pid = peer.ok().and_then(|peer| peer.pid().try_into().ok()).filter(|pid| *pid > 0);
+        let told = told_by(path, &stream, Verb::Status, body.as_bytes(), end)?;
+        Status::from_json(&told).map_err(|_| ControlError::NotUnderstood { socket: path.into() })
+    });
+    (status, pid)
 }
 
 /// What processes have answered that were to revoke a key.
@@ -285,10 +303,19 @@ fn told_at(
     body: &[u8],
     end: Instant,
 ) -> Result<String, ControlError> {
-    let address = SockAddr::unix(format!("/proc/self/fd/{}", socket.as_raw_fd()));
-    let stream = address.and_then(|address| connect(&address, end));
-    let stream = stream.map_err(|error| unreached(path, error))?;
-    match ask(&stream, verb, body, end) {
+    let stream = connect_to(socket, end).map_err(|error| unreached(path, error))?;
+    told_by(path, &stream, verb, body, end)
+}
+
+/// As [`told_at`], of the process at the other end.
+fn told_by(
+    path: &Path,
+    stream: &Socket,
+    verb: Verb,
+    body: &[u8],
+    end: Instant,
+) -> Result<String, ControlError> {
+    match ask(stream, verb, body, end) {
         Ok(Answer::Ok(told)) => Ok(told),
         Ok(Answer::NotServed(reason)) => {
             Err(ControlError::NotServed { socket: path.into(), reason })
@@ -301,11 +328,12 @@ fn told_at(
     }
 }
 
-fn connect(address: &SockAddr, end: Instant) -> io::Result<Socket> {
+fn connect_to(socket: &File, end: Instant) -> io::Result<Socket> {
+    let address = SockAddr::unix(format!("/proc/self/fd/{}", socket.as_raw_fd()))?;
     let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Also limits the connect, where the other process does not accept.
     stream.set_write_timeout(Some(time_until(end)?))?;
-    stream.connect(address)?;
+    stream.connect(&address)?;
     Ok(stream)
 }
 

@@ -120,7 +120,10 @@ pub(crate) fn leads_back(target: &Address, listening: &Socket, source: &SockAddr
         Address::Inet(target) => source
             .as_socket()
             .filter(|source| source.port() == target.port())
-            .is_some_and(|source| listens_on(listening, source.ip(), target.ip())),
+            .is_some_and(|source| {
+                let is_only_v6 = || listening.only_v6().unwrap_or(true);
+                listens_on(source.ip(), target.ip(), is_only_v6)
+            }),
         Address::Unix(path) => source.as_pathname().is_some_and(|source| {
             let identity = |path| stat(path).map(|file| (file.st_dev, file.st_ino));
             path.as_path() == source || identity(source).is_ok_and(|it| identity(path) == Ok(it))
@@ -129,7 +132,12 @@ pub(crate) fn leads_back(target: &Address, listening: &Socket, source: &SockAddr
     }
 }
 
-fn listens_on(socket: &Socket, source: IpAddr, target: IpAddr) -> bool {
+/// As [`leads_back`], of a socket that is not there yet.
+pub(crate) fn would_lead_back(target: SocketAddr, source: SocketAddr) -> bool {
+    source.port() == target.port() && listens_on(source.ip(), target.ip(), || false)
+}
+
+fn listens_on(source: IpAddr, target: IpAddr, is_only_v6: impl FnOnce() -> bool) -> bool {
     let (source, target) = (source.to_canonical(), target.to_canonical());
     // A connect to the unspecified address goes to loopback.
     let target = match target {
@@ -139,7 +147,7 @@ fn listens_on(socket: &Socket, source: IpAddr, target: IpAddr) -> bool {
     };
     let accepts_family = match source {
         IpAddr::V4(_) => target.is_ipv4(),
-        IpAddr::V6(_) => target.is_ipv6() || socket.only_v6().is_ok_and(|only| !only),
+        IpAddr::V6(_) => target.is_ipv6() || !is_only_v6(),
     };
     source == target || source.is_unspecified() && accepts_family && is_of_this_host(target)
 }

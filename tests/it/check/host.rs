@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -59,7 +59,11 @@ impl Host {
         let run = self.path(&format!("run/{unit}"));
         fs::create_dir(&run).unwrap();
         let (_, pipe) = unit.split_once('@').unwrap();
-        let conf = format!("SPIPED_SOURCE={source}\nSPIPED_TARGET={target}\n");
+        let kex = match more {
+            ["--kex", kex, ..] => *kex,
+            _ => "",
+        };
+        let conf = format!("SPIPED_SOURCE={source}\nSPIPED_TARGET={target}\nSPIPED_KEX={kex}\n");
         fs::write(self.path(&format!("etc/spiped/{pipe}.conf")), conf).unwrap();
         let mut command = Command::new(SPIPED);
         command.args(["-F", role, "-s", source, "-t", target]).args(more);
@@ -77,19 +81,34 @@ impl Host {
         self.unit("spiped-send@out", "-e", (source, &target.to_string()), more)
     }
 
+    /// Runs a command on the host; programs in its folder `bin` go before others.
+    pub fn run(&self, command: &str) -> Output {
+        self.command(command).output().unwrap()
+    }
+
+    pub fn command(&self, command: &str) -> Command {
+        let script = "mount --bind \"$0\"/run /run && mount --bind \"$0\"/etc /etc && \
+                      PATH=\"$0\"/bin:$PATH exec $1";
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "sh", "-c", script]).arg(self.path("."));
+        unshare.arg(command);
+        unshare
+    }
+
     pub fn check(&self, more: &str) -> Found {
+        self.check_by(&format!("{SPIPED} check --all -o 1 {more}"))
+    }
+
+    /// By a command that runs the check.
+    pub fn check_by(&self, command: &str) -> Found {
         let run = |more: &str| {
-            let script = "mount --bind \"$0\"/run /run && mount --bind \"$0\"/etc /etc && \
-                          exec \"$1\" check --all -o 1 $2";
-            let mut unshare = Command::new("unshare");
-            unshare.args(["--mount", "sh", "-c", script]).arg(self.path("."));
-            let output = unshare.args([SPIPED, more]).output().unwrap();
+            let output = self.run(&format!("{command}{more}"));
             let error = String::from_utf8(output.stderr).unwrap();
             assert_eq!(error, "");
             (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
         };
-        let (code, text) = run(more);
-        let (code_of_json, json) = run(&format!("--json {more}"));
+        let (code, text) = run("");
+        let (code_of_json, json) = run(" --json");
         let json: Value = serde_json::from_str(&json).unwrap();
         let found = Found { code, text, json };
         assert_eq!((code, &found.json["exit"]), (code_of_json, &Value::from(code)));
@@ -138,8 +157,14 @@ impl Found {
             0 => None,
             drain => Some(format!("{drain} draining")),
         };
+        let idle = json["pipes"].as_array().unwrap().iter().filter(|it| it["state"] == "idle");
+        let idle = match idle.count() {
+            0 => None,
+            idle => Some(format!("{idle} idle")),
+        };
         let mut sum = vec![count("pipes", "pipe")];
         sum.extend(drain);
+        sum.extend(idle);
         sum.push(count("findings", "finding"));
         if json["not_asked"] != 0 {
             sum.push(format!("{} not asked", json["not_asked"]));

@@ -2,7 +2,10 @@
 
 mod all;
 mod host;
+mod lacks;
+mod lies;
 mod plaintext;
+mod systemd;
 
 use std::fs::{self, Permissions};
 use std::io::Write;

@@ -93,6 +93,84 @@ fn an_auditor_finds_what_is_open_on_hosts_that_setup_has_made() {
     let other = b.run("setpriv --reuid=65534 --clear-groups spiped check --all");
     let text = said(&other);
     assert_eq!(other.status.code(), Some(69), "{text}");
-    assert!(text.contains("\nnot seen, as this user may not: which programs have "), "{text}");
+    assert!(text.contains("\nnot seen: which programs have "), "{text}");
     assert!(text.contains("  not asked  ") && text.ends_with(", 1 not asked"), "{text}");
+}
+
+/// Both commands show this of a unit.
+fn shows(host: &Host, line: &str) {
+    for command in ["spiped check --all", "spiped status"] {
+        let told = host.run(command);
+        let text = said(&told);
+        assert_eq!(told.status.code(), Some(69), "{command}: {text}");
+        assert!(text.contains(line), "{command}: {text}");
+    }
+}
+
+fn shows_nothing(host: &Host) {
+    assert_eq!(host.run("spiped check --all").status.code(), Some(0));
+    assert!(host.must("spiped status").starts_with("no pipe runs here as a unit\n"));
+}
+
+#[test]
+fn units_that_do_not_serve_are_seen_as_systemd_has_them() {
+    if !hosts_can_be("spiped check --all on a host whose units do not serve") {
+        return;
+    }
+    let hosts = Hosts::boot(&["a"]);
+    let a = &hosts["a"];
+    a.has_redis();
+    shows_nothing(a);
+    a.write_etc(
+        "redis.conf",
+        "SPIPED_SOURCE=192.0.2.1:6379\nSPIPED_TARGET=127.0.0.1:6379\n",
+        0o644,
+    );
+    a.write_etc("redis.key", [7; 32], 0o600);
+
+    // A start that hangs, and a socket whose service fails at each client.
+    let unit = "spiped-receive@redis.service";
+    a.drop_in(unit, "[Service]\nExecStartPre=sleep 1000\n");
+    a.must(&format!("systemctl start --no-block {unit}"));
+    shows(a, &format!("the unit {unit} is still starting"));
+    a.must(&format!("systemctl stop {unit}"));
+    a.must("systemctl reset-failed");
+    a.must(&format!("rm -r /etc/systemd/system/{unit}.d"));
+    a.must("systemctl daemon-reload");
+    a.must(&format!("systemctl enable --quiet --runtime {unit}"));
+    shows(a, &format!("the unit {unit} is enabled, and does not run"));
+    a.must(&format!("systemctl disable --quiet --runtime {unit}"));
+    shows_nothing(a);
+
+    // Killed, then stopped: the socket is left.
+    a.start("start", unit);
+    a.must(&format!("systemctl kill --signal KILL --kill-whom all {unit}"));
+    a.must(&format!("systemctl stop {unit}"));
+    assert!(a.outside("/run/spiped-receive@redis/control").exists());
+    shows_nothing(a);
+
+    // What the file lacks, a drop-in may have.
+    a.start("start", unit);
+    a.write_etc("redis.conf", "SPIPED_SOURCE=192.0.2.1:6379\n", 0o644);
+    assert_eq!(found(a, " --accept classical-accepted").0, ["start-refused"]);
+    a.drop_in(unit, "[Service]\nEnvironment=SPIPED_TARGET=127.0.0.1:6379\n");
+    assert_eq!(found(a, " --accept classical-accepted"), (vec![], Some(0)));
+    let text = a.must("spiped check --all --accept classical-accepted");
+    assert!(
+        text.contains("  start      not judged, as its unit has drop-ins: -t is not given\n"),
+        "{text}"
+    );
+    a.must(&format!("systemctl stop {unit}"));
+
+    // A socket that only waits.
+    a.write_etc("sk.conf", "SPIPED_TARGET=192.0.2.1:6379\n", 0o644);
+    a.write_etc("sk.key", [7; 32], 0o600);
+    let socket = "spiped-send@sk.socket";
+    a.drop_in(socket, "[Socket]\nListenStream=\nListenStream=0.0.0.0:8700\n");
+    a.must(&format!("systemctl start {socket}"));
+    assert_eq!(found(a, "").0, ["plaintext-source-exposed"]);
+    a.drop_in(socket, "[Socket]\nListenStream=\nListenStream=127.0.0.1:8700\n");
+    a.must(&format!("systemctl restart {socket}"));
+    assert_eq!(found(a, ""), (vec![], Some(0)));
+    assert!(a.must("spiped check --all").contains("sk (sender): idle, spiped-send@sk.socket"));
 }

@@ -168,9 +168,92 @@ fn a_file_of_variables_is_read_and_written_as_systemd_does() {
         "/a#b;c",
         "/ü%n$HOME",
     ] {
-        host.write_etc("redis.conf", format!("SPIPED_PIDFILE={value}\n{good}"), 0o644);
+        // One of them also takes the next line.
+        host.write_etc("redis.conf", format!("SPIPED_PIDFILE={value}\n\n{good}"), 0o644);
         let expected = by_systemd("/etc/spiped/redis.conf");
         host.sh("spiped config-check spiped-receive@redis > /etc/spiped/printed");
         assert_eq!(by_systemd("/etc/spiped/printed"), expected, "{value}");
     }
+}
+
+#[test]
+fn a_unit_has_a_source_or_a_socket_unit() {
+    if !hosts_can_be("sources and socket units") {
+        return;
+    }
+    let (hosts, server) = boot();
+    let host = &hosts["one"];
+    let good = fs::read_to_string(host.etc("redis.conf")).unwrap();
+    let without = format!("SPIPED_TARGET={}\n", server.address);
+    let refused = |code: i32, reason: &str| {
+        let checked = host.run("spiped config-check redis");
+        let text = said(&checked);
+        assert!(checked.status.code() == Some(code) && text.contains(reason), "{text}");
+    };
+    // systemd skips the line with the mark.
+    for content in [&without, &format!("\u{feff}{good}")] {
+        host.write_etc("redis.conf", content, 0o644);
+        refused(64, "-s is not given");
+        is_refused(host, "-s is not given");
+        let found = host.run("spiped check --all");
+        assert!(said(&found).contains("  FINDING    start-refused: "), "{}", said(&found));
+    }
+    assert!(!host.run(&format!("systemctl restart {RECEIVE}")).status.success());
+    host.must(&format!("systemctl stop {RECEIVE}"));
+    host.drop_in("spiped-receive@redis.socket", "[Socket]\nListenStream=127.0.0.1:7000\n");
+    host.write_etc("redis.conf", &without, 0o644);
+    host.must("systemctl enable --quiet --now spiped-receive@redis.socket");
+    host.must("spiped config-check redis");
+    works(host);
+    // Both, where they do not say the same.
+    host.write_etc("redis.conf", &good, 0o644);
+    host.must("spiped config-check redis");
+    host.write_etc("redis.conf", good.replace("7000", "7001"), 0o644);
+    refused(64, "the source is [127.0.0.1]:7001, but the inherited socket listens on ");
+    assert!(!host.run(&format!("systemctl restart {RECEIVE}")).status.success());
+}
+
+#[test]
+fn a_file_is_refused_where_systemd_takes_none_of_it() {
+    if !hosts_can_be("files that systemd takes for empty") {
+        return;
+    }
+    let (hosts, _server) = boot();
+    let host = &hosts["one"];
+    let good = fs::read(host.etc("redis.conf")).unwrap();
+    let before = |line: &[u8]| host.write_etc("redis.conf", [line, &good].concat(), 0o644);
+    let restarts = || host.run(&format!("systemctl restart {RECEIVE}")).status.success();
+    let checked = || host.run("spiped config-check spiped-receive@redis");
+    // A letter of Latin-1, in a comment and in a value.
+    before(b"# \xe4\n");
+    assert!(checked().status.success() && restarts(), "{}", said(&checked()));
+    for line in [&b"SPIPED_LOG=\xe4\n"[..], b"# \0\n", b"SPIPED_LOG=\0\n"] {
+        before(line);
+        let text = said(&checked());
+        assert_eq!(checked().status.code(), Some(65), "{text}");
+        assert!(text.starts_with("spiped: /etc/spiped/redis.conf is refused: "), "{text}");
+        assert!(!restarts());
+        assert!(host.status(RECEIVE).contains("/etc/spiped/redis.conf is refused: "));
+    }
+    before(b"CREDENTIALS_DIRECTORY=/etc\n");
+    assert_eq!(checked().status.code(), Some(65));
+    before(b"");
+    assert!(restarts());
+    // The name of the unit is not the file's.
+    before(b"SPIPED_UNIT=\n");
+    assert!(checked().status.success(), "{}", said(&checked()));
+    // As the running systemd reads it.
+    before(b"# the source:\\\n");
+    let (is_good, text) = (checked().status.success(), said(&checked()));
+    assert_eq!(is_good, restarts(), "{text}");
+    // A reload refuses what the next start would.
+    before(b"");
+    host.must(&format!("systemctl restart {RECEIVE}"));
+    host.must("chmod 666 /etc/spiped/redis.conf");
+    is_refused(host, "users other than root can write to /etc/spiped/redis.conf");
+    host.must("chmod 700 /etc/spiped");
+    let nobody =
+        host.run("setpriv --reuid=65534 --clear-groups spiped config-check spiped-receive@redis");
+    assert_eq!(nobody.status.code(), Some(77));
+    assert!(said(&nobody).contains("\nhint: try it with sudo"), "{}", said(&nobody));
 }

@@ -155,3 +155,19 @@ fn a_stop_waits_for_open_connections() {
     let log = host.must(&format!("journalctl --quiet --output cat --unit {RECEIVE}"));
     assert!(log.contains("Deactivated successfully") && !log.contains("timed out"), "{log}");
 }
+
+#[test]
+fn the_receiver_without_a_name_is_reloaded_with_a_folder_of_keys_alone() {
+    if !hosts_can_be("a folder of keys of the unit without a name") {
+        return;
+    }
+    let hosts = Hosts::boot(&["one"]);
+    let host = &hosts["one"];
+    host.write_etc("redis.addr", "ADDR=192.0.2.1\n", 0o644);
+    host.write_etc("redis.keys/alice.key", [3; 32], 0o600);
+    host.must("chmod 700 /etc/spiped/redis.keys");
+    host.start("start", "spiped-receive.service");
+    host.write_etc("redis.keys/bob.key", [4; 32], 0o600);
+    host.must("systemctl reload spiped-receive.service");
+    assert!(host.log("spiped-receive.service").contains("key added key=bob "));
+}
