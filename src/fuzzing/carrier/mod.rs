@@ -88,7 +88,8 @@ impl World {
     fn step_of(&mut self, end: usize, id: StreamId, what: u8, input: &mut Input<'_>) {
         match what {
             16..=21 => {
-                self.send(end, id, input.any_length(FRAMES_MAX) + 1, input.any_length(FRAMES_MAX))
+                let most = input.any_length(FRAMES_MAX) + 1;
+                self.send(end, id, most, input.any_length(FRAMES_MAX));
             }
             22..=24 => self.take(end, id, input.any_length(100_000)),
             25 => self.local(end, id).takes_nothing = input.choice(),

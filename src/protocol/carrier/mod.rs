@@ -82,6 +82,8 @@ use super::record::AbortReason;
 
 pub use self::batch::Batch;
 pub use self::event::{Event, NoStream, Sent};
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::frame::read_extensions;
 pub use self::frame::{FRAME_HEADER, NotUnderstood, StreamId};
 pub use self::join::{CarrierSecret, JoinProof};
 pub use self::side::Side;
@@ -89,6 +91,7 @@ pub use self::stream::FIRST_CREDIT;
 pub use self::violation::Violation;
 
 /// One end of a carrier.
+#[cfg_attr(any(test, fuzzing), derive(Clone))]
 pub struct Carrier {
     side: Side,
     /// How many streams may live at once.
