@@ -28,6 +28,7 @@ pub fn carrier_hostile(data: &[u8]) {
         carrier: Carrier::new(side, allowed.into()),
         model: Model::new(side, allowed.into()),
         has_failed: false,
+        patience: [0, 200, 240, 250][usize::from(input.byte() % 4)],
         stuck: [0, 100, 240, 250][usize::from(input.byte() % 4)],
     };
     let mut left = AFTER_FAILURE;
@@ -50,6 +51,8 @@ struct End {
     has_failed: bool,
     /// How often nothing can be written, of 256.
     stuck: u8,
+    /// How often the owner gives no stream up where it could, of 256.
+    patience: u8,
 }
 
 impl End {

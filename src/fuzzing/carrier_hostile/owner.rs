@@ -5,7 +5,7 @@ use super::peer::some_stream;
 use super::rules::Said;
 use super::{End, id};
 use crate::fuzzing::input::Input;
-use crate::protocol::carrier::{Batch, NoStream, Sent, Side};
+use crate::protocol::carrier::{Batch, FIRST_CREDIT, NoStream, Sent, Side};
 use crate::protocol::{AbortReason, Extensions, FRAMES_MAX, PREFIX, SUFFIX};
 
 impl End {
@@ -20,7 +20,8 @@ impl End {
         match (what, self.model.side) {
             (0..=8, _) if input.byte() >= self.stuck => self.write(number, input),
             (0..=8, _) => {}
-            (9..=10, _) => self.abort(number),
+            (9..=10, _) if input.byte() >= self.patience => self.abort(number),
+            (9..=10, _) => {}
             (11..=13, Side::Initiator) => self.open(),
             (11..=16, Side::Responder) => self.answer(number),
             (14..=16, Side::Initiator) => self.join(number, input),
@@ -30,7 +31,12 @@ impl End {
                 self.carrier.go_away(AbortReason::ShuttingDown);
                 self.model.says_go_away = true;
             }
-            (19..=26, _) => self.take(number, input.any_length(70_000)),
+            (19..=26, _) => {
+                // Also as much as CREDIT is said for.
+                let half = usize::try_from(FIRST_CREDIT / 2).unwrap();
+                let most = if input.choice() { half } else { input.any_length(70_000) };
+                self.take(number, most);
+            }
             (27..=29, _) => self.end(number),
             _ => self.done(number),
         }

@@ -34,9 +34,8 @@ fn frame(model: &Model, input: &mut Input<'_>) -> Vec<u8> {
         11..=14 => 2,
         15..=20 => 3,
         21..=23 => 4,
-        24 | 25 => 5,
-        26 | 27 => 6,
-        28 | 29 => 7,
+        24 | 25 => 6,
+        26..=28 => 7,
         _ => 9,
     };
     let number = match (kind, input.byte() % 32) {
