@@ -43,6 +43,13 @@ impl<'a> Input<'a> {
         (self.number() >> (self.byte() % 16)).min(max)
     }
 
+    /// A length up to `max`, over 65,535 too: often `max`, or else as often short as long.
+    pub(crate) fn any_length(&mut self, max: usize) -> usize {
+        let bytes = [self.byte(), self.byte(), self.byte(), self.byte()];
+        let number = u32::from_be_bytes(bytes) >> (self.byte() % 32);
+        usize::try_from(number).map_or(max, |number| number.min(max))
+    }
+
     /// A number below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         self.number() % end

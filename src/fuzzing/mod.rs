@@ -19,6 +19,7 @@
 )]
 
 mod carrier;
+mod carrier_hostile;
 mod handshake;
 pub(crate) mod input;
 mod keys;
@@ -26,6 +27,7 @@ mod opener;
 mod words;
 
 pub use self::carrier::carrier;
+pub use self::carrier_hostile::carrier_hostile;
 pub use self::handshake::{message_1, message_2};
 pub use self::keys::key;
 pub use self::opener::opener;
@@ -36,9 +38,10 @@ pub use crate::daemon::fuzzing::{control, relay};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All there are.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("address", address),
     ("carrier", carrier),
+    ("carrier_hostile", carrier_hostile),
     ("config", config),
     ("control", control),
     ("key", key),

@@ -29,7 +29,7 @@ impl StreamId {
     }
 
     /// The one with this number, for tests of those who use carriers.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     #[must_use]
     pub const fn from_number(number: u32) -> Option<Self> {
         Self::new(number)
@@ -197,7 +197,10 @@ fn of_stream(kind: FrameType, payload: &[u8], range: Range<usize>) -> Result<Fra
     }
 }
 
-fn read_extensions(payload: &[u8]) -> Result<Result<Extensions, NotUnderstood>, Violation> {
+/// Reads extensions: whether they can be understood.
+pub(crate) fn read_extensions(
+    payload: &[u8],
+) -> Result<Result<Extensions, NotUnderstood>, Violation> {
     match Extensions::parse(payload) {
         Ok(extensions) => Ok(Ok(extensions)),
         Err(ExtensionsError::NotUnderstood) => Ok(Err(NotUnderstood)),

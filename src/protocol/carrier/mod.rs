@@ -88,6 +88,8 @@ use super::record::AbortReason;
 
 pub use self::batch::Batch;
 pub use self::event::{Event, NoStream, Sent};
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::frame::read_extensions;
 pub use self::frame::{FRAME_HEADER, NotUnderstood, StreamId};
 pub use self::join::{CarrierSecret, JoinProof};
 pub use self::side::Side;
@@ -95,6 +97,7 @@ pub use self::stream::FIRST_CREDIT;
 pub use self::violation::Violation;
 
 /// One end of a carrier.
+#[cfg_attr(any(test, fuzzing), derive(Clone))]
 pub struct Carrier {
     side: Side,
     /// How many streams may live at once.
@@ -170,7 +173,6 @@ impl Carrier {
         self.highest = Some(id);
         self.streams.insert(id, Stream::new(self.side));
         self.opening.push_back((id, extensions));
-        self.drop_stale();
         Ok(id)
     }
 
@@ -210,7 +212,7 @@ impl Carrier {
     }
 
     /// The local socket took bytes that came over the carrier: the other side may send as many
-    /// more (C8).
+    /// more (C8). A responder's local socket takes nothing before OPENED is said.
     pub fn taken(&mut self, id: StreamId, bytes: u32) {
         // A stream that is over needs no credit.
         if let Some(stream) = self.streams.get_mut(&id)
@@ -339,12 +341,12 @@ impl Carrier {
         accepts
     }
 
-    /// Drops streams that are gone from the queue of those that have something to write. It is
-    /// done so seldom that each is looked at about once, and so often that the queue is bounded
-    /// by the streams that are allowed (D1), also while nothing can be written.
+    /// Before one more stream is queued: drops those that are gone from the queue. It is done so
+    /// seldom that each is looked at about once, and so often that the queue is never longer
+    /// than twice the streams that are allowed (D1), also while nothing can be written.
     fn drop_stale(&mut self) {
         let Self { due, streams, allowed, .. } = self;
-        if u32::try_from(due.len()).is_ok_and(|length| length / 2 <= *allowed) {
+        if u32::try_from(due.len()).is_ok_and(|length| length / 2 < *allowed) {
             return;
         }
         due.retain(|id| streams.contains_key(id));
@@ -354,7 +356,7 @@ impl Carrier {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn queued(&self) -> (usize, usize) {
         let most = usize::try_from(self.allowed).unwrap_or(usize::MAX);
-        (self.due.len(), most.saturating_mul(2).saturating_add(2))
+        (self.due.len(), most.saturating_mul(2))
     }
 
     fn is_full(&self) -> bool {
@@ -379,6 +381,7 @@ impl Carrier {
             && !stream.is_queued
         {
             stream.is_queued = true;
+            self.drop_stale();
             self.due.push_back(id);
         }
     }

@@ -64,7 +64,6 @@ impl Carrier {
         }
         self.highest = Some(id);
         self.streams.insert(id, Stream::new(self.side));
-        self.drop_stale();
         Ok(())
     }
 

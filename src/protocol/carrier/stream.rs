@@ -53,6 +53,7 @@ enum Join {
 
 /// The state of a stream. What is to be sent is the difference of `said` and `written`, never
 /// a queue (D1).
+#[cfg_attr(any(test, fuzzing), derive(Clone))]
 pub(super) struct Stream {
     /// What this side says, whether the frames are written or not.
     said: Frames,

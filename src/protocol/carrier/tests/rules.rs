@@ -423,6 +423,26 @@ fn c14_moved_for_a_session_that_has_failed_is_answered_by_abort() {
 }
 
 #[test]
+fn c14_moved_for_a_session_that_has_failed_is_answered_by_moved_after_done() {
+    let (mut i, mut r) = opened();
+    i.join(id(1));
+    r.end(id(1));
+    assert_eq!(events(&mut i, &due(&mut r)), Ok(vec![Event::End(id(1))]));
+    i.end(id(1));
+    i.done(id(1));
+    let mut held = due(&mut i);
+    i.join_lost(id(1));
+    assert!(r.accept_join(id(1)));
+    assert_eq!(events(&mut i, &due(&mut r)), Ok(vec![Event::JoinLost(id(1))]));
+    held.extend(due(&mut i));
+    assert_eq!(
+        events(&mut r, &held),
+        Ok(vec![Event::End(id(1)), Event::Done(id(1)), Event::Moved(id(1))])
+    );
+    assert_eq!((i.streams(), r.streams()), (0, 0));
+}
+
+#[test]
 fn c14_moved_is_a_violation_where_nobody_asked() {
     let moved = frame(FrameType::Moved, 1, &[]);
     let (mut i, mut r) = opened();
