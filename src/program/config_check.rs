@@ -16,7 +16,6 @@ use crate::config::{
     Address, Args, CommandLine, Config, ConfigError, Dns, KeyName, StatusOf, ValueError, effective,
     unit_name,
 };
-use crate::daemon::accept::InheritedError;
 use crate::daemon::names::{Unresolved, look_up};
 use crate::daemon::net::loops::would_lead_back;
 use crate::keys::address;
@@ -111,6 +110,7 @@ fn check_unit(unit: &PipeUnit) -> Result<u8, AnyError> {
     for skipped in &file.skipped {
         say(&format!("{WARNING}{}: {skipped}", path.display()), Skipped::HINT);
     }
+    setup::check_source_of(unit, &file)?;
     let ran = unit.check(&file, &unit.keys()).status();
     let status = ran.map_err(SystemError::of("cannot start a process"))?;
     Ok(status.code().and_then(|code| code.try_into().ok()).unwrap_or(exit::OS))
@@ -131,8 +131,8 @@ fn check_start() -> Result<(), AnyError> {
     if config.source.is_none() && !may_be_handed_over {
         return Err(ConfigError::Missing("-s".into()).into());
     }
-    if let Some(unit) = unit_name() {
-        check_unit_of_start(&config, &unit)?;
+    if let Some(unit) = unit_name().filter(|_| is_reload()) {
+        check_reload(&config, &unit)?;
     }
     let keys = read_and_tell_keys(&config)?;
     let (_rights, _allowed) = access(&config.access)?;
@@ -156,24 +156,14 @@ fn check_start() -> Result<(), AnyError> {
     Ok(())
 }
 
-/// Checks what the start of a unit has beside its variables. A socket unit listens in place of
-/// a source, or at the same address; and a reload must not accept a file that the next start
-/// refuses.
-fn check_unit_of_start(config: &Config, unit: &str) -> Result<(), AnyError> {
-    if let Some(files) = UnitFiles::of(unit).filter(|_| is_reload()) {
+/// Checks what the next start of a unit that is reloaded has beside its variables.
+fn check_reload(config: &Config, unit: &str) -> Result<(), AnyError> {
+    if let Some(files) = UnitFiles::of(unit) {
         configuration::read(&files.conf)?;
     }
-    let service = unit.strip_suffix(".service").and_then(PipeUnit::named);
-    // What cannot be seen is left to the start.
-    let Some(socket) = service.as_ref().and_then(setup::socket_unit_of) else { return Ok(()) };
-    match &config.source {
-        None if !socket.is_in_use() => Err(ConfigError::Missing("-s".into()).into()),
-        Some(given) if socket.is_in_use() && !socket.listen.contains(given) => {
-            let all: Vec<_> = socket.listen.iter().map(ToString::to_string).collect();
-            let (given, inherited) = (given.clone(), all.join(", "));
-            Err(InheritedError::Mismatch { given, inherited }.into())
-        }
-        None | Some(_) => Ok(()),
+    match unit.strip_suffix(".service").and_then(PipeUnit::named) {
+        Some(unit) => setup::check_source(&unit, config.source.as_ref()),
+        None => Ok(()),
     }
 }
 

@@ -6,10 +6,13 @@ use std::process::{Child, Command, Output, Stdio};
 use super::error::SetupError;
 use super::plan::{Plan, Step, file};
 use super::unit::Failure;
+use super::units::socket_unit_of;
 use crate::config::environment_file::EnvironmentFile;
 use crate::config::setup::End;
+use crate::config::{Address, ConfigError, as_given};
+use crate::daemon::accept::InheritedError;
 use crate::keys::new_key::NewKey;
-use crate::report::{Report, is_of_system};
+use crate::report::{AnyError, Report, is_of_system};
 use crate::unit::check::UnitCheckError;
 use crate::unit::configuration::PipeUnit;
 
@@ -62,9 +65,49 @@ fn check_end(end: &End, steps: &[Step]) -> Result<(), SetupError> {
 /// When the system lacks what the check needs.
 pub(crate) fn refusal(unit: &PipeUnit) -> io::Result<Option<Failure>> {
     match unit.read() {
-        Ok(variables) => run(unit.check(&variables, &unit.keys()), None),
+        Ok(variables) => match check_source_of(unit, &variables) {
+            Ok(()) => run(unit.check(&variables, &unit.keys()), None),
+            Err(error) => {
+                let (reason, hint) = (error.to_string(), as_given(error.hint()).into_owned());
+                Ok(Some(Failure { reason, hint, code: Some(error.exit_code()) }))
+            }
+        },
         Err(UnitCheckError::Configuration { error, .. }) if is_of_system(&error) => Err(error),
         Err(error) => Ok(Some(unread(&error))),
+    }
+}
+
+/// Checks the source in the variables of a unit, as [`check_source`] does. What is no address is
+/// left to the check of the variables.
+///
+/// # Errors
+/// When the start would be refused.
+pub(crate) fn check_source_of(
+    unit: &PipeUnit,
+    variables: &EnvironmentFile,
+) -> Result<(), AnyError> {
+    let source = variables.value("SPIPED_SOURCE").filter(|source| !source.is_empty());
+    match source.map(str::parse::<Address>).transpose() {
+        Ok(source) => check_source(unit, source.as_ref()),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Checks that a unit has a source, or a socket unit that listens in its place, and not both with
+/// different addresses. What cannot be seen is left to the start.
+///
+/// # Errors
+/// When the start would be refused.
+pub(crate) fn check_source(unit: &PipeUnit, source: Option<&Address>) -> Result<(), AnyError> {
+    let Some(socket) = socket_unit_of(unit) else { return Ok(()) };
+    match source {
+        None if !socket.is_in_use() => Err(ConfigError::Missing("-s".into()).into()),
+        Some(given) if socket.is_in_use() && !socket.listen.contains(given) => {
+            let all: Vec<_> = socket.listen.iter().map(ToString::to_string).collect();
+            let (given, inherited) = (given.clone(), all.join(", "));
+            Err(InheritedError::Mismatch { given, inherited }.into())
+        }
+        None | Some(_) => Ok(()),
     }
 }
 

@@ -47,9 +47,9 @@ use std::path::Path;
 use nix::unistd::geteuid;
 
 use self::unit::Unit;
-pub(crate) use check::refusal;
+pub(crate) use check::{check_source, check_source_of, refusal};
 pub(crate) use error::SetupError;
-pub(crate) use units::{Idle, SeenUnit, has_drop_ins, seen_units, socket_unit_of};
+pub(crate) use units::{Idle, SeenUnit, has_drop_ins, seen_units};
 
 use self::plan::Plan;
 use self::systemd::UnitState;
