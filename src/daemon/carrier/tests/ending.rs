@@ -238,10 +238,7 @@ async fn a_peer_opens_only_so_many_streams_between_two_checks() {
             initiator.stream.write_all(&record).await.unwrap();
         }
         drop(initiator);
-        assert!(matches!(
-            receiver.ended.await.unwrap(),
-            CarrierEnd::Closed | CarrierEnd::Tunnel(_)
-        ));
+        assert!(matches!(receiver.ended.await.unwrap(), CarrierEnd::Closed | CarrierEnd::Tunnel(_)));
         let count = taken.await.unwrap();
         assert!(count >= OPENS && count < number, "{count}");
     })
