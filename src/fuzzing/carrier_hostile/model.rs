@@ -121,13 +121,14 @@ impl Model {
 
     fn receive_frame(&mut self, number: u32, frame: &Frame) -> Result<Option<Event>, Broken> {
         let Some(id) = StreamId::from_number(number) else {
-            return match frame {
-                Frame::GoAway(reason) if self.side == Side::Initiator && !self.has_go_away => {
-                    self.has_go_away = true;
-                    Ok(Some(Event::GoAway(*reason)))
-                }
-                _ => Err(Broken),
-            };
+            if let Frame::GoAway(reason) = frame
+                && self.side == Side::Initiator
+                && !self.has_go_away
+            {
+                self.has_go_away = true;
+                return Ok(Some(Event::GoAway(*reason)));
+            }
+            return Err(Broken);
         };
         if let Frame::Open(extensions) = frame {
             let is_full = self.streams.len() == self.allowed;

@@ -19,9 +19,8 @@ impl End {
         };
         match (what, self.model.side) {
             (0..=8, _) if input.byte() >= self.stuck => self.write(number, input),
-            (0..=8, _) => {}
             (9..=10, _) if input.byte() >= self.patience => self.abort(number),
-            (9..=10, _) => {}
+            (0..=10, _) => {}
             (11..=13, Side::Initiator) => self.open(),
             (11..=16, Side::Responder) => self.answer(number),
             (14..=16, Side::Initiator) => self.join(number, input),
