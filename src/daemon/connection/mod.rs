@@ -23,6 +23,7 @@ pub(crate) mod permit;
 pub(crate) mod prewarm;
 pub(crate) mod prewarmed;
 mod proxy_header;
+mod reach;
 mod receiver;
 pub(crate) mod sender;
 mod snapshot;

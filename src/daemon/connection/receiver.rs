@@ -1,6 +1,5 @@
 //! The receiver: a peer proves the key, then the receiver connects to the target.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +16,10 @@ use super::handshake_error::PreAuthError;
 use super::log::ConnectionStats;
 use super::observer::Agreed;
 use super::permit::{ConnectionPermit, Established};
+use super::reach::reach_target;
 use crate::daemon::limits::pre_auth::PreAuthSlot;
-use crate::daemon::net::connect_error::ConnectError;
 use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
-use crate::daemon::net::stream::Stream;
 use crate::daemon::relay::Tunnel;
 use crate::daemon::relay::abort::abort;
 use crate::daemon::relay::error::RelayError;
@@ -141,26 +139,6 @@ async fn connect(
             Err(reason)
         }
     }
-}
-
-/// Connects to the target; the observer counts it. Where nobody is behind the connection, only
-/// asks whether the target answers: a server such as `MariaDB` counts each connection that says
-/// nothing, and in the end refuses the host that it comes from.
-pub(super) async fn reach_target(
-    context: &Context,
-    from: Option<Ipv4Addr>,
-    stats: &mut ConnectionStats,
-) -> Result<Stream, ConnectError> {
-    let began = Instant::now();
-    let connected = if stats.is_nobody() {
-        let answers = context.target.ask(from, &mut stats.address).await;
-        answers.and_then(|()| Ok(Stream::ended()?))
-    } else {
-        context.target.connect(from, &mut stats.address).await
-    };
-    let reached = connected.as_ref().map(|_stream| ()).map_err(ToString::to_string);
-    context.observer.target_tried(reached, began.elapsed());
-    connected
 }
 
 /// The handshake and the record that proves the peer live, unless the peer is evicted.

@@ -69,7 +69,11 @@ fn streams_are_reset((what, alter): (&str, Alter), way: Way, at: usize) {
     }
     for daemon in [&line.sender, &line.receiver] {
         wait_until("the carrier has ended", || daemon.log.count("carrier ended") > 0);
-        assert_eq!(daemon.log.count("reason=finished"), 0, "{what}, {way:?}, unit {at}");
+        assert_eq!(
+            daemon.log.count(" info closed reason=finished"),
+            0,
+            "{what}, {way:?}, unit {at}"
+        );
     }
     // The next carrier, or a session of its own.
     round_trip(&mut line.connect(), b"as before");

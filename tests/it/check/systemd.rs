@@ -71,7 +71,8 @@ fn units_without_a_process_are_shown_and_others_are_not() {
         systemctl(host, OF_UNITS);
         let units = host.path("bin/systemctl.units");
         fs::write(&units, &own).unwrap();
-        assert_eq!((status(host, "").0, host.check("").code), (Some(0), 0));
+        let found = host.check("");
+        assert_eq!((status(host, "").0, found.code), (Some(0), 0), "{}", found.text);
         for (active, sub, file, state) in [
             ("activating", "start-pre", "disabled", "still starting"),
             ("activating", "auto-restart-queued", "disabled", "failed, and starts again and again"),

@@ -17,7 +17,7 @@ use crate::daemon::connection::log::{ConnectionStats, log};
 use crate::daemon::connection::observer::Agreed;
 use crate::daemon::connection::permit::ConnectionPermit;
 use crate::daemon::connection::proxy_header::proxy_header;
-use crate::daemon::connection::receiver::reach_target;
+use crate::daemon::connection::reach::reach_target;
 use crate::daemon::net::sides::LocalStream;
 use crate::daemon::relay::Ending;
 use crate::daemon::relay::error::RelayError;
