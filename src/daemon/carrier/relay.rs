@@ -326,17 +326,17 @@ impl CarriedRelay {
         match error {
             RelayError::Local(_) if !self.is_ended => self.send_rest(&local).await,
             RelayError::Aborted(_) => self.write_rest(&local).await,
-            RelayError::Local(_)
-            | RelayError::Truncated
-            | RelayError::Unconfirmed
-            | RelayError::Tunnel(_)
-            | RelayError::Record(_)
-            | RelayError::Seal(_)
-            | RelayError::ShuttingDown
-            | RelayError::KeyRevoked => {
+            // The end that has come is whole, whatever cut the tunnel behind it.
+            RelayError::Tunnel(_) | RelayError::Truncated => {
                 let has_ended = entry(&mut self.stream.link.lock(), self.stream.id).has_ended();
                 if has_ended { self.write_rest(&local).await } else { Ok(()) }
             }
+            RelayError::Local(_)
+            | RelayError::Unconfirmed
+            | RelayError::Record(_)
+            | RelayError::Seal(_)
+            | RelayError::ShuttingDown
+            | RelayError::KeyRevoked => Ok(()),
         }
     }
 

@@ -57,59 +57,107 @@ pub(super) async fn receive(
 ) -> Result<Received, CloseReason> {
     let Proved { session, proof, key } = prove(context, &stranger, accepted_at, stats).await?;
     let Guarded { sockets: stream, guard: slot } = stranger;
-    let mut tunnel = Tunnel { stream, session };
-    let permit = match proof {
-        Proof::NotUnderstood => Err(PreAuthError::Record(OpenError::NotUnderstood).into()),
+    let tunnel = Tunnel { stream, session };
+    let shared = match proof {
         Proof::Withdrawn => return Err(PreAuthError::Withdrawn.into()),
-        Proof::Carry if answer::may_carry(context, &key) => {
-            return Ok(Received::Carrier(Box::new(answer::answer(context, tunnel, key).await?)));
+        Proof::NotUnderstood => {
+            let reason = PreAuthError::Record(OpenError::NotUnderstood);
+            Err((Some(Box::new(tunnel)), reason.into()))
         }
-        Proof::Join(join) => match join::accept(context, &key, &join, tunnel) {
-            Ok(()) => return Ok(Received::Joined),
-            Err((refused, reason)) => {
-                tunnel = *refused;
-                Err(reason)
+        Proof::Carry => share(context, tunnel, &key, None).await,
+        Proof::Join(join) => share(context, tunnel, &key, Some(join)).await,
+        Proof::Open(_) | Proof::Ready => match permit_for(context, &key) {
+            Ok(permit) => {
+                drop(slot);
+                let peer = Guarded { sockets: tunnel, guard: permit };
+                return open(context, peer, (proof, key), stats).await;
             }
+            Err(reason) => Err((Some(Box::new(tunnel)), reason)),
         },
-        Proof::Carry => Err(CloseReason::NoCarrier),
-        Proof::Open(_) | Proof::Ready => ConnectionPermit::get(context)
-            .and_then(|mut permit| permit.count_for(&key).map(|()| permit)),
     };
-    let permit = match permit {
-        Ok(permit) => permit,
-        Err(reason) => {
+    match shared {
+        Ok(received) => Ok(received),
+        Err((refused, reason)) => {
             // The peer keeps its slot until it has received the reason.
             select! {
-                () = refuse(tunnel, &reason) => {}
+                () = refuse_if(refused, &reason) => {}
                 () = slot.evicted() => {}
             }
-            return Err(reason);
+            Err(reason)
         }
-    };
-    drop(slot);
-    let mut peer = Guarded { sockets: tunnel, guard: permit };
+    }
+}
+
+fn permit_for(context: &Arc<Context>, key: &Arc<Key>) -> Result<ConnectionPermit, CloseReason> {
+    let mut permit = ConnectionPermit::get(context)?;
+    permit.count_for(key)?;
+    Ok(permit)
+}
+
+/// Makes a session a carrier, or hands it to the stream that it is for.
+///
+/// # Errors
+/// Why it is refused, and the session, unless it has failed.
+async fn share(
+    context: &Context,
+    tunnel: Tunnel,
+    key: &Arc<Key>,
+    join: Option<Join>,
+) -> Result<Received, (Option<Box<Tunnel>>, CloseReason)> {
+    match join {
+        Some(join) => match join::accept(context, key, &join, tunnel) {
+            Ok(()) => Ok(Received::Joined),
+            Err((refused, reason)) => Err((Some(refused), reason)),
+        },
+        None if answer::may_carry(context, key) => {
+            match answer::answer(context, tunnel, Arc::clone(key)).await {
+                Ok(carry) => Ok(Received::Carrier(Box::new(carry))),
+                Err(reason) => Err((None, reason)),
+            }
+        }
+        None => Err((Some(Box::new(tunnel)), CloseReason::NoCarrier)),
+    }
+}
+
+/// Serves a peer that has said OPEN, or will say what its ready session is for.
+async fn open(
+    context: &Arc<Context>,
+    mut peer: Guarded<Tunnel, ConnectionPermit>,
+    (proof, key): (Proof, Arc<Key>),
+    stats: &mut ConnectionStats,
+) -> Result<Received, CloseReason> {
     let opened = match proof {
         Proof::Open(extensions) => Ok(First::Open(extensions)),
         Proof::Ready | Proof::Withdrawn | Proof::Carry | Proof::Join(_) | Proof::NotUnderstood => {
             wait_for_first(context, &mut peer.sockets, &key).await
         }
     };
-    match opened {
-        Ok(First::Open(Extensions { client })) => stats.client = client.map(Box::new),
-        Ok(First::Join(join)) => {
-            let Guarded { sockets: tunnel, guard: _permit } = peer;
-            let Err((refused, reason)) = join::accept(context, &key, &join, tunnel) else {
-                return Ok(Received::Joined);
-            };
-            refuse(*refused, &reason).await;
-            return Err(reason);
+    let join = match opened {
+        Ok(First::Open(Extensions { client })) => {
+            stats.client = client.map(Box::new);
+            return connect(context, peer, &key, stats).await;
         }
+        Ok(First::Carry) => None,
+        Ok(First::Join(join)) => Some(join),
         Err(reason) => {
             refuse(peer.sockets, &reason).await;
             return Err(reason);
         }
+    };
+    let Guarded { sockets: tunnel, guard: _permit } = peer;
+    match share(context, tunnel, &key, join).await {
+        Ok(received) => Ok(received),
+        Err((refused, reason)) => {
+            refuse_if(refused, &reason).await;
+            Err(reason)
+        }
     }
-    connect(context, peer, &key, stats).await
+}
+
+async fn refuse_if(tunnel: Option<Box<Tunnel>>, reason: &CloseReason) {
+    if let Some(tunnel) = tunnel {
+        refuse(*tunnel, reason).await;
+    }
 }
 
 /// Connects to the target for a peer that has said OPEN.
@@ -163,6 +211,7 @@ async fn prove(
 /// What a ready session is used for.
 enum First {
     Open(Extensions),
+    Carry,
     Join(Join),
 }
 
@@ -182,7 +231,7 @@ async fn wait_for_first(
             Ok(Proof::Open(extensions)) => Ok(First::Open(extensions)),
             Ok(Proof::Join(join)) => Ok(First::Join(join)),
             Ok(Proof::Withdrawn) => Err(Unused::Closed.into()),
-            Ok(Proof::Carry) => Err(CloseReason::NoCarrier),
+            Ok(Proof::Carry) => Ok(First::Carry),
             Ok(Proof::NotUnderstood) => Err(RelayError::Record(OpenError::NotUnderstood).into()),
             // The opener refuses a second one.
             Ok(Proof::Ready) => Err(RelayError::Record(OpenError::Violation).into()),

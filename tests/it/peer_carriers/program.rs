@@ -11,7 +11,8 @@ use crate::support::{
     Daemon, End, Folder, PATIENCE, Server, nobody, noise, read_to_end, write_and_read_to_end,
 };
 
-const ON: [&str; 2] = ["--carriers", "on"];
+/// One carrier, so that all streams are on it.
+const ON: [&str; 4] = ["--carriers", "on", "--threads", "1"];
 
 /// The options of the program for each suite of the peer.
 const OPTIONS: [(&str, [&str; 4]); 4] = [
@@ -24,8 +25,9 @@ const OPTIONS: [(&str, [&str; 4]); 4] = [
 /// A receiver before a target, and the peer as the initiator of a carrier.
 fn carry_to(target: &Server, options: &[&str], more: &[&str], input: &[u8]) -> Initiated {
     let folder = Folder::new();
-    let receiver =
-        Daemon::receiver(&folder.shared_key(), target.address, &[&ON[..], options].concat());
+    let on = if options.contains(&"--carriers") { &[][..] } else { &ON };
+    let more_options = [on, options].concat();
+    let receiver = Daemon::receiver(&folder.shared_key(), target.address, &more_options);
     initiate(&folder.shared_key(), receiver.address, more, input)
 }
 
