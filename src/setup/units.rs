@@ -107,7 +107,8 @@ pub(crate) fn socket_unit_of(unit: &PipeUnit) -> Option<SeenUnit> {
         return None;
     }
     let name = format!("{}.socket", unit.name());
-    SeenUnit::read(&ask(&["show", "-p", PROPERTIES, &name]).ok()?)
+    let seen = SeenUnit::read(&ask(&["show", "-p", PROPERTIES, &name]).ok()?)?;
+    (seen.name == name).then_some(seen)
 }
 
 /// Whether the service of a pipe has drop-ins, as far as that can be told.
