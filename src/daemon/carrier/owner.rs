@@ -41,21 +41,35 @@ pub(crate) struct Owner {
     link: Arc<Link>,
     side: Side,
     reader: Reader,
-    joining: mpsc::UnboundedReceiver<(StreamId, Box<Tunnel>)>,
+    joining: mpsc::UnboundedReceiver<Joining>,
     joins: Joins,
+}
+
+/// A session that has proved to be for a stream, and the guard that counts its descriptor until
+/// the stream has it, or its end has been told that it is refused.
+struct Joining {
+    id: StreamId,
+    tunnel: Box<Tunnel>,
+    guard: Box<dyn Send>,
 }
 
 /// Hands sessions to the streams of a carrier, from any thread.
 #[derive(Clone)]
-pub(crate) struct Joins(mpsc::UnboundedSender<(StreamId, Box<Tunnel>)>);
+pub(crate) struct Joins(mpsc::UnboundedSender<Joining>);
 
 impl Joins {
     /// Hands over a session that has proved to be for this stream.
     ///
     /// # Errors
     /// The session, if the carrier is over.
-    pub(crate) fn send(&self, id: StreamId, tunnel: Tunnel) -> Result<(), Box<Tunnel>> {
-        self.0.send((id, Box::new(tunnel))).map_err(|refused| refused.0.1)
+    pub(crate) fn send(
+        &self,
+        id: StreamId,
+        tunnel: Tunnel,
+        guard: impl Send + 'static,
+    ) -> Result<(), Box<Tunnel>> {
+        let joining = Joining { id, tunnel: Box::new(tunnel), guard: Box::new(guard) };
+        self.0.send(joining).map_err(|refused| refused.0.tunnel)
     }
 }
 
@@ -141,8 +155,8 @@ impl Owner {
             {
                 life.leave(link, why);
             }
-            while let Poll::Ready(Some((id, tunnel))) = joining.poll_recv(cx) {
-                join(link, id, *tunnel);
+            while let Poll::Ready(Some(session)) = joining.poll_recv(cx) {
+                join(link, session);
             }
             if let Poll::Ready(end) = reader.poll(cx, link, &mut on_open) {
                 return Poll::Ready(end);
@@ -271,13 +285,17 @@ fn give_sign_of_life(link: &Link) -> Result<(), CarrierEnd> {
 }
 
 /// Gives a session to its stream, or refuses it (C10).
-fn join(link: &Link, id: StreamId, Tunnel { stream, session }: Tunnel) {
+fn join(link: &Link, Joining { id, tunnel, guard }: Joining) {
+    let Tunnel { stream, session } = *tunnel;
     // Where the system has no room for it, the session is closed, and the stream stays.
     let Ok(stream) = stream.moved_here() else { return };
     let joined = link.lock().join(id, Box::new(Tunnel { stream, session }));
     if let Err(refused) = joined {
         let Tunnel { stream, mut session } = *refused;
         let reason = session.sealer.seal_abort(AbortReason::NotAvailable).ok();
-        tokio::spawn(abort(stream, reason));
+        tokio::spawn(async move {
+            abort(stream, reason).await;
+            drop(guard);
+        });
     }
 }

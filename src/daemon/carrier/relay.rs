@@ -15,7 +15,7 @@ use super::entry::Came;
 use super::link::State;
 use super::moves::{Joining, Moves};
 use super::stream::{CarriedStream, entry};
-use super::waiting::WaitingBytes;
+use super::waiting::note_waiting;
 use crate::daemon::net::deadline::Deadline;
 use crate::daemon::net::sides::LocalStream;
 use crate::daemon::net::stream::CHECK;
@@ -23,7 +23,7 @@ use crate::daemon::relay::Tunnel;
 use crate::daemon::relay::error::RelayError;
 use crate::daemon::relay::inbound::LocalEnd;
 use crate::daemon::relay::local_peer::{LocalPeer, is_broken_pipe};
-use crate::daemon::relay::stall::{STALLED, Stall};
+use crate::daemon::relay::stall::{STALLED, Stall, WaitingBytes};
 use crate::daemon::relay::traffic::Traffic;
 use crate::protocol::AbortReason;
 
@@ -144,7 +144,7 @@ impl CarriedRelay {
             }
             while check.as_mut().poll(cx).is_ready() {
                 local.bound_unacknowledged().map_err(RelayError::Local)?;
-                waiting.check(Some(&local), &self.stream)?;
+                note_waiting(&mut waiting, Some(&local), &self.stream)?;
                 let progress = self.stream.progress();
                 self.peer.check((!received).then_some(&local), progress)?;
                 // A peer that has had all and has said all waits for nothing.
@@ -182,7 +182,7 @@ impl CarriedRelay {
             }
             drop(state);
             while check.as_mut().poll(cx).is_ready() {
-                waiting.check(None, stream)?;
+                note_waiting(&mut waiting, None, stream)?;
                 if stall.checks(stream.progress()) >= STALLED {
                     return Poll::Ready(Err(RelayError::Unconfirmed));
                 }

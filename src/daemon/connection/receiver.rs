@@ -57,6 +57,8 @@ pub(super) async fn receive(
 ) -> Result<Received, CloseReason> {
     let Proved { session, proof, key } = prove(context, &stranger, accepted_at, stats).await?;
     let Guarded { sockets: stream, guard: slot } = stranger;
+    // A session that joins takes it along.
+    let slot = Arc::new(slot);
     let tunnel = Tunnel { stream, session };
     let shared = match proof {
         Proof::Withdrawn => return Err(PreAuthError::Withdrawn.into()),
@@ -64,8 +66,8 @@ pub(super) async fn receive(
             let reason = PreAuthError::Record(OpenError::NotUnderstood);
             Err((Some(Box::new(tunnel)), reason.into()))
         }
-        Proof::Carry => share(context, tunnel, &key, None).await,
-        Proof::Join(join) => share(context, tunnel, &key, Some(join)).await,
+        Proof::Carry => share(context, tunnel, &key, None, ()).await,
+        Proof::Join(join) => share(context, tunnel, &key, Some(join), Arc::clone(&slot)).await,
         Proof::Open(_) | Proof::Ready => match permit_for(context, &key) {
             Ok(permit) => {
                 drop(slot);
@@ -94,7 +96,8 @@ fn permit_for(context: &Arc<Context>, key: &Arc<Key>) -> Result<ConnectionPermit
     Ok(permit)
 }
 
-/// Makes a session a carrier, or hands it to the stream that it is for.
+/// Makes a session a carrier, or hands it to the stream that it is for, with the guard that counts
+/// its descriptor.
 ///
 /// # Errors
 /// Why it is refused, and the session, unless it has failed.
@@ -103,9 +106,10 @@ async fn share(
     tunnel: Tunnel,
     key: &Arc<Key>,
     join: Option<Join>,
+    guard: impl Send + 'static,
 ) -> Result<Received, (Option<Box<Tunnel>>, CloseReason)> {
     match join {
-        Some(join) => match join::accept(context, key, &join, tunnel) {
+        Some(join) => match join::accept(context, key, &join, tunnel, guard) {
             Ok(()) => Ok(Received::Joined),
             Err((refused, reason)) => Err((Some(refused), reason)),
         },
@@ -144,8 +148,9 @@ async fn open(
             return Err(reason);
         }
     };
-    let Guarded { sockets: tunnel, guard: _permit } = peer;
-    match share(context, tunnel, &key, join).await {
+    let Guarded { sockets: tunnel, guard: permit } = peer;
+    let permit = Arc::new(permit);
+    match share(context, tunnel, &key, join, Arc::clone(&permit)).await {
         Ok(received) => Ok(received),
         Err((refused, reason)) => {
             refuse_if(refused, &reason).await;

@@ -5,7 +5,7 @@ use std::mem;
 use super::error::RelayError;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
-use super::traffic::Progress;
+use super::traffic::{Progress, Traffic};
 use crate::daemon::net::sides::{LocalStream, TunnelStream};
 
 /// For how many checks, ten minutes in all, nothing may move where nobody would notice it:
@@ -33,7 +33,7 @@ impl Stall {
 /// What waits on either side, as the status tells it. Each direction waits on its own: a
 /// client that does not read may go on sending.
 #[derive(Default)]
-pub(super) struct WaitingBytes {
+pub(crate) struct WaitingBytes {
     for_tunnel: Stall,
     for_local: Stall,
 }
@@ -50,16 +50,21 @@ impl WaitingBytes {
         let for_tunnel = unwritten + tunnel.unacknowledged().map_err(RelayError::Tunnel)?;
         let at_local = local.map_or(Ok(0), |local| local.unacknowledged());
         let for_local = unpassed + at_local.map_err(RelayError::Local)?;
-        let stuck_at_tunnel = stuck_checks(&mut self.for_tunnel, (sent, for_tunnel));
-        let stuck_at_local = stuck_checks(&mut self.for_local, (received, for_local));
-        let longest = stuck_at_tunnel.max(stuck_at_local);
-        outbound.traffic().set_waiting(for_tunnel, for_local, longest);
+        self.note(outbound.traffic(), (sent, for_tunnel), (received, for_local));
         Ok(())
+    }
+
+    /// Notes how many bytes have gone either way, and how many wait. To be called in every
+    /// check.
+    pub(crate) fn note(&mut self, traffic: &Traffic, out: Progress, inward: Progress) {
+        let stuck_at_tunnel = stuck_checks(&mut self.for_tunnel, out);
+        let stuck_at_local = stuck_checks(&mut self.for_local, inward);
+        traffic.set_waiting(out.1, inward.1, stuck_at_tunnel.max(stuck_at_local));
     }
 }
 
 /// In how many checks in a row these bytes have waited and none has moved.
-pub(crate) fn stuck_checks(stall: &mut Stall, progress: Progress) -> u32 {
+fn stuck_checks(stall: &mut Stall, progress: Progress) -> u32 {
     if progress.1 == 0 {
         *stall = Stall::default();
         return 0;

@@ -33,7 +33,7 @@ fn joining(joins: Joins, id: StreamId, answer: Answer) -> Join {
             theirs.session.opener.open(&mut open).unwrap();
             let other = StreamId::from_number(1000).unwrap();
             let id = if answer == Answer::Refuse { other } else { id };
-            joins.send(id, theirs).map_err(|_| ()).unwrap();
+            joins.send(id, theirs, ()).map_err(|_| ()).unwrap();
             let mut bytes = vec![0; 300];
             let (mut got, mut wanted) = (0, 19);
             while got < wanted {

@@ -60,15 +60,17 @@ async fn join_in_time(
     }
 }
 
-/// Hands a session to the stream that it proves to be for (C10).
+/// Hands a session to the stream that it proves to be for (C10), with the guard that counts its
+/// descriptor.
 ///
 /// # Errors
 /// The session, where it is to be refused: always for the same reason.
-pub(crate) fn accept(
+pub(crate) fn accept<G: Send + 'static>(
     context: &Context,
     key: &Key,
     join: &Join,
     tunnel: Tunnel,
+    guard: G,
 ) -> Result<(), (Box<Tunnel>, CloseReason)> {
     let carrier = lock(&context.carriers.all).get(&join.carrier).map(Arc::clone);
     let carrier = carrier.filter(|carrier| {
@@ -77,7 +79,7 @@ pub(crate) fn accept(
     });
     let refused = match carrier {
         None => Box::new(tunnel),
-        Some(carrier) => match carrier.joins.send(join.stream, tunnel) {
+        Some(carrier) => match carrier.joins.send(join.stream, tunnel, guard) {
             Ok(()) => return Ok(()),
             Err(refused) => refused,
         },

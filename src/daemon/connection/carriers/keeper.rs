@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::select;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{OpenCarrier, STREAMS, lock};
-use crate::config::{BusyPoll, CarriersUse, Role};
+use crate::config::{BusyPoll, CarriersUse, Role, as_given};
 use crate::daemon::carrier::owner::{Leave, Owner};
 use crate::daemon::connection::close_reason::CloseReason;
 use crate::daemon::connection::context::Context;
@@ -201,7 +201,14 @@ impl Outage {
                 self.not_before = Instant::now() + REFUSED;
             }
             Err(NoCarrier::Failed(reason)) => {
-                debug!(reason = %reason.name(), "no carrier: {reason}");
+                let (name, hint) = (reason.name(), reason.hint().map(as_given));
+                let hint = hint.as_deref();
+                // Once: each client's connection says it as well.
+                if self.pause.is_zero() {
+                    warn!(hint, reason = %name, "no carrier: {reason}");
+                } else {
+                    debug!(hint, reason = %name, "no carrier: {reason}");
+                }
                 self.pause = self.pause.saturating_mul(2).clamp(FIRST_PAUSE, LAST_PAUSE);
                 self.not_before = Instant::now() + self.pause;
             }
